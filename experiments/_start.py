@@ -1,0 +1,63 @@
+"""What the scripts share at their start and at their end: logs, the compilation cache, errors, the last JSON line."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from genjax.train import Result
+
+
+def setup() -> None:
+    """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for chatty in ("absl", "jax", "orbax", "flax"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
+
+
+def choose_config(configs: Mapping[str, Callable[[], Any]]) -> Any:
+    """The configuration named first on the command line, with the flags that follow."""
+    return tyro.extras.overridable_config_cli({name: (make.__doc__ or "", make()) for name, make in configs.items()})
+
+
+def summarize(result: Result, seconds: float) -> dict[str, Any]:
+    """What a training prints: step, digest, seconds and metrics on the test images.
+
+    One that a signal ended early exits here with 128 + the signal's number, as a shell would report it: 130 for
+    SIGINT, 143 for SIGTERM. Its state is saved, and the same command resumes it.
+    """
+    if result.stopped_by is not None:
+        logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
+        sys.exit(128 + result.stopped_by)
+    negative_elbo = {"negative_elbo": -result.test["elbo"]} if "elbo" in result.test else {}
+    return {
+        "step": result.step,
+        "resumed_from": result.resumed_from,
+        "digest": result.digest,
+        "seconds": round(seconds, 1),
+        **result.test,
+        **negative_elbo,
+    }
+
+
+def run(main: Callable[[], Mapping[str, Any]]) -> None:
+    """Runs `main` and prints its results as the last line, one flat JSON object.
+
+    An error that has a remedy is one message on stderr and exit code 1.
+    """
+    setup()
+    try:
+        results = main()
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        logging.debug("traceback of the error below", exc_info=True)
+        sys.exit(f"error: {error}")
+    if results:
+        print(json.dumps(results), flush=True)

@@ -1,0 +1,8 @@
+"""genjax: image generators in JAX and Flax whose numbers come out the same again."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("genjax-images")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"

@@ -1,0 +1,128 @@
+"""Checkpoints through Orbax: saved with their SHA-256, verified when restored, never lost silently.
+
+A checkpoint is a state and a record (digest, environment). Nothing random is in it: the step is all that is needed to
+go on with the same batches and the same noise.
+"""
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from genjax import digest
+from genjax.config import TrainConfig
+
+
+class Restored(NamedTuple):
+    """A verified checkpoint."""
+
+    step: int
+    state: Any
+    environment: dict[str, Any]
+    digest: str
+
+
+def steps(directory: epath.PathLike) -> list[int]:
+    """The steps that have a checkpoint, ascending; a save that never finished does not count."""
+    directory = epath.Path(directory)
+    if not directory.exists():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
+    """The checkpoint of `step`, placed as `abstract_state` says; the devices may be others than those that saved it.
+
+    Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
+    """
+    path = epath.Path(directory) / str(step)
+    try:
+        loaded = ocp.load_checkpointables(path, {"state": abstract_state, "record": None})
+        state, record = loaded["state"], json.loads(loaded["record"]["json"])
+        saved = record["digest"]
+    except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
+        raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
+    found = digest.tree_digest(state)
+    if found != saved:
+        raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved} was saved")
+    return Restored(step, state, record["environment"], found)
+
+
+def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
+    """The latest checkpoint that is whole, or None if there is none at all.
+
+    Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
+    """
+    found = steps(directory)
+    for step in reversed(found):
+        try:
+            return restore(directory, step, abstract_state)
+        except ValueError as error:
+            logging.warning("%s", error)
+    if found:
+        raise ValueError(
+            f"none of the {len(found)} checkpoints in {directory} is whole (see the warnings above): "
+            "restore them from a backup, or start another run in another --workdir"
+        )
+    return None
+
+
+def set_aside(directory: epath.PathLike, after: int) -> None:
+    """Moves the (damaged) checkpoints later than step `after` out of the way, to `damaged/` beside `directory`."""
+    for step in steps(directory):
+        if step > after:
+            target = epath.Path(directory).parent / "damaged" / str(step)
+            target.parent.mkdir(exist_ok=True)
+            while target.exists():
+                target = target.with_name(target.name + "_")
+            (epath.Path(directory) / str(step)).rename(target)
+            logging.warning("moved the damaged checkpoint of step %d to %s; going on from step %d", step, target, after)
+
+
+def open_for_writing(directory: epath.Path, config: TrainConfig) -> ocp.training.Checkpointer:
+    """Where a training saves; use it as a context manager, for saves are asynchronous.
+
+    Keeps the last two, the one with the least score, and multiples of `config.keep_every`.
+    """
+    policies = ocp.training.preservation_policies
+    preserved = [
+        policies.LatestN(2),
+        policies.BestN(get_metric_fn=lambda metrics: -metrics["score"], n=1, keep_checkpoints_without_metrics=False),
+    ]
+    if config.keep_every:
+        preserved.append(policies.EveryNSteps(config.keep_every))
+    return ocp.training.Checkpointer(
+        directory,
+        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+        preservation_policy=policies.AnyPreservationPolicy(preserved),
+        cleanup_tmp_directories=True,
+    )
+
+
+def save(
+    checkpointer: ocp.training.Checkpointer, step: int, state: Any, environment: dict[str, Any], score: float | None
+) -> None:
+    """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
+    record = {"digest": digest.tree_digest(state), "environment": environment, "score": score}
+    metrics = None if score is None else {"score": score}
+    items = {"state": state, "record": {"json": json.dumps(record)}}
+    checkpointer.save_checkpointables_async(step, items, metrics=metrics)
+
+
+def best_step(directory: epath.PathLike) -> int:
+    """The step with the least score among the checkpoints kept; ValueError if none was evaluated."""
+    scores = {}
+    for step in steps(directory):
+        try:
+            record = ocp.load_checkpointables(epath.Path(directory) / str(step), {"record": None})["record"]
+            score = json.loads(record["json"])["score"]
+        except Exception as error:  # as in restore
+            logging.warning("checkpoint %s/%d cannot be read: %s", directory, step, error)
+            continue
+        if score is not None:
+            scores[step] = score
+    if not scores:
+        raise ValueError(f"no checkpoint in {directory} was evaluated: ask for the last one instead of the best")
+    return min(scores, key=scores.__getitem__)

@@ -1,0 +1,43 @@
+"""What happens to a batch on the device, with one key for each example: flips, dequantisation, binarisation."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax import images as image_ops
+from genjax.config import DataConfig
+
+
+def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
+    """uint8 [b, h, w, c] to the floats in [0, 1] that a model learns from; `keys` is [b]."""
+    split = jax.vmap(jax.random.split)(keys)
+    if config.flip:
+        images = flip(split[:, 0], images)
+    return evaluation_images(config, split[:, 1], images)
+
+
+def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
+    """uint8 [b, h, w, c] to the floats in [0, 1] that a model is scored on: as in training, without augmentation."""
+    if config.dequantize:
+        return dequantize(keys, images)
+    if config.binarize == "stochastic":
+        return binarize(keys, images)
+    return image_ops.to_unit(images)  # "fixed" binarisation happened when the source was loaded
+
+
+def flip(keys: Array, images: Array) -> Array:
+    """Mirrors each image [b, h, w, c] left to right with probability 1/2."""
+    mirrored = jax.vmap(jax.random.bernoulli)(keys)
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def dequantize(keys: Array, images: Array) -> Array:
+    """(x + u) / 256 with u uniform in [0, 1): uint8 to floats in [0, 1) (Uria, Murray and Larochelle 2013)."""
+    noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
+    return (images + noise) / 256
+
+
+def binarize(keys: Array, images: Array) -> Array:
+    """1 with probability x / 255, else 0: uint8 to floats (Salakhutdinov and Murray 2008)."""
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
+    return (uniform < image_ops.to_unit(images)).astype(uniform.dtype)

@@ -1,0 +1,85 @@
+"""Batches as a pure function of (seed, step): which rows, in which order, loaded ahead of time."""
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jax import Array
+
+from genjax.keys import Stream
+
+Source = tuple[np.ndarray, ...]
+"""One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two."""
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """One step's examples; all leaves are split over devices along the first axis."""
+
+    images: tuple[np.ndarray | Array, ...]
+    """uint8 [b, h, w, c], one for each domain."""
+    position: np.ndarray | Array
+    """int32 [b]: the example's place in the global batch, or in the whole set when evaluating."""
+
+
+@functools.lru_cache(maxsize=8)
+def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
+    """A permutation of 0..num_examples-1, from Philox's raw words, which no NumPy release may change (NEP 19)."""
+    words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)
+    order = np.argsort(words, kind="stable")
+    order.setflags(write=False)
+    return order
+
+
+def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+    """Rows [batch_size] of the global batch of `step`.
+
+    Example p = step * batch_size + i of the stream is row p mod N of the permutation of epoch p // N: every row once an
+    epoch, and batches straddle epochs, for any N and batch size.
+    """
+    epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
+    rows = np.empty(batch_size, np.int64)
+    for e in np.unique(epoch):
+        rows[epoch == e] = permutation(seed, stream, int(e), num_examples)[place[epoch == e]]
+    return rows
+
+
+def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> Batch:
+    """The part `rows` of the training batch of `step`; each domain is shuffled by itself."""
+    streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
+    images = tuple(
+        array[indices(seed, stream, step, batch_size, len(array))[rows]]
+        for array, stream in zip(source, streams, strict=False)
+    )
+    return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])
+
+
+def in_order(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
+    """The parts `rows` of batches that cover every example once, in order.
+
+    The last batch is filled up with the last example: whoever reads the results drops what lies beyond the end.
+    Domains of unequal length are covered up to the shorter one.
+    """
+    num = min(len(array) for array in source)
+    for start in range(0, num, batch_size):
+        position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
+        yield Batch(tuple(array[np.minimum(position, num - 1)] for array in source), position)
+
+
+def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Iterator[T]:
+    """`load(step)` for each of `steps`, in order, computed up to `depth` ahead in a thread."""
+    with ThreadPoolExecutor(1, "prefetch") as pool:
+        pending: deque = deque()
+        try:
+            for step in steps:
+                pending.append(pool.submit(load, step))
+                if len(pending) > depth:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

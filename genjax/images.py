@@ -1,0 +1,77 @@
+"""Images as arrays: value ranges, grids, PNG files."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from jax import Array
+from PIL import Image, ImageOps
+
+
+def to_unit(images: Array) -> Array:
+    """Maps uint8 in 0..255 to floats in [0, 1]."""
+    return images / 255
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Maps floats in [0, 1] to uint8 in 0..255, rounding to nearest; values outside are clipped."""
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Returns `images` if they are uint8 [n, *shape]; otherwise raises ValueError with both shapes."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"expected uint8 images [n, {', '.join(map(str, shape))}], got {images.dtype} {list(images.shape)}"
+        )
+    return images
+
+
+def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
+    """Lays uint8 images [n, h, w, c] out row by row on a white ground, `gap` pixels apart: [H, W, c]."""
+    num, height, width, channels = images.shape
+    rows = -(-num // columns)
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG bytes of a uint8 image [h, w, 1 or 3]."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_png(path: epath.PathLike, image: np.ndarray) -> None:
+    """Writes a uint8 image [h, w, 1 or 3] as PNG; a reader never sees half a file."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(encode_png(image))
+    partial.replace(path)
+
+
+def decode(encoded: bytes, shape: Sequence[int]) -> np.ndarray:
+    """Decodes an image file's bytes to uint8 of `shape` (height, width, channels).
+
+    The image is turned as its EXIF tag says, converted to grey or colour, scaled (bicubic, antialiased) to cover the
+    shape and cropped around the centre. 16-bit grey is brought to 8 bits. Raises an error of Pillow's for bad bytes.
+    """
+    with Image.open(io.BytesIO(encoded)) as image:
+        return fit(image, shape)
+
+
+def fit(image: Image.Image, shape: Sequence[int]) -> np.ndarray:
+    """A Pillow image as uint8 of `shape` (height, width, channels): scaled to cover it, cropped around the centre."""
+    height, width, channels = shape
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(shape)

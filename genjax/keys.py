@@ -1,0 +1,38 @@
+"""The only file that derives PRNG keys.
+
+Nothing random is carried from step to step or saved: a key is an address, (seed, stream, step, position in the global
+batch), so noise depends on no device, no process and no history.
+"""
+
+import enum
+
+import jax
+from jax import Array
+
+
+class Stream(enum.IntEnum):
+    """Independent uses of one seed. The numbers are part of every result: append, never renumber."""
+
+    INIT = 0
+    TRAIN = 1
+    VALIDATION = 2
+    TEST = 3
+    SAMPLE = 4
+    SHUFFLE_FIRST = 5
+    SHUFFLE_SECOND = 6
+    BINARIZE = 7
+
+
+def root_key(seed: int) -> Array:
+    """The key that all others of a run are folded from; the implementation is pinned so no flag can change results."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def for_step(root: Array, stream: Stream, step: int | Array) -> Array:
+    """The key of `step` in `stream`: the same on every device and in every process."""
+    return jax.random.fold_in(jax.random.fold_in(root, int(stream)), step)
+
+
+def per_example(key: Array, position: Array) -> Array:
+    """Keys [b] of the examples at `position` [b] (int32) of the global batch, however that batch is split."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)

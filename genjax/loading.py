@@ -1,0 +1,91 @@
+"""From a run directory to jitted functions, in one line."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax import Array
+from jax.sharding import Mesh
+
+from genjax import checkpoint, keys, layers, parallel, records
+from genjax import images as image_ops
+from genjax.config import VaeRun
+from genjax.vae import sampling, steps
+
+
+class Sampler(NamedTuple):
+    """A trained VAE's jitted functions. Images in are uint8 [n, h, w, c], images out floats in [0, 1].
+
+    Each takes any number of rows, compiles once, and gives a row the same bits whatever other rows it comes with.
+    """
+
+    config: VaeRun
+    step: int
+    """Training steps behind the averaged parameters."""
+    params: Any
+    prior: Callable[..., np.ndarray]
+    """(key, position [n], temperature=1.0) -> [n, h, w, c]: image i depends on the key and position[i] alone"""
+    reconstruct: Callable[..., np.ndarray]
+    """(key, position [n], images [n, h, w, c]) -> [n, h, w, c]"""
+    interpolate: Callable[..., np.ndarray]
+    """(start [h, w, c], end [h, w, c], num) -> [num, h, w, c], both ends included"""
+    traverse: Callable[..., np.ndarray]
+    """(image [h, w, c], dimension, values [n]) -> [n, h, w, c]: one latent dimension set to each value"""
+
+
+def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last", mesh: Mesh | None = None) -> Sampler:
+    """The averaged weights of the VAE trained in `workdir`, ready to sample from on `mesh` (default: all devices).
+
+    `which` is the last checkpoint or the best one on validation. Raises ValueError or FileNotFoundError if there is no
+    VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
+    """
+    config = records.load_config(workdir, "vae")
+    mesh = mesh or parallel.make_mesh()
+    restored = _restore(config, mesh, epath.Path(workdir) / "checkpoints", which)
+    params, shape = restored.state.ema, config.data.image_shape
+
+    def compiled(fn: Callable) -> Callable:
+        """`fn(config, *shared, *rows)` as a function of (shared, rows)."""
+
+        def bound(shared: tuple, rows: tuple) -> Array:
+            with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+                return fn(config, *shared, *rows)
+
+        return parallel.pmap_sample(bound, mesh)
+
+    draw = compiled(lambda config, params, key, t, position: sampling.prior(config, params, key, position, t))
+    rebuild, blend, sweep = compiled(sampling.reconstruct), compiled(sampling.interpolate), compiled(sampling.traverse)
+
+    def prior(key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        return draw((params, key, jnp.asarray(temperature, float)), (np.asarray(position, np.int32),))
+
+    def reconstruct(key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return rebuild((params, key), (np.asarray(position, np.int32), image_ops.check(images, shape)))
+
+    def interpolate(start: np.ndarray, end: np.ndarray, num: int) -> np.ndarray:
+        starts, ends = (np.repeat(image_ops.check(image[None], shape), num, axis=0) for image in (start, end))
+        return blend((params,), (starts, ends, np.linspace(0, 1, num, dtype=np.float32)))
+
+    def traverse(image: np.ndarray, dimension: int, values: np.ndarray) -> np.ndarray:
+        if not 0 <= dimension < config.vae.latent_size:
+            raise ValueError(
+                f"dimension {dimension} is not one of the {config.vae.latent_size} latent ones, 0 to {config.vae.latent_size - 1}"
+            )
+        values = np.asarray(values, np.float32)
+        rows = np.repeat(image_ops.check(image[None], shape), len(values), axis=0)
+        return sweep((params,), (rows, np.full(len(values), dimension, np.int32), values))
+
+    return Sampler(config, restored.step, params, prior, reconstruct, interpolate, traverse)
+
+
+def _restore(config: VaeRun, mesh: Mesh, directory: epath.Path, which: str) -> checkpoint.Restored:
+    abstract = parallel.abstract(mesh, lambda: steps.init(config, keys.root_key(0)))
+    if which == "best":
+        return checkpoint.restore(directory, checkpoint.best_step(directory), abstract)
+    restored = checkpoint.restore_latest(directory, abstract)
+    if restored is None:
+        raise FileNotFoundError(f"{directory} holds no checkpoint yet")
+    return restored

@@ -1,0 +1,120 @@
+"""Where numbers go: metrics.jsonl and timing.jsonl, TensorBoard if asked, and a bar or lines for the person watching."""
+
+import json
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from etils import epath
+from tqdm import tqdm
+
+
+class Writer:
+    """Rows of a run's files. metrics.jsonl holds no clock times, so equal runs have equal files.
+
+    Rows later than `start_step` come from a run that was killed before the checkpoint that would have covered them;
+    they are dropped. Nothing is written where `active` is false (all processes but one). Files are replaced as a whole
+    at each flush, so a reader never sees half a row, on object stores either.
+    """
+
+    def __init__(self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True):
+        self._active = active
+        self._began = time.perf_counter()
+        self._files = {
+            workdir / name: _rows_until(workdir / name, start_step) for name in ("metrics.jsonl", "timing.jsonl")
+        }
+        self._metrics, self._timing = self._files.values()
+        self._tensorboard = _summary_writer(workdir / "tensorboard") if tensorboard and active else None
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One row of metrics after `step` steps; a value that is not finite becomes null."""
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._metrics.append({"step": step, **values})
+        if self._tensorboard is not None:
+            self._tensorboard.write_scalars(step, metrics)
+
+    def write_timing(self, step: int, images_per_second: float) -> None:
+        """One row of clock times: seconds since this process began to train, and the rate since its last row."""
+        seconds = round(time.perf_counter() - self._began, 3)
+        self._timing.append({"step": step, "seconds": seconds, "images_per_second": round(images_per_second, 1)})
+
+    def flush(self) -> None:
+        """Puts all rows on the disk; called before a checkpoint that covers them."""
+        if self._active:
+            for path, rows in self._files.items():
+                partial = path.with_name(path.name + ".partial")
+                partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                partial.replace(path)
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.flush()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file; none if there is no such file."""
+    path = epath.Path(path)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _rows_until(path: epath.Path, last_step: int) -> list[dict[str, Any]]:
+    return [row for row in read_rows(path) if row["step"] <= last_step]
+
+
+def _summary_writer(directory: epath.Path) -> Any:
+    try:
+        from clu import metric_writers
+    except ImportError as error:
+        raise ValueError(
+            f"--train.tensorboard needs TensorFlow and TensorBoard ({error}): pip install 'genjax-images[tensorboard]'"
+        ) from error
+    return metric_writers.SummaryWriter(str(directory))
+
+
+class Progress:
+    """A bar with images a second and the time left on a terminal; elsewhere a plain line now and then. Both on stderr."""
+
+    def __init__(self, start_step: int, num_steps: int, images_per_step: int, active: bool = True):
+        self._bar = tqdm(
+            initial=start_step * images_per_step,
+            total=num_steps * images_per_step,
+            unit="img",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not (active and sys.stderr.isatty()),
+        )
+        self._active, self._num_steps, self._images_per_step = active, num_steps, images_per_step
+        self._last_step, self._last_time, self._rate = start_step, time.perf_counter(), 0.0
+
+    def advance(self) -> None:
+        """One more step."""
+        self._bar.update(self._images_per_step)
+
+    def images_per_second(self, step: int) -> float:
+        """The rate since the last call."""
+        now = time.perf_counter()
+        self._rate = (step - self._last_step) * self._images_per_step / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        return self._rate
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Shows `metrics` beside the bar, or logs them as a line where there is none."""
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        self._bar.set_postfix_str(shown, refresh=False)
+        if self._active and self._bar.disable:
+            left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.nan
+            logging.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.close()

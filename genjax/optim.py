@@ -1,0 +1,68 @@
+"""Optax optimisers and schedules, the average of the weights, and the one skip decision of a step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from genjax.config import OptimConfig
+
+
+class Net(NamedTuple):
+    """What trains: one network's parameters and its own optimiser state."""
+
+    params: Any
+    opt_state: optax.OptState
+
+
+def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
+    """The learning rate at `step`, an int32 scalar counted from 0.
+
+    It reads the state's step rather than the optimiser's count, so a skipped step does not shift the schedule.
+    """
+    decay_steps = num_steps - config.warmup_steps
+    schedules = {
+        "constant": optax.constant_schedule(config.learning_rate),
+        "cosine": optax.cosine_decay_schedule(config.learning_rate, decay_steps),
+    }
+    if config.warmup_steps == 0:
+        return jnp.asarray(schedules[config.schedule](step))
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    return optax.join_schedules([warmup, schedules[config.schedule]], [config.warmup_steps])(step)
+
+
+def init_net(config: OptimConfig, params: Any) -> Net:
+    """A network before its first update."""
+    return Net(params, _adam(config).init(params))
+
+
+def update_net(config: OptimConfig, net: Net, grads: Any, rate: Array) -> Net:
+    """One step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
+    direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
+    updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
+    return Net(optax.apply_updates(net.params, updates), opt_state)
+
+
+def _adam(config: OptimConfig) -> optax.GradientTransformation:
+    return optax.scale_by_adam(config.b1, config.b2, config.eps)
+
+
+def ema(config: OptimConfig, step: Array, average: Any, params: Any) -> Any:
+    """The exponential moving average of `params` after `step` earlier steps.
+
+    Its decay min(ema_decay, (1 + t) / (10 + t)) forgets the first, random weights quickly.
+    """
+    decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: (decay * a + (1 - decay) * p).astype(a.dtype), average, params)
+
+
+def all_finite(*trees: Any) -> Array:
+    """A boolean scalar: no leaf of `trees` has a NaN or an infinity."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))
+
+
+def select(condition: Array, new: Any, old: Any) -> Any:
+    """`new` where the scalar `condition` holds, else `old`, leaf by leaf."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

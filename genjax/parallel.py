@@ -1,0 +1,106 @@
+"""The only file that knows about devices.
+
+Functions are written per device: each sees its slice of the batch and names the axis "data" in `lax.pmean` or
+`lax.all_gather`. The presets below compile them for a mesh.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+REPLICATED, SPLIT = P(), P("data")
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh with the one axis "data" over `devices` (default: every device of every process)."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), ("data",))
+
+
+def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[int, ...] = ()) -> Callable:
+    """Compiles the per-device `fn` for `mesh`.
+
+    What `jax.pmap` itself lowers to since JAX 0.10, without its stacked leading axis. `check_vma=False` means that
+    outputs marked `REPLICATED` are trusted to be equal on all devices: `fn` has to make them so.
+    """
+    mapped = jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return jax.jit(mapped, donate_argnums=donate)
+
+
+def pmap_train(step: Callable, mesh: Mesh) -> Callable:
+    """`step(state, batch) -> (state, metrics)`: the state is replicated and donated, the batch is split."""
+    return pmap(step, mesh, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
+
+
+def pmap_eval(step: Callable, mesh: Mesh) -> Callable:
+    """`step(state, batch) -> pytree of [b, ...]`: the batch is split, each process gets the whole result."""
+
+    def gathered(state: Any, batch: Any) -> Any:
+        return jax.lax.all_gather(step(state, batch), "data", tiled=True)
+
+    return pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
+
+
+def pmap_sample(fn: Callable, mesh: Mesh, chunk: int = 64) -> Callable:
+    """Compiles `fn(shared, examples) -> pytree of [n, ...]` for any n.
+
+    `shared` is replicated; each leaf of `examples` is a host array [n, ...]. Every device always works on `chunk`
+    examples (the last ones are padded), so an example's result has the same bits whatever n, the calls it is spread
+    over, or the number of devices.
+    """
+    compiled = pmap_eval(fn, mesh)
+    width = chunk * mesh.size
+
+    def run(shared: Any, examples: Any) -> Any:
+        num = len(jax.tree.leaves(examples)[0])
+        parts = []
+        for start in range(0, num, width):
+            rows = np.minimum(np.arange(start, start + width), num - 1)[process_rows(width)]
+            part = compiled(shared, shard_batch(mesh, jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
+            parts.append(jax.device_get(part))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *parts)
+
+    return run
+
+
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+    """Raises ValueError unless the global `batch_size` splits evenly over the mesh."""
+    if batch_size % mesh.size:
+        lower = batch_size - batch_size % mesh.size
+        remedy = f"{lower} or {lower + mesh.size}" if lower else f"{mesh.size}"
+        raise ValueError(
+            f"batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple of {mesh.size}, such as {remedy}"
+        )
+
+
+def process_rows(batch_size: int) -> slice:
+    """The rows of a global batch that this process loads."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def shard_batch(mesh: Mesh, batch: Any) -> Any:
+    """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of one global array each."""
+    sharding = NamedSharding(mesh, SPLIT)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+
+
+def replicate(mesh: Mesh, make: Callable[[], Any]) -> Any:
+    """The arrays that `make()` returns, made on every device of the mesh."""
+    return jax.jit(make, out_shardings=NamedSharding(mesh, REPLICATED))()
+
+
+def abstract(mesh: Mesh, make: Callable[[], Any]) -> Any:
+    """The shapes and types that `make()` returns, placed on every device of the mesh; nothing is computed."""
+    sharding = NamedSharding(mesh, REPLICATED)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(make)
+    )
+
+
+def is_main_process() -> bool:
+    """True in the one process that writes logs and pictures."""
+    return jax.process_index() == 0

@@ -1,0 +1,163 @@
+"""What a run directory says about itself: its configuration, its data, and the environment it ran in."""
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cattrs
+import jax
+from etils import epath
+
+from genjax.config import VaeRun
+
+FAMILIES = {"vae": VaeRun}
+
+MAY_CHANGE = frozenset({
+    "workdir", "data.cache_dir", "data.decode_threads", "data.prefetch", "train.log_every", "train.eval_every",
+    "train.checkpoint_every", "train.keep_every", "train.max_skips", "train.tensorboard",
+})  # fmt: skip
+"""Fields that change nothing about the numbers, and so may differ when a run is resumed."""
+
+PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes `value` as indented JSON; a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)
+
+
+def family_of(config: Any) -> str:
+    """`vae` for a VaeRun, and so on."""
+    return next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
+
+
+def claim_workdir(config: Any) -> epath.Path:
+    """Makes `config.workdir` this run's directory and writes config.json, or checks that it already is.
+
+    Raises ValueError if the directory belongs to a run with another configuration (naming the fields), is not empty
+    and no run's, or cannot be written; or if its path has a scheme other than gs://.
+    """
+    if "://" in config.workdir and not config.workdir.startswith("gs://"):
+        raise ValueError(f"workdir {config.workdir}: only local paths and gs:// are supported")
+    workdir = epath.Path(config.workdir).expanduser()
+    path = workdir / "config.json"
+    try:
+        if path.exists():
+            _check_resumable(load_config(workdir, family_of(config)), config)
+        elif workdir.exists() and any(workdir.iterdir()):
+            raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
+        workdir.mkdir(parents=True, exist_ok=True)
+        record = dataclasses.asdict(config)
+        del record["workdir"]  # so that a run may be moved
+        write_json(path, {"family": family_of(config), **record})
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+    return workdir
+
+
+def load_config(workdir: epath.PathLike, family: str) -> Any:
+    """The configuration of the run in `workdir`, which must be of `family`; ValueError or FileNotFoundError if not."""
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+    try:
+        record = json.loads(path.read_text())
+        found = record.pop("family")
+        if found != family:
+            raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
+        converter = cattrs.Converter(forbid_extra_keys=True)
+        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[family])
+    except (json.JSONDecodeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
+        detail = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
+        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
+
+
+def _check_resumable(saved: Any, config: Any) -> None:
+    old, new = _flatten(dataclasses.asdict(saved)), _flatten(dataclasses.asdict(config))
+    differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
+    steps = "train.num_steps"
+    if steps in differing and new[steps] > old[steps] and config.optim.schedule == "constant":
+        differing.remove(steps)
+    if differing:
+        fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
+        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
+        raise ValueError(
+            f"{config.workdir} holds a run with another configuration:\n{fields}{hint}\n"
+            "Resume it with its own, or choose another --workdir"
+        )
+
+
+def _flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def claim_data(workdir: epath.Path, description: dict[str, Any]) -> None:
+    """Writes data.json, or raises ValueError if the run in `workdir` began with other images."""
+    path = workdir / "data.json"
+    if not path.exists():
+        write_json(path, description)
+        return
+    saved = json.loads(path.read_text())
+    if saved != description:
+        changed = [
+            f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
+            for split, arrays in description.items()
+            if saved.get(split) != arrays
+        ]
+        raise ValueError(
+            f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "
+            "restore them, or start another run in another --workdir"
+        )
+
+
+def environment(config: Any) -> dict[str, Any]:
+    """Everything outside the configuration that the bits of a result may depend on."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "threads": os.cpu_count(),
+        "precision": config.precision,
+        "git": _git(),
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `field: old -> new` for each field of two environments that differs."""
+    old, new = _flatten(old), _flatten(new)
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git() -> str:
+    """The commit of genjax's own source tree, `-dirty` if it was changed; empty outside a git checkout."""
+    root = Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        tracked = subprocess.run(["git", "-C", str(root), "ls-files", "--error-unmatch", __file__], capture_output=True)
+        found = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return found.stdout.strip() if tracked.returncode == 0 else ""

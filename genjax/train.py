@@ -1,0 +1,252 @@
+"""The one training loop, for every family: batches in, metrics and checkpoints out, resumed by the same call."""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from etils import epath
+from jax import Array
+from jax.sharding import Mesh
+
+from genjax import checkpoint, digest, images, keys, layers, parallel, records
+from genjax.data import batches, sources
+from genjax.keys import Stream
+from genjax.metrics import Progress, Writer
+from genjax.optim import Net
+
+NUM_PICTURES = 64
+
+
+class Task(NamedTuple):
+    """A family as the loop sees it: pure functions, all but `init` and `score` per device."""
+
+    init: Callable[[Any, Array], Any]
+    """(config, key) -> state, a NamedTuple with `step`"""
+    train_step: Callable[..., tuple[Any, dict[str, Array]]]
+    """(config, state, batch, key) -> (state, scalar metrics); `skipped` among them counts the steps left out so far"""
+    eval_step: Callable[..., dict[str, Array]]
+    """(config, state, batch, key) -> metrics [b], one for each image"""
+    visualize: Callable[..., dict[str, Array]]
+    """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
+    score: Callable[[dict[str, float]], float]
+    """validation metrics -> what the best checkpoint has least of"""
+
+
+class Result(NamedTuple):
+    """How a call of `fit` ended."""
+
+    step: int
+    state: Any
+    digest: str
+    """SHA-256 of the state."""
+    resumed_from: int
+    """The step of the checkpoint it went on from; 0 for a fresh start."""
+    stopped_by: signal.Signals | None
+    """The signal that ended it early, if one did."""
+    test: dict[str, float]
+    """Metrics on the test images; empty if it ended early."""
+
+
+def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
+    """`fn(config, state, batch, key)` as a function of (state, batch), its key derived inside the compiled graph.
+
+    Training has a new key at each step; the other streams have one key, so that their figures differ by the state alone.
+    """
+
+    def bound(state: Any, batch: Any) -> Any:
+        step = state.step if stream is Stream.TRAIN else 0
+        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+            return fn(config, state, batch, keys.for_step(keys.root_key(config.seed), stream, step))
+
+    return bound
+
+
+def fit(task: Task, config: Any) -> Result:
+    """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` where there is one.
+
+    SIGINT and SIGTERM save and return. Raises ValueError for a configuration, data or directory that will not do,
+    before anything is overwritten, and FloatingPointError after `max_skips` steps in a row that were not finite.
+    """
+    mesh = parallel.make_mesh()
+    parallel.check_batch_size(mesh, config.data.batch_size)
+    splits = sources.load(config.data, config.seed)
+    workdir = records.claim_workdir(config)
+    records.claim_data(workdir, sources.describe(splits))
+    environment = records.environment(config)
+    records.write_json(workdir / "environment.json", environment)
+    state, start = _restore_or_init(task, config, mesh, workdir, environment)
+
+    train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
+    step_fn = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
+    validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
+    draw = _artist(task, config, mesh, splits.validation, workdir)
+    loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps))
+    step, stopped_by = start, None
+    with (
+        checkpoint.open_for_writing(workdir / "checkpoints", train) as checkpointer,
+        Writer(workdir, start, train.tensorboard, main) as writer,
+        Progress(start, train.num_steps, size, main) as progress,
+        contextlib.closing(loaded),
+        _stop_requests() as requests,
+        jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
+    ):
+        log = _Log(writer, progress, train.log_every, train.max_skips)
+        for step, batch in enumerate(loaded, start + 1):
+            state, metrics = step_fn(state, batch)
+            log.after_step(step, metrics)
+            last, score = step == train.num_steps, None
+            stopped_by = requests[0] if requests else None
+            if step % train.eval_every == 0 or last:
+                log.finish()
+                validation = validate(state)
+                writer.write(step, {f"validation/{name}": value for name, value in validation.items()})
+                progress.report(step, validation)
+                score = task.score(validation)
+                draw(step, state)
+                writer.flush()
+            if step % train.checkpoint_every == 0 or last or stopped_by:
+                log.finish()
+                writer.flush()
+                checkpoint.save(checkpointer, step, state, environment, score)
+            if stopped_by:
+                break
+
+    finished = step == train.num_steps
+    test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state) if finished else {}
+    return Result(step, state, digest.tree_digest(state), start, None if finished else stopped_by, test)
+
+
+def evaluator(
+    task: Task, config: Any, mesh: Mesh, source: batches.Source, stream: Stream
+) -> Callable[[Any], dict[str, float]]:
+    """A function from a state to the mean of each metric over all images of `source`, each counted once.
+
+    Means are taken in float64 on the host, so they depend neither on the batch size nor on the devices.
+    """
+    score_batch = parallel.pmap_eval(bind(task.eval_step, config, stream), mesh)
+    num, size = min(len(array) for array in source), config.data.batch_size
+
+    def evaluate(state: Any) -> dict[str, float]:
+        scored = []
+        for batch in batches.in_order(source, size, parallel.process_rows(size)):
+            scored.append(jax.device_get(score_batch(state, parallel.shard_batch(mesh, batch))))
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *scored)
+        return {name: float(np.mean(values, dtype=np.float64)) for name, values in whole.items()}
+
+    return evaluate
+
+
+def _artist(
+    task: Task, config: Any, mesh: Mesh, source: batches.Source, workdir: epath.Path
+) -> Callable[[int, Any], None]:
+    """A function that draws the first validation images and samples, with the same keys each time, as grids of PNG."""
+    paint = parallel.pmap_eval(bind(task.visualize, config, Stream.SAMPLE), mesh)
+    width = -(-NUM_PICTURES // mesh.size) * mesh.size
+    batch = next(batches.in_order(tuple(array[:NUM_PICTURES] for array in source), width, parallel.process_rows(width)))
+
+    def draw(step: int, state: Any) -> None:
+        pictures = jax.device_get(paint(state, parallel.shard_batch(mesh, batch)))
+        if parallel.is_main_process():
+            for name, images_of_name in pictures.items():
+                grid = images.grid(images.to_uint8(images_of_name[:NUM_PICTURES]), columns=8)
+                images.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
+
+    return draw
+
+
+def _prefetched(config: Any, mesh: Mesh, source: batches.Source, steps: range) -> Iterator[batches.Batch]:
+    """The training batches of `steps`, on the devices."""
+    size = config.data.batch_size
+    rows = parallel.process_rows(size)
+
+    def load(step: int) -> batches.Batch:
+        return parallel.shard_batch(mesh, batches.load(source, config.seed, step, size, rows))
+
+    return batches.prefetch(load, steps, config.data.prefetch)
+
+
+def _restore_or_init(
+    task: Task, config: Any, mesh: Mesh, workdir: epath.Path, environment: dict[str, Any]
+) -> tuple[Any, int]:
+    """The state to begin with and the step it stands at."""
+
+    def init() -> Any:
+        return task.init(config, keys.for_step(keys.root_key(config.seed), Stream.INIT, 0))
+
+    directory = workdir / "checkpoints"
+    restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, init))
+    if restored is None:
+        state = parallel.replicate(mesh, init)
+        params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
+        logging.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+        return state, 0
+    if restored.step > config.train.num_steps:
+        raise ValueError(f"{workdir} already stands at step {restored.step}, beyond num_steps {config.train.num_steps}")
+    logging.info("resumed %s from step %d", workdir, restored.step)
+    checkpoint.set_aside(directory, restored.step)
+    for line in records.differences(restored.environment, environment):
+        logging.warning("the environment has changed, and the numbers may with it: %s", line)
+    return restored.state, restored.step
+
+
+class _Log:
+    """Writes a step's metrics when the next step is under way, so the host never waits for the device it feeds."""
+
+    def __init__(self, writer: Writer, progress: Progress, log_every: int, max_skips: int):
+        self._writer, self._progress, self._log_every, self._max_skips = writer, progress, log_every, max_skips
+        self._pending: tuple[int, dict[str, Array]] | None = None
+        self._skipped, self._skipped_in_a_row = 0, 0
+
+    def after_step(self, step: int, metrics: dict[str, Array]) -> None:
+        self.finish()
+        self._pending = step, metrics
+
+    def finish(self) -> None:
+        """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        self._progress.advance()
+        skipped = int(metrics["skipped"])
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
+        self._skipped = skipped
+        if self._skipped_in_a_row >= self._max_skips:
+            raise FloatingPointError(
+                f"the loss or a gradient was not finite in {self._max_skips} steps in a row, up to step {step}; none of "
+                "them entered the state. Lower the learning rate, look for broken images, or use precision float32"
+            )
+        if step % self._log_every == 0:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            rate = self._progress.images_per_second(step)
+            self._writer.write(step, values)
+            self._writer.write_timing(step, rate)
+            self._progress.report(step, values)
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[signal.Signals]]:
+    """A list that SIGINT and SIGTERM append themselves to, once; a second one acts as it usually does."""
+    requests: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield requests  # only the main thread may handle signals
+        return
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, _: Any) -> None:
+        requests.append(signal.Signals(number))
+        signal.signal(number, usual[signal.Signals(number)])
+        logging.warning("%s: saving, then stopping", signal.Signals(number).name)
+
+    for number in usual:
+        signal.signal(number, request)
+    try:
+        yield requests
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)

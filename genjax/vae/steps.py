@@ -1,0 +1,90 @@
+"""The VAE's state and its pure, per-device functions: one update, scores of a batch, pictures of a batch."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from genjax import images, keys, optim
+from genjax.config import VaeRun
+from genjax.data import augment
+from genjax.data.batches import Batch
+from genjax.vae import losses, nets, sampling
+
+
+class VaeState(NamedTuple):
+    """All that training carries from step to step: arrays only, nothing random."""
+
+    step: Array
+    """int32 []: steps taken, skipped ones included."""
+    skipped: Array
+    """int32 []: steps whose loss or gradient was not finite."""
+    net: optim.Net
+    ema: Any
+    """Averaged parameters, for evaluation and sampling."""
+
+
+def init(config: VaeRun, key: Array) -> VaeState:
+    """The state before the first step."""
+    params = nets.init_params(config, key)
+    average = jax.tree.map(jnp.copy, params)  # a buffer of its own: the state is donated, and none may be donated twice
+    return VaeState(jnp.int32(0), jnp.int32(0), optim.init_net(config.optim, params), average)
+
+
+def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tuple[VaeState, dict[str, Array]]:
+    """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
+
+    Metrics are scalars, in nats per image where they are likelihoods.
+    """
+    augment_key, latent_key = jax.random.split(key)
+    x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
+    noise = losses.latent_noise(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    beta = losses.beta(config.vae, state.step)
+
+    def objective(params: Any) -> tuple[Array, losses.Terms]:
+        terms = jax.tree.map(jnp.mean, losses.elbo_terms(config, params, x, noise, beta))
+        return terms.objective, terms
+
+    (_, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.net.params)
+    terms, grads = lax.pmean((terms, grads), "data")
+
+    rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    net = optim.update_net(config.optim, state.net, grads, rate)
+    average = optim.ema(config.optim, state.step, state.ema, net.params)
+    finite = optim.all_finite(terms, grads, net.opt_state)
+    net, average = optim.select(finite, (net, average), (state.net, state.ema))
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+
+    metrics = _metrics(config, terms) | {"beta": beta, "learning_rate": rate, "skipped": skipped}
+    return VaeState(state.step + 1, skipped, net, average), metrics
+
+
+def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
+    """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
+    image_key, latent_key = jax.random.split(key)
+    x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
+    noise = losses.latent_noise(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    beta = losses.beta(config.vae, state.step)
+    return _metrics(config, losses.elbo_terms(config, state.ema, x, noise, beta))
+
+
+def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
+    """Pictures [b, h, w, c] in [0, 1]: samples from the prior, and images beside their reconstructions."""
+    prior_key, posterior_key = jax.random.split(key)
+    reconstructions = sampling.reconstruct(config, state.ema, posterior_key, batch.position, batch.images[0])
+    return {
+        "samples": sampling.prior(config, state.ema, prior_key, batch.position, 1.0),
+        "reconstructions": jnp.concatenate([images.to_unit(batch.images[0]), reconstructions], axis=2),
+    }
+
+
+def score(metrics: dict[str, float]) -> float:
+    """What the best checkpoint has least of: the negative ELBO on the validation images."""
+    return -metrics["elbo"]
+
+
+def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:
+    metrics = terms._asdict()
+    bits = losses.bits_per_dim(config.data, terms.elbo)
+    return metrics if bits is None else metrics | {"bits_per_dim": bits}

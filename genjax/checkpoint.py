@@ -4,7 +4,6 @@ A checkpoint is a state and a record (digest, environment). Nothing random is in
 go on with the same batches and the same noise.
 """
 
-import json
 import logging
 from typing import Any, NamedTuple
 
@@ -39,9 +38,8 @@ def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restor
     """
     path = epath.Path(directory) / str(step)
     try:
-        loaded = ocp.load_checkpointables(path, {"state": abstract_state, "record": None})
-        state, record = loaded["state"], json.loads(loaded["record"]["json"])
-        saved = record["digest"]
+        record = _record(path)
+        saved, state = record["digest"], ocp.load(path, abstract_state)
     except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
         raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
     found = digest.tree_digest(state)
@@ -107,8 +105,7 @@ def save(
     """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
     record = {"digest": digest.tree_digest(state), "environment": environment, "score": score}
     metrics = None if score is None else {"score": score}
-    items = {"state": state, "record": {"json": json.dumps(record)}}
-    checkpointer.save_checkpointables_async(step, items, metrics=metrics)
+    checkpointer.save_async(step, state, metrics=metrics, custom_metadata=record)
 
 
 def best_step(directory: epath.PathLike) -> int:
@@ -116,8 +113,7 @@ def best_step(directory: epath.PathLike) -> int:
     scores = {}
     for step in steps(directory):
         try:
-            record = ocp.load_checkpointables(epath.Path(directory) / str(step), {"record": None})["record"]
-            score = json.loads(record["json"])["score"]
+            score = _record(epath.Path(directory) / str(step))["score"]
         except Exception as error:  # as in restore
             logging.warning("checkpoint %s/%d cannot be read: %s", directory, step, error)
             continue
@@ -126,3 +122,7 @@ def best_step(directory: epath.PathLike) -> int:
     if not scores:
         raise ValueError(f"no checkpoint in {directory} was evaluated: ask for the last one instead of the best")
     return min(scores, key=scores.__getitem__)
+
+
+def _record(path: epath.Path) -> dict[str, Any]:
+    return ocp.metadata(path).custom_metadata

@@ -21,7 +21,7 @@ class DataConfig:
     """Which images, in what form, and how many at a time."""
 
     source: str
-    """mnist5k | digits (embedded), npz:PATH, folder:PATH, or tfds:NAME (also tfds: and a prepared dataset's directory)."""
+    """mnist5k or digits (embedded), npz:PATH, folder:PATH, tfds:NAME or tfds:DIRECTORY of a prepared dataset."""
     image_shape: tuple[int, int, int]
     """Height, width and channels (1 grey, 3 colour). Images of another shape are converted: scaled to cover it, then
     cropped around the centre."""
@@ -30,7 +30,7 @@ class DataConfig:
     holdout: float = 0.1
     """Share of the training images held out for validation, and again for test, where the source has no such split."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
-    """Pixels become 0 or 1, 1 with probability intensity: anew at each step (stochastic), or once for the seed (fixed)."""
+    """Pixels become 1 with probability intensity, else 0: anew at each step (stochastic) or once for a seed (fixed)."""
     dequantize: bool = False
     """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
     flip: bool = False
@@ -74,7 +74,7 @@ class OptimConfig:
     eps: float = 1e-8
     """Adam's epsilon, added outside the square root."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights used for evaluation and sampling; at step t it is min(ema_decay, (1 + t) / (10 + t))."""
+    """Decay of the averaged weights, used for evaluation and sampling: min(ema_decay, (1 + t) / (10 + t)) at step t."""
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
@@ -131,10 +131,10 @@ class VaeConfig:
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
-    """p(x|z): Bernoulli in logits, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
+    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
     sigma: float = 0.5**0.5
-    """Standard deviation for likelihood gaussian, pixels in [0, 1]; sqrt(1/2) makes the distortion the squared error plus
-    a constant."""
+    """Standard deviation of likelihood gaussian, pixels in [0, 1]; at sqrt(1/2) the distortion is the squared error
+    plus a constant."""
     beta: float = 1.0
     """Weight of the KL term in the objective; it never changes what the logs call elbo."""
     beta_warmup_steps: int = 0
@@ -171,8 +171,8 @@ class VaeRun:
             smallest = 2 ** len(self.vae.hidden)
             _require(
                 min(height, width) >= smallest,
-                f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at least "
-                f"{smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-shape",
+                f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at "
+                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-shape",
             )
         _require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),

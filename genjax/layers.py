@@ -12,7 +12,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.
 
 
 def compute_dtype(precision: Precision) -> jnp.dtype | None:
-    """The type of the layers' arithmetic; None keeps that of the inputs and parameters (float32, or float64 in tests)."""
+    """The type of the layers' arithmetic; None keeps that of inputs and parameters (float32, or float64 in tests)."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else None
 
 

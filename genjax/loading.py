@@ -71,9 +71,7 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
 
     def traverse(image: np.ndarray, dimension: int, values: np.ndarray) -> np.ndarray:
         if not 0 <= dimension < config.vae.latent_size:
-            raise ValueError(
-                f"dimension {dimension} is not one of the {config.vae.latent_size} latent ones, 0 to {config.vae.latent_size - 1}"
-            )
+            raise ValueError(f"dimension {dimension} is none of the latent ones, 0 to {config.vae.latent_size - 1}")
         values = np.asarray(values, np.float32)
         rows = np.repeat(image_ops.check(image[None], shape), len(values), axis=0)
         return sweep((params,), (rows, np.full(len(values), dimension, np.int32), values))

@@ -1,4 +1,4 @@
-"""Where numbers go: metrics.jsonl and timing.jsonl, TensorBoard if asked, and a bar or lines for the person watching."""
+"""Where numbers go: metrics.jsonl, timing.jsonl, TensorBoard if asked, and a bar or lines for the person watching."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ def _summary_writer(directory: epath.Path) -> Any:
 
 
 class Progress:
-    """A bar with images a second and the time left on a terminal; elsewhere a plain line now and then. Both on stderr."""
+    """A bar with images a second and the time left on a terminal, a plain line now and then elsewhere; on stderr."""
 
     def __init__(self, start_step: int, num_steps: int, images_per_step: int, active: bool = True):
         self._bar = tqdm(

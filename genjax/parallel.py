@@ -72,7 +72,7 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
         lower = batch_size - batch_size % mesh.size
         remedy = f"{lower} or {lower + mesh.size}" if lower else f"{mesh.size}"
         raise ValueError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple of {mesh.size}, such as {remedy}"
+            f"batch_size {batch_size} does not divide over {mesh.size} devices: use a multiple of it, as {remedy}"
         )
 
 

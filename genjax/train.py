@@ -4,7 +4,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +56,7 @@ class Result(NamedTuple):
 def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
     """`fn(config, state, batch, key)` as a function of (state, batch), its key derived inside the compiled graph.
 
-    Training has a new key at each step; the other streams have one key, so that their figures differ by the state alone.
+    Training has a new key at each step; other streams have one key, so that their figures differ by the state alone.
     """
 
     def bound(state: Any, batch: Any) -> Any:
@@ -160,7 +160,7 @@ def _artist(
     return draw
 
 
-def _prefetched(config: Any, mesh: Mesh, source: batches.Source, steps: range) -> Iterator[batches.Batch]:
+def _prefetched(config: Any, mesh: Mesh, source: batches.Source, steps: range) -> Generator[batches.Batch, None, None]:
     """The training batches of `steps`, on the devices."""
     size = config.data.batch_size
     rows = parallel.process_rows(size)
@@ -218,8 +218,8 @@ class _Log:
         self._skipped = skipped
         if self._skipped_in_a_row >= self._max_skips:
             raise FloatingPointError(
-                f"the loss or a gradient was not finite in {self._max_skips} steps in a row, up to step {step}; none of "
-                "them entered the state. Lower the learning rate, look for broken images, or use precision float32"
+                f"the loss or a gradient was not finite in {self._max_skips} steps in a row, up to step {step}; none "
+                "of them entered the state. Lower the learning rate, look for broken images, or use precision float32"
             )
         if step % self._log_every == 0:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}

@@ -2,12 +2,11 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from jax import Array
 
 from genjax.keys import Stream
 
@@ -18,11 +17,11 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """One step's examples; all leaves are split over devices along the first axis."""
+    """One step's examples, as NumPy arrays on the host and JAX arrays, split along the first axis, on the devices."""
 
-    images: tuple[np.ndarray | Array, ...]
+    images: tuple[Any, ...]
     """uint8 [b, h, w, c], one for each domain."""
-    position: np.ndarray | Array
+    position: Any
     """int32 [b]: the example's place in the global batch, or in the whole set when evaluating."""
 
 
@@ -70,10 +69,10 @@ def in_order(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
         yield Batch(tuple(array[np.minimum(position, num - 1)] for array in source), position)
 
 
-def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Iterator[T]:
+def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:
     """`load(step)` for each of `steps`, in order, computed up to `depth` ahead in a thread."""
     with ThreadPoolExecutor(1, "prefetch") as pool:
-        pending: deque = deque()
+        pending: deque[Future[T]] = deque()
         try:
             for step in steps:
                 pending.append(pool.submit(load, step))

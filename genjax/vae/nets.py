@@ -102,9 +102,11 @@ def init_params(config: VaeRun, key: Array) -> dict[str, Any]:
 
 def encode(config: VaeRun, params: dict[str, Any], images: Array) -> Posterior:
     """q(z|x) of images [b, h, w, c] in [0, 1]."""
-    return Encoder(config).apply({"params": params["encoder"]}, images)
+    posterior: Any = Encoder(config).apply({"params": params["encoder"]}, images)
+    return posterior
 
 
 def decode(config: VaeRun, params: dict[str, Any], z: Array) -> Pixels:
     """p(x|z) of latents [b, d]."""
-    return Decoder(config).apply({"params": params["decoder"]}, z)
+    pixels: Any = Decoder(config).apply({"params": params["decoder"]}, z)
+    return pixels

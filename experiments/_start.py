@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import tyro
 
-from genjax.train import Result
+from genjax.train import Task, fit
 
 
 def setup() -> None:
@@ -28,23 +29,26 @@ def choose_config(configs: Mapping[str, Callable[[], Any]]) -> Any:
     return tyro.extras.overridable_config_cli({name: (make.__doc__ or "", make()) for name, make in configs.items()})
 
 
-def summarize(result: Result, seconds: float) -> dict[str, Any]:
-    """What a training prints: step, digest, seconds and metrics on the test images.
+def train(task: Task, config: Any) -> dict[str, Any]:
+    """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
 
-    One that a signal ended early exits here with 128 + the signal's number, as a shell would report it: 130 for
-    SIGINT, 143 for SIGTERM. Its state is saved, and the same command resumes it.
+    A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it:
+    130 for SIGINT, 143 for SIGTERM.
     """
+    began = time.perf_counter()
+    result = fit(task, config)
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
-    negative_elbo = {"negative_elbo": -result.test["elbo"]} if "elbo" in result.test else {}
+    figures = dict(result.test)
+    if "elbo" in figures:
+        figures["negative_elbo"] = -figures["elbo"]
     return {
         "step": result.step,
         "resumed_from": result.resumed_from,
         "digest": result.digest,
-        "seconds": round(seconds, 1),
-        **result.test,
-        **negative_elbo,
+        "seconds": round(time.perf_counter() - began, 1),
+        **figures,
     }
 
 

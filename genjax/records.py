@@ -80,7 +80,7 @@ def load_config(workdir: epath.PathLike, family: str) -> Any:
 
 
 def _check_resumable(saved: Any, config: Any) -> None:
-    old, new = _flatten(dataclasses.asdict(saved)), _flatten(dataclasses.asdict(config))
+    old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
     differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
     steps = "train.num_steps"
     if steps in differing and new[steps] > old[steps] and config.optim.schedule == "constant":
@@ -94,10 +94,11 @@ def _check_resumable(saved: Any, config: Any) -> None:
         )
 
 
-def _flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with names joined by dots."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 
 
@@ -138,7 +139,7 @@ def environment(config: Any) -> dict[str, Any]:
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines `field: old -> new` for each field of two environments that differs."""
-    old, new = _flatten(old), _flatten(new)
+    old, new = flatten(old), flatten(new)
     return [
         f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
     ]

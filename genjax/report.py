@@ -1,0 +1,118 @@
+"""One static HTML page about one or more runs: pictures, curves, configuration, environment; all of it in one file."""
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+from matplotlib.figure import Figure
+
+from genjax.metrics import read_rows
+from genjax.records import flatten
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #ccc; padding-top: 1rem; }
+table { border-collapse: collapse; font-size: 14px; }
+td, th { padding: 2px 14px 2px 0; text-align: left; vertical-align: top; }
+td + td { font-variant-numeric: tabular-nums; } code { word-break: break-all; }
+figure { display: inline-block; margin: 0 1.5rem 1rem 0; vertical-align: top; } figcaption { color: #555; }
+img.pixels { image-rendering: pixelated; width: 30rem; max-width: 100%; } img.curves { max-width: 100%; }
+summary { cursor: pointer; color: #555; margin: 0.5rem 0; }
+"""
+
+
+def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
+    """Writes the page about `runs` (heading -> run directory) to `path`; a reader never sees half of it."""
+    body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(epath.Path(run))}" for heading, run in runs.items())
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
+    )
+    path = epath.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page)
+    partial.replace(path)
+
+
+def _run(workdir: epath.Path) -> str:
+    rows = read_rows(workdir / "metrics.jsonl")
+    speed = [row["images_per_second"] for row in read_rows(workdir / "timing.jsonl")]
+    details = "".join(
+        f"<details><summary>{name}</summary>{_table(flatten(json.loads((workdir / name).read_text())))}</details>"
+        for name in ("config.json", "data.json", "environment.json")
+    )
+    median = f"<p>{sorted(speed)[len(speed) // 2]:,.0f} images a second (median).</p>" if speed else ""
+    return "\n".join([_figures(workdir, rows), median, _pictures(workdir / "samples"), _curves(rows), details])
+
+
+def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
+    """The figures on the test images of a finished run, or the last ones on the validation images."""
+    if (workdir / "result.json").exists():
+        result = json.loads((workdir / "result.json").read_text())
+        images, step, figures = "test", result["step"], result["test"]
+    else:
+        evaluated = [row for row in rows if any(name.startswith("validation/") for name in row)]
+        if not evaluated:
+            return "<p>Not evaluated yet.</p>"
+        images, step = "validation", evaluated[-1]["step"]
+        figures = {name.removeprefix("validation/"): value for name, value in evaluated[-1].items() if name != "step"}
+    heading = f"On the {images} images after step {step} (averaged weights; likelihoods in nats per image):"
+    return f"<p>{heading}</p>{_table({name: f'{value:.5g}' for name, value in figures.items()})}"
+
+
+def _pictures(directory: epath.Path) -> str:
+    """The latest picture of each kind: files are called KIND-STEP.png."""
+    latest: dict[str, epath.Path] = {}
+    for path in sorted(directory.glob("*.png") if directory.exists() else [], key=lambda path: path.name):
+        latest[re.sub(r"-\d+$", "", path.stem)] = path
+    figures = []
+    for kind, path in sorted(latest.items(), reverse=True):
+        caption = f"<figcaption>{kind}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
+        figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
+    return "".join(figures)
+
+
+def _curves(rows: Sequence[dict[str, Any]]) -> str:
+    """Each metric that changes over the steps, training and validation in one plot."""
+    series: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            split, _, metric = name.rpartition("/")
+            if name != "step" and value is not None:
+                steps, values = series.setdefault(metric, {}).setdefault(split or "training", ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    changing = {m: by for m, by in series.items() if any(len(set(values)) > 1 for _, values in by.values())}
+    if not changing:
+        return ""
+    lines = -(-len(changing) // 3)
+    figure = Figure(figsize=(12, 2.8 * lines), layout="constrained")
+    for i, (metric, by_split) in enumerate(changing.items(), 1):
+        axes = figure.add_subplot(lines, 3, i)
+        axes.set_title(metric, fontsize=10)
+        axes.set_xlabel("step", fontsize=8)
+        for split, (steps, values) in by_split.items():
+            axes.plot(steps, values, "o-" if split == "validation" else "-", markersize=3, linewidth=1.2, label=split)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return f"<h3>Curves</h3>{_image(buffer.getvalue(), 'curves')}"
+
+
+def _image(png: bytes, kind: str) -> str:
+    return f'<img class="{kind}" alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    cells = (
+        f"<tr><th>{html.escape(name)}</th><td><code>{html.escape(str(value))}</code></td></tr>"
+        for name, value in values.items()
+    )
+    return f"<table>{''.join(cells)}</table>"

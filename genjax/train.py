@@ -117,9 +117,13 @@ def fit(task: Task, config: Any) -> Result:
             if stopped_by:
                 break
 
-    finished = step == train.num_steps
-    test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state) if finished else {}
-    return Result(step, state, digest.tree_digest(state), start, None if finished else stopped_by, test)
+    sha, finished = digest.tree_digest(state), step == train.num_steps
+    if not finished:
+        return Result(step, state, sha, start, stopped_by, {})
+    test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
+    if main:
+        records.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": test})
+    return Result(step, state, sha, start, None, test)
 
 
 def evaluator(
@@ -145,10 +149,11 @@ def evaluator(
 def _artist(
     task: Task, config: Any, mesh: Mesh, source: batches.Source, workdir: epath.Path
 ) -> Callable[[int, Any], None]:
-    """A function that draws the first validation images and samples, with the same keys each time, as grids of PNG."""
+    """A function that writes grids of pictures, always from the same keys and the same images, spread over `source`."""
     paint = parallel.pmap_eval(bind(task.visualize, config, Stream.SAMPLE), mesh)
     width = -(-NUM_PICTURES // mesh.size) * mesh.size
-    batch = next(batches.in_order(tuple(array[:NUM_PICTURES] for array in source), width, parallel.process_rows(width)))
+    spread = tuple(array[np.linspace(0, len(array) - 1, NUM_PICTURES).astype(int)] for array in source)
+    batch = next(batches.in_order(spread, width, parallel.process_rows(width)))
 
     def draw(step: int, state: Any) -> None:
         pictures = jax.device_get(paint(state, parallel.shard_batch(mesh, batch)))

@@ -7,7 +7,7 @@ arrays, whatever the number of threads.
 import hashlib
 import importlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,6 +179,24 @@ def _folder(root: epath.Path, config: DataConfig) -> Splits:
 
     parts = _hold_out({name: len(found) for name, found in files.items()}, config.holdout)
     return Splits(**{name: decode(part) for name, part in parts.items()})
+
+
+def read_images(path: epath.PathLike, shape: Sequence[int]) -> np.ndarray:
+    """uint8 [n, *shape] of an image file, or of all images below a folder; ValueError names one that is corrupt."""
+    path = epath.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    files = _image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
+
+    def read(file: epath.Path) -> np.ndarray:
+        try:
+            return image_ops.decode(file.read_bytes(), shape)
+        except Exception as error:  # Pillow raises nearly anything on bad bytes
+            raise ValueError(f"cannot decode {file}: {error}") from error
+
+    return np.stack([read(file) for file in files])
 
 
 def _image_files(root: epath.Path) -> list[epath.Path]:

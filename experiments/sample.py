@@ -1,0 +1,97 @@
+"""Draws from a trained VAE: new images, reconstructions, interpolations, latent traversals, as one picture.
+
+$ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import _start
+import numpy as np
+import tyro
+from tyro.conf import arg
+
+from genjax import digest, keys
+from genjax import images as image_ops
+from genjax.data import sources
+from genjax.loading import Sampler, load_sampler
+
+Workdir = Annotated[str, arg(help="Directory of the training run.")]
+Out = Annotated[Path, arg(help="The PNG to write; an existing file is not overwritten.")]
+Seed = Annotated[int, arg(help="Seed of the noise: the same seed, the same picture.")]
+Images = Annotated[str, arg(help="An image or a folder of images; empty for the run's own test images.")]
+Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]
+
+
+def prior(
+    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 64, temperature: float = 1.0, which: Which = "last"
+) -> dict[str, Any]:
+    """New images from z ~ N(0, temperature^2); the first ones stay the same whatever num is."""
+    _check_free(out)
+    sampler = load_sampler(workdir, which)
+    return _write(out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
+
+
+def reconstruct(
+    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 32, images: Images = "", which: Which = "last"
+) -> dict[str, Any]:
+    """Images, each beside its reconstruction."""
+    _check_free(out)
+    sampler = load_sampler(workdir, which)
+    originals = _examples(sampler, images, num)
+    rebuilt = sampler.reconstruct(keys.root_key(seed), np.arange(len(originals)), originals)
+    return _write(out, np.concatenate([originals / 255, rebuilt], axis=2), columns=4)
+
+
+def interpolate(
+    workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = "", which: Which = "last"
+) -> dict[str, Any]:
+    """Rows that lead from one image to the next one, along the line between their latents."""
+    _check_free(out)
+    sampler = load_sampler(workdir, which)
+    ends = _examples(sampler, images, num + 1)
+    rows = [sampler.interpolate(a, b, steps) for a, b in zip(ends, ends[1:], strict=False)]
+    return _write(out, np.concatenate(rows), columns=steps)
+
+
+def traverse(
+    workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = "", which: Which = "last"
+) -> dict[str, Any]:
+    """One image, each row with one latent dimension going from -3 to 3."""
+    _check_free(out)
+    sampler = load_sampler(workdir, which)
+    (image,) = _examples(sampler, images, 1)
+    count = min(dimensions, sampler.config.vae.latent_size)
+    rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in range(count)]
+    return _write(out, np.concatenate(rows), columns=steps)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise ValueError(f"{out} exists already: give another --out")
+
+
+def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
+    """Up to `num` uint8 images: spread over the run's test images, or the first ones of a file or folder."""
+    data = sampler.config.data
+    if not where:
+        (test,) = sources.load(data, sampler.config.seed).test
+        return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
+    return sources.read_images(where, data.image_shape)[:num]
+
+
+def _write(out: Path, pictures: np.ndarray, columns: int) -> dict[str, Any]:
+    image_ops.write_png(out, image_ops.grid(image_ops.to_uint8(pictures), columns))
+    return {"out": str(out), "images": len(pictures), "digest": digest.tree_digest(pictures)}
+
+
+VERBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "prior": prior,
+    "reconstruct": reconstruct,
+    "interpolate": interpolate,
+    "traverse": traverse,
+}
+
+if __name__ == "__main__":
+    _start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))

@@ -1,0 +1,137 @@
+"""Range conversions, grids, PNG, and decoding to one shape."""
+
+import io
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from genjax import images
+
+LEVELS = np.arange(256, dtype=np.uint8)
+
+
+def encode(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("function", [images.to_unit, jax.jit(images.to_unit)], ids=["numpy", "jit"])
+def test_every_grey_level_survives_the_unit_range(function):
+    unit = np.asarray(function(LEVELS))
+    assert unit[0] == 0 and unit[255] == 1
+    np.testing.assert_array_equal(images.to_uint8(unit), LEVELS)
+
+
+def test_to_uint8_rounds_to_the_nearest_level_and_clips():
+    floats = np.array([-1.0, 0.4 / 255, 0.6 / 255, 99.4 / 255, 99.6 / 255, 7.0], np.float32)
+    assert images.to_uint8(floats).tolist() == [0, 0, 1, 99, 100, 255]
+
+
+@pytest.mark.parametrize(
+    "array, got",
+    [
+        (np.zeros((5, 8, 8, 3), np.uint8), "uint8 [5, 8, 8, 3]"),
+        (np.zeros((8, 9, 1), np.uint8), "uint8 [8, 9, 1]"),
+        (np.zeros((5, 8, 9, 1), np.float32), "float32 [5, 8, 9, 1]"),
+    ],
+)
+def test_check_names_both_shapes(array, got):
+    with pytest.raises(ValueError) as refusal:
+        images.check(array, (8, 9, 1))
+    assert str(refusal.value) == f"expected uint8 images [n, 8, 9, 1], got {got}"
+
+
+def test_check_hands_back_what_is_right():
+    array = np.zeros((0, 8, 9, 1), np.uint8)
+    assert images.check(array, [8, 9, 1]) is array
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_is_white_but_for_image_i_at_row_i_over_columns(channels):
+    batch = np.random.default_rng(0).integers(0, 255, (5, 4, 6, channels), dtype=np.uint8)
+    canvas = images.grid(batch, columns=3, gap=1)
+    assert canvas.shape == (2 * 5 + 1, 3 * 7 + 1, channels)
+    np.testing.assert_array_equal(canvas[1:5, 1:7], batch[0])
+    np.testing.assert_array_equal(canvas[1:5, 15:21], batch[2])
+    np.testing.assert_array_equal(canvas[6:10, 1:7], batch[3])
+    np.testing.assert_array_equal(canvas[6:10, 8:14], batch[4])
+    # No pixel of the images is 255, so the rest being white means that nothing else was drawn.
+    assert np.count_nonzero((canvas != 255).any(-1)) == 5 * 4 * 6
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 1), (5, 7, 3)])
+def test_png_files_hold_the_pixels_and_are_replaced_whole(tmp_path, shape):
+    path = tmp_path / "below" / "image.png"
+    for seed in (0, 1):
+        image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        images.write_png(path, image)
+        np.testing.assert_array_equal(np.asarray(Image.open(path)).reshape(shape), image)
+        np.testing.assert_array_equal(images.decode(path.read_bytes(), shape), image)
+    assert [entry.name for entry in path.parent.iterdir()] == ["image.png"]
+
+
+def test_a_wide_image_keeps_its_aspect_and_its_centre():
+    pixels = np.zeros((8, 20, 3), np.uint8)
+    pixels[:, :6], pixels[:, 6:14], pixels[:, 14:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(pixels)), (8, 8, 3)), pixels[:, 6:14])
+
+
+def test_a_tall_image_is_scaled_to_cover_and_cropped_at_the_centre():
+    pixels = np.zeros((64, 16), np.uint8)
+    pixels[24:40, 8:] = 200  # the centre square, at half the size: columns 0..3 black, 4..7 grey
+    pixels[:24] = pixels[40:] = 77
+    small = images.decode(encode(Image.fromarray(pixels)), (8, 8, 1))[..., 0].astype(int)
+    # Bicubic weights reach two target pixels, so rows and columns farther from an edge than that are exact.
+    np.testing.assert_array_equal(small[2:6, [0, 1, 6, 7]], [[0, 0, 200, 200]] * 4)
+    assert np.all(np.diff(small[2:6, 2:6], axis=1) >= 0)
+
+
+def test_downscaling_is_antialiased():
+    checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    small = images.decode(encode(Image.fromarray(checkers)), (8, 8, 1)).astype(int)
+    assert np.abs(small - 127.5).max() < 4  # without a filter each pixel would be 0 or 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_all_of_16_bit_grey_is_brought_to_8_bits(kind):
+    deep = (LEVELS.astype(np.uint16) * 257).reshape(16, 16)
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(deep), kind), (16, 16, 1)).ravel(), LEVELS)
+    colour = images.decode(encode(Image.fromarray(deep), kind), (16, 16, 3))
+    np.testing.assert_array_equal(colour, np.repeat(LEVELS.reshape(16, 16, 1), 3, -1))
+
+
+@pytest.mark.parametrize(
+    "orientation, turned",
+    [
+        (1, lambda image: image),
+        (2, lambda image: image[:, ::-1]),
+        (3, lambda image: image[::-1, ::-1]),
+        (4, lambda image: image[::-1]),
+        (6, lambda image: np.rot90(image, -1)),
+        (8, lambda image: np.rot90(image)),
+    ],
+)
+def test_exif_orientation_is_applied(orientation, turned):
+    stored = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = turned(stored)
+    decoded = images.decode(encode(Image.fromarray(stored), exif=exif), (*upright.shape, 1))
+    np.testing.assert_array_equal(decoded[..., 0], upright)
+
+
+def test_colour_becomes_grey_by_luma_and_grey_becomes_colour():
+    colour = np.full((4, 4, 3), (200, 100, 50), np.uint8)
+    grey = images.decode(encode(Image.fromarray(colour)), (4, 4, 1))
+    assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(grey[..., 0])), (4, 4, 3)), grey.repeat(3, -1))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 300])
+def test_truncated_files_raise(cut):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    with pytest.raises((OSError, SyntaxError)):
+        images.decode(encode(Image.fromarray(noise))[:cut], (32, 32, 3))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import tyro
 
@@ -17,9 +18,14 @@ from genjax.train import Task, fit
 
 def setup() -> None:
     """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for chatty in ("absl", "jax", "orbax", "flax"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
+    )
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda unraisable: logging.debug("ignored: %s", unraisable.exc_value)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
 

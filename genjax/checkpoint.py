@@ -13,6 +13,8 @@ from orbax.checkpoint import v1 as ocp
 from genjax import digest
 from genjax.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+
 
 class Restored(NamedTuple):
     """A verified checkpoint."""
@@ -41,7 +43,7 @@ def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restor
         record = _record(path)
         saved, state = record["digest"], ocp.load(path, abstract_state)
     except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
-        raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
+        raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
     found = digest.tree_digest(state)
     if found != saved:
         raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved} was saved")
@@ -58,7 +60,7 @@ def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored |
         try:
             return restore(directory, step, abstract_state)
         except ValueError as error:
-            logging.warning("%s", error)
+            logger.warning("%s", error)
     if found:
         raise ValueError(
             f"none of the {len(found)} checkpoints in {directory} is whole (see the warnings above): "
@@ -76,7 +78,7 @@ def set_aside(directory: epath.PathLike, after: int) -> None:
             while target.exists():
                 target = target.with_name(target.name + "_")
             (epath.Path(directory) / str(step)).rename(target)
-            logging.warning("moved the damaged checkpoint of step %d to %s; going on from step %d", step, target, after)
+            logger.warning("moved the damaged checkpoint of step %d to %s; going on from step %d", step, target, after)
 
 
 def open_for_writing(directory: epath.Path, config: TrainConfig) -> ocp.training.Checkpointer:
@@ -115,7 +117,7 @@ def best_step(directory: epath.PathLike) -> int:
         try:
             score = _record(epath.Path(directory) / str(step))["score"]
         except Exception as error:  # as in restore
-            logging.warning("checkpoint %s/%d cannot be read: %s", directory, step, error)
+            logger.warning("checkpoint %s/%d cannot be read: %.160s", directory, step, error)
             continue
         if score is not None:
             scores[step] = score

@@ -10,6 +10,8 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+logger = logging.getLogger(__name__)
+
 
 class Writer:
     """Rows of a run's files. metrics.jsonl holds no clock times, so equal runs have equal files.
@@ -111,7 +113,7 @@ class Progress:
         self._bar.set_postfix_str(shown, refresh=False)
         if self._active and self._bar.disable:
             left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.nan
-            logging.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
+            logger.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
 
     def __enter__(self) -> "Progress":
         return self

@@ -51,7 +51,7 @@ def claim_workdir(config: Any) -> epath.Path:
     try:
         if path.exists():
             _check_resumable(load_config(workdir, family_of(config)), config)
-        elif workdir.exists() and any(workdir.iterdir()):
+        elif workdir.exists() and any(entry.name != "config.json.partial" for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
         workdir.mkdir(parents=True, exist_ok=True)
         record = dataclasses.asdict(config)
@@ -74,7 +74,7 @@ def load_config(workdir: epath.PathLike, family: str) -> Any:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
         return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[family])
-    except (json.JSONDecodeError, KeyError, AttributeError, cattrs.BaseValidationError) as error:
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         detail = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
         raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
 

@@ -62,7 +62,11 @@ def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
         images, step = "validation", evaluated[-1]["step"]
         figures = {name.removeprefix("validation/"): value for name, value in evaluated[-1].items() if name != "step"}
     heading = f"On the {images} images after step {step} (averaged weights; likelihoods in nats per image):"
-    return f"<p>{heading}</p>{_table({name: f'{value:.5g}' for name, value in figures.items()})}"
+    return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.5g}"
 
 
 def _pictures(directory: epath.Path) -> str:

@@ -20,6 +20,8 @@ from genjax.keys import Stream
 from genjax.metrics import Progress, Writer
 from genjax.optim import Net
 
+logger = logging.getLogger(__name__)
+
 NUM_PICTURES = 64
 
 
@@ -189,14 +191,14 @@ def _restore_or_init(
     if restored is None:
         state = parallel.replicate(mesh, init)
         params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
-        logging.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+        logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
         return state, 0
     if restored.step > config.train.num_steps:
         raise ValueError(f"{workdir} already stands at step {restored.step}, beyond num_steps {config.train.num_steps}")
-    logging.info("resumed %s from step %d", workdir, restored.step)
+    logger.info("resumed %s from step %d", workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
     for line in records.differences(restored.environment, environment):
-        logging.warning("the environment has changed, and the numbers may with it: %s", line)
+        logger.warning("the environment has changed, and the numbers may with it: %s", line)
     return restored.state, restored.step
 
 
@@ -246,7 +248,7 @@ def _stop_requests() -> Iterator[list[signal.Signals]]:
     def request(number: int, _: Any) -> None:
         requests.append(signal.Signals(number))
         signal.signal(number, usual[signal.Signals(number)])
-        logging.warning("%s: saving, then stopping", signal.Signals(number).name)
+        logger.warning("%s: saving, then stopping", signal.Signals(number).name)
 
     for number in usual:
         signal.signal(number, request)

@@ -1,19 +1,27 @@
 """Eight emulated CPU devices, and JAX's strict checks, for every test."""
 
-import os
-
-# Also for the scripts that tests start. Before JAX is imported, for it reads them once.
-os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-os.environ["JAX_PLATFORMS"] = "cpu"
-
+import atexit
 import dataclasses
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import pytest
+# Read once, when JAX is imported, here and in the scripts that tests start.
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+# Many tests compile the same program: one cache for this session, so nothing is left from an earlier one.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="genjax-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from genjax import train, vae  # noqa: E402
+from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -26,21 +34,30 @@ def x64():
         yield
 
 
+def tiny_run(workdir: str, **changes: Any) -> VaeRun:
+    """A tiny VAE on 8x8 digits with the given fields changed: `tiny_run(workdir, vae={"beta": 2.0}, seed=1)`."""
+    run = VaeRun(
+        workdir=workdir,
+        data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=16, binarize="stochastic"),
+        optim=OptimConfig(learning_rate=2e-3),
+        train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4),
+        vae=VaeConfig(architecture="mlp", hidden=(16,), latent_size=4),
+    )
+    for name, change in changes.items():
+        part = getattr(run, name)
+        changes[name] = dataclasses.replace(part, **change) if isinstance(change, dict) else change
+    return dataclasses.replace(run, **changes)
+
+
 @pytest.fixture
 def make_run(tmp_path) -> Callable[..., VaeRun]:
-    """`make_run(vae={"beta": 2.0}, seed=1)`: a tiny VAE on 8x8 digits, with the given fields changed."""
+    """`tiny_run` in a directory of the test's own."""
+    return lambda workdir=str(tmp_path / "run"), **changes: tiny_run(workdir, **changes)
 
-    def make(**changes: Any) -> VaeRun:
-        run = VaeRun(
-            workdir=str(tmp_path / "run"),
-            data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=16, binarize="stochastic"),
-            optim=OptimConfig(learning_rate=2e-3),
-            train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4),
-            vae=VaeConfig(architecture="mlp", hidden=(16,), latent_size=4),
-        )
-        for name, change in changes.items():
-            part = getattr(run, name)
-            changes[name] = dataclasses.replace(part, **change) if isinstance(change, dict) else change
-        return dataclasses.replace(run, **changes)
 
-    return make
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> VaeRun:
+    """A finished tiny run; tests may read it, and copy it to change it."""
+    run = tiny_run(str(tmp_path_factory.mktemp("trained") / "run"))
+    train.fit(vae.TASK, run)
+    return run

@@ -32,7 +32,7 @@ def flip(keys: Array, images: Array) -> Array:
 
 
 def dequantize(keys: Array, images: Array) -> Array:
-    """(x + u) / 256 with u uniform in [0, 1): uint8 to floats in [0, 1) (Uria, Murray and Larochelle 2013)."""
+    """(x + u) / 256 with u uniform in [0, 1): uint8 to floats in [0, 1] (Uria, Murray and Larochelle 2013)."""
     noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
     return (images + noise) / 256
 

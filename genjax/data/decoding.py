@@ -14,6 +14,8 @@ import numpy as np
 
 from genjax.config import DataConfig
 
+logger = logging.getLogger(__name__)
+
 MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
@@ -60,7 +62,7 @@ def _decode_into(path: Path, names: Sequence[str], read: Callable[[int], np.ndar
                 raise ValueError(
                     f"cannot decode {names[i]}: {error}. Mend it, remove it, or leave it out with --data.skip-corrupt"
                 ) from error
-            logging.warning("left out %s, which cannot be decoded: %s", names[i], error)
+            logger.warning("left out %s, which cannot be decoded: %s", names[i], error)
 
     with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
         try:
@@ -70,7 +72,7 @@ def _decode_into(path: Path, names: Sequence[str], read: Callable[[int], np.ndar
             pool.shutdown(cancel_futures=True)
             raise
     if not good.all():
-        logging.warning("left out %d of %d images", len(names) - good.sum(), len(names))
+        logger.warning("left out %d of %d images", len(names) - good.sum(), len(names))
         kept = array[good]
         array = np.lib.format.open_memmap(path, "w+", np.uint8, kept.shape)
         array[:] = kept

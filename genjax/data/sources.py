@@ -6,7 +6,7 @@ arrays, whatever the number of threads.
 
 import hashlib
 import importlib
-import zipfile
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def load(config: DataConfig, seed: int) -> Splits:
             )
     for name, source in splits._asdict().items():
         if min(len(images) for images in source) == 0:
-            raise ValueError(f"{config.source} has no {name} images: give it more images, or more --data.holdout")
+            raise ValueError(f"{config.source} has no {name} images: add some, or hold out fewer with --data.holdout")
     if config.binarize == "fixed":
         splits = Splits(*(_binarize_once(source, seed, split) for split, source in enumerate(splits)))
     return splits
@@ -97,7 +97,7 @@ def _by_tenths(images: np.ndarray, config: DataConfig) -> Splits:
 
 
 def _reshape(images: np.ndarray, config: DataConfig) -> np.ndarray:
-    if images.shape[1:] == tuple(config.image_shape):
+    if len(images) == 0 or images.shape[1:] == tuple(config.image_shape):
         return images
     return np.stack([image_ops.fit(_to_pillow(image), config.image_shape) for image in images])
 
@@ -136,7 +136,7 @@ def _npz(path: epath.Path, config: DataConfig) -> Splits:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
             arrays = {name: archive[f"x_{name}"] for name in SPLITS if f"x_{name}" in names}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error
     if "train" not in arrays:
         raise ValueError(f"{path} has no array x_train (it has {', '.join(names) or 'nothing'})")
@@ -172,9 +172,8 @@ def _folder(root: epath.Path, config: DataConfig) -> Splits:
 
     def decode(part: Part) -> Source:
         chosen = [files[part.origin][row] for row in part.rows]
-        stats = [(path, path.stat()) for path in chosen]
-        identity = [(str(path), stat.length, stat.mtime) for path, stat in stats]
         read = lambda path: image_ops.decode(path.read_bytes(), config.image_shape)  # noqa: E731
+        identity = [_stamp(path) for path in chosen]
         return (decode_all([str(path) for path in chosen], lambda i: read(chosen[i]), config, identity),)
 
     parts = _hold_out({name: len(found) for name, found in files.items()}, config.holdout)
@@ -211,6 +210,15 @@ def _image_files(root: epath.Path) -> list[epath.Path]:
     return sorted(files, key=str)
 
 
+def _stamp(path: epath.Path) -> list[str | int]:
+    """What changes when a file does: path, size and time."""
+    if "://" in str(path):
+        found = path.stat()
+        return [str(path), found.length, found.mtime]
+    local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+    return [os.path.abspath(path), local.st_size, local.st_mtime_ns]
+
+
 def _tfds(name: str, config: DataConfig) -> Splits:
     """The feature `image` of a TFDS dataset, by name or by the directory of a prepared one, read without TensorFlow."""
     builder = _tfds_builder(name)
@@ -220,12 +228,19 @@ def _tfds(name: str, config: DataConfig) -> Splits:
             f"tfds:{name} needs a split train and a feature image; "
             f"it has the splits {sorted(splits)} and the features {sorted(features)}"
         )
-    data = {split: builder.as_data_source(split) for split in SPLITS if split in splits}
+    try:
+        data = {split: builder.as_data_source(split) for split in SPLITS if split in splits}
+    except NotImplementedError as error:  # such as TFDS's own default, tfrecord
+        raise ValueError(
+            f"tfds:{name} was prepared as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
+            "prepare it with file_format='array_record'"
+        ) from error
+    stamp = _stamp(epath.Path(builder.data_path) / "dataset_info.json")  # written whenever a dataset is prepared
 
     def decode(part: Part) -> Source:
         names = [f"tfds:{name} {part.origin}[{row}]" for row in part.rows]
         read = lambda i: image_ops.fit(_to_pillow(data[part.origin][part.rows[i]]["image"]), config.image_shape)  # noqa: E731
-        return (decode_all(names, read, config, [str(builder.data_path), builder.info.dataset_size, names]),)
+        return (decode_all(names, read, config, [stamp, names]),)
 
     parts = _hold_out({split: len(rows) for split, rows in data.items()}, config.holdout)
     return Splits(**{split: decode(part) for split, part in parts.items()})
@@ -233,12 +248,15 @@ def _tfds(name: str, config: DataConfig) -> Splits:
 
 def _tfds_builder(name: str) -> Any:
     tfds = _optional("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
-    if epath.Path(name).is_dir():
-        return tfds.builder_from_directory(name)
     try:
+        if epath.Path(name).is_dir():
+            return tfds.builder_from_directory(name)
         builder = tfds.builder(name, file_format="array_record")
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(f"TFDS knows no dataset {name!r}, and there is no such directory") from error
+    except (ValueError, OSError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name!r} is neither the directory of a prepared dataset nor a dataset that TFDS can build: {reason}"
+        ) from error
     try:
         builder.download_and_prepare()
     except ImportError as error:

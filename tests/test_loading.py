@@ -1,0 +1,84 @@
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from genjax import keys, parallel
+from genjax.data import sources
+from genjax.loading import load_sampler
+
+
+@pytest.fixture(scope="module")
+def sampler(trained):
+    return load_sampler(trained.workdir)
+
+
+@pytest.fixture(scope="module")
+def test_images(trained):
+    return sources.load(trained.data, trained.seed).test[0]
+
+
+@pytest.mark.parametrize("num", [1, 2, 4, 8])
+def test_sixty_four_images_are_the_first_of_a_hundred_and_twenty_eight_on_any_devices(trained, sampler, num):
+    key = keys.root_key(5)
+    whole = sampler.prior(key, np.arange(128))
+    other = load_sampler(trained.workdir, mesh=parallel.make_mesh(jax.devices()[:num]))
+    np.testing.assert_array_equal(other.prior(key, np.arange(64)), whole[:64])
+    pieces = [other.prior(key, np.arange(start, stop)) for start, stop in [(0, 3), (3, 70), (70, 128)]]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    assert len(np.unique(whole.reshape(128, -1), axis=0)) == 128
+
+
+def test_reconstructions_do_not_depend_on_what_they_are_made_with(sampler, test_images):
+    whole = sampler.reconstruct(keys.root_key(0), np.arange(100), test_images[:100])
+    part = sampler.reconstruct(keys.root_key(0), np.arange(40, 50), test_images[40:50])
+    np.testing.assert_array_equal(part, whole[40:50])
+
+
+def test_interpolation_includes_both_ends_and_is_symmetric(sampler, test_images):
+    there = sampler.interpolate(test_images[0], test_images[1], 5)
+    back = sampler.interpolate(test_images[1], test_images[0], 5)
+    np.testing.assert_allclose(there, back[::-1], rtol=1e-5)
+    assert np.abs(there[0] - there[-1]).max() > 1e-3
+
+
+def test_traversal_through_the_posterior_mean_is_its_reconstruction(trained, sampler, test_images):
+    ends = sampler.interpolate(test_images[0], test_images[0], 1)[0]
+    rows = sampler.traverse(test_images[0], 2, np.linspace(-3, 3, 601))
+    assert np.abs(rows - ends).max(axis=(1, 2, 3)).min() < 0.01 < np.abs(rows - ends).max()
+
+
+def test_best_and_last(trained):
+    assert load_sampler(trained.workdir, "best").step in (8, 12)
+    assert load_sampler(trained.workdir).step == 12
+
+
+def test_loading_changes_nothing(trained):
+    listing = lambda: {path: path.stat().st_mtime_ns for path in Path(trained.workdir).rglob("*")}  # noqa: E731
+    before = listing()
+    load_sampler(trained.workdir, "best")
+    assert listing() == before
+
+
+def test_wrong_images_are_refused_with_both_shapes(sampler, test_images):
+    with pytest.raises(ValueError, match=r"uint8 images \[n, 8, 8, 1\], got uint8 \[1, 4, 8, 1\]"):
+        sampler.reconstruct(keys.root_key(0), np.arange(1), test_images[:1, ::2])
+    with pytest.raises(ValueError, match="got float64"):
+        sampler.interpolate(test_images[0] / 255, test_images[1], 3)
+    with pytest.raises(ValueError, match="dimension 4 is none of the latent ones, 0 to 3"):
+        sampler.traverse(test_images[0], 4, np.zeros(1))
+
+
+def test_no_run_and_no_checkpoint(tmp_path, trained):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        load_sampler(tmp_path)
+    config = Path(trained.workdir, "config.json").read_text()
+    Path(tmp_path, "config.json").write_text(config)
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        load_sampler(tmp_path)
+    Path(tmp_path, "config.json").write_text(config.replace('"vae"', '"cyclegan"', 1))
+    with pytest.raises(ValueError, match="cyclegan"):
+        load_sampler(tmp_path)
+    assert dataclasses.is_dataclass(load_sampler(trained.workdir).config)

@@ -1,0 +1,88 @@
+import json
+import logging
+import sys
+
+import pytest
+
+from genjax.metrics import Progress, Writer, read_rows
+
+
+def test_rows_are_written_as_they_are_and_bad_numbers_as_null(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(1, {"elbo": -1.5, "loss": float("nan")})
+        writer.write_timing(1, 12.34)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "elbo": -1.5, "loss": null}\n'
+    (row,) = read_rows(tmp_path / "timing.jsonl")
+    assert row["step"] == 1 and row["images_per_second"] == 12.3 and row["seconds"] >= 0
+
+
+def test_rows_past_the_restored_step_are_dropped_and_the_others_kept_byte_for_byte(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False) as writer:
+        for step in range(5):
+            writer.write(step, {"x": step / 3})
+    before = (tmp_path / "metrics.jsonl").read_bytes().splitlines()
+    with Writer(tmp_path, 2, tensorboard=False):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == before[:3]
+
+
+def test_rows_survive_an_error_in_the_loop(tmp_path):
+    with pytest.raises(RuntimeError), Writer(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(1, {"x": 1.0})
+        raise RuntimeError
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1, "x": 1.0}]
+
+
+def test_an_inactive_writer_writes_nothing(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False, active=False) as writer:
+        writer.write(1, {"x": 1.0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", None)
+    with pytest.raises(ValueError, match=r"pip install 'genjax-images\[tensorboard\]'"):
+        Writer(tmp_path, 0, tensorboard=True)
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
+    written = []
+
+    class FakeSummaryWriter:
+        def __init__(self, directory):
+            assert directory == str(tmp_path / "tensorboard")
+
+        def write_scalars(self, step, scalars):
+            written.append({"step": step, **scalars})
+
+        def flush(self): ...
+
+        def close(self):
+            written.append("closed")
+
+    module = type(sys)("clu.metric_writers")
+    module.SummaryWriter = FakeSummaryWriter
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", module)
+    with Writer(tmp_path, 0, tensorboard=True) as writer:
+        writer.write(3, {"elbo": -2.0})
+    assert written == [json.loads((tmp_path / "metrics.jsonl").read_text()), "closed"]
+
+
+def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(caplog, capsys, monkeypatch):
+    clock = iter([0.0, 2.0])
+    monkeypatch.setattr("genjax.metrics.time.perf_counter", lambda: next(clock))
+    with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
+        for _ in range(10):
+            progress.advance()
+        assert progress.images_per_second(10) == 40
+        progress.report(10, {"elbo": -1.25})
+    assert "step 10/100  40 img/s  18 s left  elbo -1.25" in caplog.text
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress(0, 4, images_per_step=8) as progress:
+        for _ in range(4):
+            progress.advance()
+    assert "32.0/32.0" in capsys.readouterr().err

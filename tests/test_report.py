@@ -1,0 +1,31 @@
+import re
+import shutil
+from pathlib import Path
+
+from genjax.report import write_report
+
+
+def test_the_page_is_whole_in_itself_and_holds_what_the_run_holds(trained, tmp_path):
+    write_report(tmp_path / "report.html", "A <title>", {"Digits & more": trained.workdir})
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>A &lt;title&gt;</h1>" in page and "Digits &amp; more" in page
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) == 3 and all(source.startswith("data:image/png;base64,") for source in sources)
+    for fact in ("vae.latent_size", "packages.jax", "train", "samples, step 12", "test images after step 12", "elbo"):
+        assert fact in page
+
+
+def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    write_report(tmp_path / "half.html", "t", {"r": tmp_path / "run"})
+    assert "validation images after step 12" in (tmp_path / "half.html").read_text()
+    rows = '{"step": 4, "validation/elbo": null}\n'
+    Path(tmp_path, "run", "metrics.jsonl").write_text(rows)
+    write_report(tmp_path / "bad.html", "t", {"r": tmp_path / "run"})
+    assert "not finite" in (tmp_path / "bad.html").read_text()
+    for name in ("metrics.jsonl", "timing.jsonl", "samples"):
+        shutil.rmtree(tmp_path / "run" / name, ignore_errors=True)
+        Path(tmp_path, "run", name).unlink(missing_ok=True)
+    write_report(tmp_path / "early.html", "t", {"r": tmp_path / "run"})
+    assert "Not evaluated yet" in (tmp_path / "early.html").read_text()

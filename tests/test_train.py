@@ -1,0 +1,211 @@
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from genjax import parallel, records, train, vae
+from genjax.data import batches, sources
+from genjax.keys import Stream
+from genjax.train import fit
+
+
+def outcome(config):
+    """What two equal runs have in common: the digest of the state, and the bytes of the metrics."""
+    return fit(vae.TASK, config).digest, Path(config.workdir, "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture
+def whole(trained):
+    """The outcome of an uninterrupted run."""
+    return outcome(trained)
+
+
+def test_same_seed_same_bytes_and_another_seed_others(make_run, tmp_path, whole):
+    assert outcome(make_run()) == whole
+    other = outcome(make_run(workdir=str(tmp_path / "other"), seed=1))
+    assert other[0] != whole[0] and other[1] != whole[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(make_run, monkeypatch, whole, number):
+    config, load = make_run(), batches.load
+    usual = signal.getsignal(number)
+
+    def load_and_signal(source, seed, step, *args):
+        if step == 6:
+            os.kill(os.getpid(), number)
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_and_signal)
+        stopped = fit(vae.TASK, config)
+    assert stopped.stopped_by is number and 0 < stopped.step < 12 and not stopped.test
+    assert signal.getsignal(number) is usual
+
+    resumed = fit(vae.TASK, config)
+    assert resumed.resumed_from == stopped.step and resumed.stopped_by is None
+    assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_a_crash_loses_no_more_than_the_steps_since_the_last_checkpoint(make_run, monkeypatch, whole):
+    config, load = make_run(), batches.load
+
+    def load_or_crash(source, seed, step, *args):
+        if step == 10:
+            raise RuntimeError("power cut")
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_or_crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(vae.TASK, config)
+    resumed = fit(vae.TASK, config)
+    assert resumed.resumed_from == 8
+    assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_a_finished_run_is_not_trained_again(make_run, whole):
+    config = make_run()
+    first, again = fit(vae.TASK, config), fit(vae.TASK, config)
+    assert (again.resumed_from, again.digest, again.test) == (12, first.digest, first.test)
+    assert Path(config.workdir, "metrics.jsonl").read_bytes() == whole[1]
+
+
+def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run, whole):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    longer = fit(vae.TASK, make_run())
+    assert (longer.resumed_from, longer.digest) == (8, whole[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"log_every": 5}},
+        {"train": {"eval_every": 2, "checkpoint_every": 6}},
+        {"data": {"prefetch": 5}},
+        {"data": {"decode_threads": 1}},
+    ],
+    ids=str,
+)
+def test_numbers_do_not_depend_on_watching(make_run, whole, change):
+    assert outcome(make_run(**change))[0] == whole[0]
+
+
+def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
+    """Also one of each of the functions that evaluate and draw."""
+    compiled, pmap = [], parallel.pmap
+
+    def remember(*args, **kwargs):
+        compiled.append(pmap(*args, **kwargs))
+        return compiled[-1]
+
+    monkeypatch.setattr(parallel, "pmap", remember)
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    fit(vae.TASK, make_run(train={"num_steps": 12}))
+    assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, validate, draw, test; twice
+
+
+def test_an_implicit_transfer_to_the_device_ends_the_run(make_run, monkeypatch):
+    monkeypatch.setattr(parallel, "shard_batch", lambda mesh, batch: batch)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        fit(vae.TASK, make_run())
+
+
+def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
+    def figures(num, batch_size):
+        config, mesh = make_run(data={"batch_size": batch_size}), parallel.make_mesh(jax.devices()[:num])
+        state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+        test = sources.load(config.data, 0).test
+        assert len(test[0]) % batch_size  # the last batch is not full
+        return train.evaluator(vae.TASK, config, mesh, test, Stream.TEST)(state)
+
+    reference = figures(1, 7)
+    for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
+        for name, value in figures(num, batch_size).items():
+            np.testing.assert_allclose(value, reference[name], rtol=1e-6)
+
+
+def test_evaluation_is_the_mean_over_every_image_once(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    task = vae.TASK._replace(eval_step=lambda config, state, batch, key: {"sum": batch.images[0].sum((1, 2, 3))})
+    source = (np.random.default_rng(0).integers(0, 256, (37, 8, 8, 1), np.uint8),)
+    figures = train.evaluator(task, config, mesh, source, Stream.TEST)(state=None)
+    np.testing.assert_allclose(figures["sum"], source[0].sum((1, 2, 3)).mean(), rtol=1e-12)
+
+
+def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
+    with pytest.raises(FloatingPointError, match="5 steps in a row, up to step 5"):
+        fit(vae.TASK, make_run(vae={"beta": float("inf")}, train={"max_skips": 5}))
+
+
+def test_skips_that_are_not_in_a_row_do_not_end_the_run(make_run, monkeypatch):
+    from genjax.vae import losses
+
+    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
+    assert int(fit(vae.TASK, make_run(train={"max_skips": 3})).state.skipped) == 8
+
+
+def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, caplog):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    monkeypatch.setattr(records, "PACKAGES", ())
+    with caplog.at_level(logging.WARNING):
+        fit(vae.TASK, make_run())
+    assert "environment has changed" in caplog.text and f"packages.jax: {jax.__version__} -> None" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"batch_size": 12}}, "batch_size 12 does not divide over 8 devices"),
+        ({"data": {"source": "folder:/nowhere"}}, "/nowhere"),
+        ({"vae": {"latent_size": 9}}, "vae.latent_size: 4 -> 9"),
+        ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make_run, change, message):
+    config = make_run()
+    fit(vae.TASK, config)
+
+    def listing():
+        return {path: path.stat().st_mtime_ns for path in Path(config.workdir).rglob("*")}
+
+    before = listing()
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        fit(vae.TASK, make_run(**change))
+    assert listing() == before
+
+
+def test_images_that_changed_since_the_run_began_are_refused(make_run, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images)
+    config = make_run(data={"source": f"npz:{tmp_path}/x.npz"})
+    fit(vae.TASK, config)
+    np.savez(tmp_path / "x.npz", x_train=255 - images)
+    with pytest.raises(ValueError, match="images have changed"):
+        fit(vae.TASK, config)
+
+
+def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
+    """After 300 steps the bounds on the test images are within 1% of one another: 0.3 nats of 27."""
+    longer = {"num_steps": 300, "eval_every": 300, "checkpoint_every": 300}
+    elbo = {}
+    for precision in ("float32", "bfloat16"):
+        config = make_run(workdir=str(tmp_path / precision), precision=precision, train=longer, data={"batch_size": 64})
+        elbo[precision] = fit(vae.TASK, config).test["elbo"]
+    assert elbo["float32"] > -30
+    np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
+    assert elbo["bfloat16"] != elbo["float32"]
+
+
+def test_a_run_may_be_moved(make_run, tmp_path):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    moved = dataclasses.replace(make_run(), workdir=str(tmp_path / "elsewhere"))
+    assert fit(vae.TASK, moved).resumed_from == 8

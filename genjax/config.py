@@ -125,7 +125,8 @@ class VaeConfig:
     architecture: Literal["mlp", "conv"] = "mlp"
     """Fully connected, or convolutional with one stride-2 layer for each entry of hidden."""
     hidden: tuple[int, ...] = (500, 500)
-    """Widths (mlp) or channels (conv) of the encoder's hidden layers; the decoder mirrors them."""
+    """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
+    fully connected and four times the last width, on either side of the latents."""
     latent_size: int = 32
     """Dimensions of z."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"

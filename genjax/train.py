@@ -106,10 +106,11 @@ def fit(task: Task, config: Any) -> Result:
             stopped_by = requests[0] if requests else None
             if step % train.eval_every == 0 or last:
                 log.finish()
-                validation = validate(state)
-                writer.write(step, {f"validation/{name}": value for name, value in validation.items()})
-                progress.report(step, validation)
-                score = task.score(validation)
+                figures = validate(state)
+                score = task.score(figures)
+                figures = {f"validation/{name}": value for name, value in figures.items()}
+                writer.write(step, figures)
+                progress.report(step, figures)
                 draw(step, state)
                 writer.flush()
             if step % train.checkpoint_every == 0 or last or stopped_by:

@@ -124,7 +124,7 @@ def test_the_last_two_the_best_and_every_nth_are_kept(tmp_path):
 
 def test_best_step_passes_over_what_was_not_evaluated_or_cannot_be_read(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_every=1)
-    save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None})
+    save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
     zero_the_metadata(tmp_path / "2")
     assert checkpoint.best_step(tmp_path) == 1
     with pytest.raises(ValueError, match="evaluated"):

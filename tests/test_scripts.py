@@ -1,0 +1,111 @@
+"""What a person types, and what comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sample
+import vae_configs
+from PIL import Image
+
+import genjax
+
+SCRIPTS = Path(sample.__file__).parent
+
+
+def run(script, *arguments):
+    return subprocess.run([sys.executable, SCRIPTS / script, *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", vae_configs.CONFIGS)
+def test_every_named_configuration_is_valid_and_says_what_to_expect(name):
+    description = vae_configs.CONFIGS[name].__doc__
+    vae_configs.CONFIGS[name]()
+    for part in ("$ python experiments/train_vae.py " + name, "Hardware", "Time", "Result"):
+        assert part in description
+
+
+def test_a_mistyped_flag_is_answered_with_the_right_one(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batchsize", 8)
+    assert done.returncode == 2 and "--data.batch-size" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_value_out_of_range_is_answered_with_the_number(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batch-size", 0)
+    unboxed = " ".join(done.stderr.replace("│", " ").split())
+    assert done.returncode == 2 and "batch_size must be at least 1, got 0" in unboxed and "Traceback" not in unboxed
+
+
+def test_an_error_is_one_message_and_exit_code_1(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.source", f"folder:{tmp_path}/none")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: no such folder: {tmp_path}/none\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number, code):
+    flags = ["--workdir", tmp_path / "run", "--train.num-steps", 10**6, "--train.log-every", 10]
+    flags += ["--train.eval-every", 100, "--train.checkpoint-every", 10**6]
+    arguments = [sys.executable, SCRIPTS / "train_vae.py", "digits", *map(str, flags)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("run/samples/*.png")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (code, "")
+    (step,) = (int(name) for name in os.listdir(tmp_path / "run" / "checkpoints"))
+    assert f"stopped and saved at step {step}" in errors and 100 <= step < 10**6
+
+
+def test_samples_are_a_prefix_of_more_samples(trained, tmp_path):
+    few = sample.prior(trained.workdir, tmp_path / "few.png", seed=3, num=8)
+    sample.prior(trained.workdir, tmp_path / "many.png", seed=3, num=32)
+    other = sample.prior(trained.workdir, tmp_path / "other.png", seed=4, num=8)
+    with Image.open(tmp_path / "few.png") as first, Image.open(tmp_path / "many.png") as all_rows:
+        np.testing.assert_array_equal(np.asarray(all_rows)[: first.height], np.asarray(first))
+    assert few["digest"] != other["digest"]
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "traverse"])
+def test_every_verb_takes_the_runs_own_images_or_a_persons(trained, tmp_path, verb):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "in" / f"{i}.png")
+    own = sample.VERBS[verb](trained.workdir, tmp_path / "own.png")
+    given = sample.VERBS[verb](trained.workdir, tmp_path / "given.png", images=str(tmp_path / "in"))
+    assert own["digest"] != given["digest"]
+    assert given["images"] == {"reconstruct": 3, "interpolate": 2 * 10, "traverse": 4 * 11}[verb]
+
+
+def test_nothing_is_overwritten(trained, tmp_path):
+    (tmp_path / "out.png").write_text("mine")
+    for verb in sample.VERBS.values():
+        with pytest.raises(ValueError, match="exists already"):
+            verb(trained.workdir, tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_text() == "mine"
+
+
+def test_sample_prints_one_json_line(trained, tmp_path):
+    done = run("sample.py", "prior", "--workdir", trained.workdir, "--num", 4, "--out", tmp_path / "x.png")
+    assert json.loads(done.stdout)["images"] == 4 and (tmp_path / "x.png").exists()
+
+
+def test_the_core_never_imports_tensorflow():
+    modules = "genjax.loading, genjax.report, genjax.train, genjax.vae"
+    code = f"import sys, {modules}; assert not {{'tensorflow', 'tensorboard'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_library_leaves_global_settings_alone():
+    for path in Path(genjax.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        for forbidden in ("jax.config.update", "os.environ[", "jax._src", "optax._src", "np.random.seed", "print("):
+            assert forbidden not in text, f"{path}: {forbidden}"

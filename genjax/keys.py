@@ -36,3 +36,14 @@ def for_step(root: Array, stream: Stream, step: int | Array) -> Array:
 def per_example(key: Array, position: Array) -> Array:
     """Keys [b] of the examples at `position` [b] (int32) of the global batch, however that batch is split."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
+
+
+def normal(example_keys: Array, size: int) -> Array:
+    """Standard normal noise [b, size], row i from `example_keys[i]`, with the same bits in a batch of any size.
+
+    On CPU, JAX 0.12 computes arrays of up to 16 elements by other instructions than larger ones, which round the last
+    bit of a logarithm otherwise. So at least 64 are computed for each row, and the barrier keeps the compiler from
+    computing fewer.
+    """
+    noise = jax.vmap(lambda key: jax.random.normal(key, (max(size, 64),)))(example_keys)
+    return jax.lax.optimization_barrier(noise)[:, :size]

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from genjax import keys
 from genjax.keys import Stream
@@ -15,6 +16,21 @@ def test_key_of_an_example_depends_on_its_position_alone():
     part = bits(keys.per_example(key, np.arange(4, 8)))
     np.testing.assert_array_equal(whole[4:], part)
     assert len({tuple(row) for row in whole}) == 8
+
+
+@pytest.mark.parametrize("size", [1, 4, 33, 100])
+def test_normal_noise_has_the_same_bits_in_a_batch_of_any_size(size):
+    draw = jax.jit(lambda position: keys.normal(keys.per_example(keys.root_key(0), position), size))
+    whole = np.asarray(draw(np.arange(16)))
+    for rows in (1, 2, 4, 8):
+        parts = [draw(np.arange(start, start + rows)) for start in range(0, 16, rows)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_normal_noise_is_what_jax_draws_for_the_key():
+    expected = jax.vmap(lambda key: jax.random.normal(key, (7,)))(keys.per_example(keys.root_key(0), np.arange(5)))
+    got = keys.normal(keys.per_example(keys.root_key(0), np.arange(5)), 7)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_every_address_has_its_own_key():

@@ -59,7 +59,7 @@ def test_kl_is_the_integral_of_its_definition(x64):
 
 def test_kl_is_the_mean_of_samples_drawn_as_training_draws_them(x64):
     posterior = nets.Posterior(jnp.array([[0.5, -1.0]]), jnp.array([[-0.5, 0.3]]))
-    noise = losses.latent_noise(keys.per_example(keys.root_key(0), np.arange(200_000)), 2)
+    noise = keys.normal(keys.per_example(keys.root_key(0), np.arange(200_000)), 2)
     z = np.asarray(losses.sample_posterior(posterior, noise))
     q = scipy.stats.norm(np.asarray(posterior.mean), np.exp(posterior.log_sigma))
     ratio = (q.logpdf(z) - scipy.stats.norm.logpdf(z)).sum(1)

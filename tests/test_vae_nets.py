@@ -38,7 +38,7 @@ def test_every_parameter_learns_and_stays_float32(make_run, architecture, precis
     config = make_run(precision=precision, data={"image_shape": (9, 10, 3), "binarize": "none"}, vae=vars(config.vae))
     params = init(config)
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 10, 3)), jnp.float32)
-    noise = losses.latent_noise(keys.per_example(keys.root_key(1), np.arange(4)), 5)
+    noise = keys.normal(keys.per_example(keys.root_key(1), np.arange(4)), 5)
 
     @jax.jit
     def objective_grads(params):

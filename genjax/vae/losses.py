@@ -59,11 +59,6 @@ def mean_image(vae: VaeConfig, pixels: nets.Pixels) -> Array:
     return jax.nn.sigmoid(pixels.location) if vae.likelihood == "bernoulli" else pixels.location
 
 
-def latent_noise(keys: Array, latent_size: int) -> Array:
-    """Standard normal noise [b, latent_size] from the keys [b] of its examples; float32 in every precision."""
-    return jax.vmap(lambda key: jax.random.normal(key, (latent_size,)))(keys)
-
-
 def sample_posterior(posterior: nets.Posterior, noise: Array) -> Array:
     """z = mean + sigma * noise, all [b, d] (the reparametrisation of Kingma and Welling 2014)."""
     return posterior.mean + jnp.exp(posterior.log_sigma) * noise

@@ -18,7 +18,7 @@ from genjax.vae import losses, nets
 
 def prior(config: VaeRun, params: Any, key: Array, position: Array, temperature: Array | float) -> Array:
     """E[x|z] for z ~ N(0, temperature^2), row i from `key` and `position` [n] (int32): [n, h, w, c], about [0, 1]."""
-    noise = losses.latent_noise(keys.per_example(key, position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(key, position), config.vae.latent_size)
     return losses.mean_image(config.vae, nets.decode(config, params, temperature * noise))
 
 
@@ -26,7 +26,7 @@ def reconstruct(config: VaeRun, params: Any, key: Array, position: Array, images
     """E[x|z] for z ~ q(z|x) of uint8 images [n, h, w, c], binarised or dequantised as in training."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, position), images)
-    noise = losses.latent_noise(keys.per_example(latent_key, position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, position), config.vae.latent_size)
     z = losses.sample_posterior(nets.encode(config, params, x), noise)
     return losses.mean_image(config.vae, nets.decode(config, params, z))
 

@@ -39,7 +39,7 @@ def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tup
     """
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
-    noise = losses.latent_noise(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
     beta = losses.beta(config.vae, state.step)
 
     def objective(params: Any) -> tuple[Array, losses.Terms]:
@@ -64,7 +64,7 @@ def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict
     """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
-    noise = losses.latent_noise(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
     beta = losses.beta(config.vae, state.step)
     return _metrics(config, losses.elbo_terms(config, state.ema, x, noise, beta))
 

@@ -12,7 +12,7 @@ from genjax import checkpoint, keys, parallel, vae
 from genjax.config import TrainConfig
 from genjax.train import fit
 
-# A load that fails leaves Orbax's other loads of the same checkpoint without an event loop, which they say at their end.
+# A load that fails leaves Orbax's other loads of the same checkpoint without an event loop: each says so at its end.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -20,7 +20,9 @@ def build(kind, **changes):
 
 def run(*, seed=0, **parts):
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train", VaeConfig: "vae"}
-    return VaeRun(workdir="unused", seed=seed, **{name: build(kind, **parts.get(name, {})) for kind, name in names.items()})
+    return VaeRun(
+        workdir="unused", seed=seed, **{name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,11 @@ def test_parts_that_do_not_go_together_are_refused(changes, message):
         {"seed": 2**31 - 1},
         {"optim": {"warmup_steps": 99, "b1": 0.0}},
         {"data": {"image_shape": (8, 8, 3), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
-        {"data": {"image_shape": (1, 1, 1)}, "vae": {"hidden": (4, 4, 4)}},
+        {
+            "data": {"image_shape": (1, 1, 1), "decode_threads": 1, "prefetch": 1},
+            "vae": {"hidden": (1,), "latent_size": 1},
+        },
+        {"train": dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every", "max_skips"), 1)},
         {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_learned"}},
         {"data": {"binarize": "fixed"}, "vae": {"beta": 0.0}},
         {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_every": 120}},

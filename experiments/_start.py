@@ -66,7 +66,7 @@ def run(main: Callable[[], Mapping[str, Any]]) -> None:
     setup()
     try:
         results = main()
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("traceback of the error below", exc_info=True)
         sys.exit(f"error: {error}")
     if results:

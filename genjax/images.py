@@ -70,7 +70,7 @@ def fit(image: Image.Image, shape: Sequence[int]) -> np.ndarray:
     height, width, channels = shape
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)

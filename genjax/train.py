@@ -15,6 +15,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from genjax import checkpoint, digest, images, keys, layers, parallel, records
+from genjax.config import TrainConfig
 from genjax.data import batches, sources
 from genjax.keys import Stream
 from genjax.metrics import Progress, Writer
@@ -29,9 +30,9 @@ class Task(NamedTuple):
     """A family as the loop sees it: pure functions, all but `init` and `score` per device."""
 
     init: Callable[[Any, Array], Any]
-    """(config, key) -> state, a NamedTuple with `step`"""
+    """(config, key) -> state, a NamedTuple with int32 scalars `step` and `skipped`"""
     train_step: Callable[..., tuple[Any, dict[str, Array]]]
-    """(config, state, batch, key) -> (state, scalar metrics); `skipped` among them counts the steps left out so far"""
+    """(config, state, batch, key) -> (state, scalar metrics), among them `skipped`, the state's"""
     eval_step: Callable[..., dict[str, Array]]
     """(config, state, batch, key) -> metrics [b], one for each image"""
     visualize: Callable[..., dict[str, Array]]
@@ -98,7 +99,7 @@ def fit(task: Task, config: Any) -> Result:
         _stop_requests() as requests,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
-        log = _Log(writer, progress, train.log_every, train.max_skips)
+        log = _Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in enumerate(loaded, start + 1):
             state, metrics = step_fn(state, batch)
             log.after_step(step, metrics)
@@ -194,8 +195,6 @@ def _restore_or_init(
         params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
         logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
         return state, 0
-    if restored.step > config.train.num_steps:
-        raise ValueError(f"{workdir} already stands at step {restored.step}, beyond num_steps {config.train.num_steps}")
     logger.info("resumed %s from step %d", workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
     for line in records.differences(restored.environment, environment):
@@ -206,10 +205,10 @@ def _restore_or_init(
 class _Log:
     """Writes a step's metrics when the next step is under way, so the host never waits for the device it feeds."""
 
-    def __init__(self, writer: Writer, progress: Progress, log_every: int, max_skips: int):
-        self._writer, self._progress, self._log_every, self._max_skips = writer, progress, log_every, max_skips
+    def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
+        self._writer, self._progress, self._config = writer, progress, config
         self._pending: tuple[int, dict[str, Array]] | None = None
-        self._skipped, self._skipped_in_a_row = 0, 0
+        self._skipped, self._skipped_in_a_row = skipped, 0
 
     def after_step(self, step: int, metrics: dict[str, Array]) -> None:
         self.finish()
@@ -224,12 +223,12 @@ class _Log:
         skipped = int(metrics["skipped"])
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
         self._skipped = skipped
-        if self._skipped_in_a_row >= self._max_skips:
+        if self._skipped_in_a_row >= self._config.max_skips:
             raise FloatingPointError(
-                f"the loss or a gradient was not finite in {self._max_skips} steps in a row, up to step {step}; none "
-                "of them entered the state. Lower the learning rate, look for broken images, or use precision float32"
+                f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "
+                "none of them entered the state. Lower the learning rate, or use precision float32"
             )
-        if step % self._log_every == 0:
+        if step % self._config.log_every == 0:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             rate = self._progress.images_per_second(step)
             self._writer.write(step, values)

@@ -144,6 +144,15 @@ def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(m
         fit(vae.TASK, make_run(vae={"beta": float("inf")}, train={"max_skips": 5}))
 
 
+def test_skips_before_a_resume_do_not_count_after_it(make_run, monkeypatch):
+    from genjax.vae import losses
+
+    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
+    fit(vae.TASK, make_run(train={"num_steps": 4, "max_skips": 2}))
+    resumed = fit(vae.TASK, make_run(train={"max_skips": 1}))
+    assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
+
+
 def test_skips_that_are_not_in_a_row_do_not_end_the_run(make_run, monkeypatch):
     from genjax.vae import losses
 

@@ -264,6 +264,9 @@ def _tfds_builder(name: str) -> Any:
             f"preparing tfds:{name} for the first time needs TensorFlow, which reading it does not: "
             f"pip install tensorflow, or prepare it elsewhere and give tfds:DIRECTORY ({error})"
         ) from error
+    except OSError as error:  # no network, or no room
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"tfds:{name} is not prepared yet, and preparing it failed: {reason:.200}") from error
     return builder
 
 

@@ -44,7 +44,7 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
     """
     config = records.load_config(workdir, "vae")
     mesh = mesh or parallel.make_mesh()
-    restored = _restore(config, mesh, epath.Path(workdir) / "checkpoints", which)
+    restored = _restore(config, mesh, epath.Path(workdir).resolve() / "checkpoints", which)
     params, shape = restored.state.ema, config.data.image_shape
 
     def compiled(fn: Callable) -> Callable:

@@ -46,7 +46,7 @@ def claim_workdir(config: Any) -> epath.Path:
     """
     if "://" in config.workdir and not config.workdir.startswith("gs://"):
         raise ValueError(f"workdir {config.workdir}: only local paths and gs:// are supported")
-    workdir = epath.Path(config.workdir).expanduser()
+    workdir = epath.Path(config.workdir).expanduser().resolve()  # Orbax wants absolute paths
     path = workdir / "config.json"
     try:
         if path.exists():

@@ -12,6 +12,7 @@ import pytest
 from genjax import parallel, records, train, vae
 from genjax.data import batches, sources
 from genjax.keys import Stream
+from genjax.loading import load_sampler
 from genjax.train import fit
 
 
@@ -211,6 +212,12 @@ def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
     assert elbo["float32"] > -30
     np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
     assert elbo["bfloat16"] != elbo["float32"]
+
+
+def test_a_relative_workdir_is_as_good_as_an_absolute_one(make_run, tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(tmp_path)
+    assert outcome(make_run(workdir="here"))[0] == whole[0]
+    assert load_sampler("here").step == load_sampler(tmp_path / "here").step == 12
 
 
 def test_a_run_may_be_moved(make_run, tmp_path):

@@ -13,6 +13,7 @@ import absl.logging
 import jax
 import tyro
 
+from genjax.metrics import finite
 from genjax.train import Task, fit
 
 
@@ -25,7 +26,8 @@ def setup() -> None:
     absl.logging.set_verbosity(absl.logging.ERROR)
     # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda unraisable: logging.debug("ignored: %s", unraisable.exc_value)
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
 
@@ -46,15 +48,12 @@ def train(task: Task, config: Any) -> dict[str, Any]:
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
-    figures = dict(result.test)
-    if "elbo" in figures:
-        figures["negative_elbo"] = -figures["elbo"]
     return {
         "step": result.step,
         "resumed_from": result.resumed_from,
         "digest": result.digest,
         "seconds": round(time.perf_counter() - began, 1),
-        **figures,
+        **finite(result.test),
     }
 
 

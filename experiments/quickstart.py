@@ -5,6 +5,7 @@ $ python experiments/quickstart.py
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
 import _start
@@ -27,12 +28,13 @@ class Quickstart:
 def main() -> dict[str, Any]:
     """Trains each family and returns its results under its name."""
     options = tyro.cli(Quickstart, description=__doc__)
-    began = time.perf_counter()
+    path, began = Path(options.workdir, "report.html"), time.perf_counter()
+    if path.exists() and not Path(options.workdir, "vae", "config.json").exists():
+        raise ValueError(f"{path} is not this script's: choose another --workdir")
     config = dataclasses.replace(vae_configs.quickstart(), workdir=f"{options.workdir}/vae", seed=options.seed)
     results = {f"vae.{name}": value for name, value in _start.train(vae.TASK, config).items()}
-    path = f"{options.workdir}/report.html"
     report.write_report(path, "genjax quickstart", {"VAE: the digits of mnist5k": config.workdir})
-    return {**results, "seconds": round(time.perf_counter() - began, 1), "report": path}
+    return {**results, "seconds": round(time.perf_counter() - began, 1), "report": str(path)}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def prior(
     workdir: Workdir, out: Out, seed: Seed = 0, num: int = 64, temperature: float = 1.0, which: Which = "last"
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); the first ones stay the same whatever num is."""
-    _check_free(out)
+    _check(out, num=num)
     sampler = load_sampler(workdir, which)
     return _write(out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
 
@@ -37,7 +37,7 @@ def reconstruct(
     workdir: Workdir, out: Out, seed: Seed = 0, num: int = 32, images: Images = "", which: Which = "last"
 ) -> dict[str, Any]:
     """Images, each beside its reconstruction."""
-    _check_free(out)
+    _check(out, num=num)
     sampler = load_sampler(workdir, which)
     originals = _examples(sampler, images, num)
     rebuilt = sampler.reconstruct(keys.root_key(seed), np.arange(len(originals)), originals)
@@ -48,9 +48,11 @@ def interpolate(
     workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = "", which: Which = "last"
 ) -> dict[str, Any]:
     """Rows that lead from one image to the next one, along the line between their latents."""
-    _check_free(out)
+    _check(out, num=num, steps=steps)
     sampler = load_sampler(workdir, which)
     ends = _examples(sampler, images, num + 1)
+    if len(ends) < 2:
+        raise ValueError(f"an interpolation needs at least 2 images, and {images} holds 1")
     rows = [sampler.interpolate(a, b, steps) for a, b in zip(ends, ends[1:], strict=False)]
     return _write(out, np.concatenate(rows), columns=steps)
 
@@ -59,7 +61,7 @@ def traverse(
     workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = "", which: Which = "last"
 ) -> dict[str, Any]:
     """One image, each row with one latent dimension going from -3 to 3."""
-    _check_free(out)
+    _check(out, dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
     (image,) = _examples(sampler, images, 1)
     count = min(dimensions, sampler.config.vae.latent_size)
@@ -67,9 +69,12 @@ def traverse(
     return _write(out, np.concatenate(rows), columns=steps)
 
 
-def _check_free(out: Path) -> None:
+def _check(out: Path, **counts: int) -> None:
     if out.exists():
         raise ValueError(f"{out} exists already: give another --out")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{name} must be at least 1, got {count}")
 
 
 def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Named VAE configurations. Each says its command, hardware, time, and the result to expect."""
+"""Named VAE configurations. Each says its command, hardware, time, and the result to expect.
+
+Results are means over the test images with seed 0, measured as experiments/results/vae.md says.
+"""
 
 from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
 
@@ -8,7 +11,7 @@ def quickstart() -> VaeRun:
 
     $ python experiments/train_vae.py quickstart --workdir runs/quickstart-vae
 
-    Hardware: 2 CPU cores. Time: 1 minute. Result: TODO.
+    Hardware: 2 CPU cores. Time: 1 minute. Result: -ELBO 100.5 nats per image.
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
@@ -23,7 +26,7 @@ def mnist5k() -> VaeRun:
 
     $ python experiments/train_vae.py mnist5k --workdir runs/mnist5k
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 40 seconds. Result: -ELBO 104.5 nats per image.
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
@@ -38,7 +41,7 @@ def digits() -> VaeRun:
 
     $ python experiments/train_vae.py digits --workdir runs/digits
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 7 seconds. Result: -ELBO 22.6 nats per image.
     """
     return VaeRun(
         data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=128, binarize="stochastic"),
@@ -54,7 +57,7 @@ def mnist() -> VaeRun:
     $ python experiments/train_vae.py mnist --workdir runs/mnist
     $ python experiments/train_vae.py mnist --workdir runs/mnist --data.source npz:mnist.npz
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 14 minutes. Result: -ELBO 89.8 nats per image on the 10,000 test digits.
     """
     return VaeRun(
         data=DataConfig(source="tfds:mnist", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
@@ -69,13 +72,16 @@ def folder() -> VaeRun:
 
     $ python experiments/train_vae.py folder --workdir runs/photos --data.source folder:PATH
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 1.5 hours, reckoned from 240 images a second over the first 300 steps. Result: depends on
+    the photographs; bits_per_dim, 8 for a uniform density, was 7.3 in training at step 300 on crops of two of them.
     """
     return VaeRun(
         data=DataConfig(source="folder:images", image_shape=(64, 64, 3), batch_size=64, dequantize=True, flip=True),
         optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
-        vae=VaeConfig(architecture="conv", hidden=(32, 64, 128, 256), latent_size=128, likelihood="gaussian_learned"),
+        vae=VaeConfig(
+            architecture="conv", hidden=(32, 64, 128, 256), latent_size=128, likelihood="gaussian_learned", sigma=0.2
+        ),
     )
 
 

@@ -1,11 +1,12 @@
 """Checkpoints through Orbax: saved with their SHA-256, verified when restored, never lost silently.
 
-A checkpoint is a state and a record (digest, environment). Nothing random is in it: the step is all that is needed to
-go on with the same batches and the same noise.
+A checkpoint is a state and a record (digest, environment, score). Nothing random is in it: the step is all that is
+needed to go on with the same batches and the same noise.
 """
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -82,40 +83,45 @@ def set_aside(directory: epath.PathLike, after: int) -> None:
             logger.warning("moved the damaged checkpoint of step %d to %s; going on from step %d", step, target, after)
 
 
-def open_for_writing(directory: epath.Path, config: TrainConfig) -> ocp.training.Checkpointer:
-    """Where a training saves; use it as a context manager, for saves are asynchronous.
+class Writer:
+    """Where a training saves; a context manager, for saves are asynchronous.
 
-    Keeps the last two, the one with the least score, and multiples of `config.keep_every`.
+    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`.
     """
-    policies = ocp.training.preservation_policies
-    preserved = [
-        policies.LatestN(2),
-        policies.BestN(get_metric_fn=lambda metrics: -metrics["score"], n=1, keep_checkpoints_without_metrics=False),
-    ]
-    if config.keep_every:
-        preserved.append(policies.EveryNSteps(config.keep_every))
-    return ocp.training.Checkpointer(
-        directory,
-        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=policies.AnyPreservationPolicy(preserved),
-        cleanup_tmp_directories=True,
-    )
+
+    def __init__(self, directory: epath.Path, config: TrainConfig):
+        self._scores, self._keep_every = scores(directory), config.keep_every
+        self._checkpointer = ocp.training.Checkpointer(
+            directory,
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=self,
+            cleanup_tmp_directories=True,
+        )
+
+    def save(self, step: int, state: Any, environment: dict[str, Any], score: float | None) -> None:
+        """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
+        if score is not None and math.isfinite(score):
+            self._scores[step] = score
+        record = {"digest": digest.tree_digest(state), "environment": environment, "score": self._scores.get(step)}
+        self._checkpointer.save_async(step, state, custom_metadata=record)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which checkpoints Orbax is to keep. Its own policy for the best fails on a damaged file of an older one."""
+        found = [checkpoint.step for checkpoint in checkpoints]
+        scored = [step for step in found if step in self._scores]
+        kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
+        return [step in kept or (self._keep_every > 0 and step % self._keep_every == 0) for step in found]
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._checkpointer.close()
 
 
-def save(
-    checkpointer: ocp.training.Checkpointer, step: int, state: Any, environment: dict[str, Any], score: float | None
-) -> None:
-    """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
-    if score is not None and not math.isfinite(score):
-        score = None  # no candidate for the best
-    record = {"digest": digest.tree_digest(state), "environment": environment, "score": score}
-    metrics = None if score is None else {"score": score}
-    checkpointer.save_async(step, state, metrics=metrics, custom_metadata=record)
-
-
-def best_step(directory: epath.PathLike) -> int:
-    """The step with the least score among the checkpoints kept; ValueError if none was evaluated."""
-    scores = {}
+def scores(directory: epath.PathLike) -> dict[int, float]:
+    """The validation scores of the checkpoints in `directory` that have one and can be read."""
+    found = {}
     for step in steps(directory):
         try:
             score = _record(epath.Path(directory) / str(step))["score"]
@@ -123,10 +129,16 @@ def best_step(directory: epath.PathLike) -> int:
             logger.warning("checkpoint %s/%d cannot be read: %.160s", directory, step, error)
             continue
         if score is not None:
-            scores[step] = score
-    if not scores:
+            found[step] = score
+    return found
+
+
+def best_step(directory: epath.PathLike) -> int:
+    """The step with the least score among the checkpoints kept; ValueError if none was evaluated."""
+    found = scores(directory)
+    if not found:
         raise ValueError(f"no checkpoint in {directory} was evaluated: ask for the last one instead of the best")
-    return min(scores, key=scores.__getitem__)
+    return min(found, key=found.__getitem__)
 
 
 def _record(path: epath.Path) -> dict[str, Any]:

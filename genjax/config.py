@@ -28,7 +28,8 @@ class DataConfig:
     batch_size: int
     """Images per step over all devices and processes."""
     holdout: float = 0.1
-    """Share of the training images held out for validation, and again for test, where the source has no such split."""
+    """Share of the training images held out for validation, and again for test, where an npz:, folder: or tfds: source
+    has no such split; the embedded sets have theirs."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
     """Pixels become 1 with probability intensity, else 0: anew at each step (stochastic) or once for a seed (fixed)."""
     dequantize: bool = False
@@ -134,8 +135,8 @@ class VaeConfig:
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
     """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
     sigma: float = 0.5**0.5
-    """Standard deviation of likelihood gaussian, pixels in [0, 1]; at sqrt(1/2) the distortion is the squared error
-    plus a constant."""
+    """Standard deviation of likelihood gaussian, pixels in [0, 1], and what gaussian_learned starts from; fixed at
+    sqrt(1/2), the distortion is the squared error plus a constant."""
     beta: float = 1.0
     """Weight of the KL term in the objective; it never changes what the logs call elbo."""
     beta_warmup_steps: int = 0

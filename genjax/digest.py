@@ -16,5 +16,5 @@ def tree_digest(tree: Any) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape};".encode())
-        sha.update(np.ascontiguousarray(array).data)
+        sha.update(array.tobytes())
     return sha.hexdigest()

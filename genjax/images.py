@@ -8,6 +8,8 @@ from etils import epath
 from jax import Array
 from PIL import Image, ImageOps
 
+from genjax import files
+
 
 def to_unit(images: Array) -> Array:
     """Maps uint8 in 0..255 to floats in [0, 1]."""
@@ -47,12 +49,8 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:
-    """Writes a uint8 image [h, w, 1 or 3] as PNG; a reader never sees half a file."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(encode_png(image))
-    partial.replace(path)
+    """Writes a uint8 image [h, w, 1 or 3] as PNG."""
+    files.write_atomically(path, encode_png(image))
 
 
 def decode(encoded: bytes, shape: Sequence[int]) -> np.ndarray:

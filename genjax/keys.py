@@ -21,10 +21,12 @@ class Stream(enum.IntEnum):
     SHUFFLE_FIRST = 5
     SHUFFLE_SECOND = 6
     BINARIZE = 7
+    PRIOR = 8
+    RECONSTRUCT = 9
 
 
 def root_key(seed: int) -> Array:
-    """The key that all others of a run are folded from; the implementation is pinned so no flag can change results."""
+    """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is."""
     return jax.random.key(seed, impl="threefry2x32")
 
 

@@ -10,14 +10,16 @@ from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 
-from genjax import checkpoint, keys, layers, parallel, records
+from genjax import checkpoint, files, keys, layers, parallel, records
 from genjax import images as image_ops
 from genjax.config import VaeRun
+from genjax.keys import Stream
 from genjax.vae import sampling, steps
 
 
 class Sampler(NamedTuple):
-    """A trained VAE's jitted functions. Images in are uint8 [n, h, w, c], images out floats in [0, 1].
+    """A trained VAE's jitted functions. Images in are uint8 [n, h, w, c], images out floats, in [0, 1]
+    for a Bernoulli likelihood and near it for a Gaussian one.
 
     Each takes any number of rows, compiles once, and gives a row the same bits whatever other rows it comes with.
     """
@@ -27,7 +29,8 @@ class Sampler(NamedTuple):
     """Training steps behind the averaged parameters."""
     params: Any
     prior: Callable[..., np.ndarray]
-    """(key, position [n], temperature=1.0) -> [n, h, w, c]: image i depends on the key and position[i] alone"""
+    """(key, position [n], temperature=1.0) -> [n, h, w, c]: image i depends on the key and position[i] alone;
+    the key is a root key, and the noise is that of no training with the same seed"""
     reconstruct: Callable[..., np.ndarray]
     """(key, position [n], images [n, h, w, c]) -> [n, h, w, c]"""
     interpolate: Callable[..., np.ndarray]
@@ -44,7 +47,7 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
     """
     config = records.load_config(workdir, "vae")
     mesh = mesh or parallel.make_mesh()
-    restored = _restore(config, mesh, epath.Path(workdir).resolve() / "checkpoints", which)
+    restored = _restore(config, mesh, files.resolve(workdir) / "checkpoints", which)
     params, shape = restored.state.ema, config.data.image_shape
 
     def compiled(fn: Callable) -> Callable:
@@ -56,8 +59,16 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
 
         return parallel.pmap_sample(bound, mesh)
 
-    draw = compiled(lambda config, params, key, t, position: sampling.prior(config, params, key, position, t))
-    rebuild, blend, sweep = compiled(sampling.reconstruct), compiled(sampling.interpolate), compiled(sampling.traverse)
+    def draw_rows(config: VaeRun, params: Any, key: Array, temperature: Array, position: Array) -> Array:
+        key = keys.for_step(key, Stream.PRIOR, 0)
+        return sampling.prior(config, params, key, position, temperature)
+
+    def rebuild_rows(config: VaeRun, params: Any, key: Array, position: Array, images: Array) -> Array:
+        key = keys.for_step(key, Stream.RECONSTRUCT, 0)
+        return sampling.reconstruct(config, params, key, position, images)
+
+    draw, rebuild = compiled(draw_rows), compiled(rebuild_rows)
+    blend, sweep = compiled(sampling.interpolate), compiled(sampling.traverse)
 
     def prior(key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         return draw((params, key, jnp.asarray(temperature, float)), (np.asarray(position, np.int32),))

@@ -5,10 +5,13 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 from tqdm import tqdm
+
+from genjax import files
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +35,7 @@ class Writer:
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One row of metrics after `step` steps; a value that is not finite becomes null."""
-        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._metrics.append({"step": step, **values})
+        self._metrics.append({"step": step, **finite(metrics)})
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, metrics)
 
@@ -46,9 +48,7 @@ class Writer:
         """Puts all rows on the disk; called before a checkpoint that covers them."""
         if self._active:
             for path, rows in self._files.items():
-                partial = path.with_name(path.name + ".partial")
-                partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-                partial.replace(path)
+                files.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
         if self._tensorboard is not None:
             self._tensorboard.flush()
 
@@ -64,7 +64,15 @@ class Writer:
 def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
     """The rows of a .jsonl file; none if there is no such file."""
     path = epath.Path(path)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it holds a line that is no JSON: {error}") from error
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The same numbers as JSON can hold them: None for those that are not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _rows_until(path: epath.Path, last_step: int) -> list[dict[str, Any]]:
@@ -112,7 +120,7 @@ class Progress:
         shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
         self._bar.set_postfix_str(shown, refresh=False)
         if self._active and self._bar.disable:
-            left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.nan
+            left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.inf
             logger.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
 
     def __enter__(self) -> "Progress":

@@ -56,6 +56,8 @@ def pmap_sample(fn: Callable, mesh: Mesh, chunk: int = 64) -> Callable:
 
     def run(shared: Any, examples: Any) -> Any:
         num = len(jax.tree.leaves(examples)[0])
+        if num == 0:
+            raise ValueError("there are no examples: at least one is needed")
         parts = []
         for start in range(0, num, width):
             rows = np.minimum(np.arange(start, start + width), num - 1)[process_rows(width)]

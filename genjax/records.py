@@ -13,6 +13,7 @@ import cattrs
 import jax
 from etils import epath
 
+from genjax import files
 from genjax.config import VaeRun
 
 FAMILIES = {"vae": VaeRun}
@@ -23,14 +24,10 @@ MAY_CHANGE = frozenset({
 })  # fmt: skip
 """Fields that change nothing about the numbers, and so may differ when a run is resumed."""
 
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
+"""Beginnings of the names of environment variables that may change the bits of a result."""
+
 PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes `value` as indented JSON; a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)
 
 
 def family_of(config: Any) -> str:
@@ -38,77 +35,29 @@ def family_of(config: Any) -> str:
     return next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
 
 
-def claim_workdir(config: Any) -> epath.Path:
-    """Makes `config.workdir` this run's directory and writes config.json, or checks that it already is.
+def check_workdir(config: Any) -> epath.Path:
+    """The absolute path of `config.workdir`, if this run may begin or go on there; nothing is written.
 
-    Raises ValueError if the directory belongs to a run with another configuration (naming the fields), is not empty
-    and no run's, or cannot be written; or if its path has a scheme other than gs://.
+    Raises ValueError if the directory belongs to a run with another configuration (naming the fields), or is not empty
+    and no run's; or if its path has a scheme other than gs://.
     """
     if "://" in config.workdir and not config.workdir.startswith("gs://"):
         raise ValueError(f"workdir {config.workdir}: only local paths and gs:// are supported")
-    workdir = epath.Path(config.workdir).expanduser().resolve()  # Orbax wants absolute paths
-    path = workdir / "config.json"
+    workdir = files.resolve(config.workdir)
     try:
-        if path.exists():
+        if (workdir / "config.json").exists():
             _check_resumable(load_config(workdir, family_of(config)), config)
         elif workdir.exists() and any(entry.name != "config.json.partial" for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
-        workdir.mkdir(parents=True, exist_ok=True)
-        record = dataclasses.asdict(config)
-        del record["workdir"]  # so that a run may be moved
-        write_json(path, {"family": family_of(config), **record})
     except OSError as error:
-        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+        raise ValueError(f"cannot use workdir {workdir} ({error}): choose another --workdir") from error
     return workdir
 
 
-def load_config(workdir: epath.PathLike, family: str) -> Any:
-    """The configuration of the run in `workdir`, which must be of `family`; ValueError or FileNotFoundError if not."""
-    path = epath.Path(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
-    try:
-        record = json.loads(path.read_text())
-        found = record.pop("family")
-        if found != family:
-            raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
-        converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[family])
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
-        detail = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
-        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
-
-
-def _check_resumable(saved: Any, config: Any) -> None:
-    old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
-    differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
-    steps = "train.num_steps"
-    if steps in differing and new[steps] > old[steps] and config.optim.schedule == "constant":
-        differing.remove(steps)
-    if differing:
-        fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
-        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
-        raise ValueError(
-            f"{config.workdir} holds a run with another configuration:\n{fields}{hint}\n"
-            "Resume it with its own, or choose another --workdir"
-        )
-
-
-def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with names joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in record.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def claim_data(workdir: epath.Path, description: dict[str, Any]) -> None:
-    """Writes data.json, or raises ValueError if the run in `workdir` began with other images."""
+def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
+    """Raises ValueError if the run in `workdir` began with other images than those described."""
     path = workdir / "data.json"
-    if not path.exists():
-        write_json(path, description)
-        return
-    saved = json.loads(path.read_text())
+    saved = files.read_json(path) if path.exists() else description
     if saved != description:
         changed = [
             f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
@@ -121,6 +70,64 @@ def claim_data(workdir: epath.Path, description: dict[str, Any]) -> None:
         )
 
 
+def write(workdir: epath.Path, config: Any, description: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Writes config.json, data.json and environment.json; ValueError if that cannot be."""
+    record = dataclasses.asdict(config)
+    del record["workdir"]  # so that a run may be moved
+    try:
+        files.write_json(workdir / "config.json", {"family": family_of(config), **record})
+        files.write_json(workdir / "data.json", description)
+        files.write_json(workdir / "environment.json", environment)
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+
+
+def load_config(workdir: epath.PathLike, family: str) -> Any:
+    """The configuration of the run in `workdir`, which must be of `family`; ValueError or FileNotFoundError if not."""
+    path = files.resolve(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+    try:
+        record = json.loads(path.read_text())
+        found = record.pop("family")
+        if found != family:
+            raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
+        converter = cattrs.Converter(forbid_extra_keys=True)
+        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[family])
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
+        known = isinstance(error, cattrs.BaseValidationError)
+        detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error
+        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """Why a value was refused; a configuration's own words where they are its own."""
+    return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
+
+
+def _check_resumable(saved: Any, config: Any) -> None:
+    old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
+    differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
+    steps = "train.num_steps"
+    if steps in differing and new[steps] > old[steps] and config.optim.schedule == "constant":
+        differing.remove(steps)
+    if differing:
+        fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
+        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
+        raise ValueError(
+            f"{files.resolve(config.workdir)} holds a run with another configuration:\n{fields}{hint}\n"
+            "Resume it with its own, or choose another --workdir"
+        )
+
+
+def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with names joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
 def environment(config: Any) -> dict[str, Any]:
     """Everything outside the configuration that the bits of a result may depend on."""
     return {
@@ -130,8 +137,8 @@ def environment(config: Any) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "threads": os.cpu_count(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)},
         "precision": config.precision,
         "git": _git(),
     }

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from etils import epath
 from matplotlib.figure import Figure
 
+from genjax import files
 from genjax.metrics import read_rows
 from genjax.records import flatten
 
@@ -27,23 +27,20 @@ summary { cursor: pointer; color: #555; margin: 0.5rem 0; }
 
 
 def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
-    """Writes the page about `runs` (heading -> run directory) to `path`; a reader never sees half of it."""
-    body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(epath.Path(run))}" for heading, run in runs.items())
+    """Writes the page about `runs` (heading -> run directory) to `path`."""
+    body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(files.resolve(run))}" for heading, run in runs.items())
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
-    path = epath.Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page)
-    partial.replace(path)
+    files.write_atomically(files.resolve(path), page)
 
 
 def _run(workdir: epath.Path) -> str:
     rows = read_rows(workdir / "metrics.jsonl")
     speed = [row["images_per_second"] for row in read_rows(workdir / "timing.jsonl")]
     details = "".join(
-        f"<details><summary>{name}</summary>{_table(flatten(json.loads((workdir / name).read_text())))}</details>"
+        f"<details><summary>{name}</summary>{_table(flatten(files.read_json(workdir / name)))}</details>"
         for name in ("config.json", "data.json", "environment.json")
     )
     median = f"<p>{sorted(speed)[len(speed) // 2]:,.0f} images a second (median).</p>" if speed else ""
@@ -53,7 +50,7 @@ def _run(workdir: epath.Path) -> str:
 def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
     """The figures on the test images of a finished run, or the last ones on the validation images."""
     if (workdir / "result.json").exists():
-        result = json.loads((workdir / "result.json").read_text())
+        result = files.read_json(workdir / "result.json")
         images, step, figures = "test", result["step"], result["test"]
     else:
         evaluated = [row for row in rows if any(name.startswith("validation/") for name in row)]

@@ -14,11 +14,11 @@ from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 
-from genjax import checkpoint, digest, images, keys, layers, parallel, records
+from genjax import checkpoint, digest, files, images, keys, layers, parallel, records
 from genjax.config import TrainConfig
 from genjax.data import batches, sources
 from genjax.keys import Stream
-from genjax.metrics import Progress, Writer
+from genjax.metrics import Progress, Writer, finite
 from genjax.optim import Net
 
 logger = logging.getLogger(__name__)
@@ -76,14 +76,13 @@ def fit(task: Task, config: Any) -> Result:
     SIGINT and SIGTERM save and return. Raises ValueError for a configuration, data or directory that will not do,
     before anything is overwritten, and FloatingPointError after `max_skips` steps in a row that were not finite.
     """
-    mesh = parallel.make_mesh()
+    mesh, workdir = parallel.make_mesh(), records.check_workdir(config)
     parallel.check_batch_size(mesh, config.data.batch_size)
     splits = sources.load(config.data, config.seed)
-    workdir = records.claim_workdir(config)
-    records.claim_data(workdir, sources.describe(splits))
-    environment = records.environment(config)
-    records.write_json(workdir / "environment.json", environment)
+    description, environment = sources.describe(splits), records.environment(config)
+    records.check_data(workdir, description)
     state, start = _restore_or_init(task, config, mesh, workdir, environment)
+    records.write(workdir, config, description, environment)
 
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
     step_fn = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
@@ -91,8 +90,10 @@ def fit(task: Task, config: Any) -> Result:
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps))
     step, stopped_by = start, None
+    if start < train.num_steps:
+        (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
     with (
-        checkpoint.open_for_writing(workdir / "checkpoints", train) as checkpointer,
+        checkpoint.Writer(workdir / "checkpoints", train) as checkpoints,
         Writer(workdir, start, train.tensorboard, main) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
@@ -117,7 +118,7 @@ def fit(task: Task, config: Any) -> Result:
             if step % train.checkpoint_every == 0 or last or stopped_by:
                 log.finish()
                 writer.flush()
-                checkpoint.save(checkpointer, step, state, environment, score)
+                checkpoints.save(step, state, environment, score)
             if stopped_by:
                 break
 
@@ -126,7 +127,7 @@ def fit(task: Task, config: Any) -> Result:
         return Result(step, state, sha, start, stopped_by, {})
     test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
     if main:
-        records.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": test})
+        files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(test)})
     return Result(step, state, sha, start, None, test)
 
 
@@ -135,7 +136,8 @@ def evaluator(
 ) -> Callable[[Any], dict[str, float]]:
     """A function from a state to the mean of each metric over all images of `source`, each counted once.
 
-    Means are taken in float64 on the host, so they depend neither on the batch size nor on the devices.
+    Means are taken in float64 on the host, so they differ with the batch size or the devices by
+    no more than one image's float32 rounding.
     """
     score_batch = parallel.pmap_eval(bind(task.eval_step, config, stream), mesh)
     num, size = min(len(array) for array in source), config.data.batch_size

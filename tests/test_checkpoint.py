@@ -70,12 +70,33 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(trained
     assert checkpoint.steps(checkpoints) == [8, 12]  # 12 has been saved anew
 
 
+def empty_every_file(path):
+    for file in path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, empty_every_file], ids=lambda damage: damage.__name__)
+def test_damage_to_an_older_checkpoint_stands_in_nobodys_way(copied, damage):
+    damage(Path(copied.workdir, "checkpoints", "8"))
+    assert fit(vae.TASK, copied).resumed_from == 12
+    longer = dataclasses.replace(copied, train=dataclasses.replace(copied.train, num_steps=16))
+    assert fit(vae.TASK, longer).resumed_from == 12
+
+
+def test_the_best_is_remembered_in_the_next_session(tmp_path):
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1)
+    save_scores(tmp_path, config, {1: 3.0, 2: 5.0, 3: 6.0})
+    save_scores(tmp_path, config, {4: 7.0, 5: 8.0})
+    assert checkpoint.steps(tmp_path) == [1, 4, 5]
+
+
 def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_path):
     """Random numbers do not compress, so most of the file is the array itself, without a checksum of its own."""
     config = TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)
     mesh, make = parallel.make_mesh(), lambda: {"w": jax.random.normal(jax.random.key(0), (256, 256))}
-    with checkpoint.open_for_writing(tmp_path, config) as checkpointer:
-        checkpoint.save(checkpointer, 1, parallel.replicate(mesh, make), {}, None)
+    with checkpoint.Writer(tmp_path, config) as writer:
+        writer.save(1, parallel.replicate(mesh, make), {}, None)
     (file,) = (file for file in data_files(tmp_path / "1") if file.stat().st_size > 4 * 256 * 256 // 2)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -110,9 +131,9 @@ def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):
 
 
 def save_scores(directory, config, scores):
-    with checkpoint.open_for_writing(directory, config) as checkpointer:
+    with checkpoint.Writer(directory, config) as writer:
         for step, score in scores.items():
-            checkpoint.save(checkpointer, step, {"w": jnp.full(3, step)}, {}, score)
+            writer.save(step, {"w": jnp.full(3, step)}, {}, score)
 
 
 def test_the_last_two_the_best_and_every_nth_are_kept(tmp_path):
@@ -145,10 +166,10 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_every=1)
     advance = jax.jit(lambda state: {"w": state["w"] + 1}, donate_argnums=0)
     state = {"w": jnp.zeros((512, 1024))}
-    with checkpoint.open_for_writing(tmp_path, config) as checkpointer:
+    with checkpoint.Writer(tmp_path, config) as writer:
         for step in range(1, 4):
             state = advance(state)
-            checkpoint.save(checkpointer, step, state, {}, None)
+            writer.save(step, state, {}, None)
             for _ in range(5):
                 state = advance(state)
     abstract = parallel.abstract(parallel.make_mesh(jax.devices()[:1]), lambda: {"w": jnp.zeros((512, 1024))})

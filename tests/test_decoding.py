@@ -261,3 +261,25 @@ def test_read_images_takes_a_file_or_all_below_a_folder(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
         sources.read_images(tmp_path / "empty", (8, 8, 1))
+
+
+def test_a_damaged_cache_is_decoded_anew_and_that_is_said(tmp_path, caplog):
+    config = DataConfig(source="x", image_shape=(2, 2, 1), batch_size=1, cache_dir=str(tmp_path))
+    read = lambda i: np.full((2, 2, 1), i, np.uint8)  # noqa: E731
+    whole = decoding.decode_all(["a", "b"], read, config, "id")
+    (cached,) = tmp_path.glob("*.npy")
+    for content in (b"", cached.read_bytes()[:-3], b"nonsense"):
+        cached.write_bytes(content)
+        with caplog.at_level(logging.WARNING):
+            np.testing.assert_array_equal(decoding.decode_all(["a", "b"], read, config, "id"), whole)
+        assert str(cached) in caplog.text
+        caplog.clear()
+
+
+def test_links_bring_no_image_twice_and_hidden_files_none(tmp_path):
+    for i in range(5):
+        Image.fromarray(np.full((4, 4), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "copy.png").symlink_to(tmp_path / "0.png")
+    (tmp_path / "._0.png").write_bytes(b"not an image")
+    assert sorted(sources.read_images(tmp_path, (4, 4, 1))[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160]

@@ -29,6 +29,7 @@ def test_every_named_configuration_is_valid_and_says_what_to_expect(name):
     vae_configs.CONFIGS[name]()
     for part in ("$ python experiments/train_vae.py " + name, "Hardware", "Time", "Result"):
         assert part in description
+    assert "TODO" not in description
 
 
 def test_a_mistyped_flag_is_answered_with_the_right_one(tmp_path):
@@ -91,6 +92,19 @@ def test_nothing_is_overwritten(trained, tmp_path):
         with pytest.raises(ValueError, match="exists already"):
             verb(trained.workdir, tmp_path / "out.png")
     assert (tmp_path / "out.png").read_text() == "mine"
+
+
+def test_counts_that_make_no_picture_are_refused_with_the_number(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "one.png")
+    for verb, options, said in [
+        (sample.prior, {"num": 0}, "--num must be at least 1, got 0"),
+        (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
+        (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
+        (sample.interpolate, {"images": str(tmp_path / "in")}, "at least 2 images"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            verb(trained.workdir, tmp_path / "out.png", **options)
 
 
 def test_sample_prints_one_json_line(trained, tmp_path):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import parallel, records, train, vae
+from genjax import checkpoint, digest, keys, parallel, records, report, train, vae
 from genjax.data import batches, sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler
@@ -141,8 +141,15 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
 
 
 def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
-    with pytest.raises(FloatingPointError, match="5 steps in a row, up to step 5"):
-        fit(vae.TASK, make_run(vae={"beta": float("inf")}, train={"max_skips": 5}))
+    config = make_run(vae={"beta": float("inf")}, train={"max_skips": 6})
+    with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):
+        fit(vae.TASK, config)
+    saved = load_sampler(config.workdir)
+    assert saved.step == 4
+    fresh = parallel.replicate(
+        parallel.make_mesh(), lambda: vae.TASK.init(config, keys.for_step(keys.root_key(0), Stream.INIT, 0))
+    )
+    assert digest.tree_digest(saved.params) == digest.tree_digest(fresh.ema)
 
 
 def test_skips_before_a_resume_do_not_count_after_it(make_run, monkeypatch):
@@ -212,6 +219,33 @@ def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
     assert elbo["float32"] > -30
     np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
     assert elbo["bfloat16"] != elbo["float32"]
+
+
+def test_a_result_of_a_shorter_run_is_not_left_beside_a_longer_one(make_run, monkeypatch):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    assert Path(make_run().workdir, "result.json").exists()
+    monkeypatch.setattr(batches, "load", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(vae.TASK, make_run())
+    assert not Path(make_run().workdir, "result.json").exists()
+
+
+def test_a_start_that_fails_has_not_changed_the_configuration(make_run, monkeypatch):
+    config = make_run(train={"num_steps": 8})
+    fit(vae.TASK, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "restore_latest", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(vae.TASK, make_run(train={"num_steps": 10**6}))
+    assert fit(vae.TASK, config).resumed_from == 8
+
+
+def test_a_home_directory_is_expanded_everywhere(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(vae.TASK, make_run(workdir="~/here"))
+    assert load_sampler("~/here").step == 12
+    report.write_report("~/here/report.html", "t", {"r": "~/here"})
+    assert (tmp_path / "here" / "report.html").exists()
 
 
 def test_a_relative_workdir_is_as_good_as_an_absolute_one(make_run, tmp_path, monkeypatch, whole):

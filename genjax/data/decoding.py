@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 
+import genjax
 from genjax.config import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -29,10 +31,11 @@ def decode_all(
     treatment of corrupt images. Raises ValueError with the name of an image that cannot be decoded, unless
     `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
     """
-    address = json.dumps([identity, config.image_shape, config.skip_corrupt])
+    address = json.dumps([identity, config.image_shape, config.skip_corrupt, PIL.__version__, genjax.__version__])
     directory = Path(config.cache_dir).expanduser()
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
-    if not path.exists():
+    array = _read_cached(path, config)
+    if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
@@ -46,7 +49,21 @@ def decode_all(
             os.replace(name, path)  # two runs that decode the same images at once write the same bytes
         finally:
             Path(name).unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
+        array = _read_cached(path, config)
+    assert array is not None  # it has just been written
+    return array
+
+
+def _read_cached(path: Path, config: DataConfig) -> np.ndarray | None:
+    """The array at `path`, or None if there is none or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
+    except (ValueError, EOFError, OSError) as error:
+        logger.warning("decoding anew, for the cached %s is damaged: %s", path, error)
+        return None
+    return array if array.shape[1:] == tuple(config.image_shape) and array.dtype == np.uint8 else None
 
 
 def _decode_into(path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], config: DataConfig) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from genjax import files
 from genjax import images as image_ops
 from genjax.config import DataConfig
 from genjax.data.batches import Source
@@ -44,9 +45,9 @@ def load(config: DataConfig, seed: int) -> Splits:
         case "digits", "":
             splits = _by_tenths(_digits(), config)
         case "npz", _ if where:
-            splits = _npz(epath.Path(where), config)
+            splits = _npz(files.resolve(where), config)
         case "folder", _ if where:
-            splits = _folder(epath.Path(where).expanduser(), config)
+            splits = _folder(files.resolve(where), config)
         case "tfds", _ if where:
             splits = _tfds(where, config)
         case _:
@@ -163,30 +164,30 @@ def _folder(root: epath.Path, config: DataConfig) -> Splits:
         named = {"train": root / "train", "validation": root / "validation", "test": root / "test"}
         named["validation"] = named["validation"] if named["validation"].is_dir() else root / "val"
         folders = {name: folder for name, folder in named.items() if folder.is_dir()}
-    files = {name: _image_files(folder) for name, folder in folders.items()}
-    if len(files["train"]) < 3:
+    found = {name: _image_files(folder) for name, folder in folders.items()}
+    if len(found["train"]) < 3:
         raise ValueError(
-            f"{folders['train']} holds {len(files['train'])} images, and training needs at least 3; "
+            f"{folders['train']} holds {len(found['train'])} images, and training needs at least 3; "
             f"looked in it and below for {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
 
     def decode(part: Part) -> Source:
-        chosen = [files[part.origin][row] for row in part.rows]
+        chosen = [found[part.origin][row] for row in part.rows]
         read = lambda path: image_ops.decode(path.read_bytes(), config.image_shape)  # noqa: E731
         identity = [_stamp(path) for path in chosen]
         return (decode_all([str(path) for path in chosen], lambda i: read(chosen[i]), config, identity),)
 
-    parts = _hold_out({name: len(found) for name, found in files.items()}, config.holdout)
+    parts = _hold_out({name: len(paths) for name, paths in found.items()}, config.holdout)
     return Splits(**{name: decode(part) for name, part in parts.items()})
 
 
 def read_images(path: epath.PathLike, shape: Sequence[int]) -> np.ndarray:
     """uint8 [n, *shape] of an image file, or of all images below a folder; ValueError names one that is corrupt."""
-    path = epath.Path(path)
+    path = files.resolve(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
-    files = _image_files(path) if path.is_dir() else [path]
-    if not files:
+    found = _image_files(path) if path.is_dir() else [path]
+    if not found:
         raise ValueError(f"{path} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
 
     def read(file: epath.Path) -> np.ndarray:
@@ -195,19 +196,23 @@ def read_images(path: epath.PathLike, shape: Sequence[int]) -> np.ndarray:
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise ValueError(f"cannot decode {file}: {error}") from error
 
-    return np.stack([read(file) for file in files])
+    return np.stack([read(file) for file in found])
 
 
 def _image_files(root: epath.Path) -> list[epath.Path]:
-    """Image files below `root` in the order of their names."""
-    pending, files = [root], []
+    """Image files below `root` in the order of their names, each once whatever links lead to it; no hidden ones."""
+    pending, found, seen = [root], [], set()
     while pending:
-        for path in pending.pop().iterdir():
+        for path in sorted(pending.pop().iterdir(), key=str):
+            real = str(path) if "://" in str(path) else os.path.realpath(path)
+            if path.name.startswith(".") or real in seen:
+                continue
+            seen.add(real)
             if path.is_dir():
                 pending.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
-                files.append(path)
-    return sorted(files, key=str)
+                found.append(path)
+    return sorted(found, key=str)
 
 
 def _stamp(path: epath.Path) -> list[str | int]:
@@ -249,8 +254,8 @@ def _tfds(name: str, config: DataConfig) -> Splits:
 def _tfds_builder(name: str) -> Any:
     tfds = _optional("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
     try:
-        if epath.Path(name).is_dir():
-            return tfds.builder_from_directory(name)
+        if files.resolve(name).is_dir():
+            return tfds.builder_from_directory(files.resolve(name))
         builder = tfds.builder(name, file_format="array_record")
     except (ValueError, OSError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

@@ -1,5 +1,6 @@
 """Encoders q(z|x) and decoders p(x|z), fully connected or convolutional, for any image shape."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -77,7 +78,8 @@ class Decoder(nn.Module):
 
     def _log_sigma(self) -> Array:
         if self.config.vae.likelihood == "gaussian_learned":
-            return _bounded(self.param("log_sigma", nn.initializers.zeros, ()))
+            start = nn.initializers.constant(math.log(self.config.vae.sigma))
+            return _bounded(self.param("log_sigma", start, ()))
         return jnp.log(self.config.vae.sigma)
 
 

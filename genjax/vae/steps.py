@@ -66,7 +66,8 @@ def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
     beta = losses.beta(config.vae, state.step)
-    return _metrics(config, losses.elbo_terms(config, state.ema, x, noise, beta))
+    terms = losses.elbo_terms(config, state.ema, x, noise, beta)
+    return _metrics(config, terms) | {"negative_elbo": -terms.elbo}
 
 
 def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
@@ -81,7 +82,7 @@ def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict
 
 def score(metrics: dict[str, float]) -> float:
     """What the best checkpoint has least of: the negative ELBO on the validation images."""
-    return -metrics["elbo"]
+    return metrics["negative_elbo"]
 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:

@@ -1,0 +1,33 @@
+"""Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
+
+import json
+from typing import Any
+
+from etils import epath
+
+
+def resolve(path: epath.PathLike) -> epath.Path:
+    """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is."""
+    return epath.Path(path).expanduser().resolve()
+
+
+def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
+    """Writes a file beside its place, then moves it there; makes its directory if there is none."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON."""
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Reads a JSON file; ValueError with its name if it holds something else."""
+    try:
+        return json.loads(epath.Path(path).read_text())
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from error

@@ -76,8 +76,9 @@ def fit(task: Task, config: Any) -> Result:
     SIGINT and SIGTERM save and return. Raises ValueError for a configuration, data or directory that will not do,
     before anything is overwritten, and FloatingPointError after `max_skips` steps in a row that were not finite.
     """
-    mesh, workdir = parallel.make_mesh(), records.check_workdir(config)
+    mesh = parallel.make_mesh()
     parallel.check_batch_size(mesh, config.data.batch_size)
+    workdir = records.check_workdir(config)
     splits = sources.load(config.data, config.seed)
     description, environment = sources.describe(splits), records.environment(config)
     records.check_data(workdir, description)

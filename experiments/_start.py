@@ -14,7 +14,8 @@ import jax
 import tyro
 
 from genjax.metrics import finite
-from genjax.train import Task, fit
+from genjax.task import Task
+from genjax.train import fit
 
 
 def setup() -> None:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from etils import epath
+from jax import Array
 from tqdm import tqdm
 
 from genjax import files
+from genjax.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -128,3 +131,38 @@ class Progress:
 
     def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
+
+
+class Log:
+    """Writes a step's metrics when the next step is under way, so the host never waits for the device it feeds."""
+
+    def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
+        self._writer, self._progress, self._config = writer, progress, config
+        self._pending: tuple[int, dict[str, Array]] | None = None
+        self._skipped, self._skipped_in_a_row = skipped, 0
+
+    def after_step(self, step: int, metrics: dict[str, Array]) -> None:
+        """Takes the metrics of `step`, which the device may still be computing, and reads those of the step before."""
+        self.finish()
+        self._pending = step, metrics
+
+    def finish(self) -> None:
+        """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        self._progress.advance()
+        skipped = int(metrics["skipped"])
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
+        self._skipped = skipped
+        if self._skipped_in_a_row >= self._config.max_skips:
+            raise FloatingPointError(
+                f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "
+                "none of them entered the state. Lower the learning rate, or use precision float32"
+            )
+        if step % self._config.log_every == 0:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            rate = self._progress.images_per_second(step)
+            self._writer.write(step, values)
+            self._writer.write_timing(step, rate)
+            self._progress.report(step, values)

@@ -11,34 +11,18 @@ import jax
 import numpy as np
 from clu import parameter_overview
 from etils import epath
-from jax import Array
 from jax.sharding import Mesh
 
 from genjax import checkpoint, digest, files, images, keys, layers, parallel, records
-from genjax.config import TrainConfig
 from genjax.data import batches, sources
 from genjax.keys import Stream
-from genjax.metrics import Progress, Writer, finite
+from genjax.metrics import Log, Progress, Writer, finite
 from genjax.optim import Net
+from genjax.task import Task
 
 logger = logging.getLogger(__name__)
 
 NUM_PICTURES = 64
-
-
-class Task(NamedTuple):
-    """A family as the loop sees it: pure functions, all but `init` and `score` per device."""
-
-    init: Callable[[Any, Array], Any]
-    """(config, key) -> state, a NamedTuple with int32 scalars `step` and `skipped`"""
-    train_step: Callable[..., tuple[Any, dict[str, Array]]]
-    """(config, state, batch, key) -> (state, scalar metrics), among them `skipped`, the state's"""
-    eval_step: Callable[..., dict[str, Array]]
-    """(config, state, batch, key) -> metrics [b], one for each image"""
-    visualize: Callable[..., dict[str, Array]]
-    """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
-    score: Callable[[dict[str, float]], float]
-    """validation metrics -> what the best checkpoint has least of"""
 
 
 class Result(NamedTuple):
@@ -101,7 +85,7 @@ def fit(task: Task, config: Any) -> Result:
         _stop_requests() as requests,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
-        log = _Log(writer, progress, train, skipped=int(state.skipped))
+        log = Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in enumerate(loaded, start + 1):
             state, metrics = step_fn(state, batch)
             log.after_step(step, metrics)
@@ -203,40 +187,6 @@ def _restore_or_init(
     for line in records.differences(restored.environment, environment):
         logger.warning("the environment has changed, and the numbers may with it: %s", line)
     return restored.state, restored.step
-
-
-class _Log:
-    """Writes a step's metrics when the next step is under way, so the host never waits for the device it feeds."""
-
-    def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
-        self._writer, self._progress, self._config = writer, progress, config
-        self._pending: tuple[int, dict[str, Array]] | None = None
-        self._skipped, self._skipped_in_a_row = skipped, 0
-
-    def after_step(self, step: int, metrics: dict[str, Array]) -> None:
-        self.finish()
-        self._pending = step, metrics
-
-    def finish(self) -> None:
-        """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
-        if self._pending is None:
-            return
-        (step, metrics), self._pending = self._pending, None
-        self._progress.advance()
-        skipped = int(metrics["skipped"])
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
-        self._skipped = skipped
-        if self._skipped_in_a_row >= self._config.max_skips:
-            raise FloatingPointError(
-                f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "
-                "none of them entered the state. Lower the learning rate, or use precision float32"
-            )
-        if step % self._config.log_every == 0:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            rate = self._progress.images_per_second(step)
-            self._writer.write(step, values)
-            self._writer.write_timing(step, rate)
-            self._progress.report(step, values)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,21 @@
+"""What the training loop knows of a family of models."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+
+
+class Task(NamedTuple):
+    """A family as the loop sees it: pure functions, all but `init` and `score` per device."""
+
+    init: Callable[[Any, Array], Any]
+    """(config, key) -> state, a NamedTuple with int32 scalars `step` and `skipped`"""
+    train_step: Callable[..., tuple[Any, dict[str, Array]]]
+    """(config, state, batch, key) -> (state, scalar metrics), among them `skipped`, the state's"""
+    eval_step: Callable[..., dict[str, Array]]
+    """(config, state, batch, key) -> metrics [b], one for each image"""
+    visualize: Callable[..., dict[str, Array]]
+    """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
+    score: Callable[[dict[str, float]], float]
+    """validation metrics -> what the best checkpoint has least of"""

@@ -72,8 +72,8 @@ def folder() -> VaeRun:
 
     $ python experiments/train_vae.py folder --workdir runs/photos --data.source folder:PATH
 
-    Hardware: 2 CPU cores. Time: 1.5 hours, reckoned from 240 images a second over the first 300 steps. Result: depends
-    on the photographs; bits_per_dim, 8 for a uniform density, was 7.3 in training at step 300 on crops of two of them.
+    Hardware: 2 CPU cores. Time: 1.5 hours, reckoned from its first 300 steps. Result: depends on the photographs;
+    bits_per_dim is 8 for a uniform density, and less is better.
     """
     return VaeRun(
         data=DataConfig(source="folder:images", image_shape=(64, 64, 3), batch_size=64, dequantize=True, flip=True),

@@ -14,7 +14,7 @@ from tyro.conf import arg
 
 from genjax import digest, keys
 from genjax import images as image_ops
-from genjax.data import sources
+from genjax.data import folders, sources
 from genjax.loading import Sampler, load_sampler
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
@@ -83,7 +83,7 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
     if not where:
         (test,) = sources.load(data, sampler.config.seed).test
         return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
-    return sources.read_images(where, data.image_shape)[:num]
+    return folders.read_images(where, data.image_shapes[0])[:num]
 
 
 def _write(out: Path, pictures: np.ndarray, columns: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def quickstart() -> VaeRun:
     Hardware: 2 CPU cores. Time: 1 minute. Result: -ELBO 100.5 nats per image.
     """
     return VaeRun(
-        data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
+        data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
         train=TrainConfig(num_steps=1500),
         vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_size=32),
@@ -29,7 +29,7 @@ def mnist5k() -> VaeRun:
     Hardware: 2 CPU cores. Time: 40 seconds. Result: -ELBO 104.5 nats per image.
     """
     return VaeRun(
-        data=DataConfig(source="mnist5k", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
+        data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
         train=TrainConfig(num_steps=4000),
         vae=VaeConfig(architecture="mlp", hidden=(500, 500), latent_size=32),
@@ -44,7 +44,7 @@ def digits() -> VaeRun:
     Hardware: 2 CPU cores. Time: 7 seconds. Result: -ELBO 22.6 nats per image.
     """
     return VaeRun(
-        data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=128, binarize="stochastic"),
+        data=DataConfig(source="digits", image_size=(8, 8), channels=(1,), batch_size=128, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3),
         train=TrainConfig(num_steps=2000, log_every=100),
         vae=VaeConfig(architecture="mlp", hidden=(128, 128), latent_size=16),
@@ -60,7 +60,7 @@ def mnist() -> VaeRun:
     Hardware: 2 CPU cores. Time: 14 minutes. Result: -ELBO 89.8 nats per image on the 10,000 test digits.
     """
     return VaeRun(
-        data=DataConfig(source="tfds:mnist", image_shape=(28, 28, 1), batch_size=100, binarize="stochastic"),
+        data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=500, b2=0.99),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_size=32),
@@ -76,7 +76,9 @@ def folder() -> VaeRun:
     bits_per_dim is 8 for a uniform density, and less is better.
     """
     return VaeRun(
-        data=DataConfig(source="folder:images", image_shape=(64, 64, 3), batch_size=64, dequantize=True, flip=True),
+        data=DataConfig(
+            source="folder:images", image_size=(64, 64), channels=(3,), batch_size=64, dequantize=True, flip=True
+        ),
         optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(

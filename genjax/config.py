@@ -21,21 +21,34 @@ class DataConfig:
     """Which images, in what form, and how many at a time."""
 
     source: str
-    """mnist5k or digits (embedded), npz:PATH, folder:PATH, tfds:NAME or tfds:DIRECTORY of a prepared dataset."""
-    image_shape: tuple[int, int, int]
-    """Height, width and channels (1 grey, 3 colour). Images of another shape are converted: scaled to cover it, then
-    cropped around the centre."""
+    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour. Or npz:PATH,
+    folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
+    image_size: tuple[int, int]
+    """Height and width that a model sees; images of another size are resized."""
+    channels: tuple[int, ...]
+    """1 (grey) or 3 (colour) for each domain: one domain for a VAE, two for translation. Images are converted."""
     batch_size: int
     """Images per step over all devices and processes."""
     holdout: float = 0.1
     """Share of the training images held out for validation, and again for test, where an npz:, folder: or tfds: source
-    has no such split; the embedded sets have theirs."""
+    has no such split; the embedded sets have theirs. 0 holds out none: what is missing is then up to 100 of the
+    training images, whose figures say nothing about others."""
+    paired: bool = False
+    """Image i of one domain shows what image i of the other does, in validation and test (never in training):
+    translations are then scored against the truth."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
     """Pixels become 1 with probability intensity, else 0: anew at each step (stochastic) or once for a seed (fixed)."""
     dequantize: bool = False
     """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
+    crop_margin: int = 0
+    """Training images are loaded this many pixels taller and wider than image_size, and cut to it at a place drawn anew
+    each time: 30 with 256x256 is the usual 286 -> 256."""
+    resize: Literal["cover", "stretch"] = "cover"
+    """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
+    upscale: bool = False
+    """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False
     """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
     cache_dir: str = "~/.cache/genjax"
@@ -46,16 +59,36 @@ class DataConfig:
     """Batches prepared ahead of the step; the numbers do not depend on it."""
 
     def __post_init__(self) -> None:
-        height, width, channels = self.image_shape
-        _require(height >= 1 and width >= 1, f"image_shape needs a positive height and width, got {self.image_shape}")
-        _require(channels in (1, 3), f"image_shape ends in 1 (grey) or 3 (colour) channels, got {self.image_shape}")
+        _require(
+            len(self.image_size) == 2 and min(self.image_size) >= 1,
+            f"image_size needs a positive height and width, got {self.image_size}",
+        )
+        _require(
+            len(self.channels) in (1, 2) and set(self.channels) <= {1, 3},
+            f"channels needs 1 (grey) or 3 (colour) for each of one or two domains, got {self.channels}",
+        )
         _require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
-        _require(0 < self.holdout < 0.5, f"holdout must lie between 0 and 0.5, got {self.holdout}")
+        _require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
+        _require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
+        _require(
+            not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
+        )
+        _require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
         _require(
             not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
         )
         _require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
         _require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
+
+    @property
+    def image_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Height, width and channels of each domain's images."""
+        return tuple((*self.image_size, channels) for channels in self.channels)
+
+    def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
+        """Height, width and channels of a domain's images before augmentation: larger by crop_margin in training."""
+        margin = self.crop_margin if split == "train" else 0
+        return (self.image_size[0] + margin, self.image_size[1] + margin, self.channels[domain])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +97,16 @@ class OptimConfig:
 
     learning_rate: float
     """Peak learning rate."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant, or a half cosine from the peak to 0 at the last step."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """After the warm-up: constant; a half cosine from the peak to 0 at the last step; constant, then linear decay."""
+    decay_steps: int = 0
+    """Linear schedule: the last steps, over which the rate decays."""
+    steps_per_epoch: int = 1
+    """Linear schedule: steps between changes of the rate; num_steps and decay_steps are multiples of it."""
+    linear_decay: Literal["epoch_end", "epoch_start", "lua"] = "epoch_end"
+    """Linear schedule: over d epochs the rate falls from d/(d+1) of the peak to 1/(d+1) (epoch_end: CycleGAN's older
+    PyTorch code and CUT, where the scheduler steps after an epoch), the same one epoch earlier and so to 0
+    (epoch_start: its newer PyTorch code), or from 1 to 1/d (lua: the original code)."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0 to its peak."""
     b1: float = 0.9
@@ -84,6 +125,16 @@ class OptimConfig:
         for name in ("b1", "b2", "ema_decay"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
+        _require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        _require(
+            self.decay_steps > 0 if self.schedule == "linear" else self.decay_steps == 0,
+            f"schedule {self.schedule} goes with "
+            f"{'a positive' if self.schedule == 'linear' else 'no'} decay_steps, got {self.decay_steps}",
+        )
+        _require(
+            not (self.schedule == "linear" and self.warmup_steps > 0),
+            f"schedule linear goes with no warmup_steps, got {self.warmup_steps}",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +149,8 @@ class TrainConfig:
     """Steps between evaluations on the validation images, each with a grid of samples."""
     checkpoint_every: int = 500
     """Steps between checkpoints; a multiple of eval_every, so that the best can be told by its validation figure."""
+    num_pictures: int = 64
+    """Validation images in each grid of pictures."""
     keep_every: int = 0
     """Keeps every checkpoint at a multiple of this many steps beside the last two and the best; 0 keeps no others."""
     max_skips: int = 20
@@ -106,7 +159,7 @@ class TrainConfig:
     """Writes TensorBoard event files too (needs the extra: pip install 'genjax-images[tensorboard]')."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "log_every", "eval_every", "checkpoint_every", "max_skips"):
+        for name in ("num_steps", "log_every", "eval_every", "checkpoint_every", "num_pictures", "max_skips"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         _require(
             self.checkpoint_every % self.eval_every == 0,
@@ -168,13 +221,14 @@ class VaeRun:
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, f"seed must lie in [0, 2**31), got {self.seed}")
         _check_schedule(self.optim, self.train)
-        height, width, _ = self.data.image_shape
+        _require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
+        height, width = self.data.image_size
         if self.vae.architecture == "conv":
             smallest = 2 ** len(self.vae.hidden)
             _require(
                 min(height, width) >= smallest,
                 f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at "
-                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-shape",
+                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-size",
             )
         _require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
@@ -186,8 +240,161 @@ class VaeRun:
         )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CycleGanConfig:
+    """The four networks of CycleGAN (Zhu et al. 2017, section 7.1), and the pools of images that its critics see."""
+
+    generator: Literal["resnet", "unet"] = "resnet"
+    """ResNet (Johnson et al. 2016), or U-Net (Ronneberger et al. 2015; Isola et al. 2017)."""
+    output: Literal["tanh", "residual"] = "tanh"
+    """tanh(T(G(x))), or x + T(G(x)) with T's last layer zero at first: training then begins at the identity."""
+    width: int = 64
+    """Channels of the generators' first convolution."""
+    blocks: int = 9
+    """ResNet: residual blocks; the paper has 6 for 128x128 images and 9 for 256x256."""
+    depth: int = 8
+    """U-Net: times that height and width are halved; the reference has 7 for 128x128 images and 8 for 256x256."""
+    discriminator: Literal["patch", "pixel"] = "patch"
+    """Judges overlapping patches (PatchGAN), or each pixel by itself."""
+    discriminator_width: int = 64
+    """Channels of the discriminators' first convolution."""
+    discriminator_layers: int = 3
+    """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
+    spectral_norm: bool = False
+    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018)."""
+    pool_size: int = 50
+    """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "discriminator_width", "discriminator_layers"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        _require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
+        _require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
+        _require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a: which losses, and the weight of each.
+
+    L_cycle is cycle_a and cycle_b, L_per ("perceptual") identity and affine terms. A weight of 0 leaves a term out.
+    """
+
+    adversarial: Literal["least_squares", "logistic", "hinge", "wgan_gp"] = "least_squares"
+    """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or
+    the Wasserstein loss with gradient penalty (Gulrajani et al. 2017)."""
+    adversarial_a2b: float
+    """lambda: weight of fooling the discriminator of domain B."""
+    adversarial_b2a: float
+    """mu: weight of fooling the discriminator of domain A."""
+    cycle_a: float
+    """Weight of |F(G(a)) - a|, with G from A to B and F back."""
+    cycle_b: float
+    """Weight of |G(F(b)) - b|."""
+    identity_a: float = 0.0
+    """Weight of |F(a) - a|; the reference's 0.5 is relative to the cycle's 10, so 5 here."""
+    identity_b: float = 0.0
+    """Weight of |G(b) - b|."""
+    affine_a2b: float = 0.0
+    """Weight of |T(G(a)) - G(T(a))| for a random quarter turn or reflection T."""
+    affine_b2a: float = 0.0
+    """Weight of |T(F(b)) - F(T(b))|."""
+    gradient_penalty: float = 10.0
+    """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            _require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CycleGanRun:
+    """Everything that one CycleGAN training depends on."""
+
+    workdir: str = tyro.MISSING
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: Precision = "float32"
+    """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
+    data: DataConfig
+    optim: OptimConfig
+    train: TrainConfig
+    cyclegan: CycleGanConfig
+    loss: LossConfig
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**31, f"seed must lie in [0, 2**31), got {self.seed}")
+        _check_schedule(self.optim, self.train)
+        _require(
+            not self.data.dequantize and self.data.binarize == "none",
+            "dequantize and binarize are for likelihoods, which CycleGAN has none of",
+        )
+        _check_domains(self.data, self.cyclegan, self.loss)
+        _check_generator(self.data, self.cyclegan)
+        _check_discriminator(self.data, self.cyclegan)
+        pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
+        _require(
+            pool_size == 0 or pool_size >= batch_size,
+            f"pool_size {pool_size} is smaller than the global batch of {batch_size}: give --cyclegan.pool-size "
+            f"{batch_size} or more, or 0 for none",
+        )
+
+
+def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:
+    _require(len(data.channels) == 2, f"translation has two domains, and channels names one: {data.channels}")
+    if data.channels[0] != data.channels[1]:
+        remedy = "give both domains as many channels (--data.channels 3 3 turns grey into colour)"
+        _require(
+            cyclegan.output != "residual",
+            f"output residual adds an image of one domain to one of the other, with {data.channels} channels: {remedy}",
+        )
+        _require(
+            loss.identity_a == loss.identity_b == 0,
+            f"the identity loss feeds each generator the other domain's images, with {data.channels} channels: {remedy}"
+            ", or set --loss.identity-a 0 --loss.identity-b 0",
+        )
+
+
+def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
+    height, width = data.image_size
+    if cyclegan.generator == "unet":
+        unit, smallest = 2**cyclegan.depth, 2**cyclegan.depth
+        reason = f"a U-Net of depth {cyclegan.depth} halves height and width that often: fewer with --cyclegan.depth"
+    else:
+        unit, smallest = 4, 8
+        reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
+    _require(
+        height % unit == 0 and width % unit == 0 and min(height, width) >= smallest,
+        f"image_size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",
+    )
+
+
+def _check_discriminator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
+    if cyclegan.discriminator == "pixel":
+        return
+    strides = cyclegan.discriminator_layers
+    smallest = 3 << strides  # each stride halves the size, and each of the two last 4x4 layers takes a pixel
+    _require(
+        min(data.image_size) >= smallest,
+        f"images of {data.image_size[0]}x{data.image_size[1]} leave nothing for a PatchGAN with {strides} stride-2 "
+        f"layers, which needs at least {smallest} pixels: fewer with --cyclegan.discriminator-layers, or larger images",
+    )
+
+
 def _check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
     _require(
         optim.warmup_steps < train.num_steps,
         f"warmup_steps ({optim.warmup_steps}) must be below num_steps ({train.num_steps})",
     )
+    _require(
+        optim.decay_steps <= train.num_steps,
+        f"decay_steps ({optim.decay_steps}) must not be above num_steps ({train.num_steps})",
+    )
+    if optim.schedule == "linear":
+        _require(
+            train.num_steps % optim.steps_per_epoch == 0 and optim.decay_steps % optim.steps_per_epoch == 0,
+            f"num_steps ({train.num_steps}) and decay_steps ({optim.decay_steps}) must be multiples of steps_per_epoch "
+            f"({optim.steps_per_epoch})",
+        )

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from etils import epath
@@ -13,7 +14,7 @@ from genjax import files
 
 def to_unit(images: Array) -> Array:
     """Maps uint8 in 0..255 to floats in [0, 1]."""
-    return images / 255
+    return images.astype(float) / 255
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -54,22 +55,27 @@ def write_png(path: epath.PathLike, image: np.ndarray) -> None:
 
 
 def decode(encoded: bytes, shape: Sequence[int]) -> np.ndarray:
-    """Decodes an image file's bytes to uint8 of `shape` (height, width, channels).
+    """Decodes an image file's bytes to uint8 of `shape` (height, width, channels), as `fit` does by covering it.
 
-    The image is turned as its EXIF tag says, converted to grey or colour, scaled (bicubic, antialiased) to cover the
-    shape and cropped around the centre. 16-bit grey is brought to 8 bits. Raises an error of Pillow's for bad bytes.
+    Raises an error of Pillow's for bad bytes.
     """
     with Image.open(io.BytesIO(encoded)) as image:
         return fit(image, shape)
 
 
-def fit(image: Image.Image, shape: Sequence[int]) -> np.ndarray:
-    """A Pillow image as uint8 of `shape` (height, width, channels): scaled to cover it, cropped around the centre."""
+def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover") -> np.ndarray:
+    """A Pillow image as uint8 of `shape` (height, width, channels).
+
+    It is turned as its EXIF tag says, converted to grey or colour and scaled (bicubic, antialiased): to cover the
+    shape, and is then cropped around the centre, or stretched to it. 16-bit grey is brought to 8 bits.
+    """
     height, width, channels = shape
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
         image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
+    if image.size != (width, height) and resize == "stretch":
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    elif image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(shape)

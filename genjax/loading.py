@@ -12,9 +12,16 @@ from jax.sharding import Mesh
 
 from genjax import checkpoint, files, keys, layers, parallel, records
 from genjax import images as image_ops
-from genjax.config import VaeRun
+from genjax.config import CycleGanRun, VaeRun
+from genjax.cyclegan import steps as cyclegan_steps
+from genjax.cyclegan import translation
+from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.keys import Stream
-from genjax.vae import sampling, steps
+from genjax.vae import sampling
+from genjax.vae import steps as vae_steps
+
+Which = Literal["last", "best"]
+"""The last checkpoint, or the best one on validation."""
 
 
 class Sampler(NamedTuple):
@@ -39,7 +46,21 @@ class Sampler(NamedTuple):
     """(image [h, w, c], dimension, values [n]) -> [n, h, w, c]: one latent dimension set to each value"""
 
 
-def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last", mesh: Mesh | None = None) -> Sampler:
+class Translator(NamedTuple):
+    """A trained CycleGAN's jitted functions. Images in are uint8, or floats in [0, 1], [n, h, w, c] of any height and
+    width; images out floats in [0, 1] of the same height and width. Each compiles once for a height and width."""
+
+    config: CycleGanRun
+    step: int
+    """Training steps behind the averaged parameters."""
+    params: Any
+    a2b: Callable[[np.ndarray], np.ndarray]
+    """images of domain A -> their translations into domain B"""
+    b2a: Callable[[np.ndarray], np.ndarray]
+    """images of domain B -> their translations into domain A"""
+
+
+def load_sampler(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Sampler:
     """The averaged weights of the VAE trained in `workdir`, ready to sample from on `mesh` (default: all devices).
 
     `which` is the last checkpoint or the best one on validation. Raises ValueError or FileNotFoundError if there is no
@@ -47,17 +68,11 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
     """
     config = records.load_config(workdir, "vae")
     mesh = mesh or parallel.make_mesh()
-    restored = _restore(config, mesh, files.resolve(workdir) / "checkpoints", which)
-    params, shape = restored.state.ema, config.data.image_shape
+    restored = _restore(vae_steps.init, config, mesh, workdir, which)
+    params, shape = restored.state.ema, config.data.image_shapes[0]
 
     def compiled(fn: Callable) -> Callable:
-        """`fn(config, *shared, *rows)` as a function of (shared, rows)."""
-
-        def bound(shared: tuple, rows: tuple) -> Array:
-            with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
-                return fn(config, *shared, *rows)
-
-        return parallel.pmap_sample(bound, mesh)
+        return parallel.pmap_sample(_bound(fn, config), mesh)
 
     def draw_rows(config: VaeRun, params: Any, key: Array, temperature: Array, position: Array) -> Array:
         key = keys.for_step(key, Stream.PRIOR, 0)
@@ -90,8 +105,59 @@ def load_sampler(workdir: epath.PathLike, which: Literal["last", "best"] = "last
     return Sampler(config, restored.step, params, prior, reconstruct, interpolate, traverse)
 
 
-def _restore(config: VaeRun, mesh: Mesh, directory: epath.Path, which: str) -> checkpoint.Restored:
-    abstract = parallel.abstract(mesh, lambda: steps.init(config, keys.root_key(0)))
+def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Translator:
+    """The averaged generators of the CycleGAN trained in `workdir`, to translate with on `mesh` (default: all devices).
+
+    `which` and errors are as for `load_sampler`. Nothing in `workdir` is changed.
+    """
+    config = records.load_config(workdir, "cyclegan")
+    mesh = mesh or parallel.make_mesh()
+    restored = _restore(cyclegan_steps.init, config, mesh, workdir, which)
+    params = restored.state.ema
+
+    def compiled(direction: Direction) -> Callable[[np.ndarray], np.ndarray]:
+        def translate_rows(config: CycleGanRun, params: Any, images: Array) -> Array:
+            return translation.translate(config, params, direction, images)
+
+        # One image at a time on each device: they may be photographs of many megapixels.
+        run = parallel.pmap_sample(_bound(translate_rows, config), mesh, chunk=1)
+        channels = config.data.channels[DOMAINS[direction][0]]
+
+        def translate(images: np.ndarray) -> np.ndarray:
+            return run((params,), (_unit_floats(images, channels),))
+
+        return translate
+
+    return Translator(config, restored.step, params, compiled("a2b"), compiled("b2a"))
+
+
+def _unit_floats(images: np.ndarray, channels: int) -> np.ndarray:
+    floats = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images.astype(np.float32)
+    known = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
+    if images.ndim != 4 or images.shape[-1] != channels or not known:
+        raise ValueError(
+            f"expected images [n, h, w, {channels}], uint8 or floats in [0, 1], got {images.dtype} {list(images.shape)}"
+        )
+    if floats.size and not (floats.min() >= 0 and floats.max() <= 1):
+        raise ValueError(f"expected floats in [0, 1], got {floats.min()} to {floats.max()}")
+    return floats
+
+
+def _bound(fn: Callable, config: Any) -> Callable:
+    """`fn(config, *shared, *rows)` as a function of (shared, rows)."""
+
+    def bound(shared: tuple, rows: tuple) -> Array:
+        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+            return fn(config, *shared, *rows)
+
+    return bound
+
+
+def _restore(
+    init: Callable[[Any, Array], Any], config: Any, mesh: Mesh, workdir: epath.PathLike, which: Which
+) -> checkpoint.Restored:
+    directory = files.resolve(workdir) / "checkpoints"
+    abstract = parallel.abstract(mesh, lambda: init(config, keys.root_key(0)))
     if which == "best":
         return checkpoint.restore(directory, checkpoint.best_step(directory), abstract)
     restored = checkpoint.restore_latest(directory, abstract)

@@ -14,13 +14,13 @@ import jax
 from etils import epath
 
 from genjax import files
-from genjax.config import VaeRun
+from genjax.config import CycleGanRun, VaeRun
 
-FAMILIES = {"vae": VaeRun}
+FAMILIES = {"vae": VaeRun, "cyclegan": CycleGanRun}
 
 MAY_CHANGE = frozenset({
     "workdir", "data.cache_dir", "data.decode_threads", "data.prefetch", "train.log_every", "train.eval_every",
-    "train.checkpoint_every", "train.keep_every", "train.max_skips", "train.tensorboard",
+    "train.checkpoint_every", "train.num_pictures", "train.keep_every", "train.max_skips", "train.tensorboard",
 })  # fmt: skip
 """Fields that change nothing about the numbers, and so may differ when a run is resumed."""
 

@@ -13,9 +13,9 @@ class Task(NamedTuple):
     """(config, key) -> state, a NamedTuple with int32 scalars `step` and `skipped`"""
     train_step: Callable[..., tuple[Any, dict[str, Array]]]
     """(config, state, batch, key) -> (state, scalar metrics), among them `skipped`, the state's"""
-    eval_step: Callable[..., dict[str, Array]]
-    """(config, state, batch, key) -> metrics [b], one for each image"""
+    eval_step: Callable[..., tuple[dict[str, Array], ...]]
+    """(config, state, batch, key) -> metrics [b], one for each image, of each domain; no name occurs in two domains"""
     visualize: Callable[..., dict[str, Array]]
     """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
-    score: Callable[[dict[str, float]], float]
-    """validation metrics -> what the best checkpoint has least of"""
+    score: Callable[[dict[str, float]], float | None]
+    """validation metrics -> what the best checkpoint has least of; None if they cannot tell"""

@@ -22,7 +22,8 @@ from genjax.task import Task
 
 logger = logging.getLogger(__name__)
 
-NUM_PICTURES = 64
+GRID_WIDTH = 1024
+"""Pixels that a grid of pictures is about as wide as, if eight columns would be wider."""
 
 
 class Result(NamedTuple):
@@ -125,14 +126,17 @@ def evaluator(
     no more than one image's float32 rounding.
     """
     score_batch = parallel.pmap_eval(bind(task.eval_step, config, stream), mesh)
-    num, size = min(len(array) for array in source), config.data.batch_size
+    size = config.data.batch_size
 
     def evaluate(state: Any) -> dict[str, float]:
         scored = []
         for batch in batches.in_order(source, size, parallel.process_rows(size)):
             scored.append(jax.device_get(score_batch(state, parallel.shard_batch(mesh, batch))))
-        whole = jax.tree.map(lambda *parts: np.concatenate(parts)[:num], *scored)
-        return {name: float(np.mean(values, dtype=np.float64)) for name, values in whole.items()}
+        return {
+            name: float(np.mean(np.concatenate([metrics[name] for metrics in parts])[: len(images)], dtype=np.float64))
+            for images, parts in zip(source, zip(*scored, strict=True), strict=True)
+            for name in parts[0]
+        }
 
     return evaluate
 
@@ -142,15 +146,18 @@ def _artist(
 ) -> Callable[[int, Any], None]:
     """A function that writes grids of pictures, always from the same keys and the same images, spread over `source`."""
     paint = parallel.pmap_eval(bind(task.visualize, config, Stream.SAMPLE), mesh)
-    width = -(-NUM_PICTURES // mesh.size) * mesh.size
-    spread = tuple(array[np.linspace(0, len(array) - 1, NUM_PICTURES).astype(int)] for array in source)
-    batch = next(batches.in_order(spread, width, parallel.process_rows(width)))
+    num, size = config.train.num_pictures, config.data.batch_size
+    spread = tuple(array[np.linspace(0, len(array) - 1, num).astype(int)] for array in source)
 
     def draw(step: int, state: Any) -> None:
-        pictures = jax.device_get(paint(state, parallel.shard_batch(mesh, batch)))
+        painted = []
+        for batch in batches.in_order(spread, size, parallel.process_rows(size)):
+            painted.append(jax.device_get(paint(state, parallel.shard_batch(mesh, batch))))
         if parallel.is_main_process():
-            for name, images_of_name in pictures.items():
-                grid = images.grid(images.to_uint8(images_of_name[:NUM_PICTURES]), columns=8)
+            for name in painted[0]:
+                pictures = np.concatenate([part[name] for part in painted])[:num]
+                columns = max(1, min(8, GRID_WIDTH // pictures.shape[2]))
+                grid = images.grid(images.to_uint8(pictures), columns)
                 images.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
 
     return draw

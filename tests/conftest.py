@@ -21,7 +21,16 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from genjax import train, vae  # noqa: E402
-from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun  # noqa: E402
+from genjax.config import (  # noqa: E402
+    CycleGanConfig,
+    CycleGanRun,
+    DataConfig,
+    OptimConfig,
+    TrainConfig,
+    VaeConfig,
+    VaeRun,
+)
+from genjax.cyclegan import losses  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -38,11 +47,29 @@ def tiny_run(workdir: str, **changes: Any) -> VaeRun:
     """A tiny VAE on 8x8 digits with the given fields changed: `tiny_run(workdir, vae={"beta": 2.0}, seed=1)`."""
     run = VaeRun(
         workdir=workdir,
-        data=DataConfig(source="digits", image_shape=(8, 8, 1), batch_size=16, binarize="stochastic"),
+        data=DataConfig(source="digits", image_size=(8, 8), channels=(1,), batch_size=16, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3),
         train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4),
         vae=VaeConfig(architecture="mlp", hidden=(16,), latent_size=4),
     )
+    return changed(run, changes)
+
+
+def tiny_cyclegan(workdir: str, **changes: Any) -> CycleGanRun:
+    """A tiny CycleGAN between two sets of 16x16 noise, changed as for `tiny_run`; its data has to be put in place."""
+    run = CycleGanRun(
+        workdir=workdir,
+        data=DataConfig(source="folder:unused", image_size=(16, 16), channels=(1, 1), batch_size=8),
+        optim=OptimConfig(learning_rate=2e-3, b1=0.5),
+        train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4, num_pictures=8),
+        cyclegan=CycleGanConfig(width=2, blocks=1, discriminator_width=2, discriminator_layers=1, pool_size=12),
+        loss=losses.CLASSIC,
+    )
+    return changed(run, changes)
+
+
+def changed(run: Any, changes: dict[str, Any]) -> Any:
+    """`run` with fields replaced, those of its parts given as dictionaries."""
     for name, change in changes.items():
         part = getattr(run, name)
         changes[name] = dataclasses.replace(part, **change) if isinstance(change, dict) else change
@@ -53,6 +80,12 @@ def tiny_run(workdir: str, **changes: Any) -> VaeRun:
 def make_run(tmp_path) -> Callable[..., VaeRun]:
     """`tiny_run` in a directory of the test's own."""
     return lambda workdir=str(tmp_path / "run"), **changes: tiny_run(workdir, **changes)
+
+
+@pytest.fixture
+def make_cyclegan(tmp_path) -> Callable[..., CycleGanRun]:
+    """`tiny_cyclegan` in a directory of the test's own."""
+    return lambda workdir=str(tmp_path / "run"), **changes: tiny_cyclegan(workdir, **changes)
 
 
 @pytest.fixture(scope="session")

@@ -128,7 +128,7 @@ def test_beta_warms_up_linearly():
 
 def test_bits_per_dim_of_uniform_images(x64):
     """A uniform density on [0, 1) gives every grey level 8 bits; a fair coin gives every binary pixel one."""
-    data = dict(source="digits", image_shape=(8, 8, 1), batch_size=1)
+    data = dict(source="digits", image_size=(8, 8), channels=(1,), batch_size=1)
     assert losses.bits_per_dim(DataConfig(**data, dequantize=True), jnp.asarray(0.0)) == 8
     coin = losses.bits_per_dim(DataConfig(**data, binarize="fixed"), jnp.asarray(64 * math.log(0.5)))
     np.testing.assert_allclose(coin, 1, rtol=1e-12)

@@ -16,7 +16,7 @@ def init(config):
 def shaped(make_run, architecture, shape, **vae):
     hidden = (8, 6) if architecture == "conv" else (12, 10)
     vae = {"architecture": architecture, "hidden": hidden, "latent_size": 5, **vae}
-    return make_run(data={"image_shape": shape, "binarize": "none"}, vae=vae)
+    return make_run(data={"image_size": shape[:2], "channels": shape[2:], "binarize": "none"}, vae=vae)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -35,7 +35,7 @@ def test_any_image_shape_comes_back_as_it_was(make_run, architecture, shape):
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 def test_every_parameter_learns_and_stays_float32(make_run, architecture, precision):
     config = shaped(make_run, architecture, (9, 10, 3), likelihood="gaussian_learned")
-    config = make_run(precision=precision, data={"image_shape": (9, 10, 3), "binarize": "none"}, vae=vars(config.vae))
+    config = make_run(precision=precision, data={"image_size": (9, 10), "channels": (3,), "binarize": "none"}, vae=vars(config.vae))
     params = init(config)
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 10, 3)), jnp.float32)
     noise = keys.normal(keys.per_example(keys.root_key(1), np.arange(4)), 5)

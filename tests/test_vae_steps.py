@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from walking import mesh_of, replicas_agree, walk
 
 from genjax import digest, keys, parallel
 from genjax.data import batches, sources
@@ -10,40 +11,11 @@ from genjax.train import bind
 from genjax.vae import losses, nets, sampling, steps
 
 
-def mesh_of(num):
-    return parallel.make_mesh(jax.devices()[:num])
-
-
-def walk(config, mesh, num_steps, dtype=None):
-    """The state and the metrics after each step, waiting for it: emulated devices deadlock on a long queue."""
-
-    def init():
-        state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
-        return jax.tree.map(lambda x: x.astype(dtype) if dtype and x.dtype == jnp.float32 else x, state)
-
-    (train,) = (sources.load(config.data, config.seed).train,)
-    state, step_fn = (
-        parallel.replicate(mesh, init),
-        parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh),
-    )
-    for step in range(num_steps):
-        batch = batches.load(train, config.seed, step, config.data.batch_size, slice(None))
-        state, metrics = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch)))
-        yield state, metrics
-
-
-def run_steps(*args):
+def run_steps(config, mesh, num_steps, dtype=None):
     """The state and the metrics after the last step."""
-    *_, last = walk(*args)
+    train = sources.load(config.data, config.seed).train
+    *_, last = walk(steps, config, train, mesh, num_steps, dtype)
     return last
-
-
-def replicas_agree(state):
-    for leaf in jax.tree.leaves(state):
-        first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
-        if any(other != first for other in others):
-            return False
-    return True
 
 
 def test_replicas_stay_bitwise_equal(make_run):
@@ -133,7 +105,8 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(make_run, mo
     config, mesh = make_run(), parallel.make_mesh()
     original = losses.beta
     monkeypatch.setattr(losses, "beta", lambda vae, step: jnp.where(step == 3, jnp.inf, original(vae, step)))
-    _, _, before, after, later = (jax.device_get(state) for state, _ in walk(config, mesh, 5))
+    train = sources.load(config.data, config.seed).train
+    _, _, before, after, later = (jax.device_get(state) for state, _ in walk(steps, config, train, mesh, 5))
     assert [(int(s.step), int(s.skipped)) for s in (before, after, later)] == [(3, 0), (4, 1), (5, 1)]
     assert digest.tree_digest((before.net, before.ema)) == digest.tree_digest((after.net, after.ema))
     assert digest.tree_digest(later.net.params) != digest.tree_digest(after.net.params)

@@ -1,4 +1,4 @@
-"""What happens to a batch on the device, with one key for each example: flips, dequantisation, binarisation."""
+"""What happens to a batch on the device, with one key for each example: flips, crops, dequantisation, binarisation."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,12 @@ from genjax.config import DataConfig
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """uint8 [b, h, w, c] to the floats in [0, 1] that a model learns from; `keys` is [b]."""
-    split = jax.vmap(jax.random.split)(keys)
+    """uint8 [b, h, w, c], larger by `crop_margin`, to the floats in [0, 1] that a model learns from; `keys` is [b]."""
+    split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     if config.flip:
         images = flip(split[:, 0], images)
+    if config.crop_margin > 0:
+        images = random_crop(split[:, 2], images, config.image_size)
     return evaluation_images(config, split[:, 1], images)
 
 
@@ -29,6 +31,18 @@ def flip(keys: Array, images: Array) -> Array:
     """Mirrors each image [b, h, w, c] left to right with probability 1/2."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
+    """Cuts `size` (height, width) out of each image [b, h, w, c], at any place with equal probability."""
+    (height, width), channels = size, images.shape[-1]
+    room = jnp.array([images.shape[1] - height + 1, images.shape[2] - width + 1])
+
+    def crop(key: Array, image: Array) -> Array:
+        top, left = jax.random.randint(key, (2,), 0, room)
+        return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
+
+    return jax.vmap(crop)(keys, images)
 
 
 def dequantize(keys: Array, images: Array) -> Array:

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from genjax.data.splits import Source
 from genjax.keys import Stream
-
-Source = tuple[np.ndarray, ...]
-"""One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two."""
 
 T = TypeVar("T")
 
@@ -58,15 +56,13 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> 
 
 
 def in_order(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """The parts `rows` of batches that cover every example once, in order.
+    """The parts `rows` of batches that cover every example of every domain once, in order.
 
-    The last batch is filled up with the last example: whoever reads the results drops what lies beyond the end.
-    Domains of unequal length are covered up to the shorter one.
+    Beyond its end, a domain is filled up with its last example: whoever reads the results drops what lies there.
     """
-    num = min(len(array) for array in source)
-    for start in range(0, num, batch_size):
+    for start in range(0, max(len(array) for array in source), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
-        yield Batch(tuple(array[np.minimum(position, num - 1)] for array in source), position)
+        yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in source), position)
 
 
 def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:

@@ -1,20 +1,23 @@
-"""Decodes many images once, in threads, into one cached uint8 array."""
+"""Decodes stored images once, in threads, into cached uint8 arrays: one for each split and domain."""
 
 import hashlib
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
+from PIL import Image, ImageOps
 
 import genjax
+from genjax import images as image_ops
 from genjax.config import DataConfig
+from genjax.data.splits import Splits, hold_out
 
 logger = logging.getLogger(__name__)
 
@@ -22,19 +25,65 @@ MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
 
+class Stored(NamedTuple):
+    """The images of one domain, where they lie."""
+
+    items: Mapping[str, Sequence[Any]]
+    """What there is of train, validation and test: paths, rows."""
+    name: Callable[[Any], str]
+    """What messages call an item."""
+    open: Callable[[Any], Image.Image]
+    """An item as a Pillow image; may raise anything for bad bytes."""
+    identity: Callable[[Any], Any]
+    """What changes when an item does, as JSON can write it."""
+
+
+def decode(domains: Sequence[Stored], config: DataConfig) -> Splits:
+    """The images of all `domains`, with what they lack of validation and test held out of train."""
+    if config.paired and any(not {"validation", "test"} <= set(stored.items) for stored in domains):
+        raise ValueError(
+            f"--data.paired needs {config.source} to have validation and test images of its own, one of each domain: "
+            "images held out of training come in no pairs"
+        )
+    arrays = [_decode_domain(stored, i, config) for i, stored in enumerate(domains)]
+    return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
+
+
+def _decode_domain(stored: Stored, domain: int, config: DataConfig) -> dict[str, np.ndarray]:
+    arrays = {}
+    for split, items in hold_out(stored.items, config.holdout).items():
+        shape = config.stored_shape(split, domain)
+        read = lambda i, items=items, shape=shape: convert(stored.open(items[i]), shape, config)  # noqa: E731
+        identity = [stored.identity(item) for item in items]
+        arrays[split] = decode_all([stored.name(item) for item in items], read, shape, config, identity)
+    return arrays
+
+
+def convert(image: Image.Image, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
+    """A Pillow image as uint8 of `shape`, resized as `config` says; ValueError if that enlarges it unasked."""
+    width, height = ImageOps.exif_transpose(image).size
+    if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
+        raise ValueError(
+            f"its {height}x{width} pixels are fewer than the {config.image_size[0]}x{config.image_size[1]} of "
+            "--data.image-size; --data.upscale enlarges it"
+        )
+    return image_ops.fit(image, shape, config.resize)
+
+
 def decode_all(
-    names: Sequence[str], read: Callable[[int], np.ndarray], config: DataConfig, identity: Any
+    names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig, identity: Any
 ) -> np.ndarray:
-    """uint8 [n, *config.image_shape] of the images that `read(i)` decodes, in order, from the cache or into it.
+    """uint8 [n, *shape] of the images that `read(i)` decodes, in order, from the cache or into it.
 
     `identity` (anything JSON can write) says which images these are: the cache is keyed by it, by the shape and by the
-    treatment of corrupt images. Raises ValueError with the name of an image that cannot be decoded, unless
-    `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
+    treatment of aspects, small and corrupt images. Raises ValueError with the name of an image that cannot be decoded,
+    unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
     """
-    address = json.dumps([identity, config.image_shape, config.skip_corrupt, PIL.__version__, genjax.__version__])
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt]
+    address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(config.cache_dir).expanduser()
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
-    array = _read_cached(path, config)
+    array = _read_cached(path, shape)
     if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -45,16 +94,16 @@ def decode_all(
             ) from error
         os.close(handle)
         try:
-            _decode_into(Path(name), names, read, config)
+            _decode_into(Path(name), names, read, shape, config)
             os.replace(name, path)  # two runs that decode the same images at once write the same bytes
         finally:
             Path(name).unlink(missing_ok=True)
-        array = _read_cached(path, config)
+        array = _read_cached(path, shape)
     assert array is not None  # it has just been written
     return array
 
 
-def _read_cached(path: Path, config: DataConfig) -> np.ndarray | None:
+def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array at `path`, or None if there is none or it is damaged."""
     if not path.exists():
         return None
@@ -63,11 +112,13 @@ def _read_cached(path: Path, config: DataConfig) -> np.ndarray | None:
     except (ValueError, EOFError, OSError) as error:
         logger.warning("decoding anew, for the cached %s is damaged: %s", path, error)
         return None
-    return array if array.shape[1:] == tuple(config.image_shape) and array.dtype == np.uint8 else None
+    return array if array.shape[1:] == tuple(shape) and array.dtype == np.uint8 else None
 
 
-def _decode_into(path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], config: DataConfig) -> None:
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *config.image_shape))
+def _decode_into(
+    path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
+) -> None:
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *shape))
     good = np.zeros(len(names), bool)
 
     def decode(i: int) -> None:

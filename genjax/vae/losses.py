@@ -86,7 +86,7 @@ def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
     Binarised pixels have two values. Dequantised ones are a density on [0, 1), in which a grey level is 1/256 wide:
     hence the 8 bits.
     """
-    dims = math.prod(data.image_shape)
+    dims = math.prod(data.image_shapes[0])
     if data.binarize != "none":
         return -elbo / (dims * math.log(2))
     if data.dequantize:

@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         """[b, d] to logits or means [b, h, w, c]."""
         vae, dtype = self.config.vae, layers.compute_dtype(self.config.precision)
         activation = layers.ACTIVATIONS[vae.activation]
-        height, width, channels = self.config.data.image_shape
+        ((height, width, channels),) = self.config.data.image_shapes
         if vae.architecture == "mlp":
             x = z
             for features in reversed(vae.hidden):
@@ -97,7 +97,7 @@ def init_params(config: VaeRun, key: Array) -> dict[str, Any]:
     """Fresh parameters of both networks."""
     encoder_key, decoder_key = jax.random.split(key)
     return {
-        "encoder": Encoder(config).init(encoder_key, jnp.zeros((1, *config.data.image_shape)))["params"],
+        "encoder": Encoder(config).init(encoder_key, jnp.zeros((1, *config.data.image_shapes[0])))["params"],
         "decoder": Decoder(config).init(decoder_key, jnp.zeros((1, config.vae.latent_size)))["params"],
     }
 

@@ -60,14 +60,14 @@ def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tup
     return VaeState(state.step + 1, skipped, net, average), metrics
 
 
-def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
+def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tuple[dict[str, Array]]:
     """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
     beta = losses.beta(config.vae, state.step)
     terms = losses.elbo_terms(config, state.ema, x, noise, beta)
-    return _metrics(config, terms) | {"negative_elbo": -terms.elbo}
+    return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
 
 
 def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:

@@ -1,0 +1,197 @@
+"""CycleGAN's state and its pure, per-device functions: one update of all four networks, scores, pictures."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from genjax import images as image_ops
+from genjax import keys, optim
+from genjax.config import CycleGanRun
+from genjax.cyclegan import image_pool, losses, nets, translation
+from genjax.cyclegan.image_pool import Pool
+from genjax.data import augment
+from genjax.data.batches import Batch
+
+GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
+
+
+class CycleGanState(NamedTuple):
+    """All that training carries from step to step: arrays only, nothing random."""
+
+    step: Array
+    """int32 []: steps taken, skipped ones included."""
+    skipped: Array
+    """int32 []: steps with a loss or gradient that was not finite."""
+    g_a2b: optim.Net
+    g_b2a: optim.Net
+    d_a: optim.Net
+    """Judges images of A."""
+    d_b: optim.Net
+    ema: dict[str, Any]
+    """The generators' averaged parameters a2b and b2a, for evaluation and translation."""
+    pool_a: Pool
+    """Earlier translations into A."""
+    pool_b: Pool
+    spectral: dict[str, dict[str, Array]]
+    """Singular vectors of d_a's and d_b's layers; empty without spectral normalisation."""
+
+
+def init(config: CycleGanRun, key: Array) -> CycleGanState:
+    """The state before the first step, each network from a key of its own."""
+    net_keys = dict(zip((*GENERATORS, *DISCRIMINATORS, "s_a", "s_b"), jax.random.split(key, 6), strict=True))
+    params = {
+        "g_a2b": nets.init_generator(config, "a2b", net_keys["g_a2b"]),
+        "g_b2a": nets.init_generator(config, "b2a", net_keys["g_b2a"]),
+        "d_a": nets.init_discriminator(config, 0, net_keys["d_a"]),
+        "d_b": nets.init_discriminator(config, 1, net_keys["d_b"]),
+    }
+    spectral = {d: nets.init_spectral(params[d], net_keys[s]) for d, s in (("d_a", "s_a"), ("d_b", "s_b"))}
+    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in config.data.image_shapes)
+    # The average has buffers of its own: the state is donated, and none may be donated twice.
+    average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
+    return CycleGanState(
+        step=jnp.int32(0),
+        skipped=jnp.int32(0),
+        **{name: optim.init_net(config.optim, value) for name, value in params.items()},
+        ema=average,
+        pool_a=pool_a,
+        pool_b=pool_b,
+        spectral=spectral if config.cyclegan.spectral_norm else {},
+    )
+
+
+def train_step(
+    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array
+) -> tuple[CycleGanState, dict[str, Array]]:
+    """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
+
+    Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
+    generators' translations from before the step, by way of the pools.
+    """
+    a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, 7)
+    a = _training_images(config, batch, 0, a_key)
+    b = _training_images(config, batch, 1, b_key)
+    params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
+    discriminators, _ = _normalised(config, params, state.spectral)
+    element = _elements(config, keys.per_example(element_key, batch.position))
+
+    def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
+        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element)
+        terms = jax.tree.map(jnp.mean, terms)
+        return terms.total, (terms, fake)
+
+    generators = {name: params[name] for name in GENERATORS}
+    grads, (terms, fake) = jax.grad(generators_objective, has_aux=True)(generators)
+
+    pool_a, judged_a = image_pool.query(state.pool_a, fake.a, batch.position, pool_a_key)
+    pool_b, judged_b = image_pool.query(state.pool_b, fake.b, batch.position, pool_b_key)
+    fraction_a, fraction_b = (
+        jax.vmap(jax.random.uniform)(keys.per_example(k, batch.position)) for k in (fraction_a_key, fraction_b_key)
+    )
+
+    def discriminators_objective(params: dict[str, Any]) -> tuple[Array, Any]:
+        normalised, spectral = _normalised(config, params, state.spectral)
+        d_a = jnp.mean(losses.discriminator_loss(config, normalised["d_a"], a, judged_a, fraction_a))
+        d_b = jnp.mean(losses.discriminator_loss(config, normalised["d_b"], b, judged_b, fraction_b))
+        return d_a + d_b, ({"d_a": d_a, "d_b": d_b}, spectral)
+
+    trained = {name: params[name] for name in DISCRIMINATORS}
+    d_grads, (d_losses, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
+
+    metrics, grads = lax.pmean((terms._asdict() | d_losses, grads | d_grads), "data")
+    rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    updated: dict[str, Any] = {
+        name: optim.update_net(config.optim, getattr(state, name), grads[name], rate) for name in params
+    }
+    current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
+    ema = optim.ema(config.optim, state.step, state.ema, current)
+
+    proposed = state._replace(**updated, ema=ema, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+    finite = optim.all_finite(metrics, grads, [net.opt_state for net in updated.values()])
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+    state = optim.select(finite, proposed, state)._replace(step=state.step + 1, skipped=skipped)
+    return state, metrics | {"learning_rate": rate, "skipped": skipped}
+
+
+def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
+    """Scores the translation of each image [b] of A, and of each of B, with the averaged parameters; pixels in [0, 1].
+
+    cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of an image and its
+    translation. Where there are pairs, l1 and iou: L1, and intersection over union of ink, of a translation and its
+    truth; l1_copy and iou_copy: of an image itself and that truth.
+    """
+    del key  # nothing here is random
+    a, b = (image_ops.to_unit(images) for images in batch.images)
+    copy: dict[str, Array] = {}
+    if config.data.paired and a.shape == b.shape:
+        copy |= {"l1_copy": losses.l1(a, b)}
+    if config.data.paired and config.data.channels == (1, 1):
+        copy |= {"iou_copy": translation.ink_iou(a, b)}
+    return _scores(config, state, "a2b", a, b) | copy, _scores(config, state, "b2a", b, a)
+
+
+def _scores(
+    config: CycleGanRun, state: CycleGanState, direction: nets.Direction, images: Array, truth: Array
+) -> dict[str, Array]:
+    back: nets.Direction = "b2a" if direction == "a2b" else "a2b"
+    translated = translation.translate(config, state.ema, direction, images)
+    cycled = translation.translate(config, state.ema, back, translated)
+    scores = {"cycle": losses.l1(cycled, images), "correlation": translation.correlation(translated, images)}
+    if images.shape == translated.shape:
+        scores |= {"change": losses.l1(translated, images)}
+    if config.data.paired:
+        scores |= {"l1": losses.l1(translated, truth)}
+    if config.data.paired and config.data.channels == (1, 1):
+        scores |= {"iou": translation.ink_iou(translated, truth)}
+    return {f"{name}_{direction}": values for name, values in scores.items()}
+
+
+def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> dict[str, Array]:
+    """Pictures [b, h, w, c] in [0, 1]: image, translation, there and back again, and the truth where there is one."""
+    del key
+    a, b = (image_ops.to_unit(images) for images in batch.images)
+    a2b = translation.translate(config, state.ema, "a2b", a)
+    b2a = translation.translate(config, state.ema, "b2a", b)
+    rows = {
+        "a2b": [a, a2b, translation.translate(config, state.ema, "b2a", a2b), b],
+        "b2a": [b, b2a, translation.translate(config, state.ema, "a2b", b2a), a],
+    }
+    columns = ("input", "translation", "cycle", "truth") if config.data.paired else ("input", "translation", "cycle")
+    return {
+        "_".join((direction, *columns)): _side_by_side(pictures[: len(columns)]) for direction, pictures in rows.items()
+    }
+
+
+def score(metrics: dict[str, float]) -> float | None:
+    """What the best checkpoint has least of: the mean L1 to the truth, or nothing where there are no pairs."""
+    return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
+
+
+def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array) -> Array:
+    """A domain's images, augmented, in [-1, 1]."""
+    example_keys = keys.per_example(key, batch.position)
+    return 2 * augment.training_images(config.data, example_keys, batch.images[domain]) - 1
+
+
+def _elements(config: CycleGanRun, example_keys: Array) -> Array:
+    """A dihedral transform other than the identity for each example [b], one that keeps the shape."""
+    square = config.data.image_size[0] == config.data.image_size[1]
+    choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
+    return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
+
+
+def _normalised(config: CycleGanRun, params: dict[str, Any], spectral: dict[str, Any]) -> tuple[dict, dict]:
+    """The discriminators' parameters as they judge, and the singular vectors after this step."""
+    if not config.cyclegan.spectral_norm:
+        return {name: params[name] for name in DISCRIMINATORS}, {}
+    normalised = {name: nets.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
+    return {name: pair[0] for name, pair in normalised.items()}, {name: pair[1] for name, pair in normalised.items()}
+
+
+def _side_by_side(pictures: list[Array]) -> Array:
+    """Grey and colour pictures [b, h, w, 1 or 3] in one row each."""
+    channels = max(picture.shape[-1] for picture in pictures)
+    alike = [jnp.repeat(picture, channels // picture.shape[-1], axis=-1) for picture in pictures]
+    return jnp.concatenate(alike, axis=2)

@@ -1,0 +1,52 @@
+"""Images of one domain into the other, and how good that is: pure functions, images [n, h, w, c] in [0, 1]."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from genjax.config import CycleGanConfig, CycleGanRun
+from genjax.cyclegan import nets
+from genjax.cyclegan.nets import Direction
+
+LUMA = (0.299, 0.587, 0.114)
+"""Red, green and blue in the luminance of ITU-R BT.601."""
+
+
+def translate(config: CycleGanRun, params: Any, direction: Direction, images: Array) -> Array:
+    """Images of any size in the other domain: [n, h, w, c] to [n, h, w, c'], in [0, 1].
+
+    Borders that the network needs to halve the size evenly are mirrored, and cut off again.
+    """
+    height, width = images.shape[1:3]
+    bottom, right = (_border(config.cyclegan, size) for size in (height, width))
+    padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
+    translated = nets.generate(config, direction, params[direction], 2 * padded - 1)[:, :height, :width]
+    return jnp.clip((translated + 1) / 2, 0, 1)
+
+
+def _border(net: CycleGanConfig, size: int) -> int:
+    """How many pixels `size` lacks of what the generator takes."""
+    unit, smallest = (2**net.depth, 2**net.depth) if net.generator == "unet" else (4, 8)
+    return max(smallest, -(-size // unit) * unit) - size
+
+
+def luminance(images: Array) -> Array:
+    """[n, h, w, 1 or 3] to [n, h, w]."""
+    return images[..., 0] if images.shape[-1] == 1 else images @ jnp.array(LUMA, images.dtype)
+
+
+def correlation(x: Array, y: Array) -> Array:
+    """Pearson's correlation of the luminances of two batches over the pixels of an image: [n]; 0 where one is flat."""
+    # Relative to the first pixel, a flat image is 0 exactly, which its level less its rounded mean is not.
+    x, y = (luminance(images - images[:, :1, :1]).reshape(len(images), -1) for images in (x, y))
+    x, y = (values - jnp.mean(values, axis=1, keepdims=True) for values in (x, y))
+    scale = jnp.sqrt(jnp.sum(x**2, axis=1) * jnp.sum(y**2, axis=1))
+    return jnp.sum(x * y, axis=1) / jnp.maximum(scale, 1e-12)
+
+
+def ink_iou(x: Array, y: Array) -> Array:
+    """Intersection over union of what is darker than mid-grey in two batches of images: [n]; 1 where there is none."""
+    ink_x, ink_y = (luminance(images) < 0.5 for images in (x, y))
+    both, either = (jnp.sum(ink, axis=(1, 2)) for ink in (ink_x & ink_y, ink_x | ink_y))
+    return jnp.where(either > 0, both / jnp.maximum(either, 1), 1.0)

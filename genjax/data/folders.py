@@ -1,0 +1,120 @@
+"""Folders of images: one domain below a folder, or two in the folders trainA, trainB, testA, testB."""
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from genjax import files
+from genjax import images as image_ops
+from genjax.config import DataConfig
+from genjax.data.decoding import Stored
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+
+
+def find(root: epath.Path, config: DataConfig) -> list[Stored]:
+    """The images of each domain below `root`; ValueError or FileNotFoundError if a folder is missing or empty."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such folder: {root}")
+    if len(config.channels) == 1:
+        named = {split: [root / name for name in names] for split, names in SPLIT_FOLDERS.items()}
+        folders = _existing(named) if (root / "train").is_dir() else {"train": root}
+        return [_stored(folders, minimum=3)]
+    domains = [_stored(_two_domain_folders(root, letter), minimum=1 if config.holdout == 0 else 3) for letter in "AB"]
+    if config.paired:
+        _check_pairs(root, *domains)
+    return domains
+
+
+def _two_domain_folders(root: epath.Path, letter: str) -> dict[str, epath.Path]:
+    """The folder of each split, named trainA, train_A, train/A or with a lower-case letter."""
+    endings = [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
+    found = _existing({
+        split: [root / f"{name}{ending}" for name in names for ending in endings]
+        for split, names in SPLIT_FOLDERS.items()
+    })  # fmt: skip
+    if "train" not in found:
+        there = sorted(path.name for path in root.iterdir() if path.is_dir())
+        raise FileNotFoundError(
+            f"{root} has no folder train{letter} (nor train_{letter}, nor train/{letter}) for domain {letter}; "
+            f"its folders are: {', '.join(there) or 'none'}"
+        )
+    return found
+
+
+def _existing(named: dict[str, list[epath.Path]]) -> dict[str, epath.Path]:
+    first = {split: next((path for path in paths if path.is_dir()), None) for split, paths in named.items()}
+    return {split: path for split, path in first.items() if path is not None}
+
+
+def _stored(folders: dict[str, epath.Path], minimum: int) -> Stored:
+    found = {split: image_files(folder) for split, folder in folders.items()}
+    if len(found["train"]) < minimum:
+        raise ValueError(
+            f"{folders['train']} holds {len(found['train'])} images, and training needs at least {minimum}; "
+            f"looked in it and below for {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return Stored(found, name=str, open=lambda path: Image.open(io.BytesIO(path.read_bytes())), identity=stamp)
+
+
+def _check_pairs(root: epath.Path, first: Stored, second: Stored) -> None:
+    """Pairs are files of the same name, but for its suffix."""
+    for split in set(first.items) & set(second.items) - {"train"}:
+        a, b = ([path.stem for path in stored.items[split]] for stored in (first, second))
+        if a != b:
+            alone = set(a) ^ set(b)
+            why = f"{len(alone)} are in one of them only, such as {min(alone)}" if alone else "their order differs"
+            raise ValueError(f"--data.paired needs the same names in both {split} folders of {root}, and {why}")
+
+
+def read_images(path: epath.PathLike, shape: Sequence[int]) -> np.ndarray:
+    """uint8 [n, *shape] of an image file, or of all images below a folder; ValueError names one that is corrupt."""
+
+    def read(file: epath.Path) -> np.ndarray:
+        try:
+            return image_ops.decode(file.read_bytes(), shape)
+        except Exception as error:  # Pillow raises nearly anything on bad bytes
+            raise ValueError(f"cannot decode {file}: {error}") from error
+
+    return np.stack([read(file) for file in file_or_folder(path)])
+
+
+def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
+    """The image file `path`, or all image files below the folder `path`; ValueError if there is none."""
+    path = files.resolve(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}")
+    found = image_files(path) if path.is_dir() else [path]
+    if not found:
+        raise ValueError(f"{path} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def image_files(root: epath.Path) -> list[epath.Path]:
+    """Image files below `root` in the order of their names, each once whatever links lead to it; no hidden ones."""
+    pending, found, seen = [root], [], set()
+    while pending:
+        for path in sorted(pending.pop().iterdir(), key=str):
+            real = str(path) if "://" in str(path) else os.path.realpath(path)
+            if path.name.startswith(".") or real in seen:
+                continue
+            seen.add(real)
+            if path.is_dir():
+                pending.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                found.append(path)
+    return sorted(found, key=str)
+
+
+def stamp(path: epath.Path) -> list[str | int]:
+    """What changes when a file does: path, size and time."""
+    if "://" in str(path):
+        found = path.stat()
+        return [str(path), found.length, found.mtime]
+    local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+    return [os.path.abspath(path), local.st_size, local.st_mtime_ns]

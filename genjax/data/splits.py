@@ -1,0 +1,41 @@
+"""The shape that data takes: arrays by split and domain, and which rows are held out."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+Source = tuple[np.ndarray, ...]
+"""One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two."""
+
+T = TypeVar("T")
+
+
+class Splits(NamedTuple):
+    """The images to train on, to choose by, and to report on."""
+
+    train: Source
+    validation: Source
+    test: Source
+
+
+def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T]]:
+    """The items of train, validation and test, given those of the splits that a source has.
+
+    What is missing is taken out of train, `share` of it each, always the same ones; with a share of 0 it is up to 100
+    items of train, which stay there too.
+    """
+    train, found = items["train"], {name: list(rows) for name, rows in items.items()}
+    order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(len(train)), kind="stable")
+    for name in ("test", "validation"):
+        if name not in found and share == 0:
+            logger.warning("no image is held out: %s figures are about images that are trained on", name)
+            found[name] = [train[row] for row in np.linspace(0, len(train) - 1, min(100, len(train))).astype(int)]
+        elif name not in found:
+            num = max(1, round(share * len(train)))
+            found[name], order = [train[row] for row in sorted(order[:num])], order[num:]
+    found["train"] = [train[row] for row in sorted(order)]
+    return {name: found[name] for name in Splits._fields}

@@ -1,0 +1,94 @@
+"""TensorFlow Datasets, read without TensorFlow: one domain, or two by the names of the splits or by a label."""
+
+from typing import Any
+
+from etils import epath
+from PIL import Image
+
+from genjax import files
+from genjax.config import DataConfig
+from genjax.data.decoding import Stored
+from genjax.data.embedded import optional_module
+from genjax.data.folders import stamp
+from genjax.data.splits import Splits
+
+
+def find(name: str, config: DataConfig) -> list[Stored]:
+    """The feature `image` of a dataset, by name or by the directory of a prepared one.
+
+    Two domains are splits called trainA, trainB, testA, testB, or the two classes of the feature `label`. ValueError if
+    the dataset cannot be had or has no such splits and features.
+    """
+    builder = _builder(name)
+    splits, features = builder.info.splits, builder.info.features
+    letters = ("",) if len(config.channels) == 1 else ("A", "B")
+    by_label = len(letters) == 2 and "trainA" not in splits
+    if by_label:
+        letters = ("", "")
+    wanted = sorted({f"train{letter}" for letter in letters})
+    label = features["label"] if "label" in features else None
+    if not set(wanted) <= set(splits) or "image" not in features or (by_label and _num_classes(label) != 2):
+        two = "the splits trainA and trainB, or a split train with a feature label of two classes,"
+        raise ValueError(
+            f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
+            f"it has the splits {sorted(splits)} and the features {sorted(features)}"
+        )
+    stamped = stamp(epath.Path(builder.data_path) / "dataset_info.json")  # written whenever a dataset is prepared
+    domains = []
+    for domain, letter in enumerate(letters):
+        names = {split: f"{split}{letter}" for split in Splits._fields if f"{split}{letter}" in splits}
+        rows = {split: _rows(builder, name, found, domain if by_label else None) for split, found in names.items()}
+        domains.append(_stored(builder, name, rows, stamped))
+    return domains
+
+
+def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], stamped: list) -> Stored:
+    data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
+
+    def open_image(item: tuple[str, int]) -> Image.Image:
+        split, row = item
+        pixels = data[split][row]["image"]
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+    return Stored(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", open_image, lambda item: [stamped, *item])
+
+
+def _rows(builder: Any, name: str, split: str, label: int | None) -> list[tuple[str, int]]:
+    """The examples of `split`, or those of one class: (split, row)."""
+    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+    try:
+        data = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except NotImplementedError as error:  # such as TFDS's own default, tfrecord
+        raise ValueError(
+            f"tfds:{name} was prepared as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
+            "prepare it with file_format='array_record'"
+        ) from error
+    return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
+
+
+def _num_classes(label: Any) -> int:
+    return getattr(label, "num_classes", None) or 0
+
+
+def _builder(name: str) -> Any:
+    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+    try:
+        if files.resolve(name).is_dir():
+            return tfds.builder_from_directory(files.resolve(name))
+        builder = tfds.builder(name, file_format="array_record")
+    except (ValueError, OSError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name!r} is neither the directory of a prepared dataset nor a dataset that TFDS can build: {reason}"
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except ImportError as error:
+        raise ValueError(
+            f"preparing tfds:{name} for the first time needs TensorFlow, which reading it does not: "
+            f"pip install tensorflow, or prepare it elsewhere and give tfds:DIRECTORY ({error})"
+        ) from error
+    except OSError as error:  # no network, or no room
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"tfds:{name} is not prepared yet, and preparing it failed: {reason:.200}") from error
+    return builder

@@ -1,0 +1,295 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from walking import mesh_of, replicas_agree, walk
+
+from genjax import digest, keys, parallel
+from genjax.cyclegan import losses, nets, steps
+from genjax.data import batches
+
+NETWORKS = ("g_a2b", "g_b2a", "d_a", "d_b")
+SMALL = {"width": 2, "blocks": 0, "discriminator_width": 2, "pool_size": 12}
+
+
+def noise(shape=(16, 16, 1), num=(20, 28)):
+    """Two domains of unequal size, one dark and one light."""
+    rng = np.random.default_rng(0)
+    dark, light = (rng.integers(low, low + 128, (n, *shape), np.uint8) for low, n in zip((0, 128), num, strict=True))
+    return dark, light
+
+
+@pytest.fixture
+def simple_losses(monkeypatch):
+    """Losses in place of the real ones, of which a step compiles in a moment: means of the images times all weights."""
+
+    def weigh(params, images):
+        return jnp.mean(images, axis=(1, 2, 3)) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    def generator_terms(config, generators, discriminators, a, b, element):
+        zeros = losses.GeneratorTerms(*[jnp.zeros(len(a))] * len(losses.GeneratorTerms._fields))
+        total = weigh(generators["g_a2b"], a) + weigh(generators["g_b2a"], b)
+        return zeros._replace(total=total), losses.Fakes(b, a)
+
+    monkeypatch.setattr(losses, "generator_terms", generator_terms)
+    monkeypatch.setattr(
+        losses, "discriminator_loss", lambda config, params, real, fake, _: weigh(params, real - fake / 2)
+    )
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """Three steps of the tiny CycleGAN on eight devices, and how many programs were compiled in each."""
+    from conftest import tiny_cyclegan
+
+    config, compiled, walked = tiny_cyclegan("unused"), [], []
+    count = lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(count)
+    for state, metrics in walk(steps, config, noise(), parallel.make_mesh(), 3):
+        # Copied, for the next step is given the state's own buffers.
+        walked.append((jax.tree.map(np.asarray, state), jax.device_get(metrics), replicas_agree(state), len(compiled)))
+    jax.monitoring.unregister_event_duration_listener(count)
+    return config, walked
+
+
+def test_replicas_stay_bitwise_equal(eight):
+    assert all(agree for _, _, agree, _ in eight[1])
+
+
+def test_nothing_is_compiled_after_the_first_step(eight):
+    first, second, third = (compiled for _, _, _, compiled in eight[1])
+    assert 0 < first == second == third
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_networks_replicas_part_when_its_mean_over_devices_is_removed(
+    make_cyclegan, simple_losses, monkeypatch, name
+):
+    original = jax.lax.pmean
+
+    def pmean(tree, axis):
+        metrics, grads = tree
+        mean, means = original(tree, axis)
+        return mean, means | {name: grads[name]}
+
+    monkeypatch.setattr(steps.lax, "pmean", pmean)
+    *_, (state, _) = walk(steps, make_cyclegan(cyclegan=SMALL), noise(), mesh_of(2), 1)
+    assert {net: replicas_agree(getattr(state, net)) for net in NETWORKS} == {net: net != name for net in NETWORKS}
+
+
+def test_networks_begin_apart_and_averages_at_the_generators(make_cyclegan):
+    state = jax.jit(lambda: steps.init(make_cyclegan(), keys.root_key(0)))()
+    assert len({digest.tree_digest(getattr(state, name).params) for name in NETWORKS}) == 4
+    assert digest.tree_digest(state.ema) == digest.tree_digest({"a2b": state.g_a2b.params, "b2a": state.g_b2a.params})
+
+
+def test_the_average_follows_the_generators_with_its_decay(eight):
+    config, ((first, *_), (second, *_), _) = eight
+    decay = min(config.optim.ema_decay, 2 / 11)  # (1 + t) / (10 + t) with t = 1 step before
+    for direction, net in (("a2b", second.g_a2b), ("b2a", second.g_b2a)):
+        for old, new, mean in zip(
+            *map(jax.tree.leaves, (first.ema[direction], net.params, second.ema[direction])), strict=True
+        ):
+            np.testing.assert_allclose(mean, decay * old + (1 - decay) * new, rtol=1e-6, atol=1e-9)
+
+
+def test_every_network_has_an_optimiser_of_its_own_that_moves(eight):
+    _, ((first, *_), _, (third, *_)) = eight
+    for name in NETWORKS:
+        before, after = getattr(first, name), getattr(third, name)
+        assert int(after.opt_state.count) == 3
+        kernels = [
+            np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before.params, after.params)), strict=True)
+        ]
+        assert min(kernels) > 0
+
+
+def test_pools_fill_with_translations(eight):
+    config, walked = eight
+    assert [int(state.pool_a.num) for state, *_ in walked] == [8, 12, 12]
+    state = walked[0][0]
+    assert np.abs(state.pool_a.images[:8]).max() <= 1 and len(np.unique(state.pool_a.images[:8])) > 1000
+    assert not state.pool_a.images[8:].any()
+    assert digest.tree_digest(state.pool_a) != digest.tree_digest(state.pool_b)
+
+
+@pytest.mark.parametrize("num", [2, 8])
+def test_what_enters_the_losses_has_the_same_bits_on_any_number_of_devices(
+    make_cyclegan, simple_losses, monkeypatch, num
+):
+    """Cropped and mirrored images and dihedral elements, seen inside the compiled step."""
+    config = make_cyclegan(data={"flip": True, "crop_margin": 3}, cyclegan=SMALL, loss=losses.MISSION)
+
+    def inputs(num):
+        seen = set()
+
+        def see(*rows):
+            seen.update(tuple(bytes(part) for part in row) for row in zip(*rows, strict=True))
+
+        def record(config, generators, discriminators, a, b, element):
+            jax.debug.callback(see, a, b, element)
+            return original(config, generators, discriminators, a, b, element)
+
+        original = losses.generator_terms
+        with monkeypatch.context() as patch:
+            patch.setattr(losses, "generator_terms", record)
+            list(walk(steps, config, noise((19, 19, 1)), mesh_of(num), 1))
+        jax.effects_barrier()
+        return seen
+
+    one = inputs(1)
+    assert len(one) == 8 and len({element for _, _, element in one}) > 2
+    assert inputs(num) == one
+
+
+def moments(state):
+    """The first moments of all four optimisers: after one step, the gradients times a constant."""
+    return jax.tree.leaves([getattr(state, name).opt_state.mu for name in NETWORKS])
+
+
+def test_one_and_eight_devices_agree_in_float64(make_cyclegan, x64):
+    config = make_cyclegan(loss=losses.MISSION, cyclegan=SMALL | {"output": "residual"})
+    (one, on_one), (eight, on_eight) = (
+        next(walk(steps, config, noise(), mesh_of(num), 1, jnp.float64)) for num in (1, 8)
+    )
+    for name in on_one:
+        np.testing.assert_allclose(on_one[name], on_eight[name], rtol=1e-8, atol=1e-12)
+    for a, b in zip(moments(one), moments(eight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_one_and_eight_devices_agree_in_float32(eight):
+    config, ((on_eight, metrics, *_), *_) = eight
+    on_one, metrics_on_one = next(walk(steps, config, noise(), mesh_of(1), 1))
+    for name in ("total", "d_a", "d_b"):
+        np.testing.assert_allclose(metrics_on_one[name], metrics[name], rtol=1e-5)
+    total = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in moments(on_one)))
+    for a, b in zip(moments(on_one), moments(on_eight), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a) + 1e-7 * total
+
+
+def test_a_step_that_is_not_finite_in_any_one_network_changes_nothing_but_the_counters(make_cyclegan):
+    """Without adversarial terms, a discriminator's NaN enters its own loss alone."""
+    weights = {"adversarial_a2b": 0.0, "adversarial_b2a": 0.0}
+    config = make_cyclegan(cyclegan=SMALL, loss=weights)
+    mesh = mesh_of(2)
+    state = jax.device_get(jax.jit(lambda: steps.init(config, keys.root_key(0)))())
+    state = state._replace(step=np.int32(1))
+    step_fn = parallel.pmap(
+        lambda state, batch: steps.train_step(config, state, batch, keys.root_key(1)),
+        mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED,
+    )  # fmt: skip
+    batch = parallel.shard_batch(mesh, batches.load(noise(), 0, 1, 8, slice(None)))
+    for name in NETWORKS:
+        net = getattr(state, name)
+        poisoned = state._replace(
+            **{name: net._replace(params=jax.tree.map(lambda x: x * np.float32(np.nan), net.params))}
+        )
+        after, metrics = jax.block_until_ready(step_fn(poisoned, batch))
+        assert (int(after.step), int(after.skipped), int(metrics["skipped"])) == (2, 1, 1)
+        assert digest.tree_digest(after._replace(step=0, skipped=0)) == digest.tree_digest(
+            poisoned._replace(step=0, skipped=0)
+        )
+    after, _ = step_fn(state, batch)
+    assert (int(after.step), int(after.skipped)) == (2, 0)
+    assert digest.tree_digest(after.pool_b) != digest.tree_digest(state.pool_b)
+
+
+def test_residual_generators_begin_as_the_identity_with_no_cycle_loss(make_cyclegan):
+    config = make_cyclegan(cyclegan=SMALL | {"output": "residual"}, loss=losses.MISSION)
+    state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)), jnp.float32)
+    for direction in nets.DOMAINS:
+        translate = jax.jit(
+            lambda params, images, direction=direction: nets.generate(config, direction, params, images)
+        )
+        np.testing.assert_allclose(translate(state.ema[direction], images), images, atol=1e-6)
+    generators = {"g_a2b": state.ema["a2b"], "g_b2a": state.ema["b2a"]}
+    critics = {"d_a": state.d_a.params, "d_b": state.d_b.params}
+    terms, _ = jax.jit(lambda g, d, x: losses.generator_terms(config, g, d, x, x, jnp.array([3, 6])))(
+        generators, critics, images
+    )
+    for term in (terms.cycle_a, terms.cycle_b, terms.affine_a2b, terms.affine_b2a):
+        np.testing.assert_array_equal(term, 0)
+
+
+def test_bfloat16_keeps_state_and_losses_in_float32_and_near(eight, make_cyclegan):
+    _, ((_, in_float32, *_), *_) = eight
+    config = make_cyclegan(precision="bfloat16")
+    state, metrics = next(walk(steps, config, noise(), mesh_of(1), 1))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32"), jnp.dtype("int32")}
+    for name in ("total", "cycle_a", "identity_b", "d_a"):
+        assert metrics[name].dtype == jnp.float32
+        np.testing.assert_allclose(metrics[name], in_float32[name], rtol=0.03)
+
+
+def test_spectral_normalisation_turns_its_vectors_and_bounds_the_discriminators(make_cyclegan):
+    config = make_cyclegan(cyclegan=SMALL | {"spectral_norm": True}, optim={"learning_rate": 1e-5})
+    first, *_, (state, _) = (jax.device_get(pair) for pair in walk(steps, config, noise(), mesh_of(1), 12))
+    assert digest.tree_digest(first[0].spectral) != digest.tree_digest(state.spectral)
+    for name in ("d_a", "d_b"):
+        normalised, _ = nets.spectral_normalise(getattr(state, name).params, state.spectral[name])
+        for layer in normalised.values():
+            largest = np.linalg.svd(np.reshape(layer["kernel"], (-1, layer["kernel"].shape[-1])), compute_uv=False)[0]
+            assert largest == pytest.approx(1, abs=0.05)
+
+
+# Scores and pictures.
+
+
+@pytest.fixture(scope="module")
+def identity():
+    """A residual CycleGAN that has not moved yet: every translation is its input."""
+    from conftest import tiny_cyclegan
+
+    config = tiny_cyclegan("unused", cyclegan=SMALL | {"output": "residual"}, data={"paired": True})
+    return config, jax.jit(lambda: steps.init(config, keys.root_key(0)))()
+
+
+def scored(config, state, a, b):
+    batch = batches.Batch((jnp.asarray(a), jnp.asarray(b)), jnp.arange(len(a)))
+    return jax.jit(lambda state, batch: steps.eval_step(config, state, batch, keys.root_key(0)))(state, batch)
+
+
+def test_scores_of_the_identity_are_those_of_copying(identity):
+    config, state = identity
+    a, b = noise(num=(4, 4))
+    of_a, of_b = scored(config, state, a, b)
+    difference = np.abs(a / 255 - b / 255).mean((1, 2, 3))
+    for found in (of_a["l1_a2b"], of_a["l1_copy"], of_b["l1_b2a"]):
+        np.testing.assert_allclose(found, difference, rtol=1e-5)
+    for name in ("cycle_a2b", "change_a2b"):
+        np.testing.assert_allclose(of_a[name], 0, atol=1e-6)
+    np.testing.assert_allclose(of_b["correlation_b2a"], 1, rtol=1e-5)
+    both, either = (np.sum(f(a < 128, b < 128), (1, 2, 3)) for f in (np.logical_and, np.logical_or))
+    np.testing.assert_allclose(of_a["iou_copy"], np.where(either, both / np.maximum(either, 1), 1), atol=1e-6)
+
+
+def test_scores_without_pairs_leave_the_truth_out(identity):
+    config, state = identity
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, paired=False))
+    unpaired = scored(config, state, *noise(num=(4, 4)))
+    assert [set(scores) for scores in unpaired] == [
+        {"cycle_a2b", "correlation_a2b", "change_a2b"}, {"cycle_b2a", "correlation_b2a", "change_b2a"}
+    ]  # fmt: skip
+    assert steps.score({"cycle_a2b": 0.1}) is None
+    assert steps.score({"l1_a2b": 0.1, "l1_b2a": 0.3}) == pytest.approx(0.2)
+
+
+def test_pictures_show_input_translation_cycle_and_truth_side_by_side(identity):
+    config, state = identity
+    a, b = noise(num=(4, 4))
+    batch = batches.Batch((jnp.asarray(a), jnp.asarray(b)), jnp.arange(4))
+    pictures = jax.jit(lambda state, batch: steps.visualize(config, state, batch, keys.root_key(0)))(state, batch)
+    for name, (images, truth) in {"a2b": (a, b), "b2a": (b, a)}.items():
+        found = pictures[f"{name}_input_translation_cycle_truth"]
+        np.testing.assert_allclose(found, np.concatenate([images] * 3 + [truth], axis=2) / 255, atol=1e-6)
+
+
+def test_evaluation_uses_the_averaged_generators(identity):
+    config, state = identity
+    a, b = noise(num=(4, 4))
+    broken = state._replace(**{name: jax.tree.map(lambda x: x * jnp.nan, getattr(state, name)) for name in NETWORKS})
+    assert digest.tree_digest(scored(config, broken, a, b)) == digest.tree_digest(scored(config, state, a, b))

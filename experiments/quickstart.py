@@ -1,4 +1,4 @@
-"""Trains on embedded data for a minute or two and writes a page to look at. No network, no accelerator.
+"""Trains both families on embedded data for a few minutes and writes a page to look at. No network, no accelerator.
 
 $ python experiments/quickstart.py
 """
@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import _start
+import cyclegan_configs
 import tyro
 import vae_configs
 
-from genjax import report, vae
+from genjax import cyclegan, report, vae
+from genjax.task import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quickstart:
-    """Trains a small VAE on real digits, and writes report.html."""
+    """Trains a small VAE on real digits and a small CycleGAN on icons, and writes report.html."""
 
     workdir: str = "runs/quickstart"
     """Where everything goes; the same directory again resumes what is there."""
@@ -31,9 +33,17 @@ def main() -> dict[str, Any]:
     path, began = Path(options.workdir, "report.html"), time.perf_counter()
     if path.exists() and not Path(options.workdir, "vae", "config.json").exists():
         raise ValueError(f"{path} is not this script's: choose another --workdir")
-    config = dataclasses.replace(vae_configs.quickstart(), workdir=f"{options.workdir}/vae", seed=options.seed)
-    results = {f"vae.{name}": value for name, value in _start.train(vae.TASK, config).items()}
-    report.write_report(path, "genjax quickstart", {"VAE: the digits of mnist5k": config.workdir})
+    families: dict[str, tuple[str, Task, Any]] = {
+        "vae": ("VAE: the digits of mnist5k", vae.TASK, vae_configs.quickstart()),
+        "cyclegan": ("CycleGAN: outlines of icons, filled", cyclegan.TASK, cyclegan_configs.quickstart()),
+    }
+    results: dict[str, Any] = {}
+    runs = {}
+    for family, (heading, task, config) in families.items():
+        config = dataclasses.replace(config, workdir=f"{options.workdir}/{family}", seed=options.seed)
+        results |= {f"{family}.{name}": value for name, value in _start.train(task, config).items()}
+        runs[heading] = config.workdir
+        report.write_report(path, "genjax quickstart", runs)
     return {**results, "seconds": round(time.perf_counter() - began, 1), "report": str(path)}
 
 

@@ -73,7 +73,7 @@ def _pictures(directory: epath.Path) -> str:
         latest[re.sub(r"-\d+$", "", path.stem)] = path
     figures = []
     for kind, path in sorted(latest.items(), reverse=True):
-        caption = f"<figcaption>{kind}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
+        caption = f"<figcaption>{kind.replace('_', ' ')}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
         figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
     return "".join(figures)
 

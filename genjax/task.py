@@ -7,7 +7,7 @@ from jax import Array
 
 
 class Task(NamedTuple):
-    """A family as the loop sees it: pure functions, all but `init` and `score` per device."""
+    """A family as the loop sees it: pure functions, the two steps and `visualize` per device."""
 
     init: Callable[[Any, Array], Any]
     """(config, key) -> state, a NamedTuple with int32 scalars `step` and `skipped`"""
@@ -17,5 +17,7 @@ class Task(NamedTuple):
     """(config, state, batch, key) -> metrics [b], one for each image, of each domain; no name occurs in two domains"""
     visualize: Callable[..., dict[str, Array]]
     """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
+    figures: Callable[[dict[str, float]], dict[str, float]]
+    """means of the metrics over all images -> what is reported of them"""
     score: Callable[[dict[str, float]], float | None]
-    """validation metrics -> what the best checkpoint has least of; None if they cannot tell"""
+    """validation figures -> what the best checkpoint has least of; None if they cannot tell"""

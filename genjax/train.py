@@ -120,7 +120,7 @@ def fit(task: Task, config: Any) -> Result:
 def evaluator(
     task: Task, config: Any, mesh: Mesh, source: batches.Source, stream: Stream
 ) -> Callable[[Any], dict[str, float]]:
-    """A function from a state to the mean of each metric over all images of `source`, each counted once.
+    """A function from a state to the task's figures over all images of `source`, each counted once.
 
     Means are taken in float64 on the host, so they differ with the batch size or the devices by
     no more than one image's float32 rounding.
@@ -132,11 +132,11 @@ def evaluator(
         scored = []
         for batch in batches.in_order(source, size, parallel.process_rows(size)):
             scored.append(jax.device_get(score_batch(state, parallel.shard_batch(mesh, batch))))
-        return {
+        return task.figures({
             name: float(np.mean(np.concatenate([metrics[name] for metrics in parts])[: len(images)], dtype=np.float64))
             for images, parts in zip(source, zip(*scored, strict=True), strict=True)
             for name in parts[0]
-        }
+        })  # fmt: skip
 
     return evaluate
 

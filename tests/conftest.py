@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Read once, when JAX is imported, here and in the scripts that tests start.
@@ -18,9 +19,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
-from genjax import train, vae  # noqa: E402
+from genjax import cyclegan, train, vae  # noqa: E402
 from genjax.config import (  # noqa: E402
     CycleGanConfig,
     CycleGanRun,
@@ -93,4 +96,27 @@ def trained(tmp_path_factory) -> VaeRun:
     """A finished tiny run; tests may read it, and copy it to change it."""
     run = tiny_run(str(tmp_path_factory.mktemp("trained") / "run"))
     train.fit(vae.TASK, run)
+    return run
+
+
+def write_noise(folder: Path, number: int, size: tuple[int, int] = (16, 16), suffix: str = ".png") -> None:
+    """Colour images of noise, 0.png and so on, in a new folder."""
+    rng = np.random.default_rng(number)
+    folder.mkdir(parents=True)
+    for i in range(number):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / f"{i}{suffix}")
+
+
+@pytest.fixture(scope="session")
+def trained_identity(tmp_path_factory) -> CycleGanRun:
+    """A finished CycleGAN between folders of colour noise, whose translations are their images all but exactly."""
+    root = tmp_path_factory.mktemp("identity")
+    for name, number in (("trainA", 10), ("trainB", 12), ("testA", 3), ("testB", 4)):
+        write_noise(root / "images" / name, number)
+    data = {"source": f"folder:{root / 'images'}", "channels": (3, 3), "cache_dir": str(root / "cache")}
+    run = tiny_cyclegan(
+        str(root / "run"), data=data, train={"num_steps": 4}, optim={"learning_rate": 1e-9},
+        cyclegan={"output": "residual", "blocks": 0},
+    )  # fmt: skip
+    train.fit(cyclegan.TASK, run)
     return run

@@ -54,16 +54,8 @@ def test_golden_rows():
     # Seeds name these orders in every published result and checkpoint, so no change may alter them: not of genjax (the
     # rule or a number in Stream), nor of NumPy (SeedSequence and Philox's raw words are frozen by NEP 19).
     assert batches.indices(0, FIRST, 0, 8, 100).tolist() == [84, 52, 83, 65, 76, 85, 82, 35]
-    assert batches.indices(7, SECOND, 12, 8, 100).tolist() == [
-        77,
-        52,
-        80,
-        0,
-        84,
-        46,
-        93,
-        71,
-    ]  # p = 96..103: epochs 0 and 1
+    # p = 96..103: epochs 0 and 1
+    assert batches.indices(7, SECOND, 12, 8, 100).tolist() == [77, 52, 80, 0, 84, 46, 93, 71]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
@@ -84,29 +76,44 @@ def test_a_batch_holds_the_images_that_its_indices_name():
     np.testing.assert_array_equal(batch.images[0], images[batches.indices(1, FIRST, 9, 6, 20)[2:5]])
 
 
-def test_domains_of_unequal_size_are_shuffled_each_by_itself():
-    large, small = numbered(24), numbered(10)
-    loaded = [batches.load((large, small), 0, step, 6, slice(None)) for step in range(5)]
-    of_large, of_small = (np.concatenate([batch.images[domain] for batch in loaded]).ravel() for domain in (0, 1))
-    assert sorted(of_large[:24]) == list(range(24))
-    assert [sorted(of_small[start : start + 10]) for start in (0, 10, 20)] == [list(range(10))] * 3
-    alone = np.concatenate([batches.load((large,), 0, step, 6, slice(None)).images[0] for step in range(5)]).ravel()
-    np.testing.assert_array_equal(of_large, alone)
-    same = batches.load((large, large), 0, 0, 24, slice(None))
-    assert not np.array_equal(*same.images)  # equal sizes are not paired up
+@pytest.mark.parametrize("sizes", [(24, 10), (7, 12), (12, 7)], ids=str)
+def test_domains_of_unequal_size_are_shuffled_each_by_itself(sizes):
+    source, epochs = tuple(map(numbered, sizes)), 5
+
+    def shown(source, steps):
+        loaded = [batches.load(source, 0, step, 6, slice(None)) for step in range(steps)]
+        return [np.concatenate([batch.images[domain] for batch in loaded]).ravel() for domain in range(len(source))]
+
+    both = shown(source, -(-epochs * max(sizes) // 6))
+    for size, images in zip(sizes, both, strict=True):
+        by_epoch = images[: epochs * size].reshape(epochs, size)
+        assert [sorted(epoch) for epoch in by_epoch] == [list(range(size))] * epochs
+        assert len({tuple(epoch) for epoch in by_epoch}) == epochs  # each in another order
+    # Neither the other domain's images nor their number have a say.
+    np.testing.assert_array_equal(both[0], shown(source[:1], len(both[0]) // 6)[0])
+    np.testing.assert_array_equal(both[1], shown((numbered(3), source[1]), len(both[0]) // 6)[1])
 
 
+def test_domains_of_equal_size_are_not_paired_up():
+    same = numbered(24)
+    first, second = batches.load((same, same), 0, 0, 24, slice(None)).images
+    assert np.mean(first == second) < 0.25
+
+
+@pytest.mark.parametrize("sizes", [(13,), (13, 13), (13, 20), (20, 13), (1, 41)], ids=str)
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 13, 40])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_in_order_covers_each_example_once_and_pads_with_the_last(batch_size, parts):
+def test_in_order_covers_each_example_of_each_domain_once_and_pads_with_its_last(sizes, batch_size, parts):
     rows = [slice(i * batch_size // parts, (i + 1) * batch_size // parts) for i in range(parts)]
-    by_part = [list(batches.in_order((numbered(13), numbered(20)), batch_size, part)) for part in rows]
+    by_part = [list(batches.in_order(tuple(map(numbered, sizes)), batch_size, part)) for part in rows]
     together = [batch for step in zip(*by_part, strict=True) for batch in step]
     position = np.concatenate([batch.position for batch in together])
-    np.testing.assert_array_equal(position, np.arange(-(-13 // batch_size) * batch_size))
-    for domain in (0, 1):
+    np.testing.assert_array_equal(position, np.arange(-(-max(sizes) // batch_size) * batch_size))
+    assert position.dtype == np.int32
+    for domain, size in enumerate(sizes):
         shown = np.concatenate([batch.images[domain] for batch in together]).ravel()
-        np.testing.assert_array_equal(shown, np.minimum(position, 12))
+        assert shown[:size].tolist() == list(range(size))
+        assert set(shown[size:]) <= {size - 1}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 50])

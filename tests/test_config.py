@@ -4,14 +4,26 @@ import dataclasses
 
 import pytest
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
+from genjax.config import (
+    CycleGanConfig,
+    CycleGanRun,
+    DataConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    VaeConfig,
+    VaeRun,
+)
 
 GOOD = {
-    DataConfig: {"source": "digits", "image_shape": (8, 8, 1), "batch_size": 4},
+    DataConfig: {"source": "digits", "image_size": (8, 8), "channels": (1,), "batch_size": 4},
     OptimConfig: {"learning_rate": 1e-3},
     TrainConfig: {"num_steps": 100},
     VaeConfig: {},
+    CycleGanConfig: {},
+    LossConfig: {"adversarial_a2b": 1.0, "adversarial_b2a": 1.0, "cycle_a": 10.0, "cycle_b": 10.0},
 }
+TWO_DOMAINS = {"source": "icons", "image_size": (32, 32), "channels": (1, 1)}
 
 
 def build(kind, **changes):
@@ -25,15 +37,36 @@ def run(*, seed=0, **parts):
     )
 
 
+def cyclegan_run(*, seed=0, **parts):
+    parts["data"] = TWO_DOMAINS | parts.get("data", {})
+    names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
+    names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
+    built = {name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
+    return CycleGanRun(workdir="unused", seed=seed, **built)
+
+
+def linear(decay_steps=50, **options):
+    return {"schedule": "linear", "decay_steps": decay_steps, **options}
+
+
 @pytest.mark.parametrize(
     "kind, changes, message",
     [
-        (DataConfig, {"image_shape": (0, 8, 1)}, "image_shape needs a positive height and width, got (0, 8, 1)"),
-        (DataConfig, {"image_shape": (8, -1, 1)}, "image_shape needs a positive height and width, got (8, -1, 1)"),
-        (DataConfig, {"image_shape": (8, 8, 4)}, "1 (grey) or 3 (colour) channels, got (8, 8, 4)"),
+        (DataConfig, {"image_size": (0, 8)}, "image_size needs a positive height and width, got (0, 8)"),
+        (DataConfig, {"image_size": (8, -1)}, "image_size needs a positive height and width, got (8, -1)"),
+        (DataConfig, {"image_size": (8,)}, "image_size needs a positive height and width, got (8,)"),
+        (DataConfig, {"image_size": (8, 8, 1)}, "image_size needs a positive height and width, got (8, 8, 1)"),
+        (DataConfig, {"channels": ()}, "for each of one or two domains, got ()"),
+        (DataConfig, {"channels": (1, 1, 1)}, "for each of one or two domains, got (1, 1, 1)"),
+        (DataConfig, {"crop_margin": -1}, "crop_margin must not be negative, got -1"),
+        (DataConfig, {"paired": True}, "paired is about two domains"),
+        (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
+        (DataConfig, {"channels": (4,)}, "1 (grey) or 3 (colour) for each of one or two domains, got (4,)"),
+        (DataConfig, {"channels": (1, 2)}, "1 (grey) or 3 (colour) for each of one or two domains, got (1, 2)"),
         (DataConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (DataConfig, {"holdout": 0.0}, "holdout must lie between 0 and 0.5, got 0.0"),
-        (DataConfig, {"holdout": 0.5}, "holdout must lie between 0 and 0.5, got 0.5"),
+        (DataConfig, {"holdout": -0.1}, "holdout must be 0, or lie between 0 and 0.5, got -0.1"),
+        (DataConfig, {"holdout": float("nan")}, "holdout must be 0, or lie between 0 and 0.5, got nan"),
+        (DataConfig, {"holdout": 0.5}, "holdout must be 0, or lie between 0 and 0.5, got 0.5"),
         (DataConfig, {"dequantize": True, "binarize": "fixed"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"dequantize": True, "binarize": "stochastic"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"decode_threads": 0}, "decode_threads must be at least 1, got 0"),
@@ -45,6 +78,14 @@ def run(*, seed=0, **parts):
         (OptimConfig, {"b1": 1.0}, "b1 must lie in [0, 1), got 1.0"),
         (OptimConfig, {"b2": -0.1}, "b2 must lie in [0, 1), got -0.1"),
         (OptimConfig, {"ema_decay": 1.0}, "ema_decay must lie in [0, 1), got 1.0"),
+        (OptimConfig, linear(0), "schedule linear goes with a positive decay_steps, got 0"),
+        (OptimConfig, linear(-1), "schedule linear goes with a positive decay_steps, got -1"),
+        (OptimConfig, {"decay_steps": 5}, "schedule constant goes with no decay_steps, got 5"),
+        (OptimConfig, {"decay_steps": -5}, "schedule constant goes with no decay_steps, got -5"),
+        (OptimConfig, {"decay_steps": 5, "schedule": "cosine"}, "schedule cosine goes with no decay_steps, got 5"),
+        (OptimConfig, linear(warmup_steps=3), "schedule linear goes with no warmup_steps, got 3"),
+        (OptimConfig, linear(steps_per_epoch=0), "steps_per_epoch must be at least 1, got 0"),
+        (TrainConfig, {"num_pictures": 0}, "num_pictures must be at least 1, got 0"),
         (TrainConfig, {"num_steps": 0}, "num_steps must be at least 1, got 0"),
         (TrainConfig, {"log_every": 0}, "log_every must be at least 1, got 0"),
         (TrainConfig, {"eval_every": 0}, "eval_every must be at least 1, got 0"),
@@ -67,6 +108,18 @@ def run(*, seed=0, **parts):
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup_steps": -1}, "beta_warmup_steps must not be negative, got -1"),
+        (CycleGanConfig, {"width": 0}, "width must be at least 1, got 0"),
+        (CycleGanConfig, {"discriminator_width": 0}, "discriminator_width must be at least 1, got 0"),
+        (CycleGanConfig, {"discriminator_layers": 0}, "discriminator_layers must be at least 1, got 0"),
+        (CycleGanConfig, {"depth": 1}, "depth must be at least 2, got 1"),
+        (CycleGanConfig, {"blocks": -1}, "blocks must not be negative, got -1"),
+        (CycleGanConfig, {"pool_size": -1}, "pool_size must not be negative, got -1"),
+        *(
+            (LossConfig, {field.name: -0.5}, f"{field.name} must not be negative, got -0.5")
+            for field in dataclasses.fields(LossConfig)
+            if field.name != "adversarial"
+        ),
+        (LossConfig, {"cycle_b": float("nan")}, "cycle_b must not be negative, got nan"),
     ],
 )
 def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
@@ -81,8 +134,9 @@ def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
         ({"seed": 2**31}, f"seed must lie in [0, 2**31), got {2**31}"),
         ({"optim": {"warmup_steps": 100}}, "warmup_steps (100) must be below num_steps (100)"),
+        ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and channels names two: (1, 1)"),
         (
-            {"data": {"image_shape": (16, 7, 1)}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+            {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
             "16x7 images are too small for 3 stride-2 layers, which need at least 8x8",
         ),
         ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: choose a gaussian one"),
@@ -102,31 +156,175 @@ def test_parts_that_do_not_go_together_are_refused(changes, message):
     assert message in str(refusal.value)
 
 
+@pytest.mark.parametrize("build_run", [run, cyclegan_run])
+@pytest.mark.parametrize(
+    "optim, message",
+    [
+        ({"warmup_steps": 100}, "warmup_steps (100) must be below num_steps (100)"),
+        (linear(101), "decay_steps (101) must not be above num_steps (100)"),
+        (
+            linear(40, steps_per_epoch=40),
+            "num_steps (100) and decay_steps (40) must be multiples of steps_per_epoch (40)",
+        ),
+        (
+            linear(30, steps_per_epoch=20),
+            "num_steps (100) and decay_steps (30) must be multiples of steps_per_epoch (20)",
+        ),
+    ],
+)
+def test_a_schedule_that_does_not_fit_the_steps_is_refused(build_run, optim, message):
+    with pytest.raises(ValueError) as refusal:
+        build_run(optim=optim)
+    assert message in str(refusal.value)
+
+
+COLOURED = {"channels": (1, 3)}
+REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey into colour)"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
+        ({"data": {"dequantize": True}}, "dequantize and binarize are for likelihoods, which CycleGAN has none of"),
+        ({"data": {"binarize": "stochastic"}}, "dequantize and binarize are for likelihoods"),
+        ({"data": {"binarize": "fixed"}}, "dequantize and binarize are for likelihoods"),
+        ({"data": {"channels": (1,)}}, "translation has two domains, and channels names one: (1,)"),
+        (
+            {"data": COLOURED, "cyclegan": {"output": "residual"}},
+            f"output residual adds an image of one domain to one of the other, with (1, 3) channels: {REMEDY}",
+        ),
+        *(
+            (
+                {"data": COLOURED, "loss": {name: 0.1}},
+                "the identity loss feeds each generator the other domain's images, with (1, 3) channels: "
+                f"{REMEDY}, or set --loss.identity-a 0 --loss.identity-b 0",
+            )
+            for name in ("identity_a", "identity_b")
+        ),
+        (
+            {"data": {"image_size": (32, 30)}},
+            "image_size 32x30 is not a multiple of 4 of at least 8 (a ResNet generator",
+        ),
+        (
+            {"data": {"image_size": (34, 32)}},
+            "image_size 34x32 is not a multiple of 4 of at least 8 (a ResNet generator",
+        ),
+        (
+            {"data": {"image_size": (32, 4)}, "cyclegan": {"discriminator": "pixel"}},
+            "image_size 32x4 is not a multiple of 4 of at least 8 (a ResNet generator halves height and width twice",
+        ),
+        (
+            {"data": {"image_size": (128, 128)}, "cyclegan": {"generator": "unet"}},
+            "image_size 128x128 is not a multiple of 256 of at least 256 (a U-Net of depth 8 halves height and width "
+            "that often: fewer with --cyclegan.depth)",
+        ),
+        (
+            {"data": {"image_size": (128, 192)}, "cyclegan": {"generator": "unet", "depth": 7}},
+            "image_size 128x192 is not a multiple of 128 of at least 128",
+        ),
+        (
+            {"data": {"image_size": (24, 20)}},
+            "images of 24x20 leave nothing for a PatchGAN with 3 stride-2 layers, which needs at least 24 pixels: "
+            "fewer with --cyclegan.discriminator-layers, or larger images",
+        ),
+        (
+            {"data": {"image_size": (20, 24)}},
+            "images of 20x24 leave nothing for a PatchGAN with 3 stride-2 layers, which needs at least 24 pixels",
+        ),
+        (
+            {"data": {"image_size": (92, 96)}, "cyclegan": {"discriminator_layers": 5}},
+            "images of 92x96 leave nothing for a PatchGAN with 5 stride-2 layers, which needs at least 96 pixels",
+        ),
+        (
+            {"data": {"batch_size": 51}},
+            "pool_size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",
+        ),
+    ],
+)
+def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, message):
+    with pytest.raises(ValueError) as refusal:
+        cyclegan_run(**changes)
+    assert message in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"seed": 2**31 - 1},
         {"optim": {"warmup_steps": 99, "b1": 0.0}},
-        {"data": {"image_shape": (8, 8, 3), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+        {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
         {
-            "data": {"image_shape": (1, 1, 1), "decode_threads": 1, "prefetch": 1},
+            "data": {"image_size": (1, 1), "channels": (1,), "decode_threads": 1, "prefetch": 1},
             "vae": {"hidden": (1,), "latent_size": 1},
         },
-        {"train": dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every", "max_skips"), 1)},
+        {
+            "train": dict.fromkeys(
+                ("num_steps", "log_every", "eval_every", "checkpoint_every", "num_pictures", "max_skips"), 1
+            )
+        },
+        {"data": {"holdout": 0.0, "crop_margin": 30, "resize": "stretch", "upscale": True}},
+        {"data": {"holdout": 0.499, "skip_corrupt": True}},
+        {"optim": linear(100)},
+        {"optim": linear(1)},
+        {"optim": linear(50, steps_per_epoch=25, linear_decay="lua")},
+        {"optim": linear(100, steps_per_epoch=100)},
+        {"optim": {"steps_per_epoch": 7}},  # without linear schedule it says nothing
         {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_learned"}},
         {"data": {"binarize": "fixed"}, "vae": {"beta": 0.0}},
         {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_every": 120}},
     ],
 )
 def test_the_last_allowed_values_are_accepted(changes):
-    config = run(**changes)
+    accepted(run(**changes), changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2**31 - 1, "data": {"paired": True}},
+        {"data": {"skip_corrupt": True, "channels": (3, 3)}, "cyclegan": {"output": "residual"}},
+        {"data": {"channels": (3, 3)}, "loss": {"identity_a": 5.0, "identity_b": 5.0}},
+        {"data": COLOURED, "loss": {"affine_a2b": 1.0, "affine_b2a": 1.0}},
+        {"data": {"channels": (3, 1)}},
+        {"data": {"image_size": (24, 24)}},
+        {"data": {"image_size": (24, 40)}, "cyclegan": {"blocks": 0, "width": 1, "discriminator_width": 1}},
+        {"data": {"image_size": (8, 8)}, "cyclegan": {"discriminator": "pixel"}},
+        {"data": {"image_size": (8, 12)}, "cyclegan": {"discriminator_layers": 1}},
+        {"data": {"image_size": (96, 96)}, "cyclegan": {"discriminator_layers": 5}},
+        {"data": {"image_size": (256, 256)}, "cyclegan": {"generator": "unet"}},
+        {"data": {"image_size": (128, 256)}, "cyclegan": {"generator": "unet", "depth": 7}},
+        {"data": {"image_size": (4, 8)}, "cyclegan": {"generator": "unet", "depth": 2, "discriminator": "pixel"}},
+        {"data": {"batch_size": 50}},
+        {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 51}},
+        {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 0}},
+        {"optim": linear(100), "train": {"num_steps": 100}},
+        {"loss": dict.fromkeys([*GOOD[LossConfig], "gradient_penalty"], 0.0)},
+    ],
+)
+def test_the_last_allowed_values_of_a_translation_are_accepted(changes):
+    accepted(cyclegan_run(**changes), changes)
+
+
+def accepted(config, changes):
     for part, fields in changes.items():
         for name, value in fields.items() if isinstance(fields, dict) else ():
             assert getattr(getattr(config, part), name) == value
 
 
+def test_shapes_of_a_configuration_follow_its_size_and_channels():
+    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), crop_margin=4)
+    assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
+    assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
+    for split in ("validation", "test"):
+        assert tuple(two.stored_shape(split, domain) for domain in (0, 1)) == two.image_shapes
+    one = build(DataConfig, image_size=(6, 9), channels=(3,))
+    assert one.image_shapes == (one.stored_shape("train", 0),) == ((6, 9, 3),)
+
+
 def test_configurations_are_frozen_at_every_level():
-    config = run()
-    for part in (config, config.data, config.optim, config.train, config.vae):
+    vae, cyclegan = run(), cyclegan_run()
+    parts = [vae, vae.data, vae.optim, vae.train, vae.vae, cyclegan, cyclegan.cyclegan, cyclegan.loss]
+    for part in parts:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, dataclasses.fields(part)[0].name, None)

@@ -190,7 +190,10 @@ def test_training_steps(make_cyclegan, name):
         cyclegan=cyclegan,
     )  # fmt: skip
     theirs = torch_nets(config)
-    optimizers, pools = reference.make_optimizers(theirs, eps=config.optim.eps), {x: reference.ImagePool(cyclegan["pool_size"]) for x in "ab"}
+    optimizers, pools = (
+        reference.make_optimizers(theirs, eps=config.optim.eps),
+        {x: reference.ImagePool(cyclegan["pool_size"]) for x in "ab"},
+    )
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float64 if x.dtype == jnp.float32 else x.dtype), state)
     copied = {n: with_weights_of(params, theirs[n]) for n, params in fresh_params(config).items()}

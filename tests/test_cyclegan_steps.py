@@ -263,8 +263,14 @@ def test_scores_of_the_identity_are_those_of_copying(identity):
     for name in ("cycle_a2b", "change_a2b"):
         np.testing.assert_allclose(of_a[name], 0, atol=1e-6)
     np.testing.assert_allclose(of_b["correlation_b2a"], 1, rtol=1e-5)
-    both, either = (np.sum(f(a < 128, b < 128), (1, 2, 3)) for f in (np.logical_and, np.logical_or))
-    np.testing.assert_allclose(of_a["iou_copy"], np.where(either, both / np.maximum(either, 1), 1), atol=1e-6)
+    np.testing.assert_allclose(of_a["ink_both_copy"], ((a < 128) & (b < 128))[..., 0].mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(of_a["ink_either_copy"], ((a < 128) | (b < 128))[..., 0].mean((1, 2)), rtol=1e-6)
+
+
+def test_ink_is_compared_over_all_images_together():
+    means = {"l1_a2b": 0.1, "ink_both_a2b": 0.2, "ink_either_a2b": 0.8, "ink_both_copy": 0.3, "ink_either_copy": 0.4}
+    assert steps.figures(means) == pytest.approx({"l1_a2b": 0.1, "iou_a2b": 0.25, "iou_copy": 0.75})
+    assert steps.figures({"ink_both_a2b": 0.0, "ink_either_a2b": 0.0}) == {"iou_a2b": 1.0}  # no ink in either
 
 
 def test_scores_without_pairs_leave_the_truth_out(identity):

@@ -1,10 +1,7 @@
-"""Decoding once, in threads, into a cache; and folders of images, which come that way."""
+"""Decoding once, in threads, into a cache; what sizes become; domains and their splits."""
 
 import dataclasses
-import io
 import logging
-import os
-import pwd
 import time
 from pathlib import Path
 
@@ -13,16 +10,18 @@ import pytest
 from PIL import Image
 
 from genjax.config import DataConfig
-from genjax.data import decoding, sources
+from genjax.data import decoding
+from genjax.data.decoding import Stored
 
-NUM = 24
-IMAGES = np.random.default_rng(0).integers(0, 256, (NUM, 4, 5, 3), dtype=np.uint8)
+NUM, SHAPE = 24, (4, 5, 3)
+IMAGES = np.random.default_rng(0).integers(0, 256, (NUM, *SHAPE), dtype=np.uint8)
 NAMES = [f"image-{i:02d}" for i in range(NUM)]
 
 
 @pytest.fixture
 def config(tmp_path):
-    return DataConfig(source="unused", image_shape=(4, 5, 3), batch_size=2, cache_dir=str(tmp_path / "cache" / "below"))
+    cache_dir = str(tmp_path / "cache" / "below")
+    return DataConfig(source="unused", image_size=(4, 5), channels=(3,), batch_size=2, cache_dir=cache_dir)
 
 
 def read(i):
@@ -50,34 +49,42 @@ def cached(config):
 @pytest.mark.parametrize("threads", [1, 8])
 def test_images_come_in_order_whatever_the_number_of_threads(config, threads):
     config = dataclasses.replace(config, decode_threads=threads)
-    decoded = decoding.decode_all(NAMES, read, config, "these")
+    decoded = decoding.decode_all(NAMES, read, SHAPE, config, "these")
     assert decoded.dtype == np.uint8 and decoded.tobytes() == IMAGES.tobytes()
 
 
 def test_a_second_load_decodes_nothing(config):
-    first = decoding.decode_all(NAMES, read, config, ["these", 1])
+    first = decoding.decode_all(NAMES, read, SHAPE, config, ["these", 1])
     other = dataclasses.replace(config, batch_size=9, decode_threads=1, prefetch=1, holdout=0.2, flip=True)
-    second = decoding.decode_all(NAMES, forbidden, other, ["these", 1])
+    second = decoding.decode_all(NAMES, forbidden, SHAPE, other, ["these", 1])
     assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize(
-    "changes, identity",
-    [({}, ["these", 2]), ({"image_shape": (5, 4, 3)}, ["these", 1]), ({"skip_corrupt": True}, ["these", 1])],
+    "changes, shape, identity",
+    [
+        ({}, SHAPE, ["these", 2]),
+        ({}, (5, 4, 3), ["these", 1]),
+        ({"image_size": (3, 4)}, SHAPE, ["these", 1]),  # with a crop margin of 1: other images are too small
+        ({"resize": "stretch"}, SHAPE, ["these", 1]),
+        ({"upscale": True}, SHAPE, ["these", 1]),
+        ({"skip_corrupt": True}, SHAPE, ["these", 1]),
+    ],
 )
-def test_other_images_shapes_and_treatments_are_decoded_for_themselves(config, changes, identity):
-    decoding.decode_all(NAMES, read, config, ["these", 1])
+def test_other_images_shapes_and_treatments_are_decoded_for_themselves(config, changes, shape, identity):
+    decoding.decode_all(NAMES, read, SHAPE, config, ["these", 1])
     calls = []
     changed = dataclasses.replace(config, decode_threads=1, **changes)
-    decoding.decode_all(NAMES, lambda i: calls.append(i) or 0, changed, identity)
-    assert calls == list(range(NUM))
+    decoded = decoding.decode_all(NAMES, lambda i: calls.append(i) or 0, shape, changed, identity)
+    assert calls == list(range(NUM)) and decoded.shape == (NUM, *shape)
+    assert decoding.decode_all(NAMES, forbidden, SHAPE, config, ["these", 1]).tobytes() == IMAGES.tobytes()
 
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_the_first_corrupt_image_is_named_with_the_remedy(config, threads):
     config = dataclasses.replace(config, decode_threads=threads)
     with pytest.raises(ValueError) as refusal:
-        decoding.decode_all(NAMES, corrupt(5, 6, 20), config, "these")
+        decoding.decode_all(NAMES, corrupt(5, 6, 20), SHAPE, config, "these")
     assert "cannot decode image-05: bytes 5 make no sense" in str(refusal.value)
     assert "--data.skip-corrupt" in str(refusal.value)
     assert cached(config) == []  # neither an array nor a partial one
@@ -86,34 +93,34 @@ def test_the_first_corrupt_image_is_named_with_the_remedy(config, threads):
 def test_corrupt_images_are_left_out_and_logged_if_asked(config, caplog):
     config = dataclasses.replace(config, skip_corrupt=True)
     with caplog.at_level(logging.WARNING):
-        decoded = decoding.decode_all(NAMES, corrupt(0, 7, NUM - 1), config, "these")
+        decoded = decoding.decode_all(NAMES, corrupt(0, 7, NUM - 1), SHAPE, config, "these")
     np.testing.assert_array_equal(decoded, np.delete(IMAGES, [0, 7, NUM - 1], axis=0))
     for i in (0, 7, NUM - 1):
         assert f"left out {NAMES[i]}, which cannot be decoded: bytes {i} make no sense" in caplog.messages
     assert caplog.messages[-1] == f"left out 3 of {NUM} images" and len(caplog.messages) == 4
-    np.testing.assert_array_equal(decoding.decode_all(NAMES, forbidden, config, "these"), decoded)
+    np.testing.assert_array_equal(decoding.decode_all(NAMES, forbidden, SHAPE, config, "these"), decoded)
     with pytest.raises(ValueError, match="image-07"):  # a cache that lacks images is no use to a strict load
-        decoding.decode_all(NAMES, corrupt(7), dataclasses.replace(config, skip_corrupt=False), "these")
+        decoding.decode_all(NAMES, corrupt(7), SHAPE, dataclasses.replace(config, skip_corrupt=False), "these")
 
 
 def test_nothing_is_logged_when_all_is_well(config, caplog):
     with caplog.at_level(logging.WARNING):
-        decoding.decode_all(NAMES, read, dataclasses.replace(config, skip_corrupt=True), "these")
+        decoding.decode_all(NAMES, read, SHAPE, dataclasses.replace(config, skip_corrupt=True), "these")
     assert caplog.messages == []
 
 
 def test_after_a_failure_the_mended_images_are_decoded(config):
     with pytest.raises(ValueError):
-        decoding.decode_all(NAMES, corrupt(3), config, "these")
-    assert decoding.decode_all(NAMES, read, config, "these").tobytes() == IMAGES.tobytes()
+        decoding.decode_all(NAMES, corrupt(3), SHAPE, config, "these")
+    assert decoding.decode_all(NAMES, read, SHAPE, config, "these").tobytes() == IMAGES.tobytes()
     assert len(cached(config)) == 1
 
 
 def test_large_arrays_stay_on_the_disk(config, monkeypatch):
-    small = decoding.decode_all(NAMES, read, config, "these")
+    small = decoding.decode_all(NAMES, read, SHAPE, config, "these")
     assert not isinstance(small, np.memmap)
     monkeypatch.setattr(decoding, "MEMORY_MAP_BYTES", IMAGES.nbytes - 1)
-    large = decoding.decode_all(NAMES, forbidden, config, "these")
+    large = decoding.decode_all(NAMES, forbidden, SHAPE, config, "these")
     assert isinstance(large, np.memmap) and not large.flags.writeable
     assert large.tobytes() == IMAGES.tobytes()
 
@@ -123,163 +130,174 @@ def test_a_cache_that_cannot_be_written_is_named(config, tmp_path, below):
     (tmp_path / "file").write_text("not a folder")
     config = dataclasses.replace(config, cache_dir=str(tmp_path / "file" / below))
     with pytest.raises(ValueError) as refusal:
-        decoding.decode_all(NAMES, read, config, "these")
+        decoding.decode_all(NAMES, read, SHAPE, config, "these")
     assert f"cannot write the image cache in {tmp_path / 'file' / below}" in str(refusal.value)
     assert "--data.cache-dir" in str(refusal.value)
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-# Folders.
-
-
-def encode(pixels, kind="PNG", **options):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def flat(level, *shape, dtype=np.uint8):
-    return np.full(shape or (8, 8), level, dtype)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    def write(files):
-        for name, content in files.items():
-            path = tmp_path / "images" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else encode(flat(content)))
-        return tmp_path / "images"
-
-    return write
-
-
-def load(root, config, **changes):
-    changes = {"source": f"folder:{root}", "image_shape": (8, 8, 3), **changes}
-    return [array for (array,) in sources.load(dataclasses.replace(config, **changes), seed=0)]
-
-
-def levels(arrays):
-    return [sorted(array[:, 0, 0, 0].tolist()) for array in arrays]
-
-
-def test_every_kind_of_image_at_any_depth_is_read(config, folder):
-    halves = np.repeat(np.uint8([[10] * 4 + [250] * 4]), 24, axis=0)
-    upside_down = Image.Exif()
-    upside_down[0x0112] = 3
-    expected = {
-        "grey.png": (encode(flat(20)), 20),
-        "a/colour.png": (encode(flat((30, 40, 50), 8, 8, 3)), (30, 40, 50)),
-        "a/photo.jpg": (encode(flat(60, 8, 8, 3), "JPEG", quality=100), 60),
-        "a/b/grey.JPEG": (encode(flat(70), "JPEG", quality=100), 70),
-        "a/b/large.png": (encode(flat((80, 90, 100), 40, 23, 3)), (80, 90, 100)),
-        "a/b/small.bmp": (encode(flat(110, 3, 5), "BMP"), 110),
-        "deep.png": (encode(flat(120 * 257, 8, 8, dtype=np.uint16)), 120),
-        "deep-large.tiff": (encode(flat(130 * 257, 30, 20, dtype=np.uint16), "TIFF"), 130),
-        "turned.jpg": (encode(halves, "JPEG", quality=100, exif=upside_down), [[[250]] * 4 + [[10]] * 4]),
-    }
-    stray = {"notes.txt": b"no image", "a/list.json": b"{}", ".png": b"a name, not a suffix"}
-    arrays = load(folder({name: content for name, (content, _) in expected.items()} | stray), config)
-    found = sorted(image.tolist() for array in arrays for image in array)
-    wanted = sorted(np.broadcast_to(value, (8, 8, 3)).tolist() for _, value in expected.values())
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1)  # JPEG may be off by one
-    assert [len(array) for array in arrays] == [7, 1, 1]
-
-
-@pytest.mark.parametrize("validation", ["validation", "val"])
-def test_folders_named_after_splits_are_the_splits(config, folder, validation):
-    files = {f"train/x/{i}.png": i for i in range(5)} | {f"{validation}/{i}.png": 100 + i for i in range(2)}
-    files |= {f"test/{i}.png": 200 + i for i in range(3)} | {"stray.png": 77, "extra/stray.png": 78}
-    assert levels(load(folder(files), config)) == [[0, 1, 2, 3, 4], [100, 101], [200, 201, 202]]
-
-
-def test_what_the_folders_lack_is_held_out_of_train(config, folder):
-    root = folder({f"train/{i:02d}.png": i for i in range(20)} | {"test/0.png": 200})
-    train, validation, test = levels(load(root, config))
-    assert test == [200] and len(validation) == 2 and sorted(train + validation) == list(range(20))
-
-
-def test_folders_that_will_not_do_are_refused(config, folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no such folder: {tmp_path}/none"):
-        load(tmp_path / "none", config)
-    root = folder({"a.txt": b"", "x/b.md": b""})
-    with pytest.raises(
-        ValueError, match=f"{root} holds 0 images, and training needs at least 3; looked .* .jpeg .*.png"
-    ):
-        load(root, config)
-    folder({"a.png": 1, "x/b.png": 2})
-    with pytest.raises(ValueError, match=f"{root} holds 2 images"):
-        load(root, config)
-    folder({"c.png": 3})
-    assert sorted(sum(levels(load(root, config)), [])) == [1, 2, 3]
-    folder({"train/a.png": 1, "test/b.png": 2})
-    with pytest.raises(ValueError, match=f"{root}/train holds 1 images"):
-        load(root, config)
-
-
-def test_a_corrupt_file_is_named_and_left_out_only_if_asked(config, folder, caplog):
-    noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), "JPEG")
-    root = folder({f"train/{i}.png": i for i in range(6)} | {"train/cut.jpg": noise[:-200], "test/a.png": 200})
-    with pytest.raises(ValueError, match=f"cannot decode {root}/train/cut.jpg: .*--data.skip-corrupt"):
-        load(root, config)
-    train, validation, _ = levels(load(root, config, skip_corrupt=True))
-    assert sorted(train + validation) == list(range(6))
-    assert any(f"left out {root}/train/cut.jpg, which cannot be decoded" in message for message in caplog.messages)
-
-
-def test_folders_are_decoded_once_and_again_after_a_change(config, folder, monkeypatch):
-    root = folder({f"{i}.bmp": encode(flat(i), "BMP") for i in range(9)})
-    first = load(root, config, decode_threads=1)
-    for array, threaded in zip(first, load(root, config, cache_dir=config.cache_dir + "2"), strict=True):
-        assert array.tobytes() == threaded.tobytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(sources.image_ops, "decode", forbidden)
-        for array, again in zip(first, load(root, config), strict=True):
-            assert array.tobytes() == again.tobytes()
-    before = os.stat(root / "4.bmp")
-    folder({"4.bmp": encode(flat(99), "BMP")})  # the same size, and within the same second
-    os.utime(root / "4.bmp", ns=(before.st_atime_ns, before.st_mtime_ns - before.st_mtime_ns % 10**9 + 1))
-    assert sorted(sum(levels(load(root, config)), [])) == [0, 1, 2, 3, 5, 6, 7, 8, 99]
-
-
-def test_folders_of_an_owner_without_a_name_are_read(config, folder, monkeypatch):
-    def unknown(uid):
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
-    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container that runs under a bare number
-    assert sorted(sum(levels(load(folder({f"{i}.png": i for i in range(3)}), config)), [])) == [0, 1, 2]
-
-
-def test_read_images_takes_a_file_or_all_below_a_folder(folder, tmp_path):
-    root = folder({"b.png": 2, "a/x.png": 1, "c.txt": b""})
-    assert sources.read_images(root, (8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
-    assert sources.read_images(root / "b.png", (4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
-    with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/none"):
-        sources.read_images(tmp_path / "none", (8, 8, 1))
-    with pytest.raises(ValueError, match=f"cannot decode {root}/c.txt: "):
-        sources.read_images(root / "c.txt", (8, 8, 1))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
-        sources.read_images(tmp_path / "empty", (8, 8, 1))
-
-
 def test_a_damaged_cache_is_decoded_anew_and_that_is_said(tmp_path, caplog):
-    config = DataConfig(source="x", image_shape=(2, 2, 1), batch_size=1, cache_dir=str(tmp_path))
+    config = DataConfig(source="x", image_size=(2, 2), channels=(1,), batch_size=1, cache_dir=str(tmp_path))
     read = lambda i: np.full((2, 2, 1), i, np.uint8)  # noqa: E731
-    whole = decoding.decode_all(["a", "b"], read, config, "id")
+    whole = decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id")
     (cached,) = tmp_path.glob("*.npy")
     for content in (b"", cached.read_bytes()[:-3], b"nonsense"):
         cached.write_bytes(content)
         with caplog.at_level(logging.WARNING):
-            np.testing.assert_array_equal(decoding.decode_all(["a", "b"], read, config, "id"), whole)
+            np.testing.assert_array_equal(decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id"), whole)
         assert str(cached) in caplog.text
         caplog.clear()
 
 
-def test_links_bring_no_image_twice_and_hidden_files_none(tmp_path):
-    for i in range(5):
-        Image.fromarray(np.full((4, 4), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
-    (tmp_path / "again").symlink_to(tmp_path)
-    (tmp_path / "copy.png").symlink_to(tmp_path / "0.png")
-    (tmp_path / "._0.png").write_bytes(b"not an image")
-    assert sorted(sources.read_images(tmp_path, (4, 4, 1))[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160]
+# Sizes.
+
+
+def picture(height, width, mode="RGB", seed=0):
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def sized(config, *size, **changes):
+    return dataclasses.replace(config, image_size=size, **changes)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1), (6, 4, 3), (9, 6, 3)])
+def test_stretch_is_pillows_bicubic_resize(config, shape):
+    image, (height, width, channels) = picture(12, 17), shape
+    stretched = decoding.convert(image, shape, sized(config, height, width, resize="stretch"))
+    expected = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(stretched, np.asarray(expected).reshape(shape))
+
+
+@pytest.mark.parametrize("height, width, box", [(12, 20, (0, 4, 12, 16)), (20, 12, (4, 0, 16, 12))])
+def test_cover_leaves_out_what_is_beyond_the_aspect_on_either_side(config, height, width, box):
+    pixels, (top, left, bottom, right) = np.array(picture(height, width)), box
+    for size in (12, 6):
+        covered = decoding.convert(Image.fromarray(pixels), (size, size, 3), sized(config, size, size))
+        inside = Image.fromarray(pixels[top:bottom, left:right]).resize((size, size), Image.Resampling.BICUBIC)
+        if size == 12:
+            np.testing.assert_array_equal(covered, np.asarray(inside))
+        else:  # the filter sees a pixel or two across the edge of the crop, and rounds in between
+            difference = covered[2:-2, 2:-2].astype(int) - np.asarray(inside)[2:-2, 2:-2]
+            assert np.abs(difference).max() <= 1
+    stretched = decoding.convert(Image.fromarray(pixels), (12, 12, 3), sized(config, 12, 12, resize="stretch"))
+    assert not np.array_equal(stretched, pixels[top:bottom, left:right])
+
+
+@pytest.mark.parametrize("resize", ["cover", "stretch"])
+@pytest.mark.parametrize("height, width", [(7, 10), (8, 9), (1, 1), (7, 900)])
+def test_images_smaller_than_the_models_are_enlarged_only_if_asked(config, resize, height, width):
+    wanted, image = sized(config, 8, 10, resize=resize), picture(height, width)
+    with pytest.raises(ValueError) as refusal:
+        decoding.convert(image, (8, 10, 3), wanted)
+    numbers = f"its {height}x{width} pixels are fewer than the 8x10 of --data.image-size"
+    assert str(refusal.value) == f"{numbers}; --data.upscale enlarges it"
+    enlarged = decoding.convert(image, (8, 10, 3), dataclasses.replace(wanted, upscale=True))
+    assert enlarged.shape == (8, 10, 3) and enlarged.dtype == np.uint8
+
+
+def test_the_size_that_counts_is_that_of_the_upright_image_and_without_the_crop_margin(config):
+    turned = picture(10, 8)
+    turned.getexif()[0x0112] = 6  # a quarter turn: 8 tall, 10 wide
+    assert decoding.convert(turned, (8, 10, 3), sized(config, 8, 10)).shape == (8, 10, 3)
+    with pytest.raises(ValueError, match="its 8x10 pixels are fewer than the 10x8"):
+        decoding.convert(turned, (10, 8, 3), sized(config, 10, 8))
+    margin = sized(config, 8, 10, crop_margin=4)
+    assert decoding.convert(picture(8, 10), margin.stored_shape("train", 0), margin).shape == (12, 14, 3)
+    with pytest.raises(ValueError, match="its 8x9 pixels are fewer than the 8x10"):
+        decoding.convert(picture(8, 9), margin.stored_shape("train", 0), margin)
+
+
+# Domains.
+
+
+def stored(name, opened=None, **num):
+    """Images of one grey level each: 0, 1, ... in train, 100, 101, ... in validation, 200, 201, ... in test."""
+    first = {"train": 0, "validation": 100, "test": 200}
+    items = {split: list(range(first[split], first[split] + n)) for split, n in num.items()}
+
+    def open_image(level):
+        if opened is not None:
+            opened.append((name, level))
+        return Image.fromarray(np.full((16, 16), level, np.uint8))
+
+    return Stored(items, lambda level: f"{name}[{level}]", open_image, lambda level: [name, level])
+
+
+def levels(source):
+    return [array[:, 0, 0, 0].tolist() for array in source]
+
+
+@pytest.fixture
+def two(config):
+    return dataclasses.replace(config, channels=(1, 3))
+
+
+def test_each_domain_has_its_own_sizes_and_channels_and_what_it_lacks_is_held_out_of_it(two):
+    splits = decoding.decode([stored("a", train=20, test=3), stored("b", train=30, validation=2)], two)
+    (a, b), (a_validation, b_validation), (a_test, b_test) = (levels(source) for source in splits)
+    assert sorted(a + a_validation) == list(range(20)) and len(a_validation) == 2 and a_test == [200, 201, 202]
+    assert sorted(b + b_test) == list(range(30)) and len(b_test) == 3 and b_validation == [100, 101]
+    for source in splits:
+        assert [array.shape[1:] for array in source] == [(4, 5, 1), (4, 5, 3)]
+
+
+def test_a_crop_margin_is_added_to_training_images_alone(two):
+    domains = [stored("a", train=9, test=3), stored("b", train=8, validation=2)]
+    splits = decoding.decode(domains, dataclasses.replace(two, crop_margin=3))
+    assert [array.shape[1:] for array in splits.train] == [(7, 8, 1), (7, 8, 3)]
+    for source in (splits.validation, splits.test):
+        assert [array.shape[1:] for array in source] == [(4, 5, 1), (4, 5, 3)]
+    plain = decoding.decode(domains, two)
+    assert [levels(source) for source in plain] == [levels(source) for source in splits]
+
+
+@pytest.mark.parametrize(
+    "changes, fresh",
+    [
+        ({}, ()),
+        ({"batch_size": 9, "flip": True, "paired": True}, ()),
+        ({"crop_margin": 2}, ("train",)),
+        ({"resize": "stretch"}, ("train", "validation", "test")),
+        ({"upscale": True}, ("train", "validation", "test")),
+        ({"image_size": (5, 4)}, ("train", "validation", "test")),
+    ],
+)
+def test_what_was_decoded_is_used_again_if_it_was_treated_alike(two, changes, fresh):
+    num, opened = {"train": 3, "validation": 1, "test": 2}, []
+    domains = [stored(name, opened, **num) for name in "ab"]
+    first = decoding.decode(domains, two)
+    assert len(opened) == 2 * sum(num.values())
+    opened.clear()
+    again = decoding.decode(domains, dataclasses.replace(two, **changes))
+    assert len(opened) == 2 * sum(num[split] for split in fresh)
+    assert [levels(source) for source in again] == [levels(source) for source in first]
+
+
+def test_a_corrupt_image_is_named_whichever_domain_it_is_in(two):
+    def fail(item):
+        raise OSError("no sense")
+
+    domains = [stored("a", train=4), stored("b", train=4)._replace(open=fail)]
+    with pytest.raises(ValueError, match=r"cannot decode b\[\d\]: no sense. .*--data.skip-corrupt"):
+        decoding.decode(domains, two)
+
+
+def test_an_image_that_is_too_small_is_named(config):
+    with pytest.raises(ValueError) as refusal:
+        decoding.decode([stored("a", train=4)], dataclasses.replace(config, image_size=(16, 17)))
+    assert "a[" in str(refusal.value) and "its 16x16 pixels are fewer than the 16x17 of" in str(refusal.value)
+
+
+@pytest.mark.parametrize("missing", ["validation", "test"])
+@pytest.mark.parametrize("domain", [0, 1])
+def test_pairs_need_validation_and_test_images_of_their_own(two, missing, domain):
+    num = {"train": 9, "validation": 1, "test": 1}
+    domains = [stored("a", **num), stored("b", **num)]
+    paired = dataclasses.replace(two, paired=True, source="folder:/x")
+    assert levels(decoding.decode(domains, paired).test) == [[200], [200]]
+    domains[domain] = domains[domain]._replace(items={k: v for k, v in domains[domain].items.items() if k != missing})
+    with pytest.raises(ValueError) as refusal:
+        decoding.decode(domains, paired)
+    assert "--data.paired needs folder:/x to have validation and test images of its own" in str(refusal.value)
+    decoding.decode(domains, two)

@@ -135,3 +135,29 @@ def test_truncated_files_raise(cut):
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     with pytest.raises((OSError, SyntaxError)):
         images.decode(encode(Image.fromarray(noise))[:cut], (32, 32, 3))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1), (6, 4, 3), (20, 30, 3)])
+def test_stretch_is_pillows_bicubic_resize_and_keeps_no_aspect(shape):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8))
+    height, width, channels = shape
+    expected = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
+    stretched = images.fit(image, shape, "stretch")
+    assert stretched.dtype == np.uint8
+    np.testing.assert_array_equal(stretched, np.asarray(expected).reshape(shape))
+    assert not np.array_equal(stretched, images.fit(image, shape, "cover"))
+    np.testing.assert_array_equal(images.fit(image, shape), images.fit(image, shape, "cover"))
+
+
+@pytest.mark.parametrize("resize", ["cover", "stretch"])
+def test_an_image_of_the_right_size_is_only_converted(resize):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(images.fit(Image.fromarray(pixels), (5, 7, 3), resize), pixels)
+
+
+def test_stretch_turns_an_image_upright_first_and_knows_16_bits():
+    deep = np.repeat(np.uint16([[40 * 257], [200 * 257]]), 8, axis=1).repeat(4, axis=0)  # 8x8: dark above light
+    turned = Image.fromarray(deep)
+    turned.getexif()[0x0112] = 6  # a quarter turn to the right: dark on the right
+    stretched = images.fit(turned, (4, 16, 1), "stretch")[..., 0]
+    assert set(stretched[:, :4].ravel()) == {200} and set(stretched[:, -4:].ravel()) == {40}

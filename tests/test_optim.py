@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -34,6 +35,46 @@ def test_constant_learning_rate(warmup, expected):
     assert [float(optim.learning_rate(config, 100, jnp.int32(step))) for step in (0, 2, 50)] == expected
 
 
+# The share of the peak in these epochs, the first of which is 1, of 100 + 100: each variant in closed form.
+LINEAR = {
+    "epoch_end": {1: 1, 99: 1, 100: 1, 101: 100 / 101, 102: 99 / 101, 200: 1 / 101},
+    "epoch_start": {1: 1, 99: 1, 100: 100 / 101, 101: 99 / 101, 102: 98 / 101, 200: 0},
+    "lua": {1: 1, 99: 1, 100: 1, 101: 1, 102: 99 / 100, 200: 1 / 100},
+}
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 7])
+@pytest.mark.parametrize("variant", LINEAR)
+def test_linear_learning_rate_in_closed_form(variant, steps_per_epoch):
+    config = OptimConfig(
+        learning_rate=2e-4, schedule="linear", decay_steps=100 * steps_per_epoch, steps_per_epoch=steps_per_epoch,
+        linear_decay=variant,
+    )  # fmt: skip
+    steps = jnp.arange(200 * steps_per_epoch, dtype=jnp.int32)
+    factors = jax.jit(jax.vmap(lambda step: optim.linear_factor(config, len(steps), step)))(steps)
+    rates = jax.jit(jax.vmap(lambda step: optim.learning_rate(config, len(steps), step)))(steps)
+    np.testing.assert_allclose(rates, 2e-4 * factors, rtol=1e-6)
+    epochs = np.asarray(factors).reshape(200, steps_per_epoch)
+    np.testing.assert_array_equal(epochs, np.broadcast_to(epochs[:, :1], epochs.shape))
+    for epoch, expected in LINEAR[variant].items():
+        np.testing.assert_allclose(epochs[epoch - 1], expected, rtol=0, atol=1e-7, err_msg=f"epoch {epoch}")
+    falls = np.diff(epochs[:, 0])
+    slope = 1 / 100 if variant == "lua" else 1 / 101
+    np.testing.assert_allclose(falls[(falls != 0).argmax() :], -slope, atol=2e-7)  # once it falls, straight to the end
+
+
+@pytest.mark.parametrize("variant", LINEAR)
+def test_linear_learning_rate_may_decay_from_the_first_step(variant):
+    config = OptimConfig(learning_rate=1.0, schedule="linear", decay_steps=4, linear_decay=variant)
+    expected = {
+        "epoch_end": [4 / 5, 3 / 5, 2 / 5, 1 / 5],
+        "epoch_start": [3 / 5, 2 / 5, 1 / 5, 0],
+        "lua": [1, 3 / 4, 1 / 2, 1 / 4],
+    }
+    rates = [float(optim.learning_rate(config, 4, jnp.int32(step))) for step in range(4)]
+    np.testing.assert_allclose(rates, expected[variant], rtol=1e-6, atol=1e-7)
+
+
 def test_ema_forgets_the_first_weights_then_decays_as_configured(x64):
     config = OptimConfig(learning_rate=1.0, ema_decay=0.9)
     average = {"w": jnp.asarray(5.0)}
@@ -63,6 +104,21 @@ def test_select_takes_all_or_nothing():
     assert int(optim.select(jnp.bool_(True), new, old)["n"]) == 4
     kept = optim.select(jnp.bool_(False), {"a": jnp.full(2, jnp.nan), "n": jnp.int32(4)}, old)
     np.testing.assert_array_equal(kept["a"], old["a"])
+
+
+def test_select_is_one_branch_on_whole_trees_of_any_types():
+    """One condition for all leaves: as so many `where`, XLA compiles it into each leaf's program."""
+    new = {"f": jnp.ones((2, 3)), "i": jnp.int32(1), "none": {}, "pair": (jnp.bool_(True), jnp.full(3, jnp.nan))}
+    old = {"f": jnp.zeros((2, 3)), "i": jnp.int32(0), "none": {}, "pair": (jnp.bool_(False), jnp.full(3, jnp.inf))}
+    jaxpr = str(jax.make_jaxpr(optim.select)(jnp.bool_(True), new, old))
+    assert jaxpr.count("cond[") == 1 and "select_n" not in jaxpr
+    chosen = jax.jit(optim.select)
+    for condition, expected in ((True, new), (False, old)):
+        found = chosen(jnp.bool_(condition), new, old)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert f.dtype == e.dtype
+            np.testing.assert_array_equal(f, e)
 
 
 def test_optimiser_state_counts_updates_and_not_steps():

@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import cyclegan_configs
 import numpy as np
 import pytest
 import sample
 import vae_configs
+from conftest import write_noise
 from PIL import Image
 
 import genjax
@@ -23,11 +25,15 @@ def run(script, *arguments):
     return subprocess.run([sys.executable, SCRIPTS / script, *map(str, arguments)], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", vae_configs.CONFIGS)
-def test_every_named_configuration_is_valid_and_says_what_to_expect(name):
-    description = vae_configs.CONFIGS[name].__doc__
-    vae_configs.CONFIGS[name]()
-    for part in ("$ python experiments/train_vae.py " + name, "Hardware", "Time", "Result"):
+CONFIGS = [("train_vae.py", *item) for item in vae_configs.CONFIGS.items()]
+CONFIGS += [("train_cyclegan.py", *item) for item in cyclegan_configs.CONFIGS.items()]
+
+
+@pytest.mark.parametrize(("script", "name", "make"), CONFIGS)
+def test_every_named_configuration_is_valid_and_says_what_to_expect(script, name, make):
+    description = make.__doc__
+    make()
+    for part in (f"$ python experiments/{script} {name} --workdir runs/", "Hardware: ", "Time: ", "Result: "):
         assert part in description
     assert "TODO" not in description
 
@@ -63,6 +69,32 @@ def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number, code):
     assert (process.returncode, output) == (code, "")
     (step,) = (int(name) for name in os.listdir(tmp_path / "run" / "checkpoints"))
     assert f"stopped and saved at step {step}" in errors and 100 <= step < 10**6
+
+
+@pytest.mark.parametrize(("name", "size", "suffix"), [
+    ("horse2zebra", (256, 256), ".jpg"), ("cats-dogs", (137, 180), ".jpg"), ("mission", (600, 600), ".jpg")
+])  # fmt: skip
+def test_configurations_for_data_from_elsewhere_run_on_folders_of_that_shape(tmp_path, name, size, suffix):
+    for folder in ("trainA", "trainB", "testA", "testB"):
+        write_noise(tmp_path / "images" / folder, 3 if "train" in folder else 1, size, suffix)
+    flags = {
+        "workdir": tmp_path / "run",
+        "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
+        "data.batch-size": 1, "cyclegan.width": 2, "cyclegan.blocks": 0, "cyclegan.discriminator-width": 2,
+        "train.num-pictures": 1, "train.log-every": 1,
+    }  # fmt: skip
+    short = {"train.num-steps": 2, "optim.decay-steps": 1, "train.eval-every": 2, "train.checkpoint-every": 2}
+    short |= {"optim.steps-per-epoch": 1}
+    arguments = [part for flag, value in (flags | short).items() for part in (f"--{flag}", value)]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, SCRIPTS / "train_cyclegan.py", name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    results, rows = json.loads(done.stdout), (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert results["step"] == 2 and results["cycle_a2b"] > 0
+    assert [json.loads(row)["skipped"] for row in rows[:2]] == [0, 0]
+    if name == "mission":
+        assert results["change_a2b"] < 0.01  # x + T(G(x)) begins at x
 
 
 def test_samples_are_a_prefix_of_more_samples(trained, tmp_path):

@@ -1,29 +1,25 @@
 """From a data string to uint8 arrays in three splits."""
 
 import hashlib
-import io
 import json
-import shutil
-import subprocess
-import sys
-from types import SimpleNamespace
+import logging
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from genjax import images as image_ops
 from genjax.config import DataConfig
-from genjax.data import sources
+from genjax.data import embedded, sources
+from genjax.data.splits import Splits, hold_out
 
 
 @pytest.fixture
 def load(tmp_path):
-    """Splits of a source, with the cache in this test's own folder."""
+    """Splits of a source; `shape` is height, width and the channels of each domain."""
 
     def load_source(source, shape=(4, 4, 1), seed=0, **options):
-        options = {"cache_dir": str(tmp_path / "cache"), **options}
-        return sources.load(DataConfig(source=str(source), image_shape=shape, batch_size=2, **options), seed)
+        options |= {"image_size": shape[:2], "channels": shape[2:], "cache_dir": str(tmp_path / "cache")}
+        return sources.load(DataConfig(source=str(source), batch_size=2, **options), seed)
 
     return load_source
 
@@ -80,17 +76,93 @@ def test_digits_are_all_there_once_with_16_as_white(load):
 
 
 def test_another_shape_scales_and_colours(load):
-    train = arrays(load("digits", (16, 16, 3)))[0]
+    train = arrays(load("digits", (16, 16, 3), upscale=True))[0]
     assert train.shape == (1439, 16, 16, 3)
     np.testing.assert_array_equal(train[..., 0], train[..., 2])
     first = Image.fromarray(arrays(load("digits", (8, 8, 1)))[0][0, :, :, 0]).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(train[0, :, :, 0], np.asarray(first))
 
 
+def test_enlarging_unasked_is_refused_with_both_sizes_and_the_remedy(load):
+    said = refusal(load, ValueError, "digits", (8, 9, 1))
+    assert "digits" in said and "8x8 pixels are fewer than the 8x9 of --data.image-size; --data.upscale" in said
+
+
 @pytest.mark.parametrize("source", ["mnist", "mnist5k:x", "npz", "npz:", "folder:", "tfds:", "npy:/x", ""])
 def test_an_unknown_source_lists_the_choices(load, source):
     message = refusal(load, ValueError, source)
-    assert repr(source) in message and "mnist5k, digits, npz:PATH, folder:PATH or tfds:NAME" in message
+    assert repr(source) in message
+    embedded_sets = "mnist5k, digits, satellite, icons, satellite-relief, gray-colour"
+    assert f"{embedded_sets}, npz:PATH, folder:PATH or tfds:NAME" in message
+
+
+def test_two_domains_keep_their_order_and_get_the_channels_asked_for(load):
+    grey, colour = load("gray-colour", (32, 32, 1, 3)), load("gray-colour", (32, 32, 3, 3))
+    expected = embedded.gray_colour(32)
+    for split in range(3):
+        for array, same in zip(grey[split], expected[split], strict=True):
+            np.testing.assert_array_equal(array, same)
+        np.testing.assert_array_equal(colour[split][0], grey[split][0].repeat(3, -1))
+        np.testing.assert_array_equal(colour[split][1], grey[split][1])
+    assert [array.shape[1:] for array in load("gray-colour", (32, 32, 3, 1)).test] == [(32, 32, 3), (32, 32, 1)]
+
+
+def test_a_crop_margin_enlarges_training_images_alone(load):
+    plain, margin = load("icons", (16, 16, 1, 1)), load("icons", (16, 16, 1, 1), crop_margin=3)
+    for before, after in zip(plain.train, margin.train, strict=True):
+        assert after.shape == (len(before), 19, 19, 1)
+        enlarged = Image.fromarray(before[5, :, :, 0]).resize((19, 19), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(after[5, :, :, 0], np.asarray(enlarged))
+    for split in ("validation", "test"):
+        for before, after in zip(getattr(plain, split), getattr(margin, split), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_embedded_sets_are_drawn_as_tall_as_the_model_sees_them(load):
+    expected = embedded.icons(24).test[1][:, :, 4:20]
+    np.testing.assert_array_equal(load("icons", (24, 16, 1, 1)).test[1], expected)
+
+
+@pytest.mark.parametrize(
+    "source, shape, message",
+    [
+        ("icons", (16, 16, 1), "icons has 2 domain(s), and --data.channels (1,) is for 1: give it 1 or 3 for each"),
+        ("digits", (8, 8, 1, 1), "digits has 1 domain(s), and --data.channels (1, 1) is for 2: give it 1 or 3 for"),
+        ("npz", (4, 4, 3, 3), "has 1 domain(s), and --data.channels (3, 3) is for 2"),
+    ],
+)
+def test_as_many_channels_as_domains_are_asked_for(load, npz, source, shape, message):
+    source = npz(x_train=constant(range(9))) if source == "npz" else source
+    assert message in refusal(load, ValueError, source, shape)
+
+
+@pytest.fixture
+def pair_of(monkeypatch):
+    """Makes `icons` an embedded set of two domains with so many images each in train, validation and test."""
+
+    def stub(*sizes):
+        splits = Splits(*(tuple(constant([7] * 9)[:num, ..., None] for num in pair) for pair in sizes))
+        monkeypatch.setitem(sources.EMBEDDED, "icons", lambda size: splits)
+
+    return stub
+
+
+def test_an_empty_domain_is_named(load, pair_of):
+    pair_of((3, 2), (1, 1), (1, 0))
+    assert "icons has no test images in domain B" in refusal(load, ValueError, "icons", (4, 4, 1, 1))
+    pair_of((0, 2), (1, 1), (1, 1))
+    assert "icons has no train images in domain A" in refusal(load, ValueError, "icons", (4, 4, 1, 1))
+
+
+def test_pairs_need_as_many_images_in_either_domain_but_in_training(load, pair_of):
+    pair_of((3, 2), (1, 1), (4, 5))
+    load("icons", (4, 4, 1, 1))
+    said = refusal(load, ValueError, "icons", (4, 4, 1, 1), paired=True)
+    assert said == "--data.paired needs as many test images in either domain, and icons has [4, 5]"
+    pair_of((3, 2), (2, 1), (4, 4))
+    assert "as many validation images" in refusal(load, ValueError, "icons", (4, 4, 1, 1), paired=True)
+    pair_of((3, 2), (1, 1), (4, 4))
+    assert [len(array) for array in load("icons", (4, 4, 1, 1), paired=True).train] == [3, 2]
 
 
 # npz files.
@@ -123,6 +195,47 @@ def test_splits_that_an_npz_has_are_kept(load, npz):
     assert levels(load(npz(**full))) == [[1, 0], [2], [3]]
 
 
+@pytest.mark.parametrize("num", [1, 2, 99, 100, 101, 250])
+def test_with_a_holdout_of_0_training_keeps_all_and_up_to_100_are_shown_again(num, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = hold_out({"train": range(num)}, 0)
+    assert found["train"] == list(range(num))
+    shown = found["validation"]
+    assert shown == found["test"] == sorted(set(shown)) and len(shown) == min(num, 100)
+    assert shown[0] == 0 and shown[-1] == num - 1 and max(np.diff(shown), default=1) <= -(-num // 99)  # spread evenly
+    about = "no image is held out: {} figures are about images that are trained on"
+    assert sorted(caplog.messages) == [about.format("test"), about.format("validation")]
+
+
+def test_with_a_holdout_of_0_what_a_source_has_is_kept_and_not_warned_of(load, npz, caplog):
+    with caplog.at_level(logging.WARNING):
+        splits = load(npz(x_train=constant([5, 1, 4]), x_test=constant([7])), holdout=0)
+    assert levels(splits) == [[5, 1, 4], [5, 1, 4], [7]]
+    assert caplog.messages == ["no image is held out: validation figures are about images that are trained on"]
+    caplog.clear()
+    hold_out({"train": [1, 2], "validation": [3], "test": [4]}, 0)
+    hold_out({"train": range(9)}, 0.1)
+    assert caplog.messages == []
+
+
+def test_splits_of_an_npz_may_differ_in_size(load, npz):
+    train, test = constant([9, 8, 7, 6], (8, 6)), constant(range(100, 112), (4, 4))
+    splits = levels(load(npz(x_train=train, x_validation=constant([1], (12, 12)), x_test=test)))
+    assert splits == [[9, 8, 7, 6], [1], list(range(100, 112))]
+
+
+def test_stretch_keeps_all_of_a_picture_and_cover_its_aspect(load, npz):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 12), dtype=np.uint8)
+    pixels[:, :, :3] = pixels[:, :, 9:] = 255
+    source = npz(x_train=pixels, x_validation=pixels[:1], x_test=pixels[:2])
+    stretched = arrays(load(source, (4, 5, 1), resize="stretch"))[0]
+    for image, original in zip(stretched, pixels, strict=True):
+        expected = Image.fromarray(original).resize((5, 4), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(image[..., 0], np.asarray(expected))
+    covered = arrays(load(source, (6, 6, 1), resize="cover"))[0]
+    np.testing.assert_array_equal(covered[..., 0], pixels[:, :, 3:9])
+
+
 @pytest.mark.parametrize("stored", [(4, 4), (4, 4, 1), (4, 4, 3)])
 def test_npz_images_may_be_grey_or_colour(load, npz, stored):
     pixels = np.random.default_rng(0).integers(0, 256, (10, *stored), dtype=np.uint8)
@@ -144,12 +257,18 @@ def test_npz_images_may_be_grey_or_colour(load, npz, stored):
         ({"x_train": constant(range(9)), "x_test": constant([1])[:0]}, "has no test images"),
         ({"x_train": constant(range(9), (5, 5)), "x_test": constant([1], (5, 5))[:0]}, "has no test images"),
         ({"x_train": constant([1, 2])}, "has no train images"),
+        ({"x_train": constant([1])[:0]}, "has no train images"),
+        ({"x_train": constant([1] * 9, (4, 3))}, "its 4x3 pixels are fewer than the 4x4 of --data.image-size"),
     ],
 )
 def test_an_npz_that_will_not_do_is_named_with_the_reason(load, npz, contents, message):
     source = npz(**contents)
     said = refusal(load, ValueError, source)
     assert message in said and source.removeprefix("npz:") in said
+
+
+def test_without_train_images_there_is_nothing_to_show_again(load, npz):
+    assert "has no train images" in refusal(load, ValueError, npz(x_train=constant([1])[:0]), holdout=0)
 
 
 def test_bytes_that_are_no_npz_are_named(load, npz, tmp_path):
@@ -168,107 +287,6 @@ def test_bytes_that_are_no_npz_are_named(load, npz, tmp_path):
     assert refusal(load, FileNotFoundError, f"npz:{path}x") == f"no such file: {path}x"
 
 
-# TFDS.
-
-
-@pytest.fixture(scope="module")
-def prepare():
-    """Writes a TFDS dataset below a folder, as TFDS itself does, and gives back its directory."""
-    import tensorflow_datasets as tfds
-
-    class Tiny(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        levels: dict
-
-        def _info(self):  # the class's own way to it reads metadata from a package directory
-            image = tfds.features.Image(shape=(None, None, 3))
-            features = tfds.features.FeaturesDict({"image": image, "label": np.int64})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {name: self._generate_examples(values) for name, values in self.levels.items()}
-
-        def _generate_examples(self, levels):
-            for i, level in enumerate(levels):
-                png = image_ops.encode_png(np.full((4, 4 + i % 3, 3), level, np.uint8))
-                yield i, {"image": io.BytesIO(png), "label": i}
-
-    def write(folder, **levels):
-        Tiny.levels = levels
-        shutil.rmtree(folder, ignore_errors=True)
-        builder = Tiny(data_dir=folder, file_format="array_record")
-        builder.download_and_prepare()
-        return builder.data_path
-
-    return write
-
-
-READ_ELSEWHERE = """
-import json, sys
-from genjax.config import DataConfig
-from genjax.data import sources
-config = DataConfig(source=sys.argv[1], image_shape=(4, 4, 3), batch_size=2, cache_dir=sys.argv[2], decode_threads=1)
-print(json.dumps([sources.describe(sources.load(config, 0)), "tensorflow" in sys.modules]))
-"""
-
-
-def test_a_prepared_tfds_directory_is_read_without_tensorflow(load, prepare, tmp_path):
-    source = f"tfds:{prepare(tmp_path / 'tfds', train=range(20), test=[103, 101, 102])}"
-    splits = load(source, (4, 4, 3))
-    train, validation, test = levels(splits)
-    assert sorted(test) == [101, 102, 103]
-    assert sorted(train + validation) == list(range(20)) and len(validation) == 2
-    # In a process of its own, for where TensorFlow is installed other tests may have imported it.
-    command = [sys.executable, "-c", READ_ELSEWHERE, source, str(tmp_path / "other")]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert json.loads(found) == [sources.describe(splits), False]
-
-
-def test_a_tfds_dataset_prepared_anew_is_decoded_anew(load, prepare, tmp_path):
-    sizes = set()
-    for shift in (50, 100):
-        directory = prepare(tmp_path / "tfds", train=range(shift, shift + 5))
-        sizes.add(json.loads((directory / "dataset_info.json").read_text())["splits"][0]["numBytes"])
-        assert sorted(sum(levels(load(f"tfds:{directory}", (4, 4, 3))), [])) == list(range(shift, shift + 5))
-    assert len(sizes) == 1  # so neither the path nor the size gave it away
-
-
-@pytest.mark.parametrize(
-    "file, old, new, message",
-    [
-        ("dataset_info.json", '"name": "train"', '"name": "learn"', "it has the splits ['learn']"),
-        ("features.json", '"image"', '"photo"', "the features ['label', 'photo']"),
-        ("dataset_info.json", "array_record", "tfrecord", "prepare it with file_format='array_record'"),
-    ],
-)
-def test_a_tfds_dataset_of_another_make_is_refused(load, prepare, tmp_path, file, old, new, message):
-    directory = prepare(tmp_path / "tfds", train=range(5))
-    text = (directory / file).read_text()
-    assert old in text
-    (directory / file).write_text(text.replace(old, new, 1))
-    said = refusal(load, ValueError, f"tfds:{directory}")
-    assert message in said and str(directory) in said
-
-
-def test_what_tfds_does_not_know_is_named(load, tmp_path):
-    for name in ("no_such_dataset", tmp_path / "no" / "such", tmp_path, "mnist:9.9.9"):
-        said = refusal(load, ValueError, f"tfds:{name}")
-        assert said.startswith(f"{str(name)!r} is neither the directory of a prepared dataset nor a dataset that TFDS")
-        assert len(said) < 400  # TFDS itself goes on to list 200 datasets
-
-
-def test_preparing_without_tensorflow_says_what_to_install(load, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    def download_and_prepare():
-        raise ImportError("No module named 'tensorflow'")
-
-    stub = SimpleNamespace(download_and_prepare=download_and_prepare)
-    monkeypatch.setattr(tfds, "builder", lambda name, file_format: stub)
-    said = refusal(load, ValueError, "tfds:mnist")
-    assert "pip install tensorflow, or prepare it elsewhere and give tfds:DIRECTORY" in said
-
-
 # What is drawn once, and what is recorded.
 
 
@@ -285,7 +303,7 @@ def test_fixed_binarization_draws_white_with_probability_intensity(load, npz):
 
 
 def test_fixed_binarization_is_a_function_of_the_seed_split_and_place(load, npz):
-    source = npz(**{f"x_{name}": constant([128] * 9, (16, 16)) for name in sources.SPLITS})
+    source = npz(**{f"x_{name}": constant([128] * 9, (16, 16)) for name in Splits._fields})
 
     def drawn(seed):
         return arrays(load(source, (16, 16, 1), seed=seed, binarize="fixed"))
@@ -298,10 +316,10 @@ def test_fixed_binarization_is_a_function_of_the_seed_split_and_place(load, npz)
 def test_describe_gives_shape_and_sha256_and_sees_one_pixel(load, npz):
     splits = load(npz(x_train=constant(range(50))))
     described = sources.describe(splits)
-    for name, array in zip(sources.SPLITS, arrays(splits), strict=True):
+    for name, array in zip(Splits._fields, arrays(splits), strict=True):
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         assert described[name] == [{"shape": [len(array), 4, 4, 1], "sha256": digest}]
     json.dumps(described)
     splits.test[0][2, 3, 1, 0] ^= 1
     again = sources.describe(splits)
-    assert [again[name] == described[name] for name in sources.SPLITS] == [True, True, False]
+    assert [again[name] == described[name] for name in Splits._fields] == [True, True, False]

@@ -35,7 +35,9 @@ def test_any_image_shape_comes_back_as_it_was(make_run, architecture, shape):
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 def test_every_parameter_learns_and_stays_float32(make_run, architecture, precision):
     config = shaped(make_run, architecture, (9, 10, 3), likelihood="gaussian_learned")
-    config = make_run(precision=precision, data={"image_size": (9, 10), "channels": (3,), "binarize": "none"}, vae=vars(config.vae))
+    config = make_run(
+        precision=precision, data={"image_size": (9, 10), "channels": (3,), "binarize": "none"}, vae=vars(config.vae)
+    )
     params = init(config)
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 10, 3)), jnp.float32)
     noise = keys.normal(keys.per_example(keys.root_key(1), np.arange(4)), 5)

@@ -3,4 +3,4 @@
 from genjax.cyclegan import steps
 from genjax.task import Task
 
-TASK = Task(steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.score)
+TASK = Task(steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score)

@@ -56,8 +56,7 @@ def decide(num: Array, uniforms: Array, size: int) -> tuple[Array, Array]:
         stored, num = carry
         number, (swap, slot) = new
         full = num == size
-        drawn = jnp.minimum((slot * size).astype(jnp.int32), size - 1)  # float32 may round slot * size up to size
-        place = jnp.where(full, drawn, num)
+        place = jnp.where(full, (slot * size).astype(jnp.int32), num)
         returned = jnp.where(full & (swap > 0.5), stored[place], number)
         keep = ~full | (swap > 0.5)
         stored = stored.at[place].set(jnp.where(keep, number, stored[place]))

@@ -119,8 +119,8 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     """Scores the translation of each image [b] of A, and of each of B, with the averaged parameters; pixels in [0, 1].
 
     cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of an image and its
-    translation. Where there are pairs, l1 and iou: L1, and intersection over union of ink, of a translation and its
-    truth; l1_copy and iou_copy: of an image itself and that truth.
+    translation. Where there are pairs, l1: of a translation and its truth, and of an image itself (copy) and that
+    truth; ink_both and ink_either: shares of pixels, for `figures`.
     """
     del key  # nothing here is random
     a, b = (image_ops.to_unit(images) for images in batch.images)
@@ -128,8 +128,18 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     if config.data.paired and a.shape == b.shape:
         copy |= {"l1_copy": losses.l1(a, b)}
     if config.data.paired and config.data.channels == (1, 1):
-        copy |= {"iou_copy": translation.ink_iou(a, b)}
+        copy |= _ink("copy", a, b)
     return _scores(config, state, "a2b", a, b) | copy, _scores(config, state, "b2a", b, a)
+
+
+def figures(means: dict[str, float]) -> dict[str, float]:
+    """What is reported: the means over the images, and the intersection over union of the ink of all together."""
+    ratios = {}
+    for name, both in means.items():
+        if name.startswith("ink_both"):
+            either = means[name.replace("both", "either")]
+            ratios[name.replace("ink_both", "iou")] = both / either if either > 0 else 1.0
+    return {name: value for name, value in means.items() if not name.startswith("ink_")} | ratios
 
 
 def _scores(
@@ -144,7 +154,16 @@ def _scores(
     if config.data.paired:
         scores |= {"l1": losses.l1(translated, truth)}
     if config.data.paired and config.data.channels == (1, 1):
-        scores |= {"iou": translation.ink_iou(translated, truth)}
+        return _named(direction, scores) | _ink(direction, translated, truth)
+    return _named(direction, scores)
+
+
+def _ink(name: str, images: Array, truth: Array) -> dict[str, Array]:
+    both, either = translation.ink_overlap(images, truth)
+    return {f"ink_both_{name}": both, f"ink_either_{name}": either}
+
+
+def _named(direction: str, scores: dict[str, Array]) -> dict[str, Array]:
     return {f"{name}_{direction}": values for name, values in scores.items()}
 
 
@@ -164,9 +183,9 @@ def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     }
 
 
-def score(metrics: dict[str, float]) -> float | None:
+def score(figures: dict[str, float]) -> float | None:
     """What the best checkpoint has least of: the mean L1 to the truth, or nothing where there are no pairs."""
-    return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
+    return (figures["l1_a2b"] + figures["l1_b2a"]) / 2 if "l1_a2b" in figures else None
 
 
 def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array) -> Array:

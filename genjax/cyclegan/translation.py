@@ -45,8 +45,7 @@ def correlation(x: Array, y: Array) -> Array:
     return jnp.sum(x * y, axis=1) / jnp.maximum(scale, 1e-12)
 
 
-def ink_iou(x: Array, y: Array) -> Array:
-    """Intersection over union of what is darker than mid-grey in two batches of images: [n]; 1 where there is none."""
+def ink_overlap(x: Array, y: Array) -> tuple[Array, Array]:
+    """Shares [n] of pixels that are darker than mid-grey in both of two batches of images, and in either."""
     ink_x, ink_y = (luminance(images) < 0.5 for images in (x, y))
-    both, either = (jnp.sum(ink, axis=(1, 2)) for ink in (ink_x & ink_y, ink_x | ink_y))
-    return jnp.where(either > 0, both / jnp.maximum(either, 1), 1.0)
+    return jnp.mean(ink_x & ink_y, axis=(1, 2)), jnp.mean(ink_x | ink_y, axis=(1, 2))

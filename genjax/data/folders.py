@@ -22,13 +22,23 @@ def find(root: epath.Path, config: DataConfig) -> list[Stored]:
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}")
     if len(config.channels) == 1:
-        named = {split: [root / name for name in names] for split, names in SPLIT_FOLDERS.items()}
-        folders = _existing(named) if (root / "train").is_dir() else {"train": root}
-        return [_stored(folders, minimum=3)]
-    domains = [_stored(_two_domain_folders(root, letter), minimum=1 if config.holdout == 0 else 3) for letter in "AB"]
+        return [_stored(_one_domain_folders(root), config)]
+    domains = [_stored(_two_domain_folders(root, letter), config) for letter in "AB"]
     if config.paired:
         _check_pairs(root, *domains)
     return domains
+
+
+def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
+    """`root` itself, or the folders train, validation (or val) and test in it."""
+    if (root / "train").is_dir():
+        return _existing({split: [root / name for name in names] for split, names in SPLIT_FOLDERS.items()})
+    of_two = next((root / name for name in ("trainA", "train_A") if (root / name).is_dir()), None)
+    if of_two is not None:  # all images below would be test images too
+        raise ValueError(
+            f"{root} holds two domains: give --data.channels an entry for each, or one of them as folder:{of_two}"
+        )
+    return {"train": root}
 
 
 def _two_domain_folders(root: epath.Path, letter: str) -> dict[str, epath.Path]:
@@ -52,8 +62,9 @@ def _existing(named: dict[str, list[epath.Path]]) -> dict[str, epath.Path]:
     return {split: path for split, path in first.items() if path is not None}
 
 
-def _stored(folders: dict[str, epath.Path], minimum: int) -> Stored:
+def _stored(folders: dict[str, epath.Path], config: DataConfig) -> Stored:
     found = {split: image_files(folder) for split, folder in folders.items()}
+    minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
     if len(found["train"]) < minimum:
         raise ValueError(
             f"{folders['train']} holds {len(found['train'])} images, and training needs at least {minimum}; "

@@ -26,7 +26,7 @@ EMBEDDED: dict[str, Callable[[int], Splits]] = {
     "satellite-relief": embedded.satellite_relief,
     "gray-colour": embedded.gray_colour,
 }
-"""By name: functions of the height that the model sees."""
+"""By name: functions of the height or width that the model sees, whichever is more."""
 
 
 def load(config: DataConfig, seed: int) -> Splits:
@@ -38,7 +38,7 @@ def load(config: DataConfig, seed: int) -> Splits:
     kind, _, where = config.source.partition(":")
     match kind, where:
         case name, "" if name in EMBEDDED and ":" not in config.source:
-            splits = _resized(EMBEDDED[name](config.image_size[0]), config)
+            splits = _resized(EMBEDDED[name](max(config.image_size)), config)
         case "npz", _ if where:
             splits = _resized(_npz(files.resolve(where), config), config)
         case "folder", _ if where:

@@ -80,9 +80,14 @@ def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict
     }
 
 
-def score(metrics: dict[str, float]) -> float:
+def figures(means: dict[str, float]) -> dict[str, float]:
+    """What is reported: the means over the images as they are."""
+    return means
+
+
+def score(figures: dict[str, float]) -> float:
     """What the best checkpoint has least of: the negative ELBO on the validation images."""
-    return metrics["negative_elbo"]
+    return figures["negative_elbo"]
 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:

@@ -1,0 +1,81 @@
+"""Translates an image, or every image below a folder, with a trained CycleGAN.
+
+$ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
+
+Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour; a translation has the size, depth,
+alpha channel, format and name of its image. Nothing is overwritten, and an image that cannot be read is reported and
+passed over.
+"""
+
+import dataclasses
+import logging
+from typing import Any, Literal
+
+import _start
+import jax
+import tyro
+from etils import epath
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from genjax import files, image_files, parallel
+from genjax.cyclegan.nets import DOMAINS
+from genjax.data import folders
+from genjax.loading import Translator, Which, load_translator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translate:
+    """What to translate, with what, and where to."""
+
+    workdir: str
+    """Directory of the training run."""
+    direction: Literal["a2b", "b2a"]
+    """From domain A to B, or back."""
+    images: str
+    """An image, or a folder whose images are translated, those of its folders too."""
+    out: str
+    """Folder for the translations; for one image also the file to write."""
+    which: Which = "last"
+    """The last checkpoint, or the best on validation (paired data only)."""
+
+
+def main() -> dict[str, Any]:
+    """Translates what can be read, and counts the rest."""
+    options = tyro.cli(Translate, description=__doc__)
+    targets = _targets(files.resolve(options.images), files.resolve(options.out))
+    taken = [target for target in targets.values() if target.exists()]
+    if taken:
+        raise ValueError(f"{taken[0]} exists already ({len(taken)} of {len(targets)} do): give another --out")
+    translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
+    failed = 0
+    with logging_redirect_tqdm():
+        for path, target in tqdm(targets.items(), unit="img", disable=None):
+            try:
+                _translate(translator, options.direction, path, target)
+            except (ValueError, jax.errors.JaxRuntimeError) as error:  # the latter when the memory will not do
+                logging.error("passed over %s: %s", path, str(error).partition("\n")[0])
+                failed += 1
+    if failed == len(targets):
+        raise ValueError(f"none of the {failed} images could be translated (see above)")
+    return {"images": len(targets) - failed, "failed": failed, "step": translator.step, "out": options.out}
+
+
+def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
+    """Where the translation of each image goes."""
+    found = folders.file_or_folder(source)
+    if source.is_dir():
+        return {path: out / path.relative_to(source) for path in found}
+    return {source: out if out.suffix.lower() in image_files.SUFFIXES else out / source.name}
+
+
+def _translate(translator: Translator, direction: Literal["a2b", "b2a"], path: epath.Path, target: epath.Path) -> None:
+    image = image_files.read(path)
+    channels = translator.config.data.channels[DOMAINS[direction][0]]
+    run = translator.a2b if direction == "a2b" else translator.b2a
+    translated = run(image_files.to_float(image, channels)[None])[0]
+    image_files.write(target, image_files.from_float(translated, image))
+
+
+if __name__ == "__main__":
+    _start.run(main)

@@ -1,0 +1,335 @@
+"""Folders of images: one domain below a folder, or two in folders named after split and domain."""
+
+import dataclasses
+import io
+import os
+import pwd
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genjax.config import DataConfig
+from genjax.data import decoding, folders, sources
+
+
+@pytest.fixture
+def config(tmp_path):
+    cache_dir = str(tmp_path / "cache")
+    return DataConfig(source="unused", image_size=(8, 8), channels=(3,), batch_size=2, cache_dir=cache_dir)
+
+
+def encode(pixels, kind="PNG", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def flat(level, *shape, dtype=np.uint8):
+    return np.full(shape or (8, 8), level, dtype)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def write(files):
+        for name, content in files.items():
+            path = tmp_path / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else encode(flat(content)))
+        return tmp_path / "images"
+
+    return write
+
+
+def load(root, config, **changes):
+    splits = sources.load(dataclasses.replace(config, source=f"folder:{root}", **changes), seed=0)
+    return [array for (array,) in splits]
+
+
+def levels(arrays):
+    return [sorted(array[:, 0, 0, 0].tolist()) for array in arrays]
+
+
+def refusal(error, function, *args, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+# One domain.
+
+
+def test_every_kind_of_image_at_any_depth_is_read(config, folder):
+    halves = np.repeat(np.uint8([[10] * 4 + [250] * 4]), 24, axis=0)
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    expected = {
+        "grey.png": (encode(flat(20)), 20),
+        "a/colour.png": (encode(flat((30, 40, 50), 8, 8, 3)), (30, 40, 50)),
+        "a/photo.jpg": (encode(flat(60, 8, 8, 3), "JPEG", quality=100), 60),
+        "a/b/grey.JPEG": (encode(flat(70), "JPEG", quality=100), 70),
+        "a/b/large.png": (encode(flat((80, 90, 100), 40, 23, 3)), (80, 90, 100)),
+        "a/b/small.bmp": (encode(flat(110, 3, 5), "BMP"), 110),
+        "deep.png": (encode(flat(120 * 257, 8, 8, dtype=np.uint16)), 120),
+        "deep-large.tiff": (encode(flat(130 * 257, 30, 20, dtype=np.uint16), "TIFF"), 130),
+        "turned.jpg": (encode(halves, "JPEG", quality=100, exif=upside_down), [[[250]] * 4 + [[10]] * 4]),
+    }
+    stray = {"notes.txt": b"no image", "a/list.json": b"{}", ".png": b"a name, not a suffix"}
+    arrays = load(folder({name: content for name, (content, _) in expected.items()} | stray), config, upscale=True)
+    found = sorted(image.tolist() for array in arrays for image in array)
+    wanted = sorted(np.broadcast_to(value, (8, 8, 3)).tolist() for _, value in expected.values())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1)  # JPEG may be off by one
+    assert [len(array) for array in arrays] == [7, 1, 1]
+
+
+def test_an_image_smaller_than_the_models_is_named_with_both_sizes_and_the_remedies(config, folder):
+    root = folder({f"{i}.png": i for i in range(6)} | {"x/small.png": encode(flat(9, 7, 30))})
+    said = refusal(ValueError, load, root, config)
+    assert f"cannot decode {root}/x/small.png: its 7x30 pixels are fewer than the 8x8 of --data.image-size" in said
+    assert "--data.upscale enlarges it" in said and "--data.skip-corrupt" in said
+    assert sorted(sum(levels(load(root, config, skip_corrupt=True)), [])) == list(range(6))
+    assert sorted(sum(levels(load(root, config, upscale=True)), [])) == [*range(6), 9]
+
+
+@pytest.mark.parametrize("validation", ["validation", "val"])
+def test_folders_named_after_splits_are_the_splits(config, folder, validation):
+    files = {f"train/x/{i}.png": i for i in range(5)} | {f"{validation}/{i}.png": 100 + i for i in range(2)}
+    files |= {f"test/{i}.png": 200 + i for i in range(3)} | {"stray.png": 77, "extra/stray.png": 78}
+    assert levels(load(folder(files), config)) == [[0, 1, 2, 3, 4], [100, 101], [200, 201, 202]]
+
+
+def test_what_the_folders_lack_is_held_out_of_train(config, folder):
+    root = folder({f"train/{i:02d}.png": i for i in range(20)} | {"test/0.png": 200})
+    train, validation, test = levels(load(root, config))
+    assert test == [200] and len(validation) == 2 and sorted(train + validation) == list(range(20))
+
+
+def test_folders_that_will_not_do_are_refused(config, folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no such folder: {tmp_path}/none"):
+        load(tmp_path / "none", config)
+    root = folder({"a.txt": b"", "x/b.md": b""})
+    with pytest.raises(
+        ValueError, match=f"{root} holds 0 images, and training needs at least 3; looked .* .jpeg .*.png"
+    ):
+        load(root, config)
+    folder({"a.png": 1, "x/b.png": 2})
+    with pytest.raises(ValueError, match=f"{root} holds 2 images"):
+        load(root, config)
+    folder({"c.png": 3})
+    assert sorted(sum(levels(load(root, config)), [])) == [1, 2, 3]
+    folder({"train/a.png": 1, "test/b.png": 2})
+    with pytest.raises(ValueError, match=f"{root}/train holds 1 images"):
+        load(root, config)
+
+
+def test_a_corrupt_file_is_named_and_left_out_only_if_asked(config, folder, caplog):
+    noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), "JPEG")
+    root = folder({f"train/{i}.png": i for i in range(6)} | {"train/cut.jpg": noise[:-200], "test/a.png": 200})
+    with pytest.raises(ValueError, match=f"cannot decode {root}/train/cut.jpg: .*--data.skip-corrupt"):
+        load(root, config)
+    train, validation, _ = levels(load(root, config, skip_corrupt=True))
+    assert sorted(train + validation) == list(range(6))
+    assert any(f"left out {root}/train/cut.jpg, which cannot be decoded" in message for message in caplog.messages)
+
+
+def test_folders_are_decoded_once_and_again_after_a_change(config, folder, monkeypatch):
+    root = folder({f"{i}.bmp": encode(flat(i), "BMP") for i in range(9)})
+    first = load(root, config, decode_threads=1)
+    for array, threaded in zip(first, load(root, config, cache_dir=config.cache_dir + "2"), strict=True):
+        assert array.tobytes() == threaded.tobytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "convert", None)
+        for array, again in zip(first, load(root, config), strict=True):
+            assert array.tobytes() == again.tobytes()
+    before = os.stat(root / "4.bmp")
+    folder({"4.bmp": encode(flat(99), "BMP")})  # the same size, and within the same second
+    os.utime(root / "4.bmp", ns=(before.st_atime_ns, before.st_mtime_ns - before.st_mtime_ns % 10**9 + 1))
+    assert sorted(sum(levels(load(root, config)), [])) == [0, 1, 2, 3, 5, 6, 7, 8, 99]
+
+
+def test_folders_of_an_owner_without_a_name_are_read(config, folder, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)  # as in a container that runs under a bare number
+    assert sorted(sum(levels(load(folder({f"{i}.png": i for i in range(3)}), config)), [])) == [0, 1, 2]
+
+
+def test_read_images_takes_a_file_or_all_below_a_folder(folder, tmp_path):
+    root = folder({"b.png": 2, "a/x.png": 1, "c.txt": b""})
+    assert folders.read_images(root, (8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
+    assert folders.read_images(root / "b.png", (4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
+    with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/none"):
+        folders.read_images(tmp_path / "none", (8, 8, 1))
+    with pytest.raises(ValueError, match=f"cannot decode {root}/c.txt: "):
+        folders.read_images(root / "c.txt", (8, 8, 1))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
+        folders.read_images(tmp_path / "empty", (8, 8, 1))
+
+
+def test_links_bring_no_image_twice_and_hidden_files_none(tmp_path):
+    for i in range(5):
+        Image.fromarray(np.full((4, 4), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "copy.png").symlink_to(tmp_path / "0.png")
+    (tmp_path / "._0.png").write_bytes(b"not an image")
+    assert sorted(folders.read_images(tmp_path, (4, 4, 1))[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160]
+
+
+# Two domains.
+
+
+def load_two(root, config, channels=(3, 3), **changes):
+    """The grey levels of each domain's images, split by split."""
+    changed = dataclasses.replace(config, source=f"folder:{root}", channels=channels, **changes)
+    return [levels(source) for source in sources.load(changed, seed=0)]
+
+
+def numbered(folder_name, first, num):
+    return {f"{folder_name}/{i:02d}.png": first + i for i in range(num)}
+
+
+NAMINGS = ["{}A {}B", "{}a {}b", "{}_A {}_B", "{}_a {}_b", "{}/A {}/B", "{}/a {}/b", "{}A {}_b"]
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("validation", ["validation", "val"])
+def test_two_domains_of_any_size_are_found_under_either_name(config, folder, naming, validation):
+    a, b = naming.split()
+    files = numbered(a.format("train"), 0, 6) | numbered(b.format("train"), 50, 4)
+    files |= numbered(a.format(validation), 100, 1) | numbered(b.format(validation), 110, 3)
+    files |= numbered(a.format("test"), 200, 3) | numbered(b.format("test"), 210, 2)
+    files |= {"stray.png": 77, "extra/stray.png": 78}
+    assert load_two(folder(files), config) == [
+        [[0, 1, 2, 3, 4, 5], [50, 51, 52, 53]],
+        [[100], [110, 111, 112]],
+        [[200, 201, 202], [210, 211]],
+    ]
+
+
+def test_images_of_a_domain_may_lie_deeper_and_be_of_other_channels(config, folder):
+    colour = {f"trainB/{i}/x/photo.png": encode(flat((i, 60, 90), 8, 8, 3)) for i in range(4)}
+    root = folder(numbered("trainA", 0, 4) | colour)
+    changed = dataclasses.replace(config, source=f"folder:{root}", channels=(1, 3))
+    for grey, coloured in sources.load(changed, seed=0):
+        assert grey.shape[1:] == (8, 8, 1) and coloured.shape[1:] == (8, 8, 3)
+        assert set(coloured[..., 1].ravel()) == {60} and set(coloured[..., 2].ravel()) == {90}
+
+
+def test_what_a_domain_lacks_is_held_out_of_its_own_training_images(config, folder):
+    root = folder(numbered("trainA", 0, 20) | numbered("trainB", 100, 40) | numbered("testB", 200, 2))
+    (a, b), (a_validation, b_validation), (a_test, b_test) = load_two(root, config)
+    assert sorted(a + a_validation + a_test) == list(range(20)) and (len(a_validation), len(a_test)) == (2, 2)
+    assert sorted(b + b_validation) == list(range(100, 140)) and len(b_validation) == 4
+    assert b_test == [200, 201]
+
+
+def test_with_a_holdout_of_0_one_image_of_each_domain_is_enough(config, folder):
+    root = folder(numbered("trainA", 3, 1) | numbered("trainB", 5, 2))
+    assert load_two(root, config, holdout=0.0) == [[[3], [5, 6]]] * 3
+    said = refusal(ValueError, load_two, root, config)
+    assert f"{root}/trainA holds 1 images, and training needs at least 3" in said
+
+
+@pytest.mark.parametrize("there", ["A", "B"])
+def test_a_missing_domain_is_named_with_the_folders_that_are_there(config, folder, there):
+    root, missing = folder(numbered(f"train{there}", 0, 5) | numbered("test", 0, 3)), {"A": "B", "B": "A"}[there]
+    said = refusal(FileNotFoundError, load_two, root, config)
+    assert (
+        f"{root} has no folder train{missing} (nor train_{missing}, nor train/{missing}) for domain {missing}" in said
+    )
+    assert said.endswith(f"its folders are: test, train{there}")
+
+
+def test_folders_of_one_domain_are_refused_as_two(config, folder):
+    assert refusal(FileNotFoundError, load_two, folder({"1.png": 1}), config).endswith("its folders are: none")
+    root = folder(numbered("train", 0, 5) | numbered("test", 0, 3))
+    assert refusal(FileNotFoundError, load_two, root, config).endswith("its folders are: test, train")
+    assert refusal(FileNotFoundError, load_two, root / "none", config) == f"no such folder: {root}/none"
+
+
+def test_an_empty_domain_is_refused(config, folder):
+    root = folder(numbered("trainA", 0, 5) | {"trainB/notes.txt": b""})
+    for holdout, minimum in ((0.1, 3), (0.0, 1)):
+        said = refusal(ValueError, load_two, root, config, holdout=holdout)
+        assert f"{root}/trainB holds 0 images, and training needs at least {minimum}; looked in it and below" in said
+    folder(numbered("trainB", 0, 5) | numbered("testA", 0, 2) | {"testB/notes.txt": b""})
+    assert f"folder:{root} has no test images in domain B" in refusal(ValueError, load_two, root, config)
+
+
+@pytest.mark.parametrize("where", ["trainA/cut.jpg", "trainB/cut.jpg", "testB/cut.jpg"])
+def test_a_corrupt_file_of_either_domain_is_named(config, folder, where):
+    noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), "JPEG")
+    files = numbered("trainA", 0, 5) | numbered("trainB", 10, 5) | numbered("testA", 20, 2) | numbered("testB", 30, 2)
+    root = folder(files | {where: noise[:-200]})
+    assert f"cannot decode {root}/{where}: " in refusal(ValueError, load_two, root, config)
+    (a, b), (a_validation, b_validation), test = load_two(root, config, skip_corrupt=True)
+    assert sorted(a + a_validation) == list(range(5)) and sorted(b + b_validation) == list(range(10, 15))
+    assert test == [[20, 21], [30, 31]]
+
+
+# Pairs.
+
+
+@pytest.fixture
+def paired(folder):
+    """Files of two domains whose validation and test images are pairs, of other formats and in other folders."""
+    files = numbered("trainA", 0, 5) | numbered("trainB", 100, 3)
+    for split, first in (("val", 10), ("test", 20)):
+        files |= numbered(f"{split}A", first, 3)
+        files |= {f"{split}B/x/{i:02d}.bmp": encode(flat(100 + first + i), "BMP") for i in range(3)}
+    return folder(files)
+
+
+def test_pairs_are_files_of_the_same_name_in_validation_and_test(config, paired):
+    changed = dataclasses.replace(config, source=f"folder:{paired}", channels=(3, 3), paired=True)
+    splits = sources.load(changed, seed=0)
+    for source, first in ((splits.validation, 10), (splits.test, 20)):
+        assert [array[:, 0, 0, 0].tolist() for array in source] == [
+            list(range(first, first + 3)),
+            list(range(100 + first, 103 + first)),
+        ]
+    assert [len(array) for array in splits.train] == [5, 3]  # training images are no pairs
+
+
+def test_pairs_without_partner_are_refused_by_name(config, paired, folder):
+    (paired / "testA" / "01.png").rename(paired / "testA" / "1.png")
+    said = refusal(ValueError, load_two, paired, config, paired=True)
+    assert f"same names in both test folders of {paired}, and 2 are in one of them only, such as 01" in said
+    assert load_two(paired, config)[2] == [[20, 21, 22], [120, 121, 122]]
+    (paired / "testA" / "1.png").unlink()
+    assert "and 1 are in one of them only, such as 01" in refusal(ValueError, load_two, paired, config, paired=True)
+    folder({"testA/01.png": 21, "valB/x/later.png": 9})
+    said = refusal(ValueError, load_two, paired, config, paired=True)
+    assert "in both validation folders" in said and "1 are in one of them only, such as later" in said
+
+
+def test_pairs_in_another_order_or_of_doubled_names_are_refused(config, paired, folder):
+    """Image i goes with image i, so the same names are not enough."""
+    shutil.rmtree(paired / "testA")
+    folder({"testA/a/02.png": 22, "testA/b/01.png": 21, "testA/c/00.png": 20})
+    said = refusal(ValueError, load_two, paired, config, paired=True)
+    assert f"the same names in both test folders of {paired}, and their order differs" in said
+    shutil.rmtree(paired / "testA")
+    folder(numbered("testA", 20, 3) | {"testA/x/00.png": 20})
+    assert f"both test folders of {paired}" in refusal(ValueError, load_two, paired, config, paired=True)
+
+
+@pytest.mark.parametrize("missing", ["valA", "valB", "testA", "testB"])
+def test_pairs_are_not_held_out_of_training(config, paired, missing):
+    shutil.rmtree(paired / missing)
+    said = refusal(ValueError, load_two, paired, config, paired=True)
+    assert f"--data.paired needs folder:{paired} to have validation and test images of its own" in said
+    assert "held out of training come in no pairs" in said
+    load_two(paired, config)
+
+
+@pytest.mark.parametrize("name", ["trainA", "train_A"])
+def test_a_folder_of_two_domains_is_not_read_as_one(config, folder, name):
+    root = folder({f"{name}/{i}.png": i for i in range(4)} | {f"testA/{i}.png": 9 for i in range(4)})
+    with pytest.raises(
+        ValueError, match=f"two domains: give --data.channels an entry for each, .* folder:{root}/{name}"
+    ):
+        load(root, config)

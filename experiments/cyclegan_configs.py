@@ -21,8 +21,8 @@ def quickstart() -> CycleGanRun:
     """
     return CycleGanRun(
         data=DataConfig(source="icons", image_size=(32, 32), channels=(1, 1), batch_size=4, paired=True, flip=True),
-        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=350, ema_decay=0.99),
-        train=TrainConfig(num_steps=700, log_every=50, eval_every=350, checkpoint_every=350, num_pictures=32),
+        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=250, ema_decay=0.99),
+        train=TrainConfig(num_steps=500, log_every=50, eval_every=250, checkpoint_every=250, num_pictures=24),
         cyclegan=SMALL,
         loss=losses.CLASSIC,
     )
@@ -37,7 +37,7 @@ def icons() -> CycleGanRun:
     """
     run = quickstart()
     optim = dataclasses.replace(run.optim, decay_steps=3000, ema_decay=0.999)
-    train = TrainConfig(num_steps=6000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=32)
+    train = TrainConfig(num_steps=6000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24)
     return dataclasses.replace(run, optim=optim, train=train)
 
 
@@ -51,8 +51,8 @@ def gray_colour() -> CycleGanRun:
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
         data=data,
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=1500),
-        train=TrainConfig(num_steps=3000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=32),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=1000),
+        train=TrainConfig(num_steps=2000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24),
         cyclegan=SMALL,
         loss=losses.CLASSIC,
     )

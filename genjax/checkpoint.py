@@ -137,7 +137,7 @@ def best_step(directory: epath.PathLike) -> int:
     """The step with the least score among the checkpoints kept; ValueError if none was evaluated."""
     found = scores(directory)
     if not found:
-        raise ValueError(f"no checkpoint in {directory} was evaluated: ask for the last one instead of the best")
+        raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")
     return min(found, key=found.__getitem__)
 
 

@@ -32,10 +32,10 @@ def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Lays uint8 images [n, h, w, c] out row by row on a white ground, `gap` pixels apart: [H, W, c]."""
+    """Lays uint8 images [n, h, w, c] out row by row on a grey ground, `gap` pixels apart: [H, W, c]."""
     num, height, width, channels = images.shape
     rows = -(-num // columns)
-    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 160, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image

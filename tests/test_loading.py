@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import keys, parallel
+from genjax import cyclegan, digest, keys, parallel, train
 from genjax.data import sources
 from genjax.keys import Stream
-from genjax.loading import load_sampler
+from genjax.loading import load_sampler, load_translator
 from genjax.metrics import read_rows
 
 
@@ -104,3 +104,58 @@ def test_no_run_and_no_checkpoint(tmp_path, trained):
     with pytest.raises(ValueError, match="cyclegan"):
         load_sampler(tmp_path)
     assert dataclasses.is_dataclass(load_sampler(trained.workdir).config)
+
+
+# Translators.
+
+
+@pytest.fixture(scope="module")
+def translator(trained_identity):
+    return load_translator(trained_identity.workdir)
+
+
+def photographs(num, height, width):
+    return np.random.default_rng(1).integers(0, 256, (num, height, width, 3), np.uint8)
+
+
+def test_a_translator_takes_uint8_or_floats_of_any_size(translator):
+    assert translator.step == 4
+    for height, width in ((16, 16), (9, 21)):
+        images = photographs(3, height, width)
+        for translate in (translator.a2b, translator.b2a):
+            np.testing.assert_allclose(translate(images), images / 255, atol=1e-4)  # this network changes nothing
+            np.testing.assert_array_equal(translate(images), translate(images.astype(np.float32) / 255))
+
+
+def test_a_translation_has_the_same_bits_in_any_batch_and_on_any_number_of_devices(trained_identity, translator):
+    images = photographs(11, 16, 16)
+    whole = translator.a2b(images)
+    one_device = load_translator(trained_identity.workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
+    np.testing.assert_array_equal(one_device.a2b(images), whole)
+    np.testing.assert_array_equal(translator.a2b(images[9:]), whole[9:])
+
+
+def test_a_translator_holds_the_averaged_generators(trained_identity, translator):
+    state = train.fit(cyclegan.TASK, trained_identity).state
+    assert digest.tree_digest(translator.params) == digest.tree_digest(state.ema)
+
+
+def test_images_that_a_translator_cannot_take_are_refused_with_their_shape(translator):
+    for images, said in [
+        (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], .* got uint8 \[2, 8, 8, 1\]"),
+        (np.zeros((8, 8, 3), np.uint8), r"got uint8 \[8, 8, 3\]"),
+        (np.zeros((1, 8, 8, 3), np.uint16), r"got uint16 \[1, 8, 8, 3\]"),
+        (np.full((1, 8, 8, 3), 255.0), r"expected floats in \[0, 1\], got 255.0 to 255.0"),
+        (np.full((1, 8, 8, 3), np.nan), r"expected floats in \[0, 1\], got nan"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            translator.a2b(images)
+
+
+def test_a_run_without_pairs_has_no_best_translator(trained_identity, trained):
+    with pytest.raises(ValueError, match="has a score to be the best by"):
+        load_translator(trained_identity.workdir, "best")
+    with pytest.raises(ValueError, match="holds a vae run"):
+        load_translator(trained.workdir)
+    with pytest.raises(ValueError, match="holds a cyclegan run"):
+        load_sampler(trained_identity.workdir)

@@ -88,7 +88,7 @@ def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_pat
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         run(monkeypatch, trained_identity.workdir, tmp_path / "none", tmp_path / "out")
-    with pytest.raises(ValueError, match="was evaluated"):  # without pairs there is no best checkpoint
+    with pytest.raises(ValueError, match="has a score to be the best by"):  # without pairs there is no best checkpoint
         Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "a.png")
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 

@@ -119,8 +119,8 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     """Scores the translation of each image [b] of A, and of each of B, with the averaged parameters; pixels in [0, 1].
 
     cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of an image and its
-    translation. Where there are pairs, l1: of a translation and its truth, and of an image itself (copy) and that
-    truth; ink_both and ink_either: shares of pixels, for `figures`.
+    translation; inverted: 1 where that is below 0. Where there are pairs, l1: of a translation and its truth, and of an
+    image itself (copy) and that truth; ink_both and ink_either: shares of pixels, for `figures`.
     """
     del key  # nothing here is random
     a, b = (image_ops.to_unit(images) for images in batch.images)
@@ -148,7 +148,8 @@ def _scores(
     back: nets.Direction = "b2a" if direction == "a2b" else "a2b"
     translated = translation.translate(config, state.ema, direction, images)
     cycled = translation.translate(config, state.ema, back, translated)
-    scores = {"cycle": losses.l1(cycled, images), "correlation": translation.correlation(translated, images)}
+    correlation = translation.correlation(translated, images)
+    scores = {"cycle": losses.l1(cycled, images), "correlation": correlation, "inverted": (correlation < 0) + 0.0}
     if images.shape == translated.shape:
         scores |= {"change": losses.l1(translated, images)}
     if config.data.paired:

@@ -1,0 +1,80 @@
+"""What a CycleGAN training step takes to compile and to hold, at a given size of image.
+
+$ python experiments/benchmarks/cyclegan_memory.py --size 256 --blocks 9
+
+Compiles without the cache on the disk and takes two steps on noise, the first of which may page memory in. Peak memory
+is the process's own on CPU (resident, compilation included), the device's on an accelerator.
+"""
+
+import dataclasses
+import json
+import resource
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from genjax import keys, parallel
+from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, Precision, TrainConfig
+from genjax.cyclegan import losses, steps
+from genjax.data.batches import Batch
+from genjax.keys import Stream
+from genjax.train import bind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which step."""
+
+    size: int = 64
+    """Height and width."""
+    blocks: int = 6
+    """Residual blocks of each generator."""
+    batch: int = 1
+    """Images of each domain."""
+    precision: Precision = "float32"
+    """Of the layers' arithmetic."""
+
+
+def main() -> dict[str, Any]:
+    """Figures in seconds and MiB."""
+    options = tyro.cli(Options, description=__doc__)
+    jax.config.update("jax_enable_compilation_cache", False)
+    shape = (options.size, options.size)
+    config = CycleGanRun(
+        workdir="unused",
+        precision=options.precision,
+        data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=options.batch),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5),
+        train=TrainConfig(num_steps=2),
+        cyclegan=CycleGanConfig(blocks=options.blocks),
+        loss=losses.CLASSIC,
+    )
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
+    noise = np.random.default_rng(0).integers(0, 256, (2, options.batch, *shape, 3), np.uint8)
+    batch = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(options.batch, dtype=np.int32)))
+    step_fn: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
+    began = time.perf_counter()
+    lowered = step_fn.lower(state, batch)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    results = {"trace_seconds": traced - began, "compile_seconds": time.perf_counter() - traced}
+    for name in ("first_step_seconds", "second_step_seconds"):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(compiled(state, batch))
+        results[name] = time.perf_counter() - began
+    device = mesh.devices.flat[0]
+    statistics = device.memory_stats() or {}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
+    results |= {
+        "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,
+        "peak_mib": statistics["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in statistics else resident,
+    }
+    return {"device": device.device_kind, **vars(options), **{name: round(value, 2) for name, value in results.items()}}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))

@@ -51,8 +51,8 @@ def gray_colour() -> CycleGanRun:
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
         data=data,
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=1000),
-        train=TrainConfig(num_steps=2000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=750),
+        train=TrainConfig(num_steps=1500, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24),
         cyclegan=SMALL,
         loss=losses.CLASSIC,
     )

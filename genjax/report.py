@@ -26,6 +26,9 @@ summary { cursor: pointer; color: #555; margin: 0.5rem 0; }
 """
 
 
+UNITS = {"vae": "likelihoods in nats per image", "cyclegan": "pixels in [0, 1]"}
+
+
 def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
     """Writes the page about `runs` (heading -> run directory) to `path`."""
     body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(files.resolve(run))}" for heading, run in runs.items())
@@ -58,7 +61,8 @@ def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
             return "<p>Not evaluated yet.</p>"
         images, step = "validation", evaluated[-1]["step"]
         figures = {name.removeprefix("validation/"): value for name, value in evaluated[-1].items() if name != "step"}
-    heading = f"On the {images} images after step {step} (averaged weights; likelihoods in nats per image):"
+    units = UNITS[files.read_json(workdir / "config.json")["family"]]
+    heading = f"On the {images} images after step {step} (averaged weights; {units}):"
     return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"
 
 
@@ -72,7 +76,7 @@ def _pictures(directory: epath.Path) -> str:
     for path in sorted(directory.glob("*.png") if directory.exists() else [], key=lambda path: path.name):
         latest[re.sub(r"-\d+$", "", path.stem)] = path
     figures = []
-    for kind, path in sorted(latest.items(), reverse=True):
+    for kind, path in sorted(latest.items()):
         caption = f"<figcaption>{kind.replace('_', ' ')}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
         figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
     return "".join(figures)

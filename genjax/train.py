@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -21,9 +22,6 @@ from genjax.optim import Net
 from genjax.task import Task
 
 logger = logging.getLogger(__name__)
-
-GRID_WIDTH = 1024
-"""Pixels that a grid of pictures is about as wide as, if eight columns would be wider."""
 
 
 class Result(NamedTuple):
@@ -156,7 +154,8 @@ def _artist(
         if parallel.is_main_process():
             for name in painted[0]:
                 pictures = np.concatenate([part[name] for part in painted])[:num]
-                columns = max(1, min(8, GRID_WIDTH // pictures.shape[2]))
+                _, height, width, _ = pictures.shape
+                columns = max(1, round(math.sqrt(num * height / width)))  # a grid that is about square
                 grid = images.grid(images.to_uint8(pictures), columns)
                 images.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
 

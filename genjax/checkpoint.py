@@ -134,7 +134,7 @@ def scores(directory: epath.PathLike) -> dict[int, float]:
 
 
 def best_step(directory: epath.PathLike) -> int:
-    """The step with the least score among the checkpoints kept; ValueError if none was evaluated."""
+    """The step with the least score among the checkpoints kept; ValueError if none has one."""
     found = scores(directory)
     if not found:
         raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")

@@ -148,7 +148,7 @@ def test_best_step_passes_over_what_was_not_evaluated_or_cannot_be_read(tmp_path
     save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
     zero_the_metadata(tmp_path / "2")
     assert checkpoint.best_step(tmp_path) == 1
-    with pytest.raises(ValueError, match="evaluated"):
+    with pytest.raises(ValueError, match="has a score to be the best by"):
         checkpoint.best_step(tmp_path / "none")
 
 

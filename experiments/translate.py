@@ -36,6 +36,8 @@ class Translate:
     """An image, or a folder whose images are translated, those of its folders too."""
     out: str
     """Folder for the translations; for one image also the file to write."""
+    skip_existing: bool = False
+    """Leaves out images whose translation exists, to go on where an earlier call ended."""
     which: Which = "last"
     """The last checkpoint, or the best on validation (paired data only)."""
 
@@ -45,18 +47,22 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Translate, description=__doc__)
     targets = _targets(files.resolve(options.images), files.resolve(options.out))
     taken = [target for target in targets.values() if target.exists()]
-    if taken:
-        raise ValueError(f"{taken[0]} exists already ({len(taken)} of {len(targets)} do): give another --out")
+    if options.skip_existing:
+        targets = {path: target for path, target in targets.items() if target not in taken}
+    elif taken:
+        raise ValueError(
+            f"{taken[0]} exists already ({len(taken)} of {len(targets)} do): give another --out, or --skip-existing"
+        )
     translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
     failed = 0
     with logging_redirect_tqdm():
         for path, target in tqdm(targets.items(), unit="img", disable=None):
             try:
                 _translate(translator, options.direction, path, target)
-            except (ValueError, jax.errors.JaxRuntimeError) as error:  # the latter when the memory will not do
+            except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the latter for want of memory too
                 logging.error("passed over %s: %s", path, str(error).partition("\n")[0])
                 failed += 1
-    if failed == len(targets):
+    if failed and failed == len(targets):
         raise ValueError(f"none of the {failed} images could be translated (see above)")
     return {"images": len(targets) - failed, "failed": failed, "step": translator.step, "out": options.out}
 

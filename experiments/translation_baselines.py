@@ -1,6 +1,6 @@
 """What rules without a network score on the test pairs of an embedded set, beside which a translation is to be judged.
 
-$ python experiments/translation_baselines.py icons
+$ python experiments/translation_baselines.py icons --workdir runs/icons
 
 All figures are means over the test images of the absolute difference from the truth, pixels in [0, 1], from A to B. The
 rules know the training images of both domains, which come in no pairs, but no truth.
@@ -15,6 +15,7 @@ import tyro
 
 from genjax.config import DataConfig
 from genjax.data import sources
+from genjax.loading import load_translator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class Baselines:
     """An embedded set with paired test images."""
     size: int = 32
     """Height and width."""
+    workdir: str = ""
+    """A CycleGAN run on it, to be scored beside the rules; with its inputs shuffled, too, which must be worse if it
+    looks at them."""
 
 
 def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -51,6 +55,9 @@ def main() -> dict[str, Any]:
         "mean_image": train_b.mean(axis=0),
         "histogram_matching": match_histograms(a, train_b),
     }
+    if options.workdir:
+        translated = load_translator(options.workdir).a2b(a)
+        rules |= {"translation": translated * 255, "shuffled": np.roll(translated, len(a) // 2, axis=0) * 255}
     scores = {f"l1_{name}": float(np.abs(guess / 255 - truth / 255).mean()) for name, guess in rules.items()}
     if options.source == "icons":
         ink_a, ink_truth = a < 128, truth < 128

@@ -277,7 +277,7 @@ class CycleGanConfig:
 class LossConfig:
     """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a: which losses, and the weight of each.
 
-    L_cycle is cycle_a and cycle_b, L_per ("perceptual") identity and affine terms. A weight of 0 leaves a term out.
+    L_cycle is cycle_a and cycle_b, L_per the identity and affine terms. A weight of 0 leaves a term out.
     """
 
     adversarial: Literal["least_squares", "logistic", "hinge", "wgan_gp"] = "least_squares"
@@ -296,7 +296,7 @@ class LossConfig:
     identity_b: float = 0.0
     """Weight of |G(b) - b|."""
     affine_a2b: float = 0.0
-    """Weight of |T(G(a)) - G(T(a))| for a random quarter turn or reflection T."""
+    """Weight of |T(G(a)) - G(T(a))| for T drawn from the symmetries of the square, turns and reflections."""
     affine_b2a: float = 0.0
     """Weight of |T(F(b)) - F(T(b))|."""
     gradient_penalty: float = 10.0

@@ -14,6 +14,7 @@ from etils import epath
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genjax import files
+from genjax.images import LUMA
 
 # Per suffix: Pillow's name of the format, how it is saved, whether it holds alpha, whether it holds 16 bits. WebP is
 # saved lossless, for lossy WebP halves the resolution of the colours; `exact` keeps those under transparent pixels.
@@ -28,7 +29,6 @@ _FORMATS: dict[str, tuple[str, dict[str, Any], bool, bool]] = {
     ".tiff": ("TIFF", _TIFF, True, True),
     ".bmp": ("BMP", {}, False, False),
 }
-_LUMA = (0.299, 0.587, 0.114)
 
 SUFFIXES = frozenset(_FORMATS)
 """The suffixes, in lower case, of the files that can be written; in capitals they do as well."""
@@ -95,7 +95,7 @@ def to_float(image: ImageFile, channels: int) -> np.ndarray:
     """
     pixels = image.pixels
     if pixels.shape[-1] > channels:
-        pixels = (pixels @ np.array(_LUMA))[..., None]
+        pixels = (pixels @ np.array(LUMA))[..., None]
     unit = (pixels / np.iinfo(image.pixels.dtype).max).astype(np.float32)
     return np.repeat(unit, channels // unit.shape[-1], -1)
 

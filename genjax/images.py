@@ -11,6 +11,9 @@ from PIL import Image, ImageOps
 
 from genjax import files
 
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey (ITU-R BT.601), as Pillow has them."""
+
 
 def to_unit(images: Array) -> Array:
     """Maps uint8 in 0..255 to floats in [0, 1]."""

@@ -16,8 +16,14 @@ REPLICATED, SPLIT = P(), P("data")
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh with the one axis "data" over `devices` (default: every device of every process)."""
-    return Mesh(np.array(jax.devices() if devices is None else devices), ("data",))
+    """A mesh with the one axis "data" over `devices` (default: every device of every process).
+
+    Those of one process stand side by side, as `process_rows` supposes; on a TPU slice their numbers need not.
+    """
+    in_order = sorted(
+        jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
+    )
+    return Mesh(np.array(in_order), ("data",))
 
 
 def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[int, ...] = ()) -> Callable:

@@ -118,7 +118,7 @@ def test_only_wgan_gp_has_a_penalty_and_by_its_weight(monkeypatch, x64):
         config = SimpleNamespace(loss=loss, cyclegan="networks")
         found = losses.discriminator_loss(config, jnp.array(weights), jnp.array(real), jnp.array(fake), jnp.zeros(3))
         expected = losses.adversarial_discriminator(loss, jnp.array(3 * real), jnp.array(3 * fake))
-        penalty = 7 * (6 - 1) ** 2 if kind == "wgan_gp" else 0  # four weights of 3 are a vector of norm 6
+        penalty = 0.5 * 7 * (6 - 1) ** 2 if kind == "wgan_gp" else 0  # four weights of 3 are a vector of norm 6
         np.testing.assert_allclose(found, expected + penalty, rtol=1e-12)
 
 

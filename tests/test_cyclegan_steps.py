@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import write_noise
 from walking import mesh_of, replicas_agree, walk
 
-from genjax import digest, keys, parallel
+from genjax import cyclegan, digest, keys, parallel, train
 from genjax.cyclegan import losses, nets, steps
 from genjax.data import batches
 
@@ -33,10 +34,11 @@ def simple_losses(monkeypatch):
         total = weigh(generators["g_a2b"], a) + weigh(generators["g_b2a"], b)
         return zeros._replace(total=total), losses.Fakes(b, a)
 
+    def discriminator_loss(config, params, real, fake, fraction):
+        return weigh(params, real - fake / 2)
+
     monkeypatch.setattr(losses, "generator_terms", generator_terms)
-    monkeypatch.setattr(
-        losses, "discriminator_loss", lambda config, params, real, fake, _: weigh(params, real - fake / 2)
-    )
+    monkeypatch.setattr(losses, "discriminator_loss", discriminator_loss)
 
 
 @pytest.fixture(scope="module")
@@ -119,28 +121,37 @@ def test_pools_fill_with_translations(eight):
 def test_what_enters_the_losses_has_the_same_bits_on_any_number_of_devices(
     make_cyclegan, simple_losses, monkeypatch, num
 ):
-    """Cropped and mirrored images and dihedral elements, seen inside the compiled step."""
-    config = make_cyclegan(data={"flip": True, "crop_margin": 3}, cyclegan=SMALL, loss=losses.MISSION)
+    """Cropped and mirrored images, dihedral elements, what the full pools return, places of the gradient penalty.
+
+    Seen inside the compiled step; the simple losses translate an image into an exact copy of one of the other domain.
+    """
+    config = make_cyclegan(
+        data={"flip": True, "crop_margin": 3}, cyclegan=SMALL | {"pool_size": 8}, loss=losses.MISSION
+    )
 
     def inputs(num):
-        seen = set()
+        seen = {"generators": set(), "discriminators": set()}
 
-        def see(*rows):
-            seen.update(tuple(bytes(part) for part in row) for row in zip(*rows, strict=True))
+        def seeing(network, original, first):
+            def see(*rows):
+                seen[network].update(tuple(bytes(part) for part in row) for row in zip(*rows, strict=True))
 
-        def record(config, generators, discriminators, a, b, element):
-            jax.debug.callback(see, a, b, element)
-            return original(config, generators, discriminators, a, b, element)
+            def record(config, *args):
+                jax.debug.callback(see, *args[first:])
+                return original(config, *args)
 
-        original = losses.generator_terms
+            return record
+
         with monkeypatch.context() as patch:
-            patch.setattr(losses, "generator_terms", record)
-            list(walk(steps, config, noise((19, 19, 1)), mesh_of(num), 1))
+            patch.setattr(losses, "generator_terms", seeing("generators", losses.generator_terms, 2))
+            patch.setattr(losses, "discriminator_loss", seeing("discriminators", losses.discriminator_loss, 1))
+            list(walk(steps, config, noise((19, 19, 1)), mesh_of(num), 3))
         jax.effects_barrier()
         return seen
 
     one = inputs(1)
-    assert len(one) == 8 and len({element for _, _, element in one}) > 2
+    assert len(one["generators"]) == 3 * 8 and len({element for *_, element in one["generators"]}) > 2
+    assert len(one["discriminators"]) == 3 * 2 * 8
     assert inputs(num) == one
 
 
@@ -223,6 +234,22 @@ def test_bfloat16_keeps_state_and_losses_in_float32_and_near(eight, make_cyclega
     for name in ("total", "cycle_a", "identity_b", "d_a"):
         assert metrics[name].dtype == jnp.float32
         np.testing.assert_allclose(metrics[name], in_float32[name], rtol=0.03)
+
+
+def test_runs_with_no_pool_and_spectral_norm_are_saved_and_resumed(make_cyclegan, tmp_path):
+    changes = {"pool_size": 0, "spectral_norm": True, "discriminator": "pixel"}
+    for name, values in zip(("trainA", "trainB", "testA", "testB"), (6, 7, 2, 3), strict=True):
+        write_noise(tmp_path / "images" / name, values)
+    data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache")}
+
+    def run(num_steps):
+        return make_cyclegan(
+            data=data, cyclegan=SMALL | changes, loss={"adversarial": "hinge"},
+            train={"num_steps": num_steps, "eval_every": 2, "checkpoint_every": 2},
+        )  # fmt: skip
+
+    assert train.fit(cyclegan.TASK, run(2)).resumed_from == 0
+    assert train.fit(cyclegan.TASK, run(4)).resumed_from == 2
 
 
 def test_spectral_normalisation_turns_its_vectors_and_bounds_the_discriminators(make_cyclegan):

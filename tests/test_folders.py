@@ -169,13 +169,17 @@ def test_read_images_takes_a_file_or_all_below_a_folder(folder, tmp_path):
         folders.read_images(tmp_path / "empty", (8, 8, 1))
 
 
-def test_links_bring_no_image_twice_and_hidden_files_none(tmp_path):
+def test_links_bring_no_image_twice_into_training_and_hidden_files_none(config, tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
     for i in range(5):
-        Image.fromarray(np.full((4, 4), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
-    (tmp_path / "again").symlink_to(tmp_path)
-    (tmp_path / "copy.png").symlink_to(tmp_path / "0.png")
-    (tmp_path / "._0.png").write_bytes(b"not an image")
-    assert sorted(folders.read_images(tmp_path, (4, 4, 1))[:, 0, 0, 0].tolist()) == [0, 40, 80, 120, 160]
+        Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(root / f"{i}.png")
+    (root / "again").symlink_to(root)
+    (root / "copy.png").symlink_to(root / "0.png")
+    (root / "._0.png").write_bytes(b"not an image")
+    assert sorted(sum(levels(load(root, config)), [])) == [0, 40, 80, 120, 160]
+    # What is translated keeps every name.
+    assert [path.name for path in folders.image_files(root)] == [f"{i}.png" for i in range(5)] + ["copy.png"]
 
 
 # Two domains.

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import cyclegan, digest, keys, parallel, train
+from genjax import checkpoint, cyclegan, digest, keys, parallel, records, train
+from genjax.cyclegan import translation
 from genjax.data import sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler, load_translator
@@ -159,3 +160,20 @@ def test_a_run_without_pairs_has_no_best_translator(trained_identity, trained):
         load_translator(trained.workdir)
     with pytest.raises(ValueError, match="holds a cyclegan run"):
         load_sampler(trained_identity.workdir)
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_each_direction_has_its_own_generator_and_channels(tmp_path, direction):
+    from conftest import tiny_cyclegan
+
+    data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
+    config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"blocks": 0})
+    state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
+    records.write(tmp_path / "run", config, {}, {})
+    with checkpoint.Writer(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
+        checkpoints.save(1, state, {}, None)
+    images = photographs(2, 8, 8)[..., : config.data.channels[direction == "b2a"]]
+    found = getattr(load_translator(tmp_path / "run"), direction)(images)
+    assert found.shape == (2, 8, 8, config.data.channels[direction == "a2b"])
+    expected = jax.jit(lambda x: translation.translate(config, state.ema, direction, x))(images / np.float32(255))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

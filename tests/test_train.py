@@ -134,10 +134,17 @@ def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
 
 def test_evaluation_is_the_mean_over_every_image_once(make_run):
     config, mesh = make_run(), parallel.make_mesh()
-    task = vae.TASK._replace(eval_step=lambda config, state, batch, key: {"sum": batch.images[0].sum((1, 2, 3))})
-    source = (np.random.default_rng(0).integers(0, 256, (37, 8, 8, 1), np.uint8),)
-    figures = train.evaluator(task, config, mesh, source, Stream.TEST)(state=None)
-    np.testing.assert_allclose(figures["sum"], source[0].sum((1, 2, 3)).mean(), rtol=1e-12)
+    task = vae.TASK._replace(
+        eval_step=lambda config, state, batch, key: tuple(
+            {name: images.sum((1, 2, 3))} for name, images in zip("ab", batch.images, strict=True)
+        )
+    )
+    rng = np.random.default_rng(0)
+    for sizes in ((37, 20), (16, 40)):
+        source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
+        figures = train.evaluator(task, config, mesh, source, Stream.TEST)(state=None)
+        for name, images in zip("ab", source, strict=True):
+            np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 
 
 def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):

@@ -17,15 +17,15 @@ from genjax import keys
 class Pool(NamedTuple):
     """Up to `size` images."""
 
-    images: Array
-    """[size, h, w, c]."""
+    images: Array | None
+    """[size, h, w, c]; None for a size of 0."""
     num: Array
     """int32 []: how many there are."""
 
 
 def empty(size: int, shape: tuple[int, ...]) -> Pool:
     """A pool of no images yet, for images of `shape`."""
-    return Pool(jnp.zeros((size, *shape)), jnp.int32(0))
+    return Pool(jnp.zeros((size, *shape)) if size else None, jnp.int32(0))  # Orbax saves no array of no elements
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:
@@ -33,9 +33,9 @@ def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool,
 
     `position` [b] is their place in the global batch, on which alone the decisions depend.
     """
-    size = len(pool.images)
-    if size == 0:
+    if pool.images is None:
         return pool, images
+    size = len(pool.images)
     everywhere = lax.all_gather(images, "data", tiled=True)
     places = lax.all_gather(position, "data", tiled=True)
     uniforms = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, places))

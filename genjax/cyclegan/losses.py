@@ -4,7 +4,7 @@ With G from A to B, F from B to A, and D_A and D_B judging images of A and B, th
 
     L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a
 
-and each discriminator half the sum of its losses on real and on translated images.
+and each discriminator half the sum of its losses on real and on translated images, and of its gradient penalty.
 """
 
 from collections.abc import Callable
@@ -105,7 +105,7 @@ def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array,
 
     loss = adversarial_discriminator(config.loss, logits(real), logits(fake))
     if config.loss.adversarial == "wgan_gp":
-        loss = loss + config.loss.gradient_penalty * gradient_penalty(logits, real, fake, fraction)
+        loss = loss + 0.5 * config.loss.gradient_penalty * gradient_penalty(logits, real, fake, fraction)
     return loss
 
 

@@ -185,7 +185,7 @@ def init_discriminator(config: CycleGanRun, domain: int, key: Array) -> dict[str
 
 def _init(module: nn.Module, key: Array, inputs: Any) -> dict[str, Any]:
     """Kernels from N(0, 0.02), biases 0. One draw for all kernels compiles many times faster than one for each."""
-    shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), inputs)["params"]
+    shapes = jax.eval_shape(lambda x: module.init(key, x), inputs)["params"]
     leaves, structure = jax.tree.flatten(shapes)
     sizes = [math.prod(leaf.shape) if len(leaf.shape) > 1 else 0 for leaf in leaves]
     draws = jnp.split(0.02 * jax.random.normal(key, (sum(sizes),)), list(itertools.accumulate(sizes))[:-1])
@@ -201,17 +201,16 @@ def generate(config: CycleGanRun, direction: Direction, params: dict[str, Any], 
     """Translates images [b, h, w, c] in [-1, 1]; output tanh stays within [-1, 1], residual may leave it."""
     encoder, decoder = _generator(config, direction)
     features = encoder.apply({"params": params["encoder"]}, images)
-    change = decoder.apply({"params": params["decoder"]}, features)
-    assert isinstance(change, Array)
-    change = change.astype(images.dtype)
+    decoded: Any = decoder.apply({"params": params["decoder"]}, features)
+    change: Array = decoded.astype(images.dtype)
     return images + change if config.cyclegan.output == "residual" else jnp.tanh(change)
 
 
 def judge(config: CycleGanRun, params: dict[str, Any], images: Array) -> Array:
     """Logits [b, h', w', 1] for images [b, h, w, c] in [-1, 1]: high where they look real."""
-    logits = _discriminator(config).apply({"params": params}, images)
-    assert isinstance(logits, Array)
-    return logits.astype(images.dtype)
+    judged: Any = _discriminator(config).apply({"params": params}, images)
+    logits: Array = judged.astype(images.dtype)
+    return logits
 
 
 def init_spectral(params: dict[str, Any], key: Array) -> dict[str, Array]:
@@ -227,13 +226,14 @@ def spectral_normalise(params: dict[str, Any], vectors: dict[str, Array]) -> tup
     Gradients flow through the kernels alone (Miyato et al. 2018, algorithm 1).
     """
     normalised, turned = {}, {}
-    for name, layer in params.items():
-        kernel = layer["kernel"]
-        matrix = kernel.reshape(-1, kernel.shape[-1])
-        fixed = jax.lax.stop_gradient(matrix)
-        left = _unit(fixed @ vectors[name])
-        turned[name] = _unit(left @ fixed)
-        normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": layer["bias"]}
+    with jax.default_matmul_precision("highest"):  # also where the layers compute in bfloat16
+        for name, layer in params.items():
+            kernel = layer["kernel"]
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            fixed = jax.lax.stop_gradient(matrix)
+            left = _unit(fixed @ vectors[name])
+            turned[name] = _unit(left @ fixed)
+            normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": layer["bias"]}
     return normalised, turned
 
 

@@ -1,4 +1,4 @@
-"""CycleGAN's state and its pure, per-device functions: one update of all four networks, scores, pictures."""
+"""CycleGAN's state and its pure, per-device functions: one update of all four networks, metrics, pictures."""
 
 from typing import Any, NamedTuple
 
@@ -116,11 +116,11 @@ def train_step(
 
 
 def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
-    """Scores the translation of each image [b] of A, and of each of B, with the averaged parameters; pixels in [0, 1].
+    """Metrics of the translation of each image [b] of A, and of each of B, by the averaged parameters.
 
-    cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of an image and its
-    translation; inverted: 1 where that is below 0. Where there are pairs, l1: of a translation and its truth, and of an
-    image itself (copy) and that truth; ink_both and ink_either: shares of pixels, for `figures`.
+    Pixels are in [0, 1]. cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of
+    an image and its translation; inverted: 1 where that is below 0. Where there are pairs, l1: of a translation and its
+    truth, and of an image itself (copy) and that truth; ink_both and ink_either: shares of pixels, for `figures`.
     """
     del key  # nothing here is random
     a, b = (image_ops.to_unit(images) for images in batch.images)
@@ -129,7 +129,7 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
         copy |= {"l1_copy": losses.l1(a, b)}
     if config.data.paired and config.data.channels == (1, 1):
         copy |= _ink("copy", a, b)
-    return _scores(config, state, "a2b", a, b) | copy, _scores(config, state, "b2a", b, a)
+    return _translation_metrics(config, state, "a2b", a, b) | copy, _translation_metrics(config, state, "b2a", b, a)
 
 
 def figures(means: dict[str, float]) -> dict[str, float]:
@@ -142,21 +142,21 @@ def figures(means: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in means.items() if not name.startswith("ink_")} | ratios
 
 
-def _scores(
+def _translation_metrics(
     config: CycleGanRun, state: CycleGanState, direction: nets.Direction, images: Array, truth: Array
 ) -> dict[str, Array]:
     back: nets.Direction = "b2a" if direction == "a2b" else "a2b"
     translated = translation.translate(config, state.ema, direction, images)
     cycled = translation.translate(config, state.ema, back, translated)
     correlation = translation.correlation(translated, images)
-    scores = {"cycle": losses.l1(cycled, images), "correlation": correlation, "inverted": (correlation < 0) + 0.0}
+    metrics = {"cycle": losses.l1(cycled, images), "correlation": correlation, "inverted": (correlation < 0) + 0.0}
     if images.shape == translated.shape:
-        scores |= {"change": losses.l1(translated, images)}
+        metrics |= {"change": losses.l1(translated, images)}
     if config.data.paired:
-        scores |= {"l1": losses.l1(translated, truth)}
+        metrics |= {"l1": losses.l1(translated, truth)}
     if config.data.paired and config.data.channels == (1, 1):
-        return _named(direction, scores) | _ink(direction, translated, truth)
-    return _named(direction, scores)
+        return _named(direction, metrics) | _ink(direction, translated, truth)
+    return _named(direction, metrics)
 
 
 def _ink(name: str, images: Array, truth: Array) -> dict[str, Array]:
@@ -164,8 +164,8 @@ def _ink(name: str, images: Array, truth: Array) -> dict[str, Array]:
     return {f"ink_both_{name}": both, f"ink_either_{name}": either}
 
 
-def _named(direction: str, scores: dict[str, Array]) -> dict[str, Array]:
-    return {f"{name}_{direction}": values for name, values in scores.items()}
+def _named(direction: str, metrics: dict[str, Array]) -> dict[str, Array]:
+    return {f"{name}_{direction}": values for name, values in metrics.items()}
 
 
 def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> dict[str, Array]:

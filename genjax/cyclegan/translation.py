@@ -8,9 +8,7 @@ from jax import Array
 from genjax.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan import nets
 from genjax.cyclegan.nets import Direction
-
-LUMA = (0.299, 0.587, 0.114)
-"""Red, green and blue in the luminance of ITU-R BT.601."""
+from genjax.images import LUMA
 
 
 def translate(config: CycleGanRun, params: Any, direction: Direction, images: Array) -> Array:
@@ -33,7 +31,11 @@ def _border(net: CycleGanConfig, size: int) -> int:
 
 def luminance(images: Array) -> Array:
     """[n, h, w, 1 or 3] to [n, h, w]."""
-    return images[..., 0] if images.shape[-1] == 1 else images @ jnp.array(LUMA, images.dtype)
+    return (
+        images[..., 0]
+        if images.shape[-1] == 1
+        else jnp.sum(images * jnp.array(LUMA, images.dtype).reshape(1, 1, 1, 3), -1)
+    )
 
 
 def correlation(x: Array, y: Array) -> Array:

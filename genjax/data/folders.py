@@ -63,7 +63,7 @@ def _existing(named: dict[str, list[epath.Path]]) -> dict[str, epath.Path]:
 
 
 def _stored(folders: dict[str, epath.Path], config: DataConfig) -> Stored:
-    found = {split: image_files(folder) for split, folder in folders.items()}
+    found = {split: _distinct(image_files(folder)) for split, folder in folders.items()}
     minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
     if len(found["train"]) < minimum:
         raise ValueError(
@@ -107,19 +107,32 @@ def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
 
 
 def image_files(root: epath.Path) -> list[epath.Path]:
-    """Image files below `root` in the order of their names, each once whatever links lead to it; no hidden ones."""
-    pending, found, seen = [root], [], set()
+    """Image files below `root` in the order of their names, no hidden ones; no link leads into a folder twice."""
+    pending, found, seen = [root], [], {_real(root)}
     while pending:
         for path in sorted(pending.pop().iterdir(), key=str):
-            real = str(path) if "://" in str(path) else os.path.realpath(path)
-            if path.name.startswith(".") or real in seen:
+            if path.name.startswith("."):
                 continue
-            seen.add(real)
             if path.is_dir():
-                pending.append(path)
+                if _real(path) not in seen:
+                    seen.add(_real(path))
+                    pending.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 found.append(path)
     return sorted(found, key=str)
+
+
+def _distinct(paths: list[epath.Path]) -> list[epath.Path]:
+    """Each file once, by the first of its names."""
+    first: dict[str, epath.Path] = {}
+    for path in paths:
+        first.setdefault(_real(path), path)
+    return list(first.values())
+
+
+def _real(path: epath.Path) -> str:
+    """Where links lead."""
+    return str(path) if "://" in str(path) else os.path.realpath(path)
 
 
 def stamp(path: epath.Path) -> list[str | int]:

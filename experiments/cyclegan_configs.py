@@ -36,8 +36,8 @@ def icons() -> CycleGanRun:
     Hardware: 2 CPU cores. Time: TODO. Result: TODO.
     """
     run = quickstart()
-    optim = dataclasses.replace(run.optim, decay_steps=3000, ema_decay=0.999)
-    train = TrainConfig(num_steps=6000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24)
+    optim = dataclasses.replace(run.optim, decay_steps=1500, ema_decay=0.999)
+    train = TrainConfig(num_steps=3000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24)
     return dataclasses.replace(run, optim=optim, train=train)
 
 

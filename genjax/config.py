@@ -272,6 +272,12 @@ class CycleGanConfig:
         _require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
         _require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
 
+    @property
+    def generator_sizes(self) -> tuple[int, int]:
+        """Heights and widths that the generator takes: multiples of the first, and at least the second."""
+        # A ResNet halves the size twice, and its reflecting borders need 2 pixels there.
+        return (4, 8) if self.generator == "resnet" else (2**self.depth, 2**self.depth)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -359,12 +365,10 @@ def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig)
 
 def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
     height, width = data.image_size
+    unit, smallest = cyclegan.generator_sizes
+    reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
     if cyclegan.generator == "unet":
-        unit, smallest = 2**cyclegan.depth, 2**cyclegan.depth
         reason = f"a U-Net of depth {cyclegan.depth} halves height and width that often: fewer with --cyclegan.depth"
-    else:
-        unit, smallest = 4, 8
-        reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
     _require(
         height % unit == 0 and width % unit == 0 and min(height, width) >= smallest,
         f"image_size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",

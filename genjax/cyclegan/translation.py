@@ -25,7 +25,7 @@ def translate(config: CycleGanRun, params: Any, direction: Direction, images: Ar
 
 def _border(net: CycleGanConfig, size: int) -> int:
     """How many pixels `size` lacks of what the generator takes."""
-    unit, smallest = (2**net.depth, 2**net.depth) if net.generator == "unet" else (4, 8)
+    unit, smallest = net.generator_sizes
     return max(smallest, -(-size // unit) * unit) - size
 
 

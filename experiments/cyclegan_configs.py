@@ -36,8 +36,8 @@ def icons() -> CycleGanRun:
     Hardware: 2 CPU cores. Time: TODO. Result: TODO.
     """
     run = quickstart()
-    optim = dataclasses.replace(run.optim, decay_steps=1500, ema_decay=0.999)
-    train = TrainConfig(num_steps=3000, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24)
+    optim = dataclasses.replace(run.optim, decay_steps=1250, ema_decay=0.999)
+    train = TrainConfig(num_steps=2500, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24)
     return dataclasses.replace(run, optim=optim, train=train)
 
 
@@ -54,8 +54,8 @@ def gray_colour() -> CycleGanRun:
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
         data=data,
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=750),
-        train=TrainConfig(num_steps=1500, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=300),
+        train=TrainConfig(num_steps=600, log_every=50, eval_every=300, checkpoint_every=300, num_pictures=24),
         cyclegan=dataclasses.replace(SMALL, output="residual"),
         loss=losses.CLASSIC,
     )
@@ -69,7 +69,13 @@ def satellite_relief() -> CycleGanRun:
     Hardware: 2 CPU cores. Time: TODO. Result: TODO.
     """
     run = gray_colour()
-    return dataclasses.replace(run, data=dataclasses.replace(run.data, source="satellite-relief"), cyclegan=SMALL)
+    return dataclasses.replace(
+        run,
+        data=dataclasses.replace(run.data, source="satellite-relief"),
+        optim=dataclasses.replace(run.optim, decay_steps=750),
+        train=TrainConfig(num_steps=1500, log_every=100, eval_every=500, checkpoint_every=500, num_pictures=24),
+        cyclegan=SMALL,
+    )
 
 
 def folder() -> CycleGanRun:

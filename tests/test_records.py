@@ -154,6 +154,7 @@ MAY_CHANGE = {
     "train.log_every": 7,
     "train.eval_every": 2,
     "train.checkpoint_every": 8,
+    "train.num_pictures": 3,
     "train.keep_every": 8,
     "train.max_skips": 3,
     "train.tensorboard": True,

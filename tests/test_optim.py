@@ -106,13 +106,19 @@ def test_select_takes_all_or_nothing():
     np.testing.assert_array_equal(kept["a"], old["a"])
 
 
-def test_select_is_one_branch_on_whole_trees_of_any_types():
-    """One condition for all leaves: as so many `where`, XLA compiles it into each leaf's program."""
+def test_select_takes_whole_trees_of_any_types_in_one_branch_on_cpu_and_none_elsewhere():
+    """One condition for all leaves: as so many `where`, XLA's CPU compiler puts it into each leaf's program."""
     new = {"f": jnp.ones((2, 3)), "i": jnp.int32(1), "none": {}, "pair": (jnp.bool_(True), jnp.full(3, jnp.nan))}
     old = {"f": jnp.zeros((2, 3)), "i": jnp.int32(0), "none": {}, "pair": (jnp.bool_(False), jnp.full(3, jnp.inf))}
-    jaxpr = str(jax.make_jaxpr(optim.select)(jnp.bool_(True), new, old))
-    assert jaxpr.count("cond[") == 1 and "select_n" not in jaxpr
     chosen = jax.jit(optim.select)
+    text = {
+        platform: chosen.trace(jnp.bool_(True), new, old).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    # The choice of the platform's form is itself a branch, on a constant.
+    branches = {platform: program.count("stablehlo.case") for platform, program in text.items()}
+    assert branches["cpu"] == branches["cuda"] + 1 == branches["tpu"] + 1
+    assert [program.count("stablehlo.select") for program in text.values()] == [0, 4, 4]
     for condition, expected in ((True, new), (False, old)):
         found = chosen(jnp.bool_(condition), new, old)
         assert jax.tree.structure(found) == jax.tree.structure(expected)

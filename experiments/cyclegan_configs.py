@@ -49,7 +49,8 @@ def gray_colour() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py gray-colour --workdir runs/gray-colour
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 8 minutes, beside other work. Result: L1 0.044 to the truth; copying scores 0.068,
+    matching the histograms of the two domains 0.039.
     """
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
@@ -62,11 +63,12 @@ def gray_colour() -> CycleGanRun:
 
 
 def satellite_relief() -> CycleGanRun:
-    """Satellite photographs to shaded relief maps at 32x32: a demonstration, for simple rules come nearer to the truth.
+    """Satellite photographs to shaded relief maps at 32x32: a demonstration.
 
     $ python experiments/train_cyclegan.py satellite-relief --workdir runs/satellite-relief
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 16 minutes, beside other work. Result: L1 0.073 to the truth. These maps are pale all
+    over, so their median colour alone comes nearer, to 0.067; copying the photograph scores 0.385.
     """
     run = gray_colour()
     return dataclasses.replace(

@@ -17,7 +17,7 @@ def quickstart() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py quickstart --workdir runs/quickstart-cyclegan
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 3 minutes. Result: L1 0.138 to the truth, IoU of ink 0.620; copying has 0.171, 0.460.
     """
     return CycleGanRun(
         data=DataConfig(source="icons", image_size=(32, 32), channels=(1, 1), batch_size=4, paired=True, flip=True),
@@ -33,7 +33,7 @@ def icons() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py icons --workdir runs/icons
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO.
+    Hardware: 2 CPU cores. Time: 11 minutes. Result: L1 0.110 to the truth, IoU of ink 0.691; copying has 0.171, 0.460.
     """
     run = quickstart()
     optim = dataclasses.replace(run.optim, decay_steps=1250, ema_decay=0.999)
@@ -50,7 +50,7 @@ def gray_colour() -> CycleGanRun:
     $ python experiments/train_cyclegan.py gray-colour --workdir runs/gray-colour
 
     Hardware: 2 CPU cores. Time: 8 minutes, beside other work. Result: L1 0.044 to the truth; copying scores 0.068,
-    matching the histograms of the two domains 0.039.
+    matching the histograms of the two domains 0.0387.
     """
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
@@ -67,7 +67,7 @@ def satellite_relief() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py satellite-relief --workdir runs/satellite-relief
 
-    Hardware: 2 CPU cores. Time: 16 minutes, beside other work. Result: L1 0.073 to the truth. These maps are pale all
+    Hardware: 2 CPU cores. Time: 16 minutes, beside other work. Result: L1 0.074 to the truth. These maps are pale all
     over, so their median colour alone comes nearer, to 0.067; copying the photograph scores 0.385.
     """
     run = gray_colour()

@@ -77,7 +77,9 @@ def _pictures(directory: epath.Path) -> str:
         latest[re.sub(r"-\d+$", "", path.stem)] = path
     figures = []
     for kind, path in sorted(latest.items()):
-        caption = f"<figcaption>{kind.replace('_', ' ')}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
+        name, *columns = kind.split("_")
+        title = f"{name}: {', '.join(columns)}" if columns else name
+        caption = f"<figcaption>{title}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
         figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
     return "".join(figures)
 

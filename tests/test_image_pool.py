@@ -137,8 +137,8 @@ def test_query_moves_whole_images_by_decisions_of_its_keys(on_one_device):
     assert sorted([*numbers[~new.ravel()], *held]) == sorted(taken_in)
 
 
-def test_positions_alone_decide():
-    """The order of the rows does not matter, nor how often the pool was asked: only the key and the positions."""
+def test_positions_alone_decide_what_is_swapped():
+    """Not the order of the rows, nor how often the pool was asked: only the key and the positions."""
     mesh = parallel.make_mesh(jax.devices()[:1])
     specs = (parallel.REPLICATED, parallel.SPLIT, parallel.SPLIT, parallel.REPLICATED)
     query = parallel.pmap(image_pool.query, mesh, specs, (parallel.REPLICATED, parallel.SPLIT))
@@ -158,4 +158,4 @@ def test_a_pool_of_size_0_returns_the_images_as_they_are():
     new = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
     pool, judged = query(image_pool.empty(0, (1, 1, 1)), new, np.arange(8, dtype=np.int32), jax.random.key(0))
     np.testing.assert_array_equal(judged, new)
-    assert pool.images.shape == (0, 1, 1, 1) and int(pool.num) == 0
+    assert pool.images is None and int(pool.num) == 0

@@ -306,7 +306,7 @@ class LossConfig:
     affine_b2a: float = 0.0
     """Weight of |T(F(b)) - F(T(b))|."""
     gradient_penalty: float = 10.0
-    """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images."""
+    """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

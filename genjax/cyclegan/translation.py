@@ -31,11 +31,10 @@ def _border(net: CycleGanConfig, size: int) -> int:
 
 def luminance(images: Array) -> Array:
     """[n, h, w, 1 or 3] to [n, h, w]."""
-    return (
-        images[..., 0]
-        if images.shape[-1] == 1
-        else jnp.sum(images * jnp.array(LUMA, images.dtype).reshape(1, 1, 1, 3), -1)
-    )
+    if images.shape[-1] == 1:
+        return images[..., 0]
+    weights = jnp.array(LUMA, images.dtype).reshape(1, 1, 1, 3)
+    return jnp.sum(images * weights, axis=-1)  # no matrix product, which bfloat16 runs compute coarsely
 
 
 def correlation(x: Array, y: Array) -> Array:

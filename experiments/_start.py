@@ -1,11 +1,15 @@
 """What the scripts share at their start and at their end: logs, the compilation cache, errors, the last JSON line."""
 
+import contextlib
 import json
 import logging
 import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +17,56 @@ import absl.logging
 import jax
 import tyro
 
+from genjax import parallel, report
 from genjax.metrics import finite
 from genjax.task import Task
 from genjax.train import fit
 
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of a training that was stopped and saved: 130 and 143."""
+
+LAST_WORDS = (
+    "error: this process ended before its work, most likely because another process of the run died. "
+    "The last checkpoint is whole: run the same command again in all processes"
+)
+
+
+@contextlib.contextmanager
+def _processes() -> Iterator[None]:
+    """Joins the other processes of a run, if the environment variable GENJAX_DISTRIBUTED names any.
+
+    When one dies, JAX aborts the others within seconds, and no Python is run any more. So a shell waits for the end of
+    this process, and says what to do if that comes without farewell.
+    """
+    where = os.environ.get("GENJAX_DISTRIBUTED")
+    if where is None:
+        yield
+        return
+    survivor = ["sh", "-c", 'read -r farewell || echo "$0" >&2', LAST_WORDS]
+    shell = subprocess.Popen(survivor, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        parallel.connect(where)
+        yield
+    except SystemExit as error:
+        shell.communicate(b"farewell\n")
+        if error.code in STOPPED:  # as all others do, together
+            raise
+        print(error.code, file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the others, who cannot go on without this process
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    shell.communicate(b"farewell\n")
+
 
 def setup() -> None:
     """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick."""
+    main = parallel.is_main_process()
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr, force=True
-    )
+        level=logging.INFO if main else logging.WARNING,
+        format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",
+        datefmt="%H:%M:%S", stream=sys.stderr, force=True,
+    )  # fmt: skip
     logging.getLogger("jax").setLevel(logging.WARNING)
     absl.logging.set_verbosity(absl.logging.ERROR)
     # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
@@ -41,8 +85,7 @@ def choose_config(configs: Mapping[str, Callable[[], Any]]) -> Any:
 def train(task: Task, config: Any) -> dict[str, Any]:
     """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
 
-    A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it:
-    130 for SIGINT, 143 for SIGTERM.
+    A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
     """
     began = time.perf_counter()
     result = fit(task, config)
@@ -58,16 +101,25 @@ def train(task: Task, config: Any) -> dict[str, Any]:
     }
 
 
+def write_report(title: str, workdir: str) -> str:
+    """Writes the page of a finished training into its directory, once for all processes: where it is."""
+    path = f"{workdir}/report.html"
+    if parallel.is_main_process():
+        report.write_report(path, title, {"Training": workdir})
+    return path
+
+
 def run(main: Callable[[], Mapping[str, Any]]) -> None:
-    """Runs `main` and prints its results as the last line, one flat JSON object.
+    """Runs `main` and prints its results as the last line, one flat JSON object, once for all processes.
 
     An error that has a remedy is one message on stderr and exit code 1.
     """
-    setup()
-    try:
-        results = main()
-    except (ValueError, OSError, FloatingPointError) as error:
-        logging.debug("traceback of the error below", exc_info=True)
-        sys.exit(f"error: {error}")
-    if results:
-        print(json.dumps(results), flush=True)
+    with _processes():
+        setup()
+        try:
+            results = main()
+        except (ValueError, OSError, FloatingPointError) as error:
+            logging.debug("traceback of the error below", exc_info=True)
+            sys.exit(f"error: {error}")
+        if results and parallel.is_main_process():
+            print(json.dumps(results), flush=True)

@@ -14,6 +14,7 @@ from tyro.conf import arg
 
 from genjax import digest, keys
 from genjax import images as image_ops
+from genjax.config import seed_of
 from genjax.data import folders, sources
 from genjax.loading import Sampler, load_sampler
 
@@ -81,7 +82,7 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
     """Up to `num` uint8 images: spread over the run's test images, or the first ones of a file or folder."""
     data = sampler.config.data
     if not where:
-        (test,) = sources.load(data, sampler.config.seed).test
+        (test,) = sources.load(data, seed_of(sampler.config, "data")).test
         return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
     return folders.read_images(where, data.image_shapes[0])[:num]
 

@@ -8,16 +8,14 @@ from typing import Any
 import _start
 import cyclegan_configs
 
-from genjax import cyclegan, report
+from genjax import cyclegan
 
 
 def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
     config = _start.choose_config(cyclegan_configs.CONFIGS)
     results = _start.train(cyclegan.TASK, config)
-    title = f"CycleGAN on {config.data.source}"
-    report.write_report(f"{config.workdir}/report.html", title, {"Training": config.workdir})
-    return {**results, "report": f"{config.workdir}/report.html"}
+    return {**results, "report": _start.write_report(f"CycleGAN on {config.data.source}", config.workdir)}
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ from typing import Any
 import _start
 import vae_configs
 
-from genjax import report, vae
+from genjax import vae
 
 
 def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
     config = _start.choose_config(vae_configs.CONFIGS)
     results = _start.train(vae.TASK, config)
-    report.write_report(f"{config.workdir}/report.html", f"VAE on {config.data.source}", {"Training": config.workdir})
-    return {**results, "report": f"{config.workdir}/report.html"}
+    return {**results, "report": _start.write_report(f"VAE on {config.data.source}", config.workdir)}
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ needed to go on with the same batches and the same noise.
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from genjax import digest
+from genjax import digest, files, parallel
 from genjax.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -53,16 +53,19 @@ def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restor
 
 
 def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
-    """The latest checkpoint that is whole, or None if there is none at all.
+    """The latest checkpoint that is whole, or None if there is none at all; the same one in every process.
 
     Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
     """
-    found = steps(directory)
+    found = parallel.from_main(steps(directory))
     for step in reversed(found):
+        restored = None
         try:
-            return restore(directory, step, abstract_state)
+            restored = restore(directory, step, abstract_state)
         except ValueError as error:
             logger.warning("%s", error)
+        if parallel.everywhere(restored is not None):
+            return restored
     if found:
         raise ValueError(
             f"none of the {len(found)} checkpoints in {directory} is whole (see the warnings above): "
@@ -73,23 +76,28 @@ def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored |
 
 def set_aside(directory: epath.PathLike, after: int) -> None:
     """Moves the (damaged) checkpoints later than step `after` out of the way, to `damaged/` beside `directory`."""
-    for step in steps(directory):
-        if step > after:
-            target = epath.Path(directory).parent / "damaged" / str(step)
-            target.parent.mkdir(exist_ok=True)
-            while target.exists():
-                target = target.with_name(target.name + "_")
-            (epath.Path(directory) / str(step)).rename(target)
-            logger.warning("moved the damaged checkpoint of step %d to %s; going on from step %d", step, target, after)
+    if parallel.is_main_process():
+        for step in steps(directory):
+            if step > after:
+                target = epath.Path(directory).parent / "damaged" / str(step)
+                target.parent.mkdir(exist_ok=True)
+                while target.exists():
+                    target = target.with_name(target.name + "_")
+                (epath.Path(directory) / str(step)).rename(target)
+                message = "moved the damaged checkpoint of step %d to %s; going on from step %d"
+                logger.warning(message, step, target, after)
+    parallel.wait_for_all("damaged checkpoints are set aside")
 
 
 class Writer:
     """Where a training saves; a context manager, for saves are asynchronous.
 
-    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`.
+    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`. Raises
+    ValueError if another training is under way there (which on gs:// cannot be told).
     """
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
+        self._lock = _lock(directory.parent) if parallel.is_main_process() else None
         self._scores, self._keep_every = scores(directory), config.keep_every
         self._checkpointer = ocp.training.Checkpointer(
             directory,
@@ -117,6 +125,8 @@ class Writer:
 
     def __exit__(self, *exc_info: Any) -> None:
         self._checkpointer.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def scores(directory: epath.PathLike) -> dict[int, float]:
@@ -139,6 +149,18 @@ def best_step(directory: epath.PathLike) -> int:
     if not found:
         raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")
     return min(found, key=found.__getitem__)
+
+
+def _lock(workdir: epath.Path) -> IO[str] | None:
+    if "://" in str(workdir):
+        return None
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return files.lock(workdir / ".lock")
+    except BlockingIOError:
+        raise ValueError(
+            f"another training is under way in {workdir}: wait for it, or choose another --workdir"
+        ) from None
 
 
 def _record(path: epath.Path) -> dict[str, Any]:

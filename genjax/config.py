@@ -9,11 +9,16 @@ from typing import Literal
 import tyro
 
 Precision = Literal["float32", "bfloat16"]
+Stream = Literal["init", "data", "noise"]
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _check_seed(name: str, seed: int) -> None:
+    _require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,6 +178,22 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedConfig:
+    """Seeds of single streams that are not to follow the run's: for studies of where a spread comes from."""
+
+    init: int | None = None
+    """Seed of the first parameters, where it is not the run's."""
+    data: int | None = None
+    """Seed of the images' order and of a fixed binarisation, where it is not the run's."""
+    noise: int | None = None
+    """Seed of what steps and evaluations draw (augmentation, latents, pool decisions), where it is not the run's."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VaeConfig:
     """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
@@ -211,6 +232,7 @@ class VaeRun:
     """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
     seed: int = 0
     """Everything random follows from it."""
+    seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
     """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
     data: DataConfig
@@ -219,7 +241,7 @@ class VaeRun:
     vae: VaeConfig
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**31, f"seed must lie in [0, 2**31), got {self.seed}")
+        _check_seed("seed", self.seed)
         _check_schedule(self.optim, self.train)
         _require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
         height, width = self.data.image_size
@@ -322,6 +344,7 @@ class CycleGanRun:
     """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
     seed: int = 0
     """Everything random follows from it."""
+    seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
     """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
     data: DataConfig
@@ -331,7 +354,7 @@ class CycleGanRun:
     loss: LossConfig
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**31, f"seed must lie in [0, 2**31), got {self.seed}")
+        _check_seed("seed", self.seed)
         _check_schedule(self.optim, self.train)
         _require(
             not self.data.dequantize and self.data.binarize == "none",
@@ -346,6 +369,12 @@ class CycleGanRun:
             f"pool_size {pool_size} is smaller than the global batch of {batch_size}: give --cyclegan.pool-size "
             f"{batch_size} or more, or 0 for none",
         )
+
+
+def seed_of(run: VaeRun | CycleGanRun, stream: Stream) -> int:
+    """The seed of one of a run's streams: its own, or the run's."""
+    own = getattr(run.seeds, stream)
+    return run.seed if own is None else own
 
 
 def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:

@@ -1,7 +1,8 @@
 """Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
 
+import fcntl
 import json
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 
@@ -31,3 +32,19 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(epath.Path(path).read_text())
     except ValueError as error:  # not JSON, or not even text
         raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from error
+
+
+def lock(path: epath.PathLike) -> IO[str]:
+    """Opens `path` for this process alone, until it is closed or the process ends, however it ends.
+
+    Raises BlockingIOError while another process has it.
+    """
+    file = open(path, "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # a file system that knows no locks
+        pass
+    return file

@@ -36,9 +36,9 @@ class Writer:
         self._metrics, self._timing = self._files.values()
         self._tensorboard = _summary_writer(workdir / "tensorboard") if tensorboard and active else None
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One row of metrics after `step` steps; a value that is not finite becomes null."""
-        self._metrics.append({"step": step, **finite(metrics)})
+    def write(self, step: int, metrics: dict[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
+        """One row of metrics after `step` steps, and the state's fingerprint; a value that is not finite is null."""
+        self._metrics.append({"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {}))
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, metrics)
 
@@ -138,21 +138,32 @@ class Log:
 
     def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
         self._writer, self._progress, self._config = writer, progress, config
-        self._pending: tuple[int, dict[str, Array]] | None = None
+        self._pending: tuple[int, dict[str, Array], dict[str, Array], Array] | None = None
         self._skipped, self._skipped_in_a_row = skipped, 0
+        self.stopped_by = 0
+        """The signal that a process was sent before the latest step that has been read; 0 for none."""
 
-    def after_step(self, step: int, metrics: dict[str, Array]) -> None:
-        """Takes the metrics of `step`, which the device may still be computing, and reads those of the step before."""
+    def after_step(self, step: int, metrics: dict[str, Array], fingerprint: dict[str, Array], stop: Array) -> None:
+        """Takes what `step` returned, which the device may still be computing, and reads that of the step before."""
         self.finish()
-        self._pending = step, metrics
+        self._pending = step, metrics, fingerprint, stop
 
     def finish(self) -> None:
         """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
         if self._pending is None:
             return
-        (step, metrics), self._pending = self._pending, None
+        (step, metrics, fingerprint, stop), self._pending = self._pending, None
         self._progress.advance()
-        skipped = int(metrics["skipped"])
+        self._count_skips(step, int(metrics["skipped"]))
+        self.stopped_by = int(stop)
+        if step % self._config.log_every == 0:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            rate = self._progress.images_per_second(step)
+            self._writer.write(step, values, {name: f"{int(value):08x}" for name, value in fingerprint.items()})
+            self._writer.write_timing(step, rate)
+            self._progress.report(step, values)
+
+    def _count_skips(self, step: int, skipped: int) -> None:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
         self._skipped = skipped
         if self._skipped_in_a_row >= self._config.max_skips:
@@ -160,9 +171,3 @@ class Log:
                 f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "
                 "none of them entered the state. Lower the learning rate, or use precision float32"
             )
-        if step % self._config.log_every == 0:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            rate = self._progress.images_per_second(step)
-            self._writer.write(step, values)
-            self._writer.write_timing(step, rate)
-            self._progress.report(step, values)

@@ -4,15 +4,40 @@ Functions are written per device: each sees its slice of the batch and names the
 `lax.all_gather`. The presets below compile them for a mesh.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 REPLICATED, SPLIT = P(), P("data")
+
+HEARTBEAT_SECONDS = 10
+"""A process that has not been heard of for as long is dead to the others, which then end too."""
+
+
+def connect(where: str) -> None:
+    """Joins this process to the others of one run; to be called before JAX is used for anything else.
+
+    `where` is "auto" where JAX itself can tell (Cloud TPU, GKE, Slurm, Open MPI), else "HOST:PORT,NUM,ID": where
+    process 0 listens, how many processes there are, and which one this is. Raises ValueError if it is neither.
+    """
+    if where == "auto":
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        return
+    try:
+        address, num, process = where.split(",")
+        num_processes, process_id = int(num), int(process)
+        named = ":" in address and 0 <= process_id < num_processes
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError(f"cannot join other processes at {where!r}: give auto, or HOST:PORT,NUM,ID with ID below NUM")
+    jax.distributed.initialize(address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -93,7 +118,8 @@ def process_rows(batch_size: int) -> slice:
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
     """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of one global array each."""
     sharding = NamedSharding(mesh, SPLIT)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+    with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX takes this for an implicit transfer
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
 def replicate(mesh: Mesh, make: Callable[[], Any]) -> Any:
@@ -112,3 +138,20 @@ def abstract(mesh: Mesh, make: Callable[[], Any]) -> Any:
 def is_main_process() -> bool:
     """True in the one process that writes logs and pictures."""
     return jax.process_index() == 0
+
+
+def from_main(value: Any) -> Any:
+    """`value` of process 0, anything that JSON can write, in every process; all have to call it."""
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))
+
+
+def everywhere(condition: bool) -> bool:
+    """Whether `condition` holds in every process; all have to call it."""
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
+
+
+def wait_for_all(point: str) -> None:
+    """Returns when every process has come to the `point` in the program."""
+    multihost_utils.sync_global_devices(point)

@@ -13,7 +13,7 @@ import cattrs
 import jax
 from etils import epath
 
-from genjax import files
+from genjax import files, parallel
 from genjax.config import CycleGanRun, VaeRun
 
 FAMILIES = {"vae": VaeRun, "cyclegan": CycleGanRun}
@@ -70,8 +70,19 @@ def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
         )
 
 
+def check_processes(config: Any, description: dict[str, Any]) -> None:
+    """Raises ValueError in a process whose configuration or images are not those of process 0."""
+    own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
+    found = differences(parallel.from_main(own), own)
+    if found:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise ValueError(f"process {jax.process_index()} was started otherwise than process 0:\n{lines}")
+
+
 def write(workdir: epath.Path, config: Any, description: dict[str, Any], environment: dict[str, Any]) -> None:
     """Writes config.json, data.json and environment.json; ValueError if that cannot be."""
+    if not parallel.is_main_process():
+        return
     record = dataclasses.asdict(config)
     del record["workdir"]  # so that a run may be moved
     try:

@@ -90,7 +90,7 @@ def _curves(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         for name, value in row.items():
             split, _, metric = name.rpartition("/")
-            if name != "step" and value is not None:
+            if name not in ("step", "fingerprint") and value is not None:
                 steps, values = series.setdefault(metric, {}).setdefault(split or "training", ([], []))
                 steps.append(row["step"])
                 values.append(value)

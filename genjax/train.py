@@ -12,9 +12,11 @@ import jax
 import numpy as np
 from clu import parameter_overview
 from etils import epath
+from jax import Array, lax
 from jax.sharding import Mesh
 
 from genjax import checkpoint, digest, files, images, keys, layers, parallel, records
+from genjax.config import seed_of
 from genjax.data import batches, sources
 from genjax.keys import Stream
 from genjax.metrics import Log, Progress, Writer, finite
@@ -44,11 +46,12 @@ def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
 
     Training has a new key at each step; other streams have one key, so that their figures differ by the state alone.
     """
+    seed = seed_of(config, "noise")
 
     def bound(state: Any, batch: Any) -> Any:
         step = state.step if stream is Stream.TRAIN else 0
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
-            return fn(config, state, batch, keys.for_step(keys.root_key(config.seed), stream, step))
+            return fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, step))
 
     return bound
 
@@ -56,40 +59,42 @@ def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
 def fit(task: Task, config: Any) -> Result:
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` where there is one.
 
-    SIGINT and SIGTERM save and return. Raises ValueError for a configuration, data or directory that will not do,
-    before anything is overwritten, and FloatingPointError after `max_skips` steps in a row that were not finite.
+    SIGINT and SIGTERM, to any one process, make all of them save at the same step and return. Raises ValueError for a
+    configuration, data or directory that will not do, before anything is overwritten, and FloatingPointError after
+    `max_skips` steps in a row that were not finite.
     """
     mesh = parallel.make_mesh()
     parallel.check_batch_size(mesh, config.data.batch_size)
     workdir = records.check_workdir(config)
-    splits = sources.load(config.data, config.seed)
+    splits = sources.load(config.data, seed_of(config, "data"))
     description, environment = sources.describe(splits), records.environment(config)
     records.check_data(workdir, description)
+    records.check_processes(config, description)
     state, start = _restore_or_init(task, config, mesh, workdir, environment)
     records.write(workdir, config, description, environment)
 
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
-    step_fn = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
+    step_fn = parallel.pmap_train(_stoppable(bind(task.train_step, config, Stream.TRAIN)), mesh)
+    fingerprint = parallel.pmap(_fingerprint, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
     validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps))
-    step, stopped_by = start, None
-    if start < train.num_steps:
+    step, stopped_by = start, 0
+    if start < train.num_steps and main:
         (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
     with (
         checkpoint.Writer(workdir / "checkpoints", train) as checkpoints,
         Writer(workdir, start, train.tensorboard, main) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
-        _stop_requests() as requests,
+        _stop_requests(mesh) as stop_request,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in enumerate(loaded, start + 1):
-            state, metrics = step_fn(state, batch)
-            log.after_step(step, metrics)
+            state, (metrics, stop) = step_fn(state, (batch, stop_request()))
+            log.after_step(step, metrics, fingerprint(state, batch) if step % train.log_every == 0 else {}, stop)
             last, score = step == train.num_steps, None
-            stopped_by = requests[0] if requests else None
             if step % train.eval_every == 0 or last:
                 log.finish()
                 figures = validate(state)
@@ -99,6 +104,7 @@ def fit(task: Task, config: Any) -> Result:
                 progress.report(step, figures)
                 draw(step, state)
                 writer.flush()
+            stopped_by = log.stopped_by
             if step % train.checkpoint_every == 0 or last or stopped_by:
                 log.finish()
                 writer.flush()
@@ -108,11 +114,31 @@ def fit(task: Task, config: Any) -> Result:
 
     sha, finished = digest.tree_digest(state), step == train.num_steps
     if not finished:
-        return Result(step, state, sha, start, stopped_by, {})
+        return Result(step, state, sha, start, signal.Signals(stopped_by), {})
     test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
     if main:
         files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(test)})
     return Result(step, state, sha, start, None, test)
+
+
+def _stoppable(step: Callable) -> Callable:
+    """A training step that also takes a request to stop [1] on each device, and returns the greatest of them all.
+
+    So every process learns of it at the same step, and none waits alone for the others to save.
+    """
+
+    def stoppable(state: Any, batch_and_request: tuple[Any, Array]) -> Any:
+        batch, request = batch_and_request
+        state, metrics = step(state, batch)
+        return state, (metrics, lax.pmax(request[0], "data"))
+
+    return stoppable
+
+
+def _fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
+    """Of each group of the state's leaves, and of the global batch that it learned from last."""
+    own = digest.batch_fingerprint(batch.images, batch.position)
+    return digest.fingerprint(state) | {"batch": lax.psum(own, "data")}
 
 
 def evaluator(
@@ -168,7 +194,7 @@ def _prefetched(config: Any, mesh: Mesh, source: batches.Source, steps: range) -
     rows = parallel.process_rows(size)
 
     def load(step: int) -> batches.Batch:
-        return parallel.shard_batch(mesh, batches.load(source, config.seed, step, size, rows))
+        return parallel.shard_batch(mesh, batches.load(source, seed_of(config, "data"), step, size, rows))
 
     return batches.prefetch(load, steps, config.data.prefetch)
 
@@ -179,7 +205,7 @@ def _restore_or_init(
     """The state to begin with and the step it stands at."""
 
     def init() -> Any:
-        return task.init(config, keys.for_step(keys.root_key(config.seed), Stream.INIT, 0))
+        return task.init(config, keys.for_step(keys.root_key(seed_of(config, "init")), Stream.INIT, 0))
 
     directory = workdir / "checkpoints"
     restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, init))
@@ -196,23 +222,31 @@ def _restore_or_init(
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[list[signal.Signals]]:
-    """A list that SIGINT and SIGTERM append themselves to, once; a second one acts as it usually does."""
-    requests: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield requests  # only the main thread may handle signals
-        return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _stop_requests(mesh: Mesh) -> Iterator[Callable[[], Array]]:
+    """A function that returns the request of this process, for each device the number of the signal it was sent, or 0.
+
+    SIGINT and SIGTERM are requests once; a second one acts as it usually does.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    per_device = {
+        number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[parallel.process_rows(mesh.size)])
+        for number in (0, *signals)
+    }
+    requested = 0
 
     def request(number: int, _: Any) -> None:
-        requests.append(signal.Signals(number))
+        nonlocal requested
+        requested = number
         signal.signal(number, usual[signal.Signals(number)])
         logger.warning("%s: saving, then stopping", signal.Signals(number).name)
 
+    # Only the main thread may handle signals.
+    handled = signals if threading.current_thread() is threading.main_thread() else ()
+    usual = {number: signal.getsignal(number) for number in handled}
     for number in usual:
         signal.signal(number, request)
     try:
-        yield requests
+        yield lambda: per_device[requested]
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

@@ -109,7 +109,7 @@ def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "pmap", remember)
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     fit(vae.TASK, make_run(train={"num_steps": 12}))
-    assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, validate, draw, test; twice
+    assert [fn._cache_size() for fn in compiled] == [1] * 10  # train, fingerprint, validate, draw, test; twice
 
 
 def test_an_implicit_transfer_to_the_device_ends_the_run(make_run, monkeypatch):

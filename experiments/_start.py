@@ -109,8 +109,8 @@ def write_report(title: str, workdir: str) -> str:
     return path
 
 
-def run(main: Callable[[], Mapping[str, Any]]) -> None:
-    """Runs `main` and prints its results as the last line, one flat JSON object, once for all processes.
+def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Runs `main`, prints its results as the last line, one flat JSON object, once for all processes; returns them.
 
     An error that has a remedy is one message on stderr and exit code 1.
     """
@@ -123,3 +123,4 @@ def run(main: Callable[[], Mapping[str, Any]]) -> None:
             sys.exit(f"error: {error}")
         if results and parallel.is_main_process():
             print(json.dumps(results), flush=True)
+    return results

@@ -1,0 +1,52 @@
+"""Training steps one by one, for a look at the state in between."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax import keys, parallel
+from genjax.data import batches
+from genjax.keys import Stream
+from genjax.train import bind
+
+
+def mesh_of(num: int) -> Mesh:
+    """A mesh of the first `num` devices."""
+    return parallel.make_mesh(jax.devices()[:num])
+
+
+def in_dtype(tree: Any, dtype: Any) -> Any:
+    """Its float32 leaves as `dtype`, if one is given."""
+    return jax.tree.map(lambda x: x.astype(dtype) if dtype and x.dtype == jnp.float32 else x, tree)
+
+
+def walk(
+    steps: Any, config: Any, source: batches.Source, mesh: Mesh, num_steps: int, dtype: Any = None
+) -> Iterator[tuple[Any, dict[str, jax.Array]]]:
+    """The state and the metrics after each step of `steps.init` and `steps.train_step`.
+
+    Waits for each: emulated devices deadlock on a long queue.
+    """
+
+    def init() -> Any:
+        return in_dtype(jax.jit(lambda: steps.init(config, keys.root_key(0)))(), dtype)
+
+    state = parallel.replicate(mesh, init)
+    step_fn = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
+    for step in range(num_steps):
+        batch = batches.load(source, config.seed, step, config.data.batch_size, slice(None))
+        state, metrics = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch)))
+        yield state, metrics
+
+
+def replicas_agree(tree: Any) -> bool:
+    """Whether every device holds the same bytes."""
+    for leaf in jax.tree.leaves(tree):
+        first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
+        if any(other != first for other in others):
+            return False
+    return True

@@ -1,0 +1,89 @@
+"""Tries what the README promises of reproducibility on a tiny training of each family: a table with PASS or FAIL.
+
+$ python experiments/reproducibility.py
+$ python experiments/reproducibility.py --break R3
+$ python experiments/reproducibility.py --kills 20
+
+The last line is one JSON object; the exit code is 1 if a promise is broken. `--break` puts the fault that a promise
+excludes into its trainings, for a check that cannot fail shows nothing. `--kills` kills one training again and again
+instead. On CPU with 8 emulated devices; R7 where there is an NVIDIA GPU.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; a process for R7 has a GPU
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+
+import _kills  # noqa: E402
+import _promises  # noqa: E402
+import _start  # noqa: E402
+import tyro  # noqa: E402
+
+Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to try."""
+
+    families: tuple[Literal["vae", "cyclegan"], ...] = ("vae", "cyclegan")
+    """Which ones."""
+    rows: tuple[Row, ...] = ()
+    """Which promises; all that can be tried here if none is named."""
+    broken: Annotated[Row | None, tyro.conf.arg(name="break")] = None
+    """Puts the fault into the trainings that this promise excludes, and tries it alone."""
+    kills: int = 0
+    """Kills one training so many times on 1 and on 8 devices, instead of trying the promises."""
+    checkpoints: int = 150
+    """Checkpoints of a training that is killed again and again."""
+
+
+def main() -> dict[str, Any]:
+    """Prints the table and returns its last column."""
+    options = tyro.cli(Options, description=__doc__)
+    directory, began = Path(tempfile.mkdtemp(prefix="genjax-")), time.perf_counter()
+    try:
+        results = _kill(options, directory) if options.kills else _try(options, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return {**results, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def _try(options: Options, directory: Path) -> dict[str, bool]:
+    here = [row for row in _promises.PROMISES if row != "R7" or shutil.which("nvidia-smi")]
+    rows = [options.broken] if options.broken else options.rows or here
+    results: dict[str, bool] = {}
+    for row in rows:
+        for family in options.families:
+            began, where = time.perf_counter(), directory / f"{row}-{family}"
+            where.mkdir()
+            outcome = _promises.PROMISES[row](family, where, row if options.broken else "")
+            verdict, seconds = "PASS" if outcome.held else "FAIL", time.perf_counter() - began
+            print(f"{row}  {verdict}  {family:8}  {seconds:4.0f} s  {outcome.seen}", flush=True)
+            results[row] = results.get(row, True) and outcome.held
+    return results
+
+
+def _kill(options: Options, directory: Path) -> dict[str, bool]:
+    results = {}
+    for family in options.families:
+        for devices in (1, 8):
+            where = directory / f"{family}-{devices}"
+            where.mkdir()
+            row = _kills.kill_again_and_again(family, devices, options.kills, options.checkpoints, where)
+            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            enough = row["during_a_save"] >= min(5, options.kills // 4)
+            held = row["strictly_inside"] and row["same_state"] and row["same_metrics"] and enough
+            results[f"kills.{family}.{devices}"] = held
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(0 if all(_start.run(main).values()) else 1)

@@ -68,6 +68,7 @@ def setup() -> None:
         datefmt="%H:%M:%S", stream=sys.stderr, force=True,
     )  # fmt: skip
     logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it tells of each file it opens, and raises its errors too
     absl.logging.set_verbosity(absl.logging.ERROR)
     # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

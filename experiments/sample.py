@@ -4,7 +4,6 @@ $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out sampl
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import _start
@@ -12,14 +11,14 @@ import numpy as np
 import tyro
 from tyro.conf import arg
 
-from genjax import digest, keys
+from genjax import digest, files, keys
 from genjax import images as image_ops
 from genjax.config import seed_of
 from genjax.data import folders, sources
 from genjax.loading import Sampler, load_sampler
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
-Out = Annotated[Path, arg(help="The PNG to write; an existing file is not overwritten.")]
+Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise: the same seed, the same picture.")]
 Images = Annotated[str, arg(help="An image or a folder of images; empty for the run's own test images.")]
 Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]
@@ -70,8 +69,8 @@ def traverse(
     return _write(out, np.concatenate(rows), columns=steps)
 
 
-def _check(out: Path, **counts: int) -> None:
-    if out.exists():
+def _check(out: str, **counts: int) -> None:
+    if files.resolve(out).exists():
         raise ValueError(f"{out} exists already: give another --out")
     for name, count in counts.items():
         if count < 1:
@@ -87,8 +86,8 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
     return folders.read_images(where, data.image_shapes[0])[:num]
 
 
-def _write(out: Path, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    image_ops.write_png(out, image_ops.grid(image_ops.to_uint8(pictures), columns))
+def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
+    image_ops.write_png(files.resolve(out), image_ops.grid(image_ops.to_uint8(pictures), columns))
     return {"out": str(out), "images": len(pictures), "digest": digest.tree_digest(pictures)}
 
 

@@ -28,11 +28,11 @@ class Restored(NamedTuple):
 
 
 def steps(directory: epath.PathLike) -> list[int]:
-    """The steps that have a checkpoint, ascending; a save that never finished does not count."""
-    directory = epath.Path(directory)
-    if not directory.exists():
-        return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    """The steps that have a checkpoint, ascending; a save that never finished does not count.
+
+    On gs://, where it would leave a folder without the file that Orbax writes last, as little as on a disk.
+    """
+    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
 
 
 def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
@@ -75,12 +75,11 @@ def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored |
 
 
 def set_aside(directory: epath.PathLike, after: int) -> None:
-    """Moves the (damaged) checkpoints later than step `after` out of the way, to `damaged/` beside `directory`."""
+    """Moves the (damaged) checkpoints later than step `after` out of the way, to `damaged-STEP` beside `directory`."""
     if parallel.is_main_process():
         for step in steps(directory):
             if step > after:
-                target = epath.Path(directory).parent / "damaged" / str(step)
-                target.parent.mkdir(exist_ok=True)
+                target = epath.Path(directory).parent / f"damaged-{step}"  # gs:// would need a folder of them to exist
                 while target.exists():
                     target = target.with_name(target.name + "_")
                 (epath.Path(directory) / str(step)).rename(target)

@@ -1,23 +1,43 @@
 """Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
 
 import fcntl
+import importlib.util
 import json
+import os
+import re
 from typing import IO, Any
 
 from etils import epath
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
-    """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is."""
-    return epath.Path(path).expanduser().resolve()
+    """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is.
+
+    Raises ValueError for other schemes, for gs:/ with one slash, and for gs:// without the package it needs.
+    """
+    name = os.fspath(path)
+    if not re.match(r"gs:|[\w.+-]+:/", name):
+        return epath.Path(name).expanduser().resolve()
+    if not re.match(r"gs://[^/]", name):
+        raise ValueError(f"{name}: only local paths and gs://BUCKET/... are supported")
+    if importlib.util.find_spec("gcsfs") is None:  # which brings google-cloud-storage, that Orbax needs
+        raise ValueError(f"{name} needs gcsfs: pip install 'genjax-images[gcs]'")
+    return epath.Path(name)  # whose own resolve() takes gs: for a local directory
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
-    """Writes a file beside its place, then moves it there; makes its directory if there is none."""
+    """Writes a file beside its place, then moves it there; makes its directory if there is none.
+
+    On gs:// a file appears whole or not at all as it is, and a move would be one of many requests.
+    """
     path = epath.Path(path)
+    content = content.encode() if isinstance(content, str) else content
+    if os.fspath(path).startswith("gs://"):
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.write_bytes(content)
     partial.replace(path)
 
 

@@ -41,15 +41,15 @@ def check_workdir(config: Any) -> epath.Path:
     Raises ValueError if the directory belongs to a run with another configuration (naming the fields), or is not empty
     and no run's; or if its path has a scheme other than gs://.
     """
-    if "://" in config.workdir and not config.workdir.startswith("gs://"):
-        raise ValueError(f"workdir {config.workdir}: only local paths and gs:// are supported")
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
             _check_resumable(load_config(workdir, family_of(config)), config)
         elif workdir.exists() and any(entry.name != "config.json.partial" for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
-    except OSError as error:
+    except ValueError:
+        raise
+    except Exception as error:  # OSError, or nearly anything from the libraries behind gs://
         raise ValueError(f"cannot use workdir {workdir} ({error}): choose another --workdir") from error
     return workdir
 

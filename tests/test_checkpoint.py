@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(trained
     assert resumed.resumed_from == 8
     assert resumed.digest == fit(vae.TASK, trained).digest
     assert "checkpoints/12" in caplog.text and "going on from step 8" in caplog.text
-    assert Path(copied.workdir, "damaged", "12").is_dir()
+    assert Path(copied.workdir, "damaged-12").is_dir()
     assert checkpoint.steps(checkpoints) == [8, 12]  # 12 has been saved anew
 
 
@@ -118,7 +118,7 @@ def test_a_second_damaged_checkpoint_of_a_step_does_not_replace_the_first(copied
     for _ in range(2):
         truncate(Path(copied.workdir, "checkpoints", "12"))
         fit(vae.TASK, copied)
-    assert sorted(path.name for path in Path(copied.workdir, "damaged").iterdir()) == ["12", "12_"]
+    assert sorted(path.name for path in Path(copied.workdir).glob("damaged*")) == ["damaged-12", "damaged-12_"]
 
 
 def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):

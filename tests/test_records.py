@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -215,10 +216,20 @@ def test_a_workdir_that_is_a_file_or_under_one_is_named(make_run, tmp_path, belo
     assert contents(tmp_path) == {"file": b"precious"}
 
 
-@pytest.mark.parametrize("workdir", ["s3://bucket/run", "file:///tmp/run", "http://host/run"])
-def test_other_schemes_are_refused(make_run, workdir):
-    said = refusal(claim, make_run(workdir))
-    assert said == f"workdir {workdir}: only local paths and gs:// are supported"
+@pytest.mark.parametrize(
+    "workdir",
+    ["s3://bucket/run", "file:///tmp/run", "http://host/run", "s3:/bucket", "gs:/bucket/run", "gs:run", "gs://"],
+)
+def test_other_schemes_and_half_a_scheme_are_refused(make_run, workdir):
+    said = f"{workdir}: only local paths and gs://BUCKET/... are supported"
+    assert refusal(claim, make_run(workdir)) == said
+    assert refusal(records.load_config, workdir, "vae") == said
+
+
+def test_a_bucket_without_the_package_for_it_is_refused_with_the_command_that_installs_it(make_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    said = refusal(claim, make_run("gs://bucket/run"))
+    assert said == "gs://bucket/run needs gcsfs: pip install 'genjax-images[gcs]'"
 
 
 # data.json and environments

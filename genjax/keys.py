@@ -25,7 +25,7 @@ class Stream(enum.IntEnum):
     RECONSTRUCT = 9
 
 
-def root_key(seed: int) -> Array:
+def root_key(seed: int | Array) -> Array:
     """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is."""
     return jax.random.key(seed, impl="threefry2x32")
 

@@ -138,12 +138,14 @@ class Log:
 
     def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
         self._writer, self._progress, self._config = writer, progress, config
-        self._pending: tuple[int, dict[str, Array], dict[str, Array], Array] | None = None
+        self._pending: tuple[int, dict[str, Array], dict[str, Array], int | Array] | None = None
         self._skipped, self._skipped_in_a_row = skipped, 0
         self.stopped_by = 0
         """The signal that a process was sent before the latest step that has been read; 0 for none."""
 
-    def after_step(self, step: int, metrics: dict[str, Array], fingerprint: dict[str, Array], stop: Array) -> None:
+    def after_step(
+        self, step: int, metrics: dict[str, Array], fingerprint: dict[str, Array], stop: int | Array
+    ) -> None:
         """Takes what `step` returned, which the device may still be computing, and reads that of the step before."""
         self.finish()
         self._pending = step, metrics, fingerprint, stop

@@ -5,7 +5,8 @@ Functions are written per device: each sees its slice of the batch and names the
 """
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 REPLICATED, SPLIT = P(), P("data")
+BY_SEED, BY_SEED_AND_DATA = P("seed"), P("seed", "data")
 
 HEARTBEAT_SECONDS = 10
 """A process that has not been heard of for as long is dead to the others, which then end too."""
@@ -64,6 +66,56 @@ def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[
 def pmap_train(step: Callable, mesh: Mesh) -> Callable:
     """`step(state, batch) -> (state, metrics)`: the state is replicated and donated, the batch is split."""
     return pmap(step, mesh, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
+
+
+def make_seed_mesh(num_seeds: int, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axes "seed" and "data" for as many runs at once, over `devices` (default: all).
+
+    As many rows of it as divide both the runs and the devices: each row trains its share of the runs, one after another
+    within a step, and splits their batches over its devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    rows = math.gcd(num_seeds, len(devices))
+    return Mesh(np.array(devices).reshape(rows, -1), ("seed", "data"))
+
+
+def pmap_seeds(step: Callable, mesh: Mesh, donate: tuple[int, ...] = ()) -> Callable:
+    """Compiles `step(state, batch, seed) -> pytree` for many runs at once, as a function of what `shard_seeds` made.
+
+    Runs that share a row of the mesh are unrolled in the program, not batched: so each has the bits that it has alone.
+    """
+
+    def unrolled(states: Any, batches: Any, seeds: Any) -> Any:
+        runs = zip(*jax.tree.map(lambda leaf: leaf[0], (states, batches, seeds)), strict=True)
+        return [jax.tree.map(lambda leaf: leaf[None], step(*run)) for run in runs]
+
+    return pmap(unrolled, mesh, (BY_SEED, BY_SEED_AND_DATA, BY_SEED), BY_SEED, donate)
+
+
+def shard_seeds(mesh: Mesh, runs: Sequence[Any], spec: P) -> list[Any]:
+    """The pytrees of host arrays of many runs on a seed mesh: entry j has the j-th run of each row, leaves [rows, ...].
+
+    `spec` is BY_SEED, or for batches BY_SEED_AND_DATA.
+    """
+    rows, sharding = mesh.shape["seed"], NamedSharding(mesh, spec)
+    put = lambda *leaves: jax.device_put(np.stack(leaves), sharding)  # noqa: E731
+    return [jax.tree.map(put, *runs[start : start + rows]) for start in range(0, len(runs), rows)]
+
+
+def split_seeds(mesh: Mesh, groups: Sequence[Any]) -> list[Any]:
+    """The inverse of `shard_seeds` for states: each run's, replicated on the devices of its row; nothing is moved."""
+    runs = []
+    for group in groups:
+        for devices in mesh.devices:
+            sharding = NamedSharding(make_mesh(list(devices)), REPLICATED)
+
+            def of_row(leaf: jax.Array, devices: Any = devices, sharding: NamedSharding = sharding) -> jax.Array:
+                shape = leaf.shape[1:]
+                shards = [shard.data.reshape(shape) for shard in leaf.addressable_shards if shard.device in devices]
+                return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+            runs.append(jax.tree.map(of_row, group))
+    return runs
 
 
 def pmap_eval(step: Callable, mesh: Mesh) -> Callable:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 from etils import epath
@@ -24,6 +25,8 @@ from genjax.optim import Net
 from genjax.task import Task
 
 logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Result(NamedTuple):
@@ -45,10 +48,12 @@ def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
     """`fn(config, state, batch, key)` as a function of (state, batch), its key derived inside the compiled graph.
 
     Training has a new key at each step; other streams have one key, so that their figures differ by the state alone.
+    The seed is the configuration's, if it is not given.
     """
-    seed = seed_of(config, "noise")
 
-    def bound(state: Any, batch: Any) -> Any:
+    own = seed_of(config, "noise")
+
+    def bound(state: Any, batch: Any, seed: int | Array = own) -> Any:
         step = state.step if stream is Stream.TRAIN else 0
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
             return fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, step))
@@ -75,10 +80,11 @@ def fit(task: Task, config: Any) -> Result:
 
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
     step_fn = parallel.pmap_train(_stoppable(bind(task.train_step, config, Stream.TRAIN)), mesh)
-    fingerprint = parallel.pmap(_fingerprint, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
+    fingerprint_fn = parallel.pmap(fingerprint, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
     validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps))
+    flags = _stop_flags(mesh)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
         (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
@@ -87,13 +93,13 @@ def fit(task: Task, config: Any) -> Result:
         Writer(workdir, start, train.tensorboard, main) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
-        _stop_requests(mesh) as stop_request,
+        stop_requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in enumerate(loaded, start + 1):
-            state, (metrics, stop) = step_fn(state, (batch, stop_request()))
-            log.after_step(step, metrics, fingerprint(state, batch) if step % train.log_every == 0 else {}, stop)
+            state, (metrics, stop) = step_fn(state, (batch, flags[requested()]))
+            log.after_step(step, metrics, fingerprint_fn(state, batch) if step % train.log_every == 0 else {}, stop)
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 log.finish()
@@ -121,6 +127,13 @@ def fit(task: Task, config: Any) -> Result:
     return Result(step, state, sha, start, None, test)
 
 
+def _stop_flags(mesh: Mesh) -> dict[int, Array]:
+    """What this process adds to a batch, by the number of the signal that asks it to stop: an int32 for each device."""
+    rows = parallel.process_rows(mesh.size)
+    numbers = (0, *STOP_SIGNALS)
+    return {number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[rows]) for number in numbers}
+
+
 def _stoppable(step: Callable) -> Callable:
     """A training step that also takes a request to stop [1] on each device, and returns the greatest of them all.
 
@@ -135,7 +148,7 @@ def _stoppable(step: Callable) -> Callable:
     return stoppable
 
 
-def _fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
+def fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
     """Of each group of the state's leaves, and of the global batch that it learned from last."""
     own = digest.batch_fingerprint(batch.images, batch.position)
     return digest.fingerprint(state) | {"batch": lax.psum(own, "data")}
@@ -149,13 +162,14 @@ def evaluator(
     Means are taken in float64 on the host, so they differ with the batch size or the devices by
     no more than one image's float32 rounding.
     """
-    score_batch = parallel.pmap_eval(bind(task.eval_step, config, stream), mesh)
-    size = config.data.batch_size
+    bound, size = bind(task.eval_step, config, stream), config.data.batch_size
+    score_batch = parallel.pmap_eval(lambda shared, batch: bound(shared[0], batch, seed=shared[1]), mesh)
+    seed = parallel.replicate(mesh, lambda: jnp.int32(seed_of(config, "noise")))  # an input: one program for all seeds
 
     def evaluate(state: Any) -> dict[str, float]:
         scored = []
         for batch in batches.in_order(source, size, parallel.process_rows(size)):
-            scored.append(jax.device_get(score_batch(state, parallel.shard_batch(mesh, batch))))
+            scored.append(jax.device_get(score_batch((state, seed), parallel.shard_batch(mesh, batch))))
         return task.figures({
             name: float(np.mean(np.concatenate([metrics[name] for metrics in parts])[: len(images)], dtype=np.float64))
             for images, parts in zip(source, zip(*scored, strict=True), strict=True)
@@ -222,16 +236,11 @@ def _restore_or_init(
 
 
 @contextlib.contextmanager
-def _stop_requests(mesh: Mesh) -> Iterator[Callable[[], Array]]:
-    """A function that returns the request of this process, for each device the number of the signal it was sent, or 0.
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """A function that returns the number of the signal that asks this process to stop, or 0.
 
-    SIGINT and SIGTERM are requests once; a second one acts as it usually does.
+    SIGINT and SIGTERM do so once; a second one acts as it usually does.
     """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    per_device = {
-        number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[parallel.process_rows(mesh.size)])
-        for number in (0, *signals)
-    }
     requested = 0
 
     def request(number: int, _: Any) -> None:
@@ -241,12 +250,12 @@ def _stop_requests(mesh: Mesh) -> Iterator[Callable[[], Array]]:
         logger.warning("%s: saving, then stopping", signal.Signals(number).name)
 
     # Only the main thread may handle signals.
-    handled = signals if threading.current_thread() is threading.main_thread() else ()
+    handled = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
     usual = {number: signal.getsignal(number) for number in handled}
     for number in usual:
         signal.signal(number, request)
     try:
-        yield lambda: per_device[requested]
+        yield lambda: requested
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

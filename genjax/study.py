@@ -1,0 +1,229 @@
+"""Many runs at once that differ in their seeds alone: one program for all, an ordinary run directory for each."""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from genjax import checkpoint, digest, files, keys, parallel, records
+from genjax.config import SeedConfig, seed_of
+from genjax.data import batches, sources
+from genjax.data.splits import Splits
+from genjax.keys import Stream
+from genjax.metrics import Log, Progress, Writer, finite
+from genjax.task import Task
+from genjax.train import Result, bind, evaluator, fingerprint, stop_requests
+
+logger = logging.getLogger(__name__)
+
+
+def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
+    """Trains all of `configs`, which differ in workdir and seeds alone, from the latest step that all of them saved.
+
+    Each comes to the digest of `train.fit(task, config)` on as many devices as it has here (those of a row of
+    `parallel.make_seed_mesh`), and either may resume what the other began. Pictures and TensorBoard are left out.
+    Errors and signals are as for `fit`; ValueError also for configurations that differ otherwise, and in one of several
+    processes.
+    """
+    _check_alike(configs)
+    mesh, train = parallel.make_seed_mesh(len(configs)), configs[0].train
+    row = parallel.make_mesh(list(mesh.devices[0]))
+    parallel.check_batch_size(row, configs[0].data.batch_size)
+    workdirs = [records.check_workdir(config) for config in configs]
+    splits, environment = _load(configs), records.environment(configs[0])
+    descriptions = [sources.describe(split) for split in splits]
+    for workdir, description in zip(workdirs, descriptions, strict=True):
+        records.check_data(workdir, description)
+    single, start = _restore_or_init(task, configs, workdirs, row)
+    for config, workdir, description in zip(configs, workdirs, descriptions, strict=True):
+        records.write(workdir, config, description, environment)
+
+    step_fn = parallel.pmap_seeds(bind(task.train_step, configs[0], Stream.TRAIN), mesh, donate=(0,))
+    fingerprint_fn = parallel.pmap_seeds(lambda state, batch, seed: fingerprint(state, batch), mesh)
+    validate = _evaluator(task, configs, mesh, [split.validation for split in splits], Stream.VALIDATION)
+    states = parallel.shard_seeds(mesh, single, parallel.BY_SEED)
+    seeds = parallel.shard_seeds(mesh, [np.int32(seed_of(c, "noise")) for c in configs], parallel.BY_SEED)
+    loaded = _prefetched(configs, mesh, [split.train for split in splits], range(start, train.num_steps))
+    step, stopped_by = start, 0
+    with (
+        _Records(configs, workdirs, start, [int(state.skipped) for state in single], environment) as recorded,
+        contextlib.closing(loaded),
+        stop_requests() as requested,
+        jax.transfer_guard_host_to_device("disallow"),
+    ):
+        for step, batch in enumerate(loaded, start + 1):
+            stepped = step_fn(states, batch, seeds)
+            states, metrics = [state for state, _ in stepped], [metrics for _, metrics in stepped]
+            fingerprints = fingerprint_fn(states, batch, seeds) if step % train.log_every == 0 else None
+            recorded.after_step(step, metrics, fingerprints)
+            last = step == train.num_steps
+            scores: list[float | None] = [None] * len(configs)
+            if step % train.eval_every == 0 or last:
+                figures = validate(parallel.split_seeds(mesh, states))
+                scores = [task.score(of_run) for of_run in figures]
+                recorded.after_evaluation(step, figures)
+            stopped_by = requested()
+            if step % train.checkpoint_every == 0 or last or stopped_by:
+                recorded.save(step, parallel.split_seeds(mesh, states), scores)
+            if stopped_by:
+                break
+
+    finished = step == train.num_steps
+    test = _evaluator(task, configs, mesh, [split.test for split in splits], Stream.TEST)
+    final = parallel.split_seeds(mesh, states)
+    figures = test(final) if finished else [{}] * len(configs)
+    results = []
+    for workdir, state, of_run in zip(workdirs, final, figures, strict=True):
+        sha = digest.tree_digest(state)
+        if finished:
+            files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(of_run)})
+        stopped = None if finished else signal.Signals(stopped_by)
+        results.append(Result(step, state, sha, start, stopped, of_run))
+    return results
+
+
+class _Records:
+    """What all runs of a study write down, each in its directory."""
+
+    def __init__(
+        self, configs: Sequence[Any], workdirs: Sequence[epath.Path], start: int, skipped: Sequence[int],
+        environment: dict[str, Any],
+    ):  # fmt: skip
+        train, size = configs[0].train, configs[0].data.batch_size
+        self._environment, self._stack = environment, contextlib.ExitStack()
+        self._pending: tuple[int, Any, Any] | None = None
+        self._savers = [self._enter(checkpoint.Writer(workdir / "checkpoints", train)) for workdir in workdirs]
+        self._writers = [self._enter(Writer(workdir, start, tensorboard=False)) for workdir in workdirs]
+        self._progress = [
+            self._enter(Progress(start, train.num_steps, size, active=i == 0)) for i in range(len(configs))
+        ]
+        parts = zip(self._writers, self._progress, skipped, strict=True)
+        self._logs = [Log(writer, progress, train, before) for writer, progress, before in parts]
+
+    def _enter(self, context: Any) -> Any:
+        return self._stack.enter_context(context)
+
+    def after_step(self, step: int, metrics: Sequence[Any], fingerprints: Sequence[Any] | None) -> None:
+        """Takes what the devices may still be computing, and writes down what they computed the step before."""
+        self._write_pending()
+        self._pending = step, metrics, fingerprints
+
+    def after_evaluation(self, step: int, figures: Sequence[dict[str, float]]) -> None:
+        """A row of validation figures for each run."""
+        self._write_pending()
+        for writer, of_run in zip(self._writers, figures, strict=True):
+            writer.write(step, {f"validation/{name}": value for name, value in of_run.items()})
+
+    def save(self, step: int, states: Sequence[Any], scores: Sequence[float | None]) -> None:
+        """A checkpoint for each run."""
+        self._write_pending()
+        for writer, saver, state, score in zip(self._writers, self._savers, states, scores, strict=True):
+            writer.flush()
+            saver.save(step, state, self._environment, score)
+
+    def _write_pending(self) -> None:
+        if self._pending is not None:
+            (step, metrics, fingerprints), self._pending = self._pending, None
+            of_runs = _of_runs(metrics)
+            printed = [{}] * len(of_runs) if fingerprints is None else _of_runs(fingerprints)
+            for log, row, fingerprint_row in zip(self._logs, of_runs, printed, strict=True):
+                log.after_step(step, row, fingerprint_row, stop=0)
+                log.finish()
+
+    def __enter__(self) -> "_Records":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stack.__exit__(*exc_info)
+
+
+def _of_runs(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One dictionary of scalars for each run, from dictionaries of [rows]."""
+    host = jax.device_get(list(groups))
+    return [
+        {name: values[row] for name, values in group.items()}
+        for group in host
+        for row in range(len(next(iter(group.values()))))
+    ]
+
+
+def _check_alike(configs: Sequence[Any]) -> None:
+    if jax.process_count() > 1:
+        raise ValueError("a study of seeds runs in one process, and this is one of several")
+    alike = [dataclasses.replace(config, workdir="", seed=0, seeds=SeedConfig()) for config in configs]
+    if any(config != alike[0] for config in alike):
+        raise ValueError("the runs of a study may differ in workdir and seeds alone")
+    workdirs = [config.workdir for config in configs]
+    if len(set(workdirs)) < len(workdirs):
+        raise ValueError(f"each run of a study needs a workdir of its own, got {workdirs}")
+
+
+def _load(configs: Sequence[Any]) -> list[Splits]:
+    """Each run's images: the same arrays, unless a seed has binarised them."""
+    by_seed: dict[int, Splits] = {}
+    for config in configs:
+        seed = seed_of(config, "data") if config.data.binarize == "fixed" else 0
+        if seed not in by_seed:
+            by_seed[seed] = sources.load(config.data, seed)
+    return [by_seed[seed_of(config, "data") if config.data.binarize == "fixed" else 0] for config in configs]
+
+
+def _restore_or_init(
+    task: Task, configs: Sequence[Any], workdirs: Sequence[epath.Path], mesh: Mesh
+) -> tuple[list[Any], int]:
+    """The states to begin with, on the host, and the step that all of them stand at."""
+    init = jax.jit(lambda seed: task.init(configs[0], keys.for_step(keys.root_key(seed), Stream.INIT, 0)))
+    abstract = parallel.abstract(mesh, lambda: init(0))
+    directories = [workdir / "checkpoints" for workdir in workdirs]
+    shared = set.intersection(*(set(checkpoint.steps(directory)) for directory in directories))
+    for step in sorted(shared, reverse=True):
+        try:
+            restored = [checkpoint.restore(directory, step, abstract) for directory in directories]
+        except ValueError as error:
+            logger.warning("%s", error)
+            continue
+        logger.info("resumed %d runs from step %d", len(configs), step)
+        for directory in directories:  # some may have saved once more than others
+            checkpoint.set_aside(directory, step)
+        return [jax.device_get(one.state) for one in restored], step
+    if any(checkpoint.steps(directory) for directory in directories):
+        raise ValueError(
+            f"the runs in {workdirs[0].parent} have no whole checkpoint of the same step: remove those that were not "
+            "begun together, or choose another --workdir"
+        )
+    return [jax.device_get(init(np.int32(seed_of(config, "init")))) for config in configs], 0
+
+
+def _evaluator(
+    task: Task, configs: Sequence[Any], mesh: Mesh, images: Sequence[batches.Source], stream: Stream
+) -> Callable[[Sequence[Any]], list[dict[str, float]]]:
+    """A function from the states of all runs to the figures of each."""
+    rows = [parallel.make_mesh(list(devices)) for devices in mesh.devices]
+    functions = [
+        evaluator(task, config, rows[i % len(rows)], source, stream)
+        for i, (config, source) in enumerate(zip(configs, images, strict=True))
+    ]
+    return lambda states: [evaluate(state) for evaluate, state in zip(functions, states, strict=True)]
+
+
+def _prefetched(
+    configs: Sequence[Any], mesh: Mesh, images: Sequence[batches.Source], steps: range
+) -> Generator[Any, None, None]:
+    """The training batches of all runs at `steps`, on the devices."""
+    data = configs[0].data
+
+    def load(step: int) -> Any:
+        loaded = [
+            batches.load(source, seed_of(config, "data"), step, data.batch_size, slice(None))
+            for config, source in zip(configs, images, strict=True)
+        ]
+        return parallel.shard_seeds(mesh, loaded, parallel.BY_SEED_AND_DATA)
+
+    return batches.prefetch(load, steps, data.prefetch)

@@ -1,19 +1,17 @@
-"""Runs a training script with a fault in it, or with a record of what enters its losses.
+"""Runs a training script with a fault in it.
 
-$ python experiments/_altered.py FAMILY FAULT RECORD experiments/train_vae.py digits --workdir ...
+$ python experiments/_altered.py vae R2 experiments/train_vae.py digits --workdir ...
 
-FAULT is one of FAULTS or empty, RECORD the file that the digests of all inputs go to, or empty. A check that cannot
-fail shows nothing: each fault is what one promise of reproducibility excludes, as other codebases have it.
+A check that cannot fail shows nothing: each fault is what one promise of reproducibility excludes, as other codebases
+have it. Trainings can be watched here, too: what enters their losses.
 """
 
 import contextlib
 import hashlib
-import json
 import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -156,12 +154,10 @@ def recorded(family: str) -> Iterator[set[str]]:
 
 def main() -> None:
     """Runs the script as it would run by itself."""
-    family, fault, record, script, *arguments = sys.argv[1:]
+    family, fault, script, *arguments = sys.argv[1:]
     sys.argv = [script, *arguments]
-    with altered(family, fault), recorded(family) if record else contextlib.nullcontext() as seen:
+    with altered(family, fault):
         runpy.run_path(script, run_name="__main__")
-    if record:
-        Path(f"{record}.{jax.process_index()}").write_text(json.dumps(sorted(seen or ())))
 
 
 if __name__ == "__main__":

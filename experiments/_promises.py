@@ -6,17 +6,20 @@ tried, by its name in _altered.FAULTS; the promise must then be found broken.
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import _kills
+import _start
 import _tiny
 import jax
 import jax.numpy as jnp
 import numpy as np
 from _altered import altered, recorded
 from _walking import mesh_of, walk
+from jax.sharding import Mesh
 
 from genjax import checkpoint, digest, files, keys, optim, parallel
 from genjax.data import sources
@@ -68,30 +71,33 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
 
 def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
     """R3: what enters the losses in three steps, on 1, 2, 4, 8 devices and in 2 processes with 2 devices each."""
-    config = _tiny.config(family, directory / "unused")
-    source = sources.load(config.data, config.seed).train
-    seen = {}
-    for num in (1, 2, 4, 8):
-        with altered(family, fault), recorded(family) as inputs:
-            for _ in walk(_tiny.FAMILIES[family].package.TASK, config, source, mesh_of(num), 3):
-                pass
-        seen[f"{num}"] = inputs
-    seen["2x2"] = _inputs_of_two_processes(family, directory, fault)
-    examples = 3 * config.data.batch_size
+    seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
+    seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: digest.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
+    examples = 3 * _tiny.config(family, directory).data.batch_size
     held = len(set(digests.values())) == 1 and len(seen["1"]) >= examples
     return Outcome(held, " ".join(f"{name}:{value}" for name, value in digests.items()))
 
 
-def _inputs_of_two_processes(family: str, directory: Path, fault: str) -> set[str]:
-    record = directory / "inputs"
-    flags = ["--train.num-steps", "3", "--train.eval-every", "3", "--train.checkpoint-every", "3"]
-    command = _tiny.command(family, directory / "two", fault, str(record)) + flags
-    for process in _tiny.start_processes(command, num=2, devices=2):
-        _, errors = process.communicate()
+def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
+    """Digests of what enters the losses in three steps."""
+    config = _tiny.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    with altered(family, fault), recorded(family) as inputs:
+        for _ in walk(_tiny.FAMILIES[family].package.TASK, config, source, mesh, 3):
+            pass
+    return inputs
+
+
+def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
+    """The same of each of two processes with two devices each."""
+    processes = _tiny.start_processes([[sys.executable, __file__, family, str(directory), fault]] * 2, devices=2)
+    inputs = []
+    for output, errors, process in [(*process.communicate(), process) for process in processes]:
         if process.returncode != 0:
             raise RuntimeError(f"one of two processes failed:\n{errors[-3000:]}")
-    return {row for i in range(2) for row in json.loads(Path(f"{record}.{i}").read_text())}
+        inputs.append(set(json.loads(output.splitlines()[-1])))
+    return inputs
 
 
 def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
@@ -187,3 +193,14 @@ PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {
     "R6": replicas_equal,
     "R7": same_bytes_on_gpu,
 }
+
+
+def main() -> None:
+    """As one of several processes: prints what enters the losses on its devices."""
+    family, directory, fault = sys.argv[1:]
+    with _start.processes():
+        print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -32,7 +32,7 @@ LAST_WORDS = (
 
 
 @contextlib.contextmanager
-def _processes() -> Iterator[None]:
+def processes() -> Iterator[None]:
     """Joins the other processes of a run, if the environment variable GENJAX_DISTRIBUTED names any.
 
     When one dies, JAX aborts the others within seconds, and no Python is run any more. So a shell waits for the end of
@@ -42,10 +42,13 @@ def _processes() -> Iterator[None]:
     if where is None:
         yield
         return
+    try:
+        parallel.connect(where)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     survivor = ["sh", "-c", 'read -r farewell || echo "$0" >&2', LAST_WORDS]
     shell = subprocess.Popen(survivor, stdin=subprocess.PIPE, start_new_session=True)
     try:
-        parallel.connect(where)
         yield
     except SystemExit as error:
         shell.communicate(b"farewell\n")
@@ -115,7 +118,7 @@ def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
     An error that has a remedy is one message on stderr and exit code 1.
     """
-    with _processes():
+    with processes():
         setup()
         try:
             results = main()

@@ -57,10 +57,10 @@ def config(family: str, workdir: Path, **changes: Any) -> Any:
     return tyro.extras.overridable_config_cli(configs, args=arguments(family, workdir, **changes))
 
 
-def command(family: str, workdir: Path, fault: str = "", record: str = "", **changes: Any) -> list[str]:
-    """What starts it as a process, with a fault in it (see _altered.py) or a record of what enters its losses."""
+def command(family: str, workdir: Path, fault: str = "", **changes: Any) -> list[str]:
+    """What starts it as a process, with a fault in it or none (see _altered.py)."""
     script = str(SCRIPTS / FAMILIES[family].script)
-    altered = [str(SCRIPTS / "_altered.py"), family, fault, record] if fault or record else []
+    altered = [str(SCRIPTS / "_altered.py"), family, fault] if fault else []
     return [sys.executable, *altered, script, *arguments(family, workdir, **changes)]
 
 
@@ -69,9 +69,10 @@ def environment(devices: int, **changes: str) -> dict[str, str]:
     return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
 
 
-def start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+def start(command: list[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:
     """Starts a training whose output is read when it has ended."""
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, umask=umask)
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -82,12 +83,16 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(output.splitlines()[-1])
 
 
-def start_processes(command: list[str], num: int, devices: int) -> list[subprocess.Popen[str]]:
-    """Starts the same command `num` times, as the processes of one run with so many emulated devices each."""
+def start_processes(commands: list[list[str]], devices: int, umasks: tuple[int, ...] = ()) -> list:
+    """Starts commands as the processes of one run, with so many emulated devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    return [start(command, environment(devices, GENJAX_DISTRIBUTED=f"localhost:{port},{num},{i}")) for i in range(num)]
+    num = len(commands)
+    return [
+        start(command, environment(devices, GENJAX_DISTRIBUTED=f"localhost:{port},{num},{i}"), *umasks[i : i + 1])
+        for i, command in enumerate(commands)
+    ]
 
 
 def metrics(workdir: Path) -> bytes:

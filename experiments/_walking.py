@@ -38,7 +38,8 @@ def walk(
     state = parallel.replicate(mesh, init)
     step_fn = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
     for step in range(num_steps):
-        batch = batches.load(source, config.seed, step, config.data.batch_size, slice(None))
+        size = config.data.batch_size
+        batch = batches.load(source, config.seed, step, size, parallel.process_rows(size))
         state, metrics = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch)))
         yield state, metrics
 

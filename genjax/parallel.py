@@ -26,10 +26,14 @@ def connect(where: str) -> None:
     """Joins this process to the others of one run; to be called before JAX is used for anything else.
 
     `where` is "auto" where JAX itself can tell (Cloud TPU, GKE, Slurm, Open MPI), else "HOST:PORT,NUM,ID": where
-    process 0 listens, how many processes there are, and which one this is. Raises ValueError if it is neither.
+    process 0 listens, how many processes there are, and which one this is. Raises ValueError if it is neither, or if
+    JAX cannot tell.
     """
     if where == "auto":
-        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        try:
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        except ValueError as error:
+            raise ValueError(f"JAX finds no cluster here ({error}): give HOST:PORT,NUM,ID instead of auto") from error
         return
     try:
         address, num, process = where.split(",")

@@ -1,124 +1,74 @@
-"""Same seed, same bytes: from the command line, also after SIGKILL at the worst moments."""
+"""Same seed, same bytes: from the command line, also after SIGKILL at the worst moments; and each check can fail."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
+import _kills
+import _promises
+import _tiny
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "experiments"
-FAMILIES = {
-    "vae": ("train_vae.py", "digits", {"data.batch-size": 64}, 40),
-    "cyclegan": ("train_cyclegan.py", "icons", {
-        "data.batch-size": 8, "data.image-size": "16 16", "optim.schedule": "constant", "optim.decay-steps": 0,
-        "cyclegan.width": 2, "cyclegan.blocks": 0, "cyclegan.discriminator-width": 2,
-        "cyclegan.discriminator-layers": 1, "cyclegan.pool-size": 16, "train.num-pictures": 8,
-    }, 8),
-}  # fmt: skip
-"""Script, configuration, flags, and steps between checkpoints, of which a run has six."""
+QUICK = ("R1", "R3", "R4", "R5", "R6")
+"""R2 is the kills below."""
 
 
-def command(family, workdir, seed=0):
-    script, config, flags, every = FAMILIES[family]
-    flags = flags | {
-        "workdir": workdir, "seed": seed, "train.num-steps": 6 * every, "train.log-every": every // 4,
-        "train.eval-every": every, "train.checkpoint-every": every,
-    }  # fmt: skip
-    arguments = [part for name, value in flags.items() for part in (f"--{name}", *str(value).split())]
-    return [sys.executable, SCRIPTS / script, config, *arguments]
+@pytest.mark.parametrize("row", QUICK)
+def test_a_promise_holds(tmp_path, row):
+    outcome = _promises.PROMISES[row]("vae", tmp_path, "")
+    assert outcome.held, outcome.seen
 
 
-def environment(num_devices):
-    return {**os.environ, "JAX_NUM_CPU_DEVICES": str(num_devices)}
+@pytest.mark.parametrize("row", ["R1", "R2", "R3", "R4", "R5", "R6"])
+def test_the_fault_that_a_promise_excludes_is_found(tmp_path, row):
+    assert not _promises.PROMISES[row]("vae", tmp_path, row).held
 
 
-def train(family, workdir, seed=0, num_devices=1):
-    """Runs the training to its end: the results it prints last, and the bytes of its metrics."""
-    done = subprocess.run(command(family, workdir, seed), capture_output=True, text=True, env=environment(num_devices))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), Path(workdir, "metrics.jsonl").read_bytes()
+def test_the_script_says_fail_and_exits_with_1(tmp_path):
+    command = [sys.executable, _tiny.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
+    assert json.loads(done.stdout.splitlines()[-1])["R6"] is False
 
 
-def kill_at(family, workdir, moment, num_devices):
-    """Starts the training and kills it at the first sight of `moment(checkpoints)`.
-
-    False if there was none, or if it had passed when the kill arrived.
-    """
-    process = subprocess.Popen(
-        command(family, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(num_devices)
-    )
-    checkpoints = Path(workdir, "checkpoints")
-    while process.poll() is None:
-        names = os.listdir(checkpoints) if checkpoints.exists() else []
-        if moment(names):
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
-            return moment(os.listdir(checkpoints))
-        time.sleep(0.0005)
-    return False
-
-
-def committed(names):
-    return [int(name) for name in names if name.isdigit()]
-
-
-def unfinished(names):
-    return [name for name in names if "orbax-checkpoint-tmp" in name]
-
-
-@pytest.fixture(scope="module", params=[("vae", 1), ("vae", 8), ("cyclegan", 8)], ids="{0[0]} on {0[1]}".format)
+@pytest.fixture(scope="module", params=[("vae", 1), ("cyclegan", 8)], ids="{0[0]} on {0[1]}".format)
 def family_and_devices(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def family(family_and_devices):
-    return family_and_devices[0]
+def whole(family_and_devices, tmp_path_factory):
+    """An uninterrupted run: the results it prints last, and the bytes of its metrics."""
+    family, devices = family_and_devices
+    workdir = tmp_path_factory.mktemp("whole")
+    results = _tiny.finish(_tiny.start(_tiny.command(family, workdir), _tiny.environment(devices)))
+    return results, _tiny.metrics(workdir)
 
 
-@pytest.fixture(scope="module")
-def devices(family_and_devices):
-    return family_and_devices[1]
-
-
-@pytest.fixture(scope="module")
-def whole(family, devices, tmp_path_factory):
-    """An uninterrupted run."""
-    return train(family, tmp_path_factory.mktemp("whole"), num_devices=devices)
-
-
-def test_same_seed_same_digest_and_another_seed_another(family, devices, whole, tmp_path):
-    results, metrics = train(family, tmp_path / "same", num_devices=devices)
-    assert (results["digest"], metrics) == (whole[0]["digest"], whole[1])
-    times = {"seconds", "report"}
-    assert {name: results[name] for name in results if name not in times} == {
-        name: whole[0][name] for name in whole[0] if name not in times
-    }
-    other, _ = train(family, tmp_path / "other", seed=1, num_devices=devices)
-    assert other["digest"] != whole[0]["digest"]
-
-
-MOMENTS = {
-    "before the first commit": lambda names: unfinished(names) and not committed(names),
-    "during a save": lambda names: unfinished(names) and committed(names),
-    "after a commit": lambda names: len(committed(names)) > 1 and not unfinished(names),
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_started_again_it_comes_to_the_same_bytes(family, devices, whole, tmp_path, moment):
-    every = FAMILIES[family][-1]
-    attempts = [tmp_path / str(attempt) for attempt in range(5)]
-    workdir = next((workdir for workdir in attempts if kill_at(family, workdir, MOMENTS[moment], devices)), None)
-    assert workdir, f"no kill arrived {moment}"
-    results, metrics = train(family, workdir, num_devices=devices)
+@pytest.mark.parametrize("moment", _kills.MOMENTS)
+def test_killed_and_started_again_it_comes_to_the_same_bytes(family_and_devices, whole, tmp_path, moment):
+    (family, devices), (expected, metrics) = family_and_devices, whole
+    environment = _tiny.environment(devices)
+    for attempt in range(8):
+        workdir = tmp_path / str(attempt)
+        command = _tiny.command(family, workdir)
+        if _kills.kill_at(command, workdir, _kills.MOMENTS[moment], environment):
+            break
+    else:
+        pytest.fail(f"no kill arrived {moment}")
+    results = _tiny.finish(_tiny.start(command, environment))
     if moment == "before the first commit":
         assert results["resumed_from"] == 0
     else:
-        assert every <= results["resumed_from"] < 6 * every
-    assert (results["digest"], metrics) == (whole[0]["digest"], whole[1])
-    assert not unfinished(os.listdir(workdir / "checkpoints"))
+        assert _tiny.FAMILIES[family].every <= results["resumed_from"] < results["step"]
+    assert (results["digest"], _tiny.metrics(workdir)) == (expected["digest"], metrics)
+    other = {"seconds", "report", "resumed_from"}
+    assert {name: results[name] for name in results if name not in other} == {
+        name: expected[name] for name in expected if name not in other
+    }
+    assert not [path for path in (workdir / "checkpoints").iterdir() if "orbax-checkpoint-tmp" in path.name]
+
+
+def test_a_study_of_kills_counts_and_compares(tmp_path):
+    row = _kills.kill_again_and_again("vae", 1, kills=2, checkpoints=20, directory=tmp_path)
+    assert row["same_state"] and row["same_metrics"] and row["strictly_inside"] and row["during_a_save"] >= 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import write_noise
 
 from genjax import checkpoint, digest, keys, parallel, records, report, train, vae
 from genjax.data import batches, sources
@@ -89,6 +90,7 @@ def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run
     [
         {"train": {"log_every": 5}},
         {"train": {"eval_every": 2, "checkpoint_every": 6}},
+        {"train": {"num_pictures": 3}},
         {"data": {"prefetch": 5}},
         {"data": {"decode_threads": 1}},
     ],
@@ -96,6 +98,30 @@ def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run
 )
 def test_numbers_do_not_depend_on_watching(make_run, whole, change):
     assert outcome(make_run(**change))[0] == whole[0]
+
+
+def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
+    write_noise(tmp_path / "images", 40)
+
+    def digest_with(threads):
+        data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / f"cache-{threads}")}
+        data |= {"decode_threads": threads, "prefetch": threads}
+        config = make_run(workdir=str(tmp_path / f"run-{threads}"), data=data, train={"num_steps": 4})
+        return fit(vae.TASK, config).digest
+
+    assert digest_with(1) == digest_with(8)
+
+
+def test_another_training_in_the_same_directory_is_refused(make_run, monkeypatch):
+    config, load = make_run(), batches.load
+
+    def load_while_another_begins(*args):
+        with pytest.raises(ValueError, match="another training is under way in .*run"):
+            checkpoint.Writer(Path(config.workdir, "checkpoints"), config.train)
+        return load(*args)
+
+    monkeypatch.setattr(batches, "load", load_while_another_begins)
+    assert fit(vae.TASK, config).step == 12
 
 
 def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):

@@ -73,12 +73,13 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
             during_a_save += _kill_during_a_save(command, killed, environment)
         else:
             process = _start(command, environment, killed)
-            time.sleep(rng.uniform(0, whole["seconds"] / 4 + 5))
+            if rng.random() < 0.75:  # else while it starts
+                _wait_for_a_resumption(process, killed, len(_resumed_from(killed)))
+            time.sleep(rng.uniform(0, whole["seconds"] / kills))
             if not _kill(process):
                 raise RuntimeError(f"the training ended before kill {number + 1}: give it more checkpoints")
     resumed = _tiny.finish(_tiny.start(command, environment))
-    from_steps = [int(step) for step in re.findall(r"resumed .* from step (\d+)", Path(f"{killed}.log").read_text())]
-    from_steps.append(resumed["resumed_from"])
+    from_steps = [*_resumed_from(killed), resumed["resumed_from"]]
     return {
         "family": family,
         "devices": devices,
@@ -93,6 +94,16 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
         "same_metrics": _tiny.metrics(killed) == _tiny.metrics(directory / "whole"),
         "digest": whole["digest"][:8],
     }
+
+
+def _resumed_from(workdir: Path) -> list[int]:
+    """The steps that its trainings went on from, as they logged them."""
+    return [int(step) for step in re.findall(r"resumed .* from step (\d+)", Path(f"{workdir}.log").read_text())]
+
+
+def _wait_for_a_resumption(process: subprocess.Popen[bytes], workdir: Path, before: int) -> None:
+    while process.poll() is None and len(_resumed_from(workdir)) == before:
+        time.sleep(0.01)
 
 
 def _kill_during_a_save(command: list[str], workdir: Path, environment: dict[str, str]) -> bool:

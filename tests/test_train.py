@@ -89,7 +89,8 @@ def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run
     "change",
     [
         {"train": {"log_every": 5}},
-        {"train": {"eval_every": 2, "checkpoint_every": 6}},
+        {"train": {"eval_every": 2}},
+        {"train": {"checkpoint_every": 12}},
         {"train": {"num_pictures": 3}},
         {"data": {"prefetch": 5}},
         {"data": {"decode_threads": 1}},

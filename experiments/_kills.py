@@ -60,35 +60,36 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
 
 
 def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int, directory: Path) -> dict[str, Any]:
-    """Kills one training `kills` times, every third time with a save half done and else at a random moment.
+    """Kills one training so many times: every third time with a save half done, else at a random moment.
 
-    Each time the same command resumes it; at the end its state and metrics are compared with an uninterrupted run's.
+    That is within two seconds of its start (a quarter of them), or of a later checkpoint. Each time the same command
+    resumes it; at the end its state and metrics are compared with an uninterrupted run's.
     """
     environment, rng = _tiny.environment(devices), random.Random(0)
     whole = _tiny.finish(_tiny.start(_tiny.command(family, directory / "whole", checkpoints=checkpoints), environment))
     killed, during_a_save = directory / "killed", 0
     command = _tiny.command(family, killed, checkpoints=checkpoints)
     for number in range(kills):
-        if number % 3 == 0:  # the first one too, so that there is something to resume
-            during_a_save += _kill_during_a_save(command, killed, environment)
+        process, directed = _start(command, environment, killed), number % 3 == 0
+        if directed or rng.random() < 0.75:
+            _wait_for_commits(process, killed, rng.randint(1, 4))
+        if directed:
+            _wait_for_a_save(process, killed)
         else:
-            process = _start(command, environment, killed)
-            if rng.random() < 0.75:  # else while it starts
-                _wait_for_a_resumption(process, killed, len(_resumed_from(killed)))
-            time.sleep(rng.uniform(0, whole["seconds"] / kills))
-            if not _kill(process):
-                raise RuntimeError(f"the training ended before kill {number + 1}: give it more checkpoints")
+            time.sleep(rng.uniform(0, 2))
+        if not _kill(process):
+            raise RuntimeError(f"the training ended before kill {number + 1}: give it more --checkpoints")
+        during_a_save += directed and bool(_half_done(_names(killed)))
     resumed = _tiny.finish(_tiny.start(command, environment))
-    from_steps = [*_resumed_from(killed), resumed["resumed_from"]]
+    log = Path(f"{killed}.log").read_text()
+    from_steps = [int(step) for step in re.findall(r"resumed .* from step (\d+)", log)] + [resumed["resumed_from"]]
     return {
         "family": family,
         "devices": devices,
         "kills": kills,
         "during_a_save": during_a_save,
-        "resumptions": len(from_steps),
-        "first_resumed_step": min(from_steps),
-        "last_resumed_step": max(from_steps),
         "steps": whole["step"],
+        "resumed_from": sorted(set(from_steps)),
         "strictly_inside": all(0 < step < whole["step"] for step in from_steps),
         "same_state": resumed["digest"] == whole["digest"],
         "same_metrics": _tiny.metrics(killed) == _tiny.metrics(directory / "whole"),
@@ -96,24 +97,15 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
     }
 
 
-def _resumed_from(workdir: Path) -> list[int]:
-    """The steps that its trainings went on from, as they logged them."""
-    return [int(step) for step in re.findall(r"resumed .* from step (\d+)", Path(f"{workdir}.log").read_text())]
+def _wait_for_commits(process: subprocess.Popen[bytes], workdir: Path, num: int) -> None:
+    """Waits for so many checkpoints of this process."""
+    before = max(_committed(_names(workdir)), default=0)
+    seen: set[int] = set()
+    while process.poll() is None and len(seen) < num:
+        seen |= {step for step in _committed(_names(workdir)) if step > before}
+        time.sleep(0.001)
 
 
-def _wait_for_a_resumption(process: subprocess.Popen[bytes], workdir: Path, before: int) -> None:
-    while process.poll() is None and len(_resumed_from(workdir)) == before:
-        time.sleep(0.01)
-
-
-def _kill_during_a_save(command: list[str], workdir: Path, environment: dict[str, str]) -> bool:
-    """Kills it at a save that begins in this process; whether the save was half done when the kill had arrived."""
-    process = _start(command, environment, workdir)
-    stale = set(_half_done(_names(workdir)))  # of an earlier kill
-    while process.poll() is None:
-        half_done = set(_half_done(_names(workdir)))
-        stale &= half_done
-        if half_done - stale and _committed(_names(workdir)):
-            return _kill(process) and bool(set(_half_done(_names(workdir))) - stale)
+def _wait_for_a_save(process: subprocess.Popen[bytes], workdir: Path) -> None:
+    while process.poll() is None and not _half_done(_names(workdir)):
         time.sleep(0.0005)
-    raise RuntimeError("the training ended before it could be killed during a save: give it more checkpoints")

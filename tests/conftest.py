@@ -1,6 +1,7 @@
 """Eight emulated CPU devices, and JAX's strict checks, for every test."""
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -39,10 +40,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+@contextlib.contextmanager
+def cheaply_compiled():
+    """XLA without LLVM's optimisations, in a third of the time: for what is compared with a tolerance, or not at all.
+
+    Never for what is compared bit by bit, which has to be the machine code that users run; so nothing else should be
+    compiled meanwhile that later tests might find in memory. On the disk the two kinds are kept apart.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture
 def x64():
-    """Arithmetic in float64 for one test."""
-    with jax.enable_x64(True):
+    """Arithmetic in float64 for one test, which tells numbers apart that a tolerance of 1e-8 does, and not bits."""
+    with jax.enable_x64(True), cheaply_compiled():
         yield
 
 
@@ -118,5 +134,6 @@ def trained_identity(tmp_path_factory) -> CycleGanRun:
         str(root / "run"), data=data, train={"num_steps": 4}, optim={"learning_rate": 1e-9},
         cyclegan={"output": "residual", "blocks": 0},
     )  # fmt: skip
-    train.fit(cyclegan.TASK, run)
+    with cheaply_compiled():
+        train.fit(cyclegan.TASK, run)
     return run

@@ -93,18 +93,18 @@ def write(workdir: epath.Path, config: Any, description: dict[str, Any], environ
         raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str) -> Any:
-    """The configuration of the run in `workdir`, which must be of `family`; ValueError or FileNotFoundError if not."""
+def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
+    """The configuration of the run in `workdir`; ValueError or FileNotFoundError if there is none (of `family`)."""
     path = files.resolve(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
     try:
         record = json.loads(path.read_text())
         found = record.pop("family")
-        if found != family:
+        if family is not None and found != family:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[family])
+        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[found])
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error

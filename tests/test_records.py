@@ -62,6 +62,14 @@ def test_a_moved_run_takes_the_name_of_its_new_directory(make_run, tmp_path):
     assert run.workdir not in (tmp_path / "moved" / "config.json").read_text()
 
 
+def test_a_configuration_says_of_which_family_it_is(make_run, make_cyclegan, tmp_path):
+    for run in (make_run(), make_cyclegan(str(tmp_path / "other"))):
+        assert records.load_config(claim(run)) == run
+    path = claim(make_run()) / "config.json"
+    edit(path, lambda record: record.update(family="gan"))
+    assert refusal(records.load_config, path.parent).startswith(f"{path} is not a configuration of this version")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -14,6 +14,7 @@ from genjax import checkpoint, digest, keys, parallel, records, report, train, v
 from genjax.data import batches, sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler
+from genjax.metrics import read_rows
 from genjax.train import fit
 
 
@@ -70,6 +71,19 @@ def test_a_crash_loses_no_more_than_the_steps_since_the_last_checkpoint(make_run
     resumed = fit(vae.TASK, config)
     assert resumed.resumed_from == 8
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_a_logged_row_has_the_fingerprint_of_the_state_at_its_step_and_of_the_batch_before_it(trained):
+    workdir, source = Path(trained.workdir), sources.load(trained.data, trained.seed).train
+    rows = {row["step"]: row["fingerprint"] for row in read_rows(workdir / "metrics.jsonl") if "fingerprint" in row}
+    abstract = parallel.abstract(parallel.make_mesh(), lambda: vae.TASK.init(trained, keys.root_key(0)))
+    assert sorted(rows) == [2, 4, 6, 8, 10, 12] and checkpoint.steps(workdir / "checkpoints") == [8, 12]
+    for step in (8, 12):
+        state = checkpoint.restore(workdir / "checkpoints", step, abstract).state
+        batch = batches.load(source, trained.seed, step - 1, 16, slice(16))
+        found = jax.jit(digest.fingerprint)(state) | {"batch": digest.batch_fingerprint(*batch)}
+        assert rows[step] == {group: f"{int(value):08x}" for group, value in found.items()}
+        assert set(rows[step]) == {*"step skipped net.params net.opt_state ema.encoder ema.decoder batch".split()}
 
 
 def test_a_finished_run_is_not_trained_again(make_run, whole):

@@ -215,9 +215,10 @@ def test_leaves_are_compared_bit_by_bit(old, new, said):
 def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no run"):
         compare_runs.compare(run.workdir, str(tmp_path))
-    (Path(copied.workdir) / "checkpoints" / "8" / "_CHECKPOINT_METADATA").write_text("")
-    with pytest.raises(ValueError, match="copy/checkpoints/8 cannot be read"):
-        compare(run, copied)
+    for content in (b"", bytes(100)):
+        Path(copied.workdir, "checkpoints", "8", "_CHECKPOINT_METADATA").write_bytes(content)
+        with pytest.raises(ValueError, match="copy/checkpoints/8 cannot be read"):
+            compare(run, copied)
     Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2')
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
         compare(copied, run)

@@ -25,10 +25,8 @@ from genjax.train import fit
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that was stopped and saved: 130 and 143."""
 
-LAST_WORDS = (
-    "error: this process ended before its work, most likely because another process of the run died. "
-    "The last checkpoint is whole: run the same command again in all processes"
-)
+REMEDY = "the last checkpoint is whole: run the same command again in all processes"
+LAST_WORDS = f"error: this process ended before its work, most likely because another process of the run died; {REMEDY}"
 
 
 @contextlib.contextmanager
@@ -54,7 +52,7 @@ def processes() -> Iterator[None]:
         shell.communicate(b"farewell\n")
         if error.code in STOPPED:  # as all others do, together
             raise
-        print(error.code, file=sys.stderr, flush=True)
+        print(error.code, f"If another process died first, {REMEDY}", sep="\n", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the others, who cannot go on without this process
     except BaseException:
         traceback.print_exc()

@@ -179,7 +179,7 @@ def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
     different = np.asarray(old.view(bits) != new.view(bits))
     if not different.any():
         return ""
-    with np.errstate(invalid="ignore"):  # infinity less infinity
+    with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
         most = np.abs(old[different].astype(float) - new[different].astype(float)).max()
     return f"{different.sum()} of {old.size} elements, by up to {most:.3g}"
 

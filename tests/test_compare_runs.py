@@ -200,6 +200,7 @@ def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_c
     (np.float32([1, 2, 3]), np.float32([1, 2 + 2**-22, 3]), "1 of 3 elements, by up to 2.38e-07"),
     (np.float32([0, 1]), np.float32([-0.0, 1]), "1 of 2 elements, by up to 0"),
     (np.float32([np.nan, np.inf]), np.float32([np.nan, np.inf]), ""),
+    (np.uint32([0x7F800001]).view("f4"), np.float32([1]), "1 of 1 elements, by up to nan"),  # a signalling NaN
     (np.float32([np.inf, 0]), np.float32([-np.inf, 7]), "2 of 2 elements, by up to inf"),
     (jnp.bfloat16([1, 2]).__array__(), jnp.bfloat16([1, 4]).__array__(), "1 of 2 elements, by up to 2"),
     (np.uint8([0, 255]), np.uint8([255, 255]), "1 of 2 elements, by up to 255"),
@@ -215,8 +216,9 @@ def test_leaves_are_compared_bit_by_bit(old, new, said):
 def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no run"):
         compare_runs.compare(run.workdir, str(tmp_path))
-    for content in (b"", bytes(100)):
-        Path(copied.workdir, "checkpoints", "8", "_CHECKPOINT_METADATA").write_bytes(content)
+    saved = Path(copied.workdir, "checkpoints", "8")
+    for damage in (lambda: (saved / "_CHECKPOINT_METADATA").write_text(""), lambda: shutil.rmtree(saved / "state")):
+        damage()
         with pytest.raises(ValueError, match="copy/checkpoints/8 cannot be read"):
             compare(run, copied)
     Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2')

@@ -1,4 +1,4 @@
-"""Curves of many runs in one picture: their mean, one standard deviation to either side, and the least to the greatest."""
+"""Curves of many runs in one picture: mean, one standard deviation to either side, the least to the greatest."""
 
 import io
 from collections.abc import Sequence
@@ -51,5 +51,7 @@ def _band(axes: Axes, runs: Sequence[list[dict[str, Any]]], name: str, label: st
     mean, sd = values.mean(0), values.std(0, ddof=1)
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
     axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.35, linewidth=0)
-    axes.plot(steps, mean, "o-" if label == "validation" else "-", color=colour, markersize=3, linewidth=1.3, label=label)
+    axes.plot(
+        steps, mean, "o-" if label == "validation" else "-", color=colour, markersize=3, linewidth=1.3, label=label
+    )
     return values[:, steps >= steps[-1] / 10].ravel()

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import _bands
+import _spread
 import _start
-import _statistics
 import cyclegan_configs
 import numpy as np
 import tyro
@@ -80,10 +80,10 @@ def main() -> dict[str, Any]:
     configs = _runs(options, config, vary)
     results = _train(family.task, configs)
     figures = {name: np.array([_number(run["test"][name]) for run in results.values()]) for name in _names(results)}
-    summaries = {name: _statistics.summarize(values) for name, values in figures.items()}
+    summaries = {name: _spread.summarize(values) for name, values in figures.items()}
     shape = (len(options.seeds),) * len(vary)
     crossed = options.design == "crossed"
-    parts = {name: _statistics.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
+    parts = {name: _spread.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
 
     print(_table(family, results, summaries, crossed))
     print(f"\n{_decomposition(family, parts) if crossed else _note(vary)}\n")
@@ -123,6 +123,7 @@ def _choose(options: Options, flags: Sequence[str]) -> tuple[Family, Any, list[s
 def _runs(options: Options, config: Any, vary: Sequence[str]) -> dict[str, Any]:
     """The configuration of each run by the name of its directory; those of a crossed design in C order."""
     first, combinations = options.seeds[0], itertools.product(options.seeds, repeat=len(vary))
+    seeds: dict[str, tuple[int, tuple[int | None, ...]]]
     if options.design == "crossed":
         seeds = {"-".join(f"{s}-{seed}" for s, seed in zip(vary, c, strict=True)): (first, c) for c in combinations}
     elif set(vary) == set(STREAMS):
@@ -131,7 +132,10 @@ def _runs(options: Options, config: Any, vary: Sequence[str]) -> dict[str, Any]:
         seeds = {f"seed-{seed}": (first, (seed,) * len(vary)) for seed in options.seeds}
     return {
         name: dataclasses.replace(
-            config, workdir=f"{options.workdir}/{name}", seed=seed, seeds=SeedConfig(**dict(zip(vary, own, strict=True)))
+            config,
+            workdir=f"{options.workdir}/{name}",
+            seed=seed,
+            seeds=SeedConfig(**dict(zip(vary, own, strict=True))),
         )
         for name, (seed, own) in seeds.items()
     }
@@ -180,10 +184,10 @@ def _table(family: Family, results: Mapping[str, Any], summaries: Mapping[str, A
 def _note(vary: Sequence[str]) -> str:
     fixed = [stream for stream in STREAMS if stream not in vary]
     over = f"the seeds of {' and '.join(vary)}" + (f", with one seed of {' and '.join(fixed)}" if fixed else "")
-    return f"The interval is Student's t, over {over}: of training again on the same images, not of other images."
+    return f"The interval is Student's t, over {over}: what training again on the same images would give, not what other images would."
 
 
-def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _statistics.Component]]) -> str:
+def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _spread.Component]]) -> str:
     """For each stream its share of the sum of squares and its standard deviation; and what little that says."""
     shown = [name for name in family.figures if name in parts]
     streams = list(parts[shown[0]])
@@ -194,18 +198,18 @@ def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _statistics.
         cells = [cell for part in found for cell in (f"{part.share:.3f}", f"{part.sd:.2g}")]
         rows.append([stream, str(found[0].df), *cells])
     df, total = parts[shown[0]][streams[0]].df, sum(part.df for part in parts[shown[0]].values())
-    mean, seldom = _statistics.share_without_effect(df, total)
-    low, high = _statistics.sd_factors(df)
+    mean, seldom = _spread.share_without_effect(df, total)
+    low, high = _spread.sd_factors(df)
     return (
-        f"{_markdown(rows)}\n\nShares are of the total sum of squares; standard deviations by expected mean squares, 0 "
-        "where an estimate of the variance is negative; the rest is what the streams do together and do not add up to.\n"
-        f"A stream without effect has a share of {mean:.3f} on average, and were the runs normal, above {seldom:.3f} in 1 "
-        f"study of 20.\nWith {df} degree{'s' if df > 1 else ''} of freedom for a stream, the true standard deviation may "
-        f"well be anything from {low:.2g} to {high:.2g} times the one given."
+        f"{_markdown(rows)}\n\nShares are of the total sum of squares. Standard deviations are by expected mean "
+        "squares, 0 where that estimates a negative variance; the rest is what the streams do not add up to.\n"
+        f"A stream without effect has a share of {mean:.3f} on average and, were the runs normal, above {seldom:.3f} "
+        f"in 1 study of 20.\nEach stream has {df} degree{'s' * (df > 1)} of freedom: at best, the true standard "
+        f"deviation is between {low:.2g} and {high:.2g} times the one given (95%)."
     )
 
 
-def _flat(summaries: Mapping[str, _statistics.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
+def _flat(summaries: Mapping[str, _spread.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
     """All figures by one name each: `mean.elbo`, or `share.elbo.init` for a crossed design."""
     of = ("mean", "sd") if parts else ("mean", "sd", "low", "high")
     flat = {f"{what}.{name}": getattr(summary, what) for what in of for name, summary in summaries.items()}

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,13 +37,15 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     row = parallel.make_mesh(list(mesh.devices[0]))
     parallel.check_batch_size(row, configs[0].data.batch_size)
     workdirs = [records.check_workdir(config) for config in configs]
-    splits, environment = _load(configs), records.environment(configs[0])
+    splits, environment = _load(configs), records.environment(configs[0]) | {"devices": row.size}
     descriptions = [sources.describe(split) for split in splits]
     for workdir, description in zip(workdirs, descriptions, strict=True):
         records.check_data(workdir, description)
-    single, start = _restore_or_init(task, configs, workdirs, row)
+    single, start = _restore_or_init(task, configs, workdirs, row, environment)
     for config, workdir, description in zip(configs, workdirs, descriptions, strict=True):
         records.write(workdir, config, description, environment)
+        if start < train.num_steps:
+            (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
 
     step_fn = parallel.pmap_seeds(bind(task.train_step, configs[0], Stream.TRAIN), mesh, donate=(0,))
     fingerprint_fn = parallel.pmap_seeds(lambda state, batch, seed: fingerprint(state, batch), mesh)
@@ -53,7 +55,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     loaded = _prefetched(configs, mesh, [split.train for split in splits], range(start, train.num_steps))
     step, stopped_by = start, 0
     with (
-        _Records(configs, workdirs, start, [int(state.skipped) for state in single], environment) as recorded,
+        _recording(configs, workdirs, start, [int(state.skipped) for state in single], environment) as recorded,
         contextlib.closing(loaded),
         stop_requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),
@@ -89,26 +91,33 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     return results
 
 
+@contextlib.contextmanager
+def _recording(
+    configs: Sequence[Any], workdirs: Sequence[epath.Path], start: int, skipped: Sequence[int],
+    environment: dict[str, Any],
+) -> Iterator["_Records"]:  # fmt: skip
+    """Opens what all runs write down, each in its directory."""
+    train, size = configs[0].train, configs[0].data.batch_size
+    with contextlib.ExitStack() as stack:
+        savers = [stack.enter_context(checkpoint.Writer(workdir / "checkpoints", train)) for workdir in workdirs]
+        writers = [stack.enter_context(Writer(workdir, start, tensorboard=False)) for workdir in workdirs]
+        logs = []
+        for i, (writer, before) in enumerate(zip(writers, skipped, strict=True)):
+            progress = stack.enter_context(Progress(start, train.num_steps, size, active=i == 0))
+            logs.append(Log(writer, progress, train, before))
+        yield _Records(workdirs, savers, writers, logs, environment)
+
+
 class _Records:
-    """What all runs of a study write down, each in its directory."""
+    """What all runs of a study write down."""
 
     def __init__(
-        self, configs: Sequence[Any], workdirs: Sequence[epath.Path], start: int, skipped: Sequence[int],
-        environment: dict[str, Any],
+        self, workdirs: Sequence[epath.Path], savers: Sequence[checkpoint.Writer], writers: Sequence[Writer],
+        logs: Sequence[Log], environment: dict[str, Any],
     ):  # fmt: skip
-        train, size = configs[0].train, configs[0].data.batch_size
-        self._environment, self._stack = environment, contextlib.ExitStack()
+        self._workdirs, self._savers, self._writers, self._logs = workdirs, savers, writers, logs
+        self._environment = environment
         self._pending: tuple[int, Any, Any] | None = None
-        self._savers = [self._enter(checkpoint.Writer(workdir / "checkpoints", train)) for workdir in workdirs]
-        self._writers = [self._enter(Writer(workdir, start, tensorboard=False)) for workdir in workdirs]
-        self._progress = [
-            self._enter(Progress(start, train.num_steps, size, active=i == 0)) for i in range(len(configs))
-        ]
-        parts = zip(self._writers, self._progress, skipped, strict=True)
-        self._logs = [Log(writer, progress, train, before) for writer, progress, before in parts]
-
-    def _enter(self, context: Any) -> Any:
-        return self._stack.enter_context(context)
 
     def after_step(self, step: int, metrics: Sequence[Any], fingerprints: Sequence[Any] | None) -> None:
         """Takes what the devices may still be computing, and writes down what they computed the step before."""
@@ -133,15 +142,12 @@ class _Records:
             (step, metrics, fingerprints), self._pending = self._pending, None
             of_runs = _of_runs(metrics)
             printed = [{}] * len(of_runs) if fingerprints is None else _of_runs(fingerprints)
-            for log, row, fingerprint_row in zip(self._logs, of_runs, printed, strict=True):
-                log.after_step(step, row, fingerprint_row, stop=0)
-                log.finish()
-
-    def __enter__(self) -> "_Records":
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self._stack.__exit__(*exc_info)
+            for workdir, log, row, fingerprint_row in zip(self._workdirs, self._logs, of_runs, printed, strict=True):
+                try:
+                    log.after_step(step, row, fingerprint_row, stop=0)
+                    log.finish()
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{workdir}: {error}") from error
 
 
 def _of_runs(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,16 +173,14 @@ def _check_alike(configs: Sequence[Any]) -> None:
 
 def _load(configs: Sequence[Any]) -> list[Splits]:
     """Each run's images: the same arrays, unless a seed has binarised them."""
-    by_seed: dict[int, Splits] = {}
-    for config in configs:
-        seed = seed_of(config, "data") if config.data.binarize == "fixed" else 0
-        if seed not in by_seed:
-            by_seed[seed] = sources.load(config.data, seed)
-    return [by_seed[seed_of(config, "data") if config.data.binarize == "fixed" else 0] for config in configs]
+    fixed = configs[0].data.binarize == "fixed"
+    seeds = [seed_of(config, "data") if fixed else 0 for config in configs]
+    by_seed = {seed: sources.load(configs[0].data, seed) for seed in sorted(set(seeds))}
+    return [by_seed[seed] for seed in seeds]
 
 
 def _restore_or_init(
-    task: Task, configs: Sequence[Any], workdirs: Sequence[epath.Path], mesh: Mesh
+    task: Task, configs: Sequence[Any], workdirs: Sequence[epath.Path], mesh: Mesh, environment: dict[str, Any]
 ) -> tuple[list[Any], int]:
     """The states to begin with, on the host, and the step that all of them stand at."""
     init = jax.jit(lambda seed: task.init(configs[0], keys.for_step(keys.root_key(seed), Stream.INIT, 0)))
@@ -192,6 +196,9 @@ def _restore_or_init(
         logger.info("resumed %d runs from step %d", len(configs), step)
         for directory in directories:  # some may have saved once more than others
             checkpoint.set_aside(directory, step)
+        changed = {line for one in restored for line in records.differences(one.environment, environment)}
+        for line in sorted(changed):
+            logger.warning("the environment has changed, and the numbers may with it: %s", line)
         return [jax.device_get(one.state) for one in restored], step
     if any(checkpoint.steps(directory) for directory in directories):
         raise ValueError(

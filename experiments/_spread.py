@@ -28,7 +28,7 @@ class Component(NamedTuple):
     """Standard deviation that it adds, in the unit of the figures."""
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float] | np.ndarray) -> Summary:
     """Mean, standard deviation (n - 1) and Student's t interval (Student 1908) of two or more independent runs."""
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
@@ -64,7 +64,7 @@ def share_without_effect(df: int, df_total: int) -> tuple[float, float]:
 
 
 def sd_factors(df: int) -> tuple[float, float]:
-    """The 95% interval of a normal standard deviation known by `df` degrees of freedom, as multiples of its estimate."""
+    """The 95% interval of a normal standard deviation with `df` degrees of freedom, as multiples of its estimate."""
     return tuple(math.sqrt(df / float(stats.chi2.ppf(p, df))) for p in (0.975, 0.025))  # type: ignore[return-value]
 
 

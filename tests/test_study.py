@@ -1,0 +1,364 @@
+"""Many seeds in one program: each comes to the bytes that it has alone, and the study says what it may of them."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import _spread
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seed_study
+from conftest import tiny_run
+from scipy import stats
+
+from genjax import checkpoint, files, parallel, vae
+from genjax.config import SeedConfig
+from genjax.data import batches
+from genjax.study import fit_together
+from genjax.train import fit
+
+SEEDS = range(4)
+
+
+def configs(root, seeds=SEEDS, **changes):
+    return [tiny_run(str(root / f"seed-{seed}"), seed=seed, **changes) for seed in seeds]
+
+
+def outcomes(results, runs):
+    return [(r.digest, Path(c.workdir, "metrics.jsonl").read_bytes()) for r, c in zip(results, runs, strict=True)]
+
+
+def study(root, **changes):
+    """The outcome of each run of a study, from where it stands."""
+    runs = configs(root, **changes)
+    return outcomes(fit_together(vae.TASK, runs), runs)
+
+
+def alone(runs, num_devices):
+    """The results of the runs one by one, on the first `num_devices`."""
+    make = parallel.make_mesh
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            parallel,
+            "make_mesh",
+            lambda devices=None: make(jax.devices()[:num_devices] if devices is None else devices),
+        )
+        return [fit(vae.TASK, run) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The directory of an uninterrupted study of four seeds, and its outcomes."""
+    root = tmp_path_factory.mktemp("study")
+    return root, study(root)
+
+
+@pytest.fixture(scope="module")
+def singles(tmp_path_factory):
+    """The outcomes of four runs by themselves on two devices each."""
+    runs = configs(tmp_path_factory.mktemp("singles"))
+    return outcomes(alone(runs, 2), runs)
+
+
+def test_four_seeds_have_rows_of_two_devices_and_the_bytes_of_single_runs_on_two(whole, singles):
+    assert whole[1] == singles and len({sha for sha, _ in singles}) == 4
+    environment = files.read_json(whole[0] / "seed-0" / "environment.json")
+    assert environment["devices"] == 2  # what its numbers depend on
+
+
+def test_test_figures_are_those_of_a_single_run(whole, tmp_path):
+    runs = configs(tmp_path, [3])
+    alone(runs, 2)
+    assert (tmp_path / "seed-3" / "result.json").read_bytes() == (whole[0] / "seed-3" / "result.json").read_bytes()
+
+
+def test_three_seeds_share_all_eight_devices_and_have_the_bytes_of_single_runs_on_eight(tmp_path):
+    short = {"train": {"num_steps": 4}}
+    runs = configs(tmp_path / "singles", range(3), **short)
+    assert study(tmp_path / "study", seeds=range(3), **short) == outcomes(alone(runs, 8), runs)
+
+
+def test_a_signal_saves_all_and_the_same_call_goes_on_to_the_same_bytes(tmp_path, monkeypatch, whole):
+    load = batches.load
+
+    def load_and_signal(source, seed, step, *args):
+        if step == 6 and seed == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_and_signal)
+        stopped = fit_together(vae.TASK, configs(tmp_path))
+    assert {result.stopped_by for result in stopped} == {signal.SIGTERM}
+    (step,) = {result.step for result in stopped}
+    assert 0 < step < 12 and not any(result.test for result in stopped)
+    assert study(tmp_path) == whole[1]
+
+
+def test_a_crash_after_some_have_saved_more_than_others_goes_on_to_the_same_bytes(tmp_path, monkeypatch, whole):
+    load = batches.load
+
+    def load_or_crash(source, seed, step, *args):
+        if step == 10:
+            raise RuntimeError("power cut")
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_or_crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit_together(vae.TASK, configs(tmp_path))
+    shutil.rmtree(tmp_path / "seed-2" / "checkpoints" / "8")
+    resumed = fit_together(vae.TASK, configs(tmp_path))
+    assert {result.resumed_from for result in resumed} == {4}
+    assert outcomes(resumed, configs(tmp_path)) == whole[1]
+
+
+def test_what_a_study_began_a_single_run_resumes_and_the_other_way_round(tmp_path, singles):
+    half = {"train": {"num_steps": 8}}
+    fit_together(vae.TASK, configs(tmp_path / "study", **half))
+    one = configs(tmp_path / "study", [1])
+    (resumed,) = alone(one, 2)
+    assert resumed.resumed_from == 8 and outcomes([resumed], one)[0] == singles[1]
+
+    alone(configs(tmp_path / "alone", **half), 2)
+    runs = configs(tmp_path / "alone")
+    resumed = fit_together(vae.TASK, runs)
+    assert {result.resumed_from for result in resumed} == {8} and outcomes(resumed, runs) == singles
+
+
+def test_a_study_that_stops_leaves_no_result_of_a_shorter_one_and_no_lock(tmp_path, monkeypatch):
+    fit_together(vae.TASK, configs(tmp_path, [0, 1], train={"num_steps": 4}))
+    runs = configs(tmp_path, [0, 1], train={"num_steps": 8})
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit_together(vae.TASK, runs)
+    assert not list(tmp_path.rglob("result.json"))
+    with checkpoint.Writer(files.resolve(tmp_path / "seed-1" / "checkpoints"), runs[1].train):
+        with pytest.raises(ValueError, match="another training is under way in .*seed-1"):
+            fit_together(vae.TASK, runs)
+        checkpoint.Writer(files.resolve(tmp_path / "seed-0" / "checkpoints"), runs[0].train).__exit__()
+
+
+def test_a_run_that_is_never_finite_is_named(tmp_path):
+    with pytest.raises(FloatingPointError, match="seed-0: the loss .* 3 steps in a row"):
+        fit_together(vae.TASK, configs(tmp_path, [0, 1], vae={"beta": float("inf")}, train={"max_skips": 3}))
+
+
+def test_runs_that_differ_in_more_than_seeds_are_refused(tmp_path):
+    one, two = configs(tmp_path, [0, 1])
+    for other, said in [
+        (dataclasses.replace(two, data=dataclasses.replace(two.data, batch_size=32)), "in workdir and seeds alone"),
+        (dataclasses.replace(two, precision="bfloat16"), "in workdir and seeds alone"),
+        (dataclasses.replace(two, workdir=one.workdir), "a workdir of its own"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            fit_together(vae.TASK, [one, other])
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_without_a_step_in_common_are_refused(tmp_path):
+    alone(configs(tmp_path, [0], train={"num_steps": 4}), 2)
+    with pytest.raises(ValueError, match="no whole checkpoint of the same step"):
+        fit_together(vae.TASK, configs(tmp_path, train={"num_steps": 4}))
+
+
+def observed(config, state, batch, key):
+    """A training step that logs the state that it was given, and its key, as numbers that float32 holds."""
+    _, metrics = vae.TASK.train_step(config, state, batch, key)
+    parameters = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(state.net.params))
+    return state._replace(step=state.step + 1), metrics | {"parameters": parameters, "key": _number(key)}
+
+
+def scored(config, state, batch, key):
+    """Scores that are the key."""
+    return ({"key": jnp.full(len(batch.position), _number(key)), "negative_elbo": jnp.zeros(len(batch.position))},)
+
+
+def _number(key):
+    return (jax.random.key_data(jax.random.fold_in(key, 0))[0] >> 8).astype(jnp.float32)
+
+
+OBSERVED = {"parameters": "init", "batch": "data", "key": "noise", "validation/key": "noise", "test": "noise"}
+"""What is seen of a run, by the stream that it follows."""
+
+
+@pytest.mark.parametrize("vary", ["init", "data", "noise", "init,data,noise"])
+def test_only_the_streams_that_vary_differ_between_runs(tmp_path, vary):
+    task = vae.TASK._replace(train_step=observed, eval_step=scored)
+    short = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2}
+    options = seed_study.Options(study="vae:digits", workdir=str(tmp_path), seeds=(0, 1), vary=vary)
+    runs = seed_study._runs(options, tiny_run(str(tmp_path), train=short), vary.split(","))
+    results = fit_together(task, list(runs.values()))
+    seen = {name: [] for name in OBSERVED}
+    for run, result in zip(runs.values(), results, strict=True):
+        rows = [json.loads(line) for line in Path(run.workdir, "metrics.jsonl").read_text().splitlines()]
+        first, second, validation = rows
+        seen["parameters"].append((first["parameters"], second["parameters"]))
+        seen["batch"].append((first["fingerprint"]["batch"], second["fingerprint"]["batch"]))
+        seen["key"].append((first["key"], second["key"]))
+        seen["validation/key"].append(validation["validation/key"])
+        seen["test"].append(result.test["key"])
+    differing = {name for name, (one, two) in seen.items() if one != two}
+    assert differing == {name for name, stream in OBSERVED.items() if stream in vary.split(",")}
+    for name in ("batch", "key"):
+        assert all(first != second for first, second in seen[name])
+
+
+def test_the_runs_of_a_design_have_the_seeds_that_their_names_say():
+    def runs(**options):
+        vary = options.setdefault("vary", "init,data,noise").split(",")
+        given = seed_study.Options(study="vae:digits", workdir="dir", **options)
+        return {
+            config.workdir: (config.seed, config.seeds)
+            for config in seed_study._runs(given, tiny_run("dir"), vary).values()
+        }
+
+    assert runs(seeds=(3, 5)) == {"dir/seed-3": (3, SeedConfig()), "dir/seed-5": (5, SeedConfig())}
+    assert runs(seeds=(3, 5), vary="data,noise") == {
+        "dir/seed-3": (3, SeedConfig(data=3, noise=3)),
+        "dir/seed-5": (3, SeedConfig(data=5, noise=5)),
+    }
+    crossed = runs(seeds=(0, 1), vary="init,noise", design="crossed")
+    assert list(crossed.items()) == [
+        (f"dir/init-{i}-noise-{n}", (0, SeedConfig(init=i, noise=n))) for i in (0, 1) for n in (0, 1)
+    ]
+    assert len(runs(seeds=(0, 1, 2), design="crossed")) == 27
+
+
+TINY = "--data.batch-size 16 --vae.hidden 16 --vae.latent-size 4 --train.num-steps 12 --train.log-every 2"
+TINY += " --train.eval-every 4 --train.checkpoint-every 4"
+
+
+def call(monkeypatch, arguments):
+    monkeypatch.setattr(sys, "argv", ["seed_study.py", *arguments.split()])
+    return seed_study.main()
+
+
+def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkeypatch, capsys):
+    command = f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1"
+    call(monkeypatch, command)
+    before = (tmp_path / "seed-0" / "result.json").stat().st_mtime_ns
+    capsys.readouterr()
+    results = call(monkeypatch, f"{command} 2 3")
+    assert (tmp_path / "seed-0" / "result.json").stat().st_mtime_ns == before  # not trained again
+
+    tests = [files.read_json(tmp_path / f"seed-{seed}" / "result.json") for seed in range(4)]
+    elbo = [result["test"]["elbo"] for result in tests]
+    assert (results["seeds"], results["runs"]) == (4, 4)
+    np.testing.assert_allclose(results["mean.elbo"], np.mean(elbo), rtol=1e-12)
+    np.testing.assert_allclose(results["sd.elbo"], np.std(elbo, ddof=1), rtol=1e-12)
+    assert all(isinstance(value, int | float | str) for value in results.values())
+
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[:9]]
+    assert table[0][:3] == ["run", "digest", "elbo"] and {len(row) for row in table} == {len(table[0])}
+    for row, result in zip(table[2:6], tests, strict=True):
+        assert row[1] == f"`{result['digest'][:8]}`" and row[2] == f"{result['test']['elbo']:.5g}"
+    assert [row[0] for row in table[6:]] == ["mean", "standard deviation", "95% interval of the mean"]
+    assert table[8][2] == f"{results['low.elbo']:.5g} to {results['high.elbo']:.5g}"
+
+    record = files.read_json(tmp_path / "study.json")
+    assert list(record["runs"]) == [f"seed-{seed}" for seed in range(4)] and record["mean.elbo"] == results["mean.elbo"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"seed-0 holds a run with another configuration:\n  seeds.data: None -> 0"):
+        call(monkeypatch, f"{command} --vary data")
+
+
+def test_a_crossed_design_is_taken_apart(tmp_path, monkeypatch, capsys):
+    command = f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1 --design crossed --vary init,data"
+    results, printed = call(monkeypatch, command), capsys.readouterr().out
+    elbo = [
+        [files.read_json(tmp_path / f"init-{i}-data-{d}" / "result.json")["test"]["elbo"] for d in (0, 1)]
+        for i in (0, 1)
+    ]
+    expected = _spread.decompose(np.array(elbo), ["init", "data"])
+    for stream, part in expected.items():
+        assert results[f"share.elbo.{stream}"] == part.share and results[f"component_sd.elbo.{stream}"] == part.sd
+    assert "low.elbo" not in results and "95% interval of the mean" not in printed
+    assert "share of 0.333 on average" in printed and "1 degree of freedom" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("gan:digits", "gan:digits names no family: give vae:CONFIG or cyclegan:CONFIG"),
+        ("vae:digit", "vae:digit names no configuration: give vae: and quickstart, mnist5k, digits"),
+        ("vae:digits --seeds 3", "two or more different --seeds, got 3"),
+        ("vae:digits --seeds 1 2 1", "two or more different --seeds, got 1 2 1"),
+        ("vae:digits --seeds 0 -1", r"seed must lie in \[0, 2\*\*31\), got -1"),
+        ("vae:digits --vary init,order", "--vary init,order is not one or more of init,data,noise"),
+        ("vae:digits --vary data,data", "--vary data,data is not one or more of"),
+        ("vae:digits --design crossed --vary init", "--design crossed needs two or more streams"),
+        ("vae:digits --seed 3", "given as --seeds and --vary"),
+        ("vae:digits --seeds.init 3", "given as --seeds and --vary"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused_with_the_remedy(tmp_path, monkeypatch, arguments, said):
+    with pytest.raises(ValueError, match=said) as error:
+        call(monkeypatch, f"{arguments} --workdir {tmp_path / 'study'}")
+    assert "\n" not in str(error.value) and not (tmp_path / "study").exists()
+
+
+def test_the_interval_is_students():
+    for values in ([1.0, 2.0], [3.0, 1.0, 4.0, 1.0, 5.0]):
+        found, n = _spread.summarize(values), len(values)
+        sd = np.std(values, ddof=1)
+        expected = stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=sd / np.sqrt(n))
+        np.testing.assert_allclose(found, (np.mean(values), sd, *expected), rtol=1e-12)
+    np.testing.assert_allclose(_spread.summarize([1.0, 2.0]).high, 1.5 + 12.7062047 / 2, rtol=1e-7)  # from the tables
+
+
+def test_additive_effects_are_found_exactly_and_leave_no_rest():
+    a, b, c = np.array([0.0, 2.0, 7.0]), np.array([1.0, 0.0, 0.0]), np.array([4.0, -4.0, 0.0])
+    found = _spread.decompose(5 + a[:, None, None] + b[:, None] + c, ["a", "b", "c"])
+    assert [part.df for part in found.values()] == [2, 2, 2, 20]
+    for name, effect in zip("abc", (a, b, c), strict=True):
+        np.testing.assert_allclose(found[name].sd, np.std(effect, ddof=1), rtol=1e-12)
+        np.testing.assert_allclose(found[name].share, np.var(effect) / sum(map(np.var, (a, b, c))), rtol=1e-12)
+    assert found["rest"].share < 1e-30 and found["rest"].sd < 1e-14
+
+
+def test_the_table_by_hand():
+    """Grand mean 5; rows 3 and 7, columns 4 and 6, an interaction of 1 in each cell: sums of squares 16, 4, 4."""
+    found = _spread.decompose(np.array([[3.0, 3.0], [5.0, 9.0]]), ["row", "column"])
+    np.testing.assert_allclose([part.share for part in found.values()], [16 / 24, 4 / 24, 4 / 24], rtol=1e-12)
+    np.testing.assert_allclose([part.sd**2 for part in found.values()], [(16 - 4) / 2, 0, 4], rtol=1e-12)
+    negative = _spread.decompose(np.array([[0.0, 1.0], [1.0, 0.0]]), ["row", "column"])
+    assert [part.sd for part in negative.values()] == [0, 0, 1]  # all is interaction
+
+
+def test_without_effects_shares_are_as_is_said_of_them():
+    rng = np.random.default_rng(0)
+    for levels, streams in ((2, "abc"), (3, "ab")):
+        shape = (levels,) * len(streams)
+        parts = [_spread.decompose(rng.normal(size=shape), streams)["a"] for _ in range(4000)]
+        mean, seldom = _spread.share_without_effect(levels - 1, levels ** len(streams) - 1)
+        shares = np.array([part.share for part in parts])
+        np.testing.assert_allclose(shares.mean(), mean, rtol=0.05)
+        np.testing.assert_allclose((shares > seldom).mean(), 0.05, atol=0.012)
+
+
+def test_a_standard_deviation_lies_where_it_is_said_to():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 8):
+        low, high = _spread.sd_factors(n - 1)
+        found = rng.normal(size=(4000, n)).std(1, ddof=1)
+        np.testing.assert_allclose(((low * found < 1) & (1 < high * found)).mean(), 0.95, atol=0.012)
+
+
+def test_equal_runs_and_figures_that_are_not_finite_make_no_error():
+    equal = _spread.decompose(np.ones((2, 2)), ["a", "b"])
+    assert [part.sd for part in equal.values()] == [0, 0, 0] and all(np.isnan(p.share) for p in equal.values())
+    assert all(np.isnan(_spread.summarize([1.0, float("nan")])))
+    assert np.isnan(_spread.decompose(np.array([[1.0, np.nan], [1.0, 2.0]]), ["a", "b"])["a"].share)
+
+
+def test_a_decomposition_needs_two_streams():
+    with pytest.raises(ValueError, match="two or more streams"):
+        _spread.decompose(np.arange(3.0), ["a"])

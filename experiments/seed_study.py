@@ -184,7 +184,7 @@ def _table(family: Family, results: Mapping[str, Any], summaries: Mapping[str, A
 def _note(vary: Sequence[str]) -> str:
     fixed = [stream for stream in STREAMS if stream not in vary]
     over = f"the seeds of {' and '.join(vary)}" + (f", with one seed of {' and '.join(fixed)}" if fixed else "")
-    return f"The interval is Student's t, over {over}: what training again on the same images would give, not what other images would."
+    return f"The interval is Student's t, over {over}; it is about training again, not about other images."
 
 
 def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _spread.Component]]) -> str:

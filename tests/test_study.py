@@ -341,9 +341,10 @@ def test_without_effects_shares_are_as_is_said_of_them():
     rng = np.random.default_rng(0)
     for levels, streams in ((2, "abc"), (3, "ab")):
         shape = (levels,) * len(streams)
-        parts = [_spread.decompose(rng.normal(size=shape), streams)["a"] for _ in range(4000)]
+        found = [_spread.decompose(rng.normal(size=shape), streams) for _ in range(4000)]
+        np.testing.assert_allclose(np.mean([parts["rest"].sd ** 2 for parts in found]), 1, rtol=0.06)
         mean, seldom = _spread.share_without_effect(levels - 1, levels ** len(streams) - 1)
-        shares = np.array([part.share for part in parts])
+        shares = np.array([parts["a"].share for parts in found])
         np.testing.assert_allclose(shares.mean(), mean, rtol=0.05)
         np.testing.assert_allclose((shares > seldom).mean(), 0.05, atol=0.012)
 

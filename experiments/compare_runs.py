@@ -144,20 +144,13 @@ def compare_checkpoints(configs: Sequence[Any], directories: Sequence[epath.Path
     steps = sorted(set(checkpoint.steps(directories[0])) & set(checkpoint.steps(directories[1])))
     heading = f"checkpoints in both: {len(steps)}"
     for step in steps:
-        if len({_digest(directory / str(step)) for directory in directories}) > 1:
+        if len({checkpoint.record(directory, step).digest for directory in directories}) > 1:
             old, new = (_leaves(*run, step) for run in zip(configs, directories, strict=True))
             found = {name: leaf_difference(old.get(name), new.get(name)) for name in old | new}
             lines = [f"{name}: {difference}" for name, difference in found.items() if difference]
             said = f"step {step}: {len(lines)} of {len(found)} leaves differ"
             return Found(steps, step, _names(lines), [heading, said, *lines])
     return Found(steps, lines=[heading])
-
-
-def _digest(path: epath.Path) -> str:
-    try:
-        return checkpoint._record(path)["digest"]
-    except Exception as error:  # as in checkpoint.restore
-        raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
 
 
 def _leaves(config: Any, directory: epath.Path, step: int) -> dict[str, np.ndarray]:

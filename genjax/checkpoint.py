@@ -35,21 +35,38 @@ def steps(directory: epath.PathLike) -> list[int]:
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
 
 
+class Record(NamedTuple):
+    """What is saved beside a state."""
+
+    digest: str
+    environment: dict[str, Any]
+    score: float | None
+
+
+def record(directory: epath.PathLike, step: int) -> Record:
+    """What the checkpoint of `step` says of itself; ValueError if it cannot be read."""
+    path = epath.Path(directory) / str(step)
+    try:
+        found = ocp.metadata(path).custom_metadata
+        return Record(found["digest"], found["environment"], found["score"])
+    except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
+        raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
+
+
 def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
     """The checkpoint of `step`, placed as `abstract_state` says; the devices may be others than those that saved it.
 
     Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
     """
-    path = epath.Path(directory) / str(step)
+    path, saved = epath.Path(directory) / str(step), record(directory, step)
     try:
-        record = _record(path)
-        saved, state = record["digest"], ocp.load(path, abstract_state)
-    except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
+        state = ocp.load(path, abstract_state)
+    except Exception as error:  # as in record
         raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
     found = digest.tree_digest(state)
-    if found != saved:
-        raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved} was saved")
-    return Restored(step, state, record["environment"], found)
+    if found != saved.digest:
+        raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved.digest} was saved")
+    return Restored(step, state, saved.environment, found)
 
 
 def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
@@ -109,8 +126,8 @@ class Writer:
         """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
         if score is not None and math.isfinite(score):
             self._scores[step] = score
-        record = {"digest": digest.tree_digest(state), "environment": environment, "score": self._scores.get(step)}
-        self._checkpointer.save_async(step, state, custom_metadata=record)
+        beside = Record(digest.tree_digest(state), environment, self._scores.get(step))
+        self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Which checkpoints Orbax is to keep. Its own policy for the best fails on a damaged file of an older one."""
@@ -133,9 +150,9 @@ def scores(directory: epath.PathLike) -> dict[int, float]:
     found = {}
     for step in steps(directory):
         try:
-            score = _record(epath.Path(directory) / str(step))["score"]
-        except Exception as error:  # as in restore
-            logger.warning("checkpoint %s/%d cannot be read: %.160s", directory, step, error)
+            score = record(directory, step).score
+        except ValueError as error:
+            logger.warning("%s", error)
             continue
         if score is not None:
             found[step] = score
@@ -160,7 +177,3 @@ def _lock(workdir: epath.Path) -> IO[str] | None:
         raise ValueError(
             f"another training is under way in {workdir}: wait for it, or choose another --workdir"
         ) from None
-
-
-def _record(path: epath.Path) -> dict[str, Any]:
-    return ocp.metadata(path).custom_metadata

@@ -27,6 +27,9 @@ MAY_CHANGE = frozenset({
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
 """Beginnings of the names of environment variables that may change the bits of a result."""
 
+CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
+"""Beginnings of those among them that change none."""
+
 PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -149,7 +152,11 @@ def environment(config: Any) -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "flags": {name: value for name, value in sorted(os.environ.items()) if name.startswith(FLAGS)},
+        "flags": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(FLAGS) and not name.startswith(CACHES)
+        },
         "precision": config.precision,
         "git": _git(),
     }

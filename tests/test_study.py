@@ -93,7 +93,9 @@ def test_a_signal_saves_all_and_the_same_call_goes_on_to_the_same_bytes(tmp_path
     assert {result.stopped_by for result in stopped} == {signal.SIGTERM}
     (step,) = {result.step for result in stopped}
     assert 0 < step < 12 and not any(result.test for result in stopped)
-    assert study(tmp_path) == whole[1]
+    resumed = fit_together(vae.TASK, configs(tmp_path))
+    assert {result.resumed_from for result in resumed} == {step}
+    assert outcomes(resumed, configs(tmp_path)) == whole[1]
 
 
 def test_a_crash_after_some_have_saved_more_than_others_goes_on_to_the_same_bytes(tmp_path, monkeypatch, whole):

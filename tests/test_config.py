@@ -1,6 +1,7 @@
 """Configurations refuse what cannot work, with the numbers and the remedy."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from genjax.config import (
     TrainConfig,
     VaeConfig,
     VaeRun,
+    seed_of,
 )
 
 GOOD = {
@@ -328,3 +330,10 @@ def test_configurations_are_frozen_at_every_level():
     for part in parts:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, dataclasses.fields(part)[0].name, None)
+
+
+def test_a_stream_has_the_runs_seed_unless_it_has_its_own(make_run):
+    run = make_run(seed=3, seeds={"data": 0})
+    assert [seed_of(run, stream) for stream in ("init", "data", "noise")] == [3, 0, 3]
+    with pytest.raises(ValueError, match=re.escape("seeds.noise must lie in [0, 2**31), got -1")):
+        make_run(seeds={"noise": -1})

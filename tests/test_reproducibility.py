@@ -1,6 +1,7 @@
 """Same seed, same bytes: from the command line, also after SIGKILL at the worst moments; and each check can fail."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -29,6 +30,13 @@ def test_the_script_says_fail_and_exits_with_1(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
     assert json.loads(done.stdout.splitlines()[-1])["R6"] is False
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
+def test_the_promise_of_a_gpu_is_not_tried_without_one():
+    command = [sys.executable, _tiny.SCRIPTS / "reproducibility.py", "--rows", "R7"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: R7 is about an NVIDIA GPU") and done.stdout == ""
 
 
 @pytest.fixture(scope="module", params=[("vae", 1), ("cyclegan", 8)], ids="{0[0]} on {0[1]}".format)

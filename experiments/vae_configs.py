@@ -67,6 +67,23 @@ def mnist() -> VaeRun:
     )
 
 
+def satellite() -> VaeRun:
+    """Convolutional, on 1,810 satellite photographs of land in colour at 32x32; likelihood with a learned variance.
+
+    $ python experiments/train_vae.py satellite --workdir runs/satellite
+    """
+    return VaeRun(
+        data=DataConfig(
+            source="satellite", image_size=(32, 32), channels=(3,), batch_size=64, dequantize=True, flip=True
+        ),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, b2=0.99),
+        train=TrainConfig(num_steps=6000, log_every=100),
+        vae=VaeConfig(
+            architecture="conv", hidden=(32, 64, 128), latent_size=128, likelihood="gaussian_learned", sigma=0.1
+        ),
+    )
+
+
 def folder() -> VaeRun:
     """Convolutional, on a folder of photographs, brought to 64x64 colour pixels; likelihood with a learned variance.
 
@@ -87,4 +104,11 @@ def folder() -> VaeRun:
     )
 
 
-CONFIGS = {"quickstart": quickstart, "mnist5k": mnist5k, "digits": digits, "mnist": mnist, "folder": folder}
+CONFIGS = {
+    "quickstart": quickstart,
+    "mnist5k": mnist5k,
+    "digits": digits,
+    "mnist": mnist,
+    "satellite": satellite,
+    "folder": folder,
+}

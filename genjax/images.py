@@ -25,6 +25,17 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
+def unit_floats(images: np.ndarray) -> np.ndarray:
+    """uint8 images, or floats in [0, 1], as float32 in [0, 1]; ValueError for other types and values."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"expected uint8 images or floats in [0, 1], got {images.dtype}")
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"expected floats in [0, 1], got {images.min()} to {images.max()}")
+    return images.astype(np.float32)
+
+
 def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Returns `images` if they are uint8 [n, *shape]; otherwise raises ValueError with both shapes."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(shape):

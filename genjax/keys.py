@@ -23,6 +23,7 @@ class Stream(enum.IntEnum):
     BINARIZE = 7
     PRIOR = 8
     RECONSTRUCT = 9
+    RESTORE = 10
 
 
 def root_key(seed: int | Array) -> Array:

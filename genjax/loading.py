@@ -124,23 +124,13 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
         channels = config.data.channels[DOMAINS[direction][0]]
 
         def translate(images: np.ndarray) -> np.ndarray:
-            return run((params,), (_unit_floats(images, channels),))
+            if images.ndim != 4 or images.shape[-1] != channels:
+                raise ValueError(f"expected images [n, h, w, {channels}], got {list(images.shape)}")
+            return run((params,), (image_ops.unit_floats(images),))
 
         return translate
 
     return Translator(config, restored.step, params, compiled("a2b"), compiled("b2a"))
-
-
-def _unit_floats(images: np.ndarray, channels: int) -> np.ndarray:
-    floats = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images.astype(np.float32)
-    known = images.dtype == np.uint8 or np.issubdtype(images.dtype, np.floating)
-    if images.ndim != 4 or images.shape[-1] != channels or not known:
-        raise ValueError(
-            f"expected images [n, h, w, {channels}], uint8 or floats in [0, 1], got {images.dtype} {list(images.shape)}"
-        )
-    if floats.size and not (floats.min() >= 0 and floats.max() <= 1):
-        raise ValueError(f"expected floats in [0, 1], got {floats.min()} to {floats.max()}")
-    return floats
 
 
 def _bound(fn: Callable, config: Any) -> Callable:

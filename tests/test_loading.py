@@ -145,9 +145,9 @@ def test_a_translator_holds_the_averaged_generators(trained_identity, translator
 
 def test_images_that_a_translator_cannot_take_are_refused_with_their_shape(translator):
     for images, said in [
-        (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], .* got uint8 \[2, 8, 8, 1\]"),
-        (np.zeros((8, 8, 3), np.uint8), r"got uint8 \[8, 8, 3\]"),
-        (np.zeros((1, 8, 8, 3), np.uint16), r"got uint16 \[1, 8, 8, 3\]"),
+        (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], got \[2, 8, 8, 1\]"),
+        (np.zeros((8, 8, 3), np.uint8), r"got \[8, 8, 3\]"),
+        (np.zeros((1, 8, 8, 3), np.uint16), r"expected uint8 images or floats in \[0, 1\], got uint16"),
         (np.full((1, 8, 8, 3), 255.0), r"expected floats in \[0, 1\], got 255.0 to 255.0"),
         (np.full((1, 8, 8, 3), np.nan), r"expected floats in \[0, 1\], got nan"),
     ]:

@@ -30,7 +30,7 @@ def bernoulli_log_prob(logits: Array, x: Array) -> Array:
     x * l - softplus(l): finite, with finite gradients, for logits of any size. Grey values of x are scored as
     expectations of binary ones, which is no likelihood of theirs.
     """
-    return _sum_over_image(x * logits - jax.nn.softplus(logits))
+    return _sum_over_image(_bernoulli(logits, x))
 
 
 def gaussian_log_prob(mean: Array, log_sigma: Array, x: Array) -> Array:
@@ -38,8 +38,7 @@ def gaussian_log_prob(mean: Array, log_sigma: Array, x: Array) -> Array:
 
     With sigma^2 = 1/2 this is -||x - mean||^2 - (D / 2) log pi.
     """
-    scaled = (x - mean) * jnp.exp(-log_sigma)
-    return _sum_over_image(-0.5 * scaled**2 - log_sigma - 0.5 * math.log(2 * math.pi))
+    return _sum_over_image(_gaussian(mean, log_sigma, x))
 
 
 def gaussian_kl(mean: Array, log_sigma: Array) -> Array:
@@ -52,6 +51,13 @@ def log_prob(vae: VaeConfig, pixels: nets.Pixels, x: Array) -> Array:
     if vae.likelihood == "bernoulli":
         return bernoulli_log_prob(pixels.location, x)
     return gaussian_log_prob(pixels.location, pixels.log_sigma, x)
+
+
+def pixel_log_prob(vae: VaeConfig, pixels: nets.Pixels, x: Array) -> Array:
+    """The summands of `log_prob`, one for each pixel and channel, of images of any leading dimensions."""
+    if vae.likelihood == "bernoulli":
+        return _bernoulli(pixels.location, x)
+    return _gaussian(pixels.location, pixels.log_sigma, x)
 
 
 def mean_image(vae: VaeConfig, pixels: nets.Pixels) -> Array:
@@ -92,6 +98,15 @@ def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
     if data.dequantize:
         return -elbo / (dims * math.log(2)) + 8
     return None
+
+
+def _bernoulli(logits: Array, x: Array) -> Array:
+    return x * logits - jax.nn.softplus(logits)
+
+
+def _gaussian(mean: Array, log_sigma: Array, x: Array) -> Array:
+    scaled = (x - mean) * jnp.exp(-log_sigma)
+    return -0.5 * scaled**2 - log_sigma - 0.5 * math.log(2 * math.pi)
 
 
 def _sum_over_image(x: Array) -> Array:

@@ -24,6 +24,7 @@ class Stream(enum.IntEnum):
     PRIOR = 8
     RECONSTRUCT = 9
     RESTORE = 10
+    MASK = 11
 
 
 def root_key(seed: int | Array) -> Array:

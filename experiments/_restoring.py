@@ -1,0 +1,87 @@
+"""What inpaint.py and super_resolve.py share: image files in, restored files and a grid of them out."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from etils import epath
+from tyro.conf import arg
+
+from genjax import files, image_files
+from genjax import images as image_ops
+from genjax.data import folders
+
+Workdir = Annotated[str, arg(help="Directory of the VAE's training run.")]
+Out = Annotated[str, arg(help="Folder for the results, which must not exist yet, or be empty.")]
+Samples = Annotated[int, arg(help="Alternatives to draw of each image: what is missing is seldom certain.")]
+Seed = Annotated[int, arg(help="Seed of the draws: the same seed, the same pictures.")]
+Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]
+
+BATCH = 64
+"""Images restored at a time; the pictures do not depend on it."""
+GRID_ROWS = 32
+
+
+class Pictures(NamedTuple):
+    """Images as they were read."""
+
+    names: list[str]
+    """Their paths below the folder, or the file's own name."""
+    files: list[image_files.ImageFile]
+    pixels: np.ndarray
+    """Floats [n, h, w, c] in [0, 1]."""
+
+
+def read(where: str, size: tuple[int, int], channels: int, why: str) -> Pictures:
+    """The image `where`, or all below a folder; ValueError, which says `why`, for one of another size or in colour."""
+    found = folders.file_or_folder(where)
+    root = files.resolve(where)
+    read_files = [image_files.read(path) for path in found]
+    for path, image in zip(found, read_files, strict=True):
+        height, width = image.pixels.shape[:2]
+        if (height, width) != size:
+            raise ValueError(f"{path} has {height}x{width} pixels, and {why}")
+        if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
+            raise ValueError(f"{path} is in colour, and the VAE was trained on grey images: convert it first")
+    pixels = np.stack([image_files.to_float(_grey(image, channels), channels) for image in read_files])
+    names = [str(path.relative_to(root)) if root.is_dir() else path.name for path in found]
+    return Pictures(names, read_files, pixels)
+
+
+def _grey(image: image_files.ImageFile, channels: int) -> image_files.ImageFile:
+    return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image
+
+
+def check_out(out: str, num_samples: int) -> epath.Path:
+    """The folder to write to; ValueError if something lies there already, or for no samples."""
+    if num_samples < 1:
+        raise ValueError(f"--num-samples must be at least 1, got {num_samples}")
+    path = files.resolve(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{out} exists already: give another --out")
+    return path
+
+
+def write(
+    out: epath.Path, name: str, values: np.ndarray, like: image_files.ImageFile, missing: np.ndarray | None
+) -> None:
+    """Floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
+
+    Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit; lossy formats become PNG.
+    """
+    path = epath.Path(name)
+    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".webp"):
+        name = str(path.with_name(path.name + ".png"))
+    each = {f"sample-{i}": value for i, value in enumerate(values, 1)} | {"mean": values.mean(axis=0)}
+    for folder, value in each.items():
+        restored = image_files.from_float(np.repeat(value, like.pixels.shape[-1] // value.shape[-1], -1), like)
+        if missing is not None:
+            restored = restored._replace(pixels=np.where(missing[..., None], restored.pixels, like.pixels))
+        image_files.write(out / folder / name, restored)
+
+
+def write_grid(path: epath.Path, columns: Sequence[np.ndarray]) -> None:
+    """One row an image [h, w, c], the first ones: `columns` are [n, h, w, c] in [0, 1]."""
+    rows = np.stack(columns, axis=1)[:GRID_ROWS]
+    picture = image_ops.to_uint8(rows.reshape(-1, *rows.shape[2:]))
+    image_ops.write_png(path, image_ops.grid(picture, columns=len(columns)))

@@ -1,0 +1,94 @@
+"""Completes images, where a mask says that pixels are missing, with a trained VAE; draws several alternatives.
+
+$ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask half-right --out completed
+$ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask mask.png --out completed
+
+Writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: what is observed, the samples,
+their mean, and with a mask by name the image itself, which the VAE did not see there.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import _restoring
+import _start
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from genjax import files, image_files, keys
+from genjax.data import folders
+from genjax.loading import load_sampler
+from genjax.vae import inference, masks, restoration
+
+GREY = 0.5
+"""What the grid shows where pixels are missing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inpaint:
+    """What to complete, with what, and where to."""
+
+    workdir: _restoring.Workdir
+    images: str
+    """An image, or a folder of images, of the size that the VAE was trained on."""
+    mask: str
+    """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
+    image, white where pixels are missing."""
+    out: _restoring.Out
+    num_samples: _restoring.Samples = 8
+    method: Literal["auto", "pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"] = "auto"
+    """How latents are drawn; auto chooses, and the last line says what."""
+    seed: _restoring.Seed = 0
+    which: _restoring.Which = "last"
+    effort: inference.Effort = restoration.DEFAULT_EFFORT
+
+
+def main() -> dict[str, Any]:
+    """Completes all images, a batch at a time."""
+    options = tyro.cli(Inpaint, description=__doc__)
+    out = _restoring.check_out(options.out, options.num_samples)
+    sampler = load_sampler(options.workdir, options.which)
+    height, width, channels = sampler.config.data.image_shapes[0]
+    why = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
+    pictures = _restoring.read(options.images, (height, width), channels, why)
+    key, num = keys.root_key(options.seed), len(pictures.names)
+    missing, by_name = _missing(options.mask, key, num, (height, width))
+    restoration.check_mask(missing, num, (height, width, channels))
+
+    samples, health = [], []
+    for start in tqdm(range(0, num, _restoring.BATCH), unit="batch", disable=None):
+        rows = slice(start, start + _restoring.BATCH)
+        restored = restoration.inpaint(
+            sampler.config, sampler.params, key, pictures.pixels[rows], missing[rows], options.method,
+            options.num_samples, options.effort, np.arange(num)[rows],
+        )  # fmt: skip
+        for i, values in enumerate(restored.images, start):
+            _restoring.write(out, pictures.names[i], values, pictures.files[i], missing[i])
+        samples.append(restored.images[: max(0, _restoring.GRID_ROWS - start)])
+        health.append(restored.health)
+    shown = np.concatenate(samples)
+    observed = np.where(missing[..., None], GREY, pictures.pixels)[: len(shown)]
+    truth = [pictures.pixels[: len(shown)]] if by_name else []
+    _restoring.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
+    return {
+        "images": num, "method": restored.method, "health": round(float(np.median(np.concatenate(health))), 4),
+        "step": sampler.step, "out": options.out, "grid": str(out / "grid.png"),
+    }  # fmt: skip
+
+
+def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """The masks [n, h, w], and whether they are by name."""
+    if not files.resolve(mask).exists():
+        return masks.named(mask, keys.for_step(key, keys.Stream.MASK, 0), np.arange(num), size), True
+    (path,) = folders.file_or_folder(mask)
+    white = image_files.to_float(image_files.read(path), 1)[..., 0] >= 0.5
+    if white.shape != size:
+        raise ValueError(
+            f"the mask {mask} has {white.shape[0]}x{white.shape[1]} pixels, and this VAE's images {size[0]}x{size[1]}"
+        )
+    return np.broadcast_to(white, (num, *size)), False
+
+
+if __name__ == "__main__":
+    _start.run(main)

@@ -1,0 +1,62 @@
+"""Masks by name, bool and True where a pixel is missing."""
+
+import re
+
+import jax
+import numpy as np
+from jax import Array
+
+from genjax import keys
+
+NAMES = "half-left, half-right, half-top, half-bottom, square, random-SHARE (as random-0.5), rectangles"
+
+
+def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The masks [n, height, width] called `name`, of images at `position` [n], from `key` where they are random.
+
+    half-...: that half is missing. square: half of the height and of the width, in the middle. random-SHARE: that share
+    of the pixels, to the nearest pixel. rectangles: three, whose sides are a quarter to half of the image's. Raises
+    ValueError for another name, and for a share that hides none or all of the pixels.
+    """
+    (height, width), num = size, len(position)
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    share = re.fullmatch(r"random-(\d*\.?\d+)", name)
+    if share:
+        count = round(float(share[1]) * height * width)
+        if not 0 < count < height * width:
+            raise ValueError(f"mask {name} hides {count} of {height * width} pixels: give a share between 0 and 1")
+        return _random(key, position, count, size)
+    if name == "rectangles":
+        return _rectangles(key, position, size)
+    fixed = {
+        "half-left": columns < width // 2,
+        "half-right": columns >= width - width // 2,
+        "half-top": rows < height // 2,
+        "half-bottom": rows >= height - height // 2,
+        "square": _inside(rows, height // 4, height // 2) & _inside(columns, width // 4, width // 2),
+    }
+    if name not in fixed:
+        raise ValueError(f"no mask is called {name!r}: give {NAMES}")
+    return np.broadcast_to(fixed[name], (num, height, width))
+
+
+def _inside(places: np.ndarray, start: np.ndarray | int, length: np.ndarray | int) -> np.ndarray:
+    return (places >= start) & (places < start + length)
+
+
+def _random(key: Array, position: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarray:
+    num_pixels = size[0] * size[1]
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (num_pixels,)))(keys.per_example(key, np.asarray(position)))
+    order = np.argsort(np.asarray(uniform), axis=1, kind="stable")
+    missing = np.zeros(order.shape, bool)
+    np.put_along_axis(missing, order[:, :count], True, axis=1)
+    return missing.reshape(-1, *size)
+
+
+def _rectangles(key: Array, position: np.ndarray, size: tuple[int, int], num: int = 3) -> np.ndarray:
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (num, 2, 2)))(keys.per_example(key, np.asarray(position)))
+    length_share, place = np.moveaxis(np.asarray(uniform), -1, 0)  # [n, rectangles, side]
+    length = np.floor(np.array(size) * (0.25 + 0.25 * length_share)).astype(int).clip(1)
+    start = np.floor(place * (np.array(size) - length + 1)).astype(int)
+    covered = [_inside(np.arange(side), start[..., i, None], length[..., i, None]) for i, side in enumerate(size)]
+    return np.any(covered[0][..., :, None] & covered[1][..., None, :], axis=1)

@@ -8,13 +8,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import _restoring
 import _start
 import cyclegan_configs
+import numpy as np
 import tyro
 import vae_configs
+from etils import epath
 
-from genjax import cyclegan, report, vae
+from genjax import cyclegan, images, keys, report, vae
+from genjax.config import seed_of
+from genjax.data import sources
+from genjax.loading import load_sampler
 from genjax.task import Task
+from genjax.vae import masks, restoration
+from genjax.vae.inference import Effort
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +51,29 @@ def main() -> dict[str, Any]:
         config = dataclasses.replace(config, workdir=f"{options.workdir}/{family}", seed=options.seed)
         results |= {f"{family}.{name}": value for name, value in _start.train(task, config).items()}
         runs[heading] = config.workdir
+        if family == "vae":
+            _draw_restorations(config.workdir)
         report.write_report(path, "genjax quickstart", runs)
     return {**results, "seconds": round(time.perf_counter() - began, 1), "report": str(path)}
+
+
+def _draw_restorations(workdir: str, num: int = 8) -> None:
+    """Completes and enlarges a few test digits, as pictures among the run's samples, which the report shows."""
+    sampler, effort = load_sampler(workdir), Effort(chains=4, restarts=4)
+    config, params, key = sampler.config, sampler.params, keys.root_key(0)
+    (test,) = sources.load(config.data, seed_of(config, "data")).test
+    digits = test[np.linspace(0, len(test) - 1, num).astype(int)]
+    truth, mask = images.unit_floats(digits), masks.named("half-right", key, np.arange(num), config.data.image_size)
+    filled = restoration.inpaint(config, params, key, digits, mask, num_samples=4, effort=effort).images
+    small = restoration.downsample(truth, 4, "box")
+    large = restoration.super_resolve(config, params, key, small, 4, num_samples=4, effort=effort).images
+    pictures = {
+        "inpainting_observed_4 samples_mean_truth": (np.where(mask[..., None], 0.5, truth), filled),
+        "super-resolution_given_4 samples_mean_truth": (small.repeat(4, axis=1).repeat(4, axis=2), large),
+    }
+    for name, (given, found) in pictures.items():
+        columns = [given, *found.swapaxes(0, 1), found.mean(axis=1), truth]
+        _restoring.write_grid(epath.Path(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
 
 
 if __name__ == "__main__":

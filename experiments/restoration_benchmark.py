@@ -65,7 +65,10 @@ def main() -> dict[str, Any]:
             restoration.check_factor(sampler.config, int(task[1:]))
         else:
             masks.named(task, keys.root_key(0), np.arange(1), sampler.config.data.image_size)
-    splits = sources.load(sampler.config.data, seed_of(sampler.config, "data"))
+    data = dataclasses.replace(
+        sampler.config.data, crop_margin=0
+    )  # the rules learn from images of the size of the test's
+    splits = sources.load(data, seed_of(sampler.config, "data"))
     moments = rules.moments(_unit(splits.train[0]))
     rows: list[dict[str, Any]] = []
     for task in options.tasks:

@@ -93,10 +93,9 @@ def inpainted(method, encoder_scale=1.0):
     )
 
 
-@pytest.mark.parametrize("encoder_scale", [1.0, 1.5])
 @pytest.mark.parametrize("method", ["metropolis", "importance", "hamiltonian"])
-def test_the_posterior_of_missing_pixels_is_the_closed_form_whatever_the_encoder(method, encoder_scale):
-    mean, covariance, observed = inpainted(method, encoder_scale)
+def test_the_posterior_of_missing_pixels_is_the_closed_form_though_the_encoder_is_wrong(method):
+    mean, covariance, observed = inpainted(method, encoder_scale=1.5)
     assert mean < 0.02 and covariance < 0.02 and observed < 1e-6
 
 
@@ -115,7 +114,7 @@ def test_the_mode_is_the_closed_form():
     np.testing.assert_array_equal(found.images[0, 0], found.images[0, 1])
 
 
-@pytest.mark.parametrize("method", ["metropolis", "importance", "hamiltonian"])
+@pytest.mark.parametrize("method", ["metropolis", "hamiltonian"])
 def test_the_posterior_of_an_enlarged_image_is_the_closed_form(method):
     run, params, w, image = linear_vae()
     low = downsample(image, 2, "bicubic")
@@ -149,7 +148,7 @@ def digits(trained):
     return sources.load(trained.data, trained.seed).test[0][:70]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["metropolis", "importance", "hamiltonian"])
 def test_observed_pixels_come_back_bit_for_bit_and_an_image_depends_on_nothing_else(sampler, digits, method):
     config, params, key = sampler.config, sampler.params, keys.root_key(3)
     mask = np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
@@ -166,12 +165,10 @@ def test_observed_pixels_come_back_bit_for_bit_and_an_image_depends_on_nothing_e
         config, params, key, hidden[some], mask[some], method, 4, QUICK, position=np.arange(60, 70), mesh=one_device
     )
     np.testing.assert_array_equal(part.images, whole.images[some, :4])
-    if method != "map":
-        assert np.std(whole.images, axis=1).max() > 0.01
+    assert np.std(whole.images, axis=1).max() > 0.01
 
 
-@pytest.mark.parametrize("kernel", ["box", "bicubic"])
-@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("factor, kernel", [(2, "bicubic"), (4, "box"), (8, "bicubic")])
 def test_scaled_down_again_an_enlarged_image_is_the_given_one(sampler, digits, factor, kernel):
     low = np.clip(downsample(digits[:9] / 255, factor, kernel), 0, 1)
     found = super_resolve(

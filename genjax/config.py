@@ -26,8 +26,8 @@ class DataConfig:
     """Which images, in what form, and how many at a time."""
 
     source: str
-    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour. Or npz:PATH,
-    folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
+    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
+    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]

@@ -25,6 +25,8 @@ EMBEDDED: dict[str, Callable[[int], Splits]] = {
     "icons": embedded.icons,
     "satellite-relief": embedded.satellite_relief,
     "gray-colour": embedded.gray_colour,
+    "gray-colour-west": embedded.gray_colour_west,
+    "gray-colour-east": embedded.gray_colour_east,
 }
 """By name: functions of the height or width that the model sees, whichever is more."""
 

@@ -1,18 +1,38 @@
-"""Trains the objectives and forms of CycleGAN side by side, and scores them on pairs that training never saw.
+"""Trains CycleGAN's forms and objectives side by side, and scores them on pairs that training never saw.
 
 $ python experiments/translation_study.py icons --workdir runs/translation
+$ python experiments/translation_study.py gray-colour --workdir runs/translation
+
+Length, optimiser and sizes are those of the configurations quickstart and gray-colour. Each run is a directory as the
+training script would write it, and comes to its digest; the same command again resumes, and trains no finished run
+again. Tables, and a page of pictures with the first seed's translations, are written beside the runs.
 """
 
 import dataclasses
+import logging
+import time
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import _gallery
 import _start
+import _translation_tables
+import _translations
 import cyclegan_configs
+import numpy as np
 import tyro
+from _translation_tables import Figures
 
-from genjax import cyclegan
+from genjax import cyclegan, files
+from genjax import images as image_ops
 from genjax.config import CycleGanRun, LossConfig
 from genjax.cyclegan import losses
+from genjax.data import sources
+from genjax.data.splits import Splits
+from genjax.loading import load_translator
+from genjax.metrics import finite
+
+Name = Literal["classic", "classic-no-identity", "mission", "mission-no-affine", "residual-identity"]
 
 
 class Setting(NamedTuple):
@@ -22,55 +42,135 @@ class Setting(NamedTuple):
     loss: LossConfig
 
 
-SETTINGS = {
+SETTINGS: dict[Name, Setting] = {
     "classic": Setting("tanh", losses.CLASSIC),
     "classic-no-identity": Setting("tanh", dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0)),
     "mission": Setting("residual", losses.MISSION),
     "mission-no-affine": Setting("residual", dataclasses.replace(losses.MISSION, affine_a2b=0.0, affine_b2a=0.0)),
     "residual-identity": Setting("residual", losses.CLASSIC),
-    "classic-affine": Setting(
-        "tanh",
-        dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0, affine_a2b=10.0, affine_b2a=10.0),
-    ),
 }
-BASES = {
-    "icons": cyclegan_configs.quickstart,
-    "gray-colour": cyclegan_configs.gray_colour,
-    "gray-colour-west": cyclegan_configs.gray_colour,
-    "gray-colour-east": cyclegan_configs.gray_colour,
-}
+BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
+DIRECTIONS = ("a2b", "b2a")
+SCORES, HEALTH = ("l1", "psnr", "ssim", "iou"), ("inverted", "correlation", "change", "diversity", "cycle")
+SHOWN = 8
+"""Test images on the page of pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """Which runs."""
 
-    source: tyro.conf.Positional[Literal["icons", "gray-colour", "gray-colour-west", "gray-colour-east"]]
+    source: tyro.conf.Positional[Literal["icons", "gray-colour"]]
+    """An embedded set with paired test images."""
     workdir: str
+    """Each run has a directory in WORKDIR/SOURCE, beside tables.md and pictures.png."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    settings: tuple[str, ...] = tuple(SETTINGS)
-
-
-def run_of(options: Study, name: str, seed: int) -> CycleGanRun:
-    base = BASES[options.source]()
-    setting = SETTINGS[name]
-    return dataclasses.replace(
-        base,
-        workdir=f"{options.workdir}/{options.source}/{name}-{seed}",
-        seed=seed,
-        data=dataclasses.replace(base.data, source=options.source),
-        cyclegan=dataclasses.replace(base.cyclegan, output=setting.output),
-        loss=setting.loss,
-    )
+    """Of each setting; all settings of one seed are trained before the next."""
+    settings: tuple[Name, ...] = tuple(SETTINGS)
+    """classic is tanh(T(G(x))) with the identity loss, mission x + T(G(x)) with affine consistency; without that loss
+    they are classic-no-identity and mission-no-affine; residual-identity is x + T(G(x)) with the identity loss."""
+    num_steps: int | None = None
+    """Steps of each run, where they are not the configuration's; the rate falls over the second half."""
 
 
 def main() -> dict[str, Any]:
-    options = tyro.cli(Study, description=__doc__)
-    found = {}
-    for seed in options.seeds:
-        for name in options.settings:
-            found[f"{name}-{seed}"] = _start.train(cyclegan.TASK, run_of(options, name, seed))["l1_a2b"]
-    return found
+    """Trains, writes tables and pictures, and returns the mean figures of each rule and setting."""
+    options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
+    if not options.seeds or not options.settings:
+        raise ValueError("a study needs a seed and a setting at least: give --seeds and --settings")
+    runs = {
+        (name, seed): run_of(options.workdir, options.source, name, seed, options.num_steps)
+        for seed in options.seeds
+        for name in options.settings
+    }
+    digests = [_start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
+
+    splits = sources.load(run_of("", options.source, "classic", 0).data, seed=0)
+    found: dict[tuple[str, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
+    rules = rule_figures(splits)
+    rows: dict[str, list[Figures]] = {name: [figures] for name, figures in rules.items()}
+    rows |= {name: [found[name, seed] for seed in options.seeds] for name in options.settings}
+    every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in found.items()}
+    flagged = [", ".join(_flags(figures, rules["copy"])) for figures in rows.values()]
+    scores = [(test, name) for test in DIRECTIONS for name in SCORES]
+    tables = [
+        _translation_tables.table("translation", rows, scores),
+        _translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flagged}),
+        _translation_tables.table("run", every, scores, {"digest": [f"`{digest[:8]}`" for digest in digests]}),
+    ]
+    place = files.resolve(options.workdir) / options.source
+    files.write_atomically(place / "tables.md", "\n\n".join(tables).encode())
+    logging.info("\n%s", "\n\n".join(tables))
+    first = {name: runs[name, options.seeds[0]].workdir for name in options.settings}
+    title = f"{options.source}: unseen test images, their translations by runs of seed {options.seeds[0]}, the truth"
+    page = _gallery.page(place / "pictures.png", title, pictures(first, splits))
+    flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in _translation_tables.mean(of).items()}
+    seconds = round(time.perf_counter() - began, 1)
+    return {
+        "runs": len(runs),
+        "seconds": seconds,
+        **finite(flat),
+        "tables": str(place / "tables.md"),
+        "page": str(page),
+    }
+
+
+def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | None = None) -> CycleGanRun:
+    """The configuration of one run, which has a directory below `workdir`; `source` may be a part of gray-colour."""
+    base = BASES[source if source in BASES else "gray-colour"]()
+    optim, train = base.optim, base.train
+    if num_steps is not None:
+        half = max(num_steps // 2, 1)
+        optim = dataclasses.replace(optim, decay_steps=half)
+        train = dataclasses.replace(train, num_steps=num_steps, eval_every=half, checkpoint_every=half)
+    return dataclasses.replace(
+        base,
+        workdir=f"{workdir}/{source}/{name}-{seed}",
+        seed=seed,
+        data=dataclasses.replace(base.data, source=source),
+        optim=optim,
+        train=train,
+        cyclegan=dataclasses.replace(base.cyclegan, output=SETTINGS[name].output),
+        loss=SETTINGS[name].loss,
+    )
+
+
+def run_figures(workdir: str, test: sources.Source) -> dict[str, dict[str, float]]:
+    """The figures of a finished run on test pairs, by direction; cycle is the L1 of there and back again."""
+    translator, (a, b) = load_translator(workdir), test
+    to_b, to_a = translator.a2b(a), translator.b2a(b)
+    return {
+        "a2b": _translations.figures(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
+        "b2a": _translations.figures(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
+    }
+
+
+def rule_figures(splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures of each rule without a network, by direction."""
+    (train_a, train_b), (a, b) = splits.train, splits.test
+    to_b, to_a = _translations.rules(a, train_b), _translations.rules(b, train_a)
+    return {
+        name: {"a2b": _translations.figures(a, to_b[name], b), "b2a": _translations.figures(b, to_a[name], a)}
+        for name in to_b
+    }
+
+
+def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarray]:
+    """The rows of a page, from the input by way of histogram matching and the runs' translations to the truth."""
+    a, b = (images[np.linspace(0, len(images) - 1, SHOWN).astype(int)] for images in splits.test)
+    matched = _translations.match_histograms(splits.test[0], splits.train[1])
+    rows: dict[str, np.ndarray] = {
+        "input": a,
+        "histogram matching": matched[np.linspace(0, len(matched) - 1, SHOWN).astype(int)],
+    }
+    rows |= {name: image_ops.to_uint8(load_translator(workdir).a2b(a)) for name, workdir in workdirs.items()}
+    return rows | {"truth": b}
+
+
+def _flags(runs: list[Figures], copy: Figures) -> list[str]:
+    """Each flag that is up in a run, with the directions."""
+    up = [f"{flag} {test}" for run in runs for test in run for flag in _translations.flags(run[test], copy[test])]
+    return [f"{flag} ({up.count(flag)} of {len(runs)})" for flag in dict.fromkeys(up)]
 
 
 if __name__ == "__main__":

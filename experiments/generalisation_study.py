@@ -1,0 +1,97 @@
+"""How far a translation carries: gray-colour trained in one part of the world, tested in it and in the other.
+
+$ python experiments/generalisation_study.py --workdir runs/translation
+
+The parts lie west and east of 30 degrees west. Runs are those of translation_study.py, with which the ones that train
+everywhere are shared if the workdir is; the same command again resumes.
+"""
+
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import _start
+import _translation_tables
+import _translations
+import translation_study
+import tyro
+from _translation_tables import Figures
+
+from genjax import cyclegan, files
+from genjax.data import sources
+from genjax.data.splits import Splits
+from genjax.loading import load_translator
+from genjax.metrics import finite
+
+TRAINED = {"west": "gray-colour-west", "east": "gray-colour-east", "everywhere": "gray-colour"}
+TESTED = ("west", "east")
+FIGURES = ("l1", "psnr", "ssim", "inverted")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """Which runs."""
+
+    workdir: str
+    """Each run has a directory in WORKDIR/SOURCE; the table is generalisation.md."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of each part."""
+    setting: translation_study.Name = "residual-identity"
+    """As for translation_study.py; this one is the configuration gray-colour's."""
+    num_steps: int | None = None
+    """Steps of each run, where they are not the configuration's; the rate falls over the second half."""
+
+
+def main() -> dict[str, Any]:
+    """Trains in each part, and returns the mean figures of grey to colour in both, beside the rules'."""
+    options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
+    if not options.seeds:
+        raise ValueError("a study needs a seed at least: give --seeds")
+    runs = {
+        (where, seed): translation_study.run_of(options.workdir, source, options.setting, seed, options.num_steps)
+        for seed in options.seeds
+        for where, source in TRAINED.items()
+    }
+    digests = [_start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
+
+    splits = {where: sources.load(runs[where, options.seeds[0]].data, seed=0) for where in TRAINED}
+    found = {key: run_figures(run.workdir, splits) for key, run in runs.items()}
+    rows: dict[str, list[Figures]] = {"copy": [rule_figures("copy", splits, "everywhere")]}
+    for where in TRAINED:
+        rows[f"histogram matching, {where}"] = [rule_figures("histogram_matching", splits, where)]
+    for where in TRAINED:
+        rows[f"trained {where}"] = [found[where, seed] for seed in options.seeds]
+    every = {f"trained {where}, seed {seed}": [figures] for (where, seed), figures in found.items()}
+    columns = [(test, name) for test in TESTED for name in FIGURES]
+    tables = [
+        _translation_tables.table("grey to colour", rows, columns),
+        _translation_tables.table("run", every, columns, {"digest": [f"`{digest[:8]}`" for digest in digests]}),
+    ]
+    place = files.resolve(options.workdir) / "generalisation.md"
+    files.write_atomically(place, "\n\n".join(tables).encode())
+    logging.info("\n%s", "\n\n".join(tables))
+    flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in _translation_tables.mean(of).items()}
+    counts = {f"train.{where}": [len(images) for images in splits[where].train] for where in TRAINED}
+    logging.info("training images of A and B: %s", counts)
+    return {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1), **finite(flat), "tables": str(place)}
+
+
+def run_figures(workdir: str, splits: dict[str, Splits]) -> dict[str, dict[str, float]]:
+    """A finished run's figures from A to B on the test pairs of each part."""
+    translator = load_translator(workdir)
+    return {where: _translations.figures(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
+
+
+def rule_figures(rule: str, splits: dict[str, Splits], known: str) -> dict[str, dict[str, float]]:
+    """The figures of a rule that knows the training images of one part."""
+    target = splits[known].train[1]
+    return {
+        where: _translations.figures(a, _translations.rules(a, target)[rule], b)
+        for where in TESTED
+        for a, b in [splits[where].test]
+    }
+
+
+if __name__ == "__main__":
+    _start.run(main)

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Literal
 
 import _start
+import _translations
 import numpy as np
 import tyro
 
@@ -31,17 +32,6 @@ class Baselines:
     looks at them."""
 
 
-def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Each channel of uint8 `images` [n, h, w, c], taken together, brought to the distribution of that of `target`."""
-    matched = np.empty_like(images)
-    for channel in range(images.shape[-1]):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256)
-        share = (np.cumsum(counts) - counts / 2) / counts.sum()  # of pixels below the middle of each level
-        levels = np.quantile(target[..., channel], share, method="inverted_cdf").astype(np.uint8)
-        matched[..., channel] = levels[images[..., channel]]
-    return matched
-
-
 def main() -> dict[str, Any]:
     """The score of each rule."""
     options = tyro.cli(Baselines, description=__doc__)
@@ -49,19 +39,14 @@ def main() -> dict[str, Any]:
     data = DataConfig(source=options.source, image_size=(options.size, options.size), channels=channels, batch_size=1)
     splits = sources.load(data, seed=0)
     (_, train_b), (a, truth) = splits.train, splits.test
-    rules = {
-        "copy": a,
-        "constant": np.rint(np.median(train_b, axis=(0, 1, 2))),
-        "mean_image": train_b.mean(axis=0),
-        "histogram_matching": match_histograms(a, train_b),
-    }
+    guesses = _translations.rules(a, train_b)
     if options.workdir:
         translated = load_translator(options.workdir).a2b(a)
-        rules |= {"translation": translated * 255, "shuffled": np.roll(translated, len(a) // 2, axis=0) * 255}
-    scores = {f"l1_{name}": float(np.abs(guess / 255 - truth / 255).mean()) for name, guess in rules.items()}
+        guesses |= {"translation": translated, "shuffled": np.roll(translated, len(a) // 2, axis=0)}
+    found = {name: _translations.figures(a, guess, truth) for name, guess in guesses.items()}
+    scores = {f"l1_{name}": figures["l1"] for name, figures in found.items()}
     if options.source == "icons":
-        ink_a, ink_truth = a < 128, truth < 128
-        scores["iou_copy"] = float((ink_a & ink_truth).sum() / (ink_a | ink_truth).sum())
+        scores["iou_copy"] = found["copy"]["iou"]
     return {"images": len(a), **{name: round(score, 4) for name, score in scores.items()}}
 
 

@@ -255,6 +255,26 @@ def test_every_split_sees_three_parts_of_the_world(places, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_west_and_east_are_the_two_sides_of_30_degrees_west_and_make_up_the_whole(maps, tiles, size):
+    # So each keeps what the whole promises of its splits: those of either are among those of the whole.
+    gray, photograph = (place_finder(maps[name], size) for name in ("gray", "photograph"))
+    west, east = embedded.gray_colour_west(size), embedded.gray_colour_east(size)
+    if size == 32:
+        assert [len(array) for array in itertools.chain(*west)] == [218, 319, 45, 45, 96, 96]
+        assert [len(array) for array in itertools.chain(*east)] == [701, 572, 104, 104, 247, 247]
+    for split, *sides in zip(tiles[size].gray, west, east, strict=True):
+        for domain, find in enumerate((gray, photograph)):
+            western, eastern = (find(side[domain]) for side in sides)
+            assert ((western[:, 1] + 1) * size / 15 - 180).max() <= -30 <= (eastern[:, 1] * size / 15 - 180).min()
+            whole = set(map(tuple, find(split[domain])))
+            assert set(map(tuple, western)) | set(map(tuple, eastern)) == whole
+            assert len(western) + len(eastern) == len(whole)
+    for side in (west, east):
+        for split in side[1:]:
+            np.testing.assert_array_equal(gray(split[0]), photograph(split[1]))
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_tiles_are_land(tiles, size):
     # The relief tells by itself: there, only water is bluer than green. The coasts of the two differ a little.
     relief = np.concatenate([tiles[size].relief.test[1], tiles[size].relief.train[1]]).astype(int)
@@ -285,7 +305,9 @@ def test_gray_is_pillows_of_the_colour_beside_it(tiles, size):
             np.testing.assert_array_equal(one[..., 0], np.asarray(Image.fromarray(other).convert("L")))
 
 
-@pytest.mark.parametrize("make", [embedded.satellite, embedded.satellite_relief, embedded.gray_colour])
+@pytest.mark.parametrize("make", [
+    embedded.satellite, embedded.satellite_relief, embedded.gray_colour, embedded.gray_colour_west,
+])  # fmt: skip
 @pytest.mark.parametrize("size", [0, 16, 48, 128])
 def test_a_size_that_does_not_tile_the_bands_is_refused(make, size):
     with pytest.raises(ValueError) as caught:

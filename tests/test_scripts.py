@@ -13,7 +13,6 @@ import cyclegan_configs
 import numpy as np
 import pytest
 import sample
-import translation_baselines
 import vae_configs
 from conftest import write_noise
 from PIL import Image
@@ -158,18 +157,6 @@ def test_the_library_leaves_global_settings_alone():
         for forbidden in ("jax.config.update", "os.environ[", "jax._src", "optax._src", "np.random.seed"):
             assert forbidden not in text, f"{path}: {forbidden}"
         assert not re.search(r"\bprint\(", text), path
-
-
-def test_histogram_matching_gives_the_levels_of_the_target_in_the_order_of_the_images():
-    rng = np.random.default_rng(0)
-    images, target = (rng.integers(low, low + 100, (50, 8, 8, 2), np.uint8) for low in (100, 20))
-    np.testing.assert_array_equal(translation_baselines.match_histograms(images, images), images)
-    matched = translation_baselines.match_histograms(images, target)
-    for channel in range(2):
-        order = np.argsort(images[..., channel], axis=None, kind="stable")
-        assert (np.diff(matched[..., channel].ravel()[order].astype(int)) >= 0).all()
-        counts = [np.bincount(x[..., channel].ravel(), minlength=256) / x[..., channel].size for x in (matched, target)]
-        assert np.abs(np.cumsum(counts[0]) - np.cumsum(counts[1])).max() < 0.02
 
 
 def test_no_page_has_a_figure_still_to_be_filled_in():

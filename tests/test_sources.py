@@ -92,7 +92,8 @@ def test_enlarging_unasked_is_refused_with_both_sizes_and_the_remedy(load):
 def test_an_unknown_source_lists_the_choices(load, source):
     message = refusal(load, ValueError, source)
     assert repr(source) in message
-    embedded_sets = "mnist5k, digits, satellite, icons, satellite-relief, gray-colour"
+    embedded_sets = ", ".join(sources.EMBEDDED)
+    assert embedded_sets.startswith("mnist5k, digits, satellite, icons, satellite-relief, gray-colour")
     assert f"{embedded_sets}, npz:PATH, folder:PATH or tfds:NAME" in message
 
 

@@ -143,7 +143,7 @@ def gray_colour(size: int) -> Splits:
     Grey is Pillow's "L", ITU-R 601-2 luma. Train has grey and colour photographs of other places, and row i of
     validation and test is one place, as in `satellite_relief`.
     """
-    return _gray_colour("gray-colour", size, slice(None))
+    return _gray_colour("gray-colour", size, range(len(BANDS)))
 
 
 def gray_colour_west(size: int) -> Splits:
@@ -152,19 +152,20 @@ def gray_colour_west(size: int) -> Splits:
     Of 32 pixels, train has 218 grey and 319 colour photographs, validation 45 and test 96 places; the roles of places
     are the same.
     """
-    return _gray_colour("gray-colour-west", size, slice(0, 64 * WESTERN_BANDS // size))
+    return _gray_colour("gray-colour-west", size, range(WESTERN_BANDS))
 
 
 def gray_colour_east(size: int) -> Splits:
     """The other tiles of `gray_colour`: train has 701 and 572 of 32 pixels, validation 104 and test 247 places."""
-    return _gray_colour("gray-colour-east", size, slice(64 * WESTERN_BANDS // size, None))
+    return _gray_colour("gray-colour-east", size, range(WESTERN_BANDS, len(BANDS)))
 
 
-def _gray_colour(source: str, size: int, columns: slice) -> Splits:
+def _gray_colour(source: str, size: int, bands: range) -> Splits:
     photograph = _photograph(source, size)
     colour = _tiles(photograph, size)
-    role = _tile_roles(colour)[:, columns]
-    return _by_role(_tiles(photograph.convert("L"), size)[:, columns], colour[:, columns], role)
+    role = _tile_roles(colour)
+    band = np.arange(role.shape[1]) * len(BANDS) // role.shape[1]  # of each column
+    return _by_role(_tiles(photograph.convert("L"), size), colour, np.where(np.isin(band, bands), role, ""))
 
 
 # A letter for every 64 pixels (4.27 degrees) of longitude eastwards from 180 degrees west; the last 24 pixels are left

@@ -92,11 +92,14 @@ def main() -> dict[str, Any]:
     rows |= {name: [found[name, seed] for seed in options.seeds] for name in options.settings}
     every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in found.items()}
     flagged = [", ".join(_flags(figures, rules["copy"])) for figures in rows.values()]
-    scores = [(test, name) for test in DIRECTIONS for name in SCORES]
+    scores = {test: [(test, name) for name in SCORES] for test in DIRECTIONS}
     tables = [
-        _translation_tables.table("translation", rows, scores),
+        _translation_tables.table("translation", rows, scores["a2b"]),
+        _translation_tables.table("translation", rows, scores["b2a"]),
         _translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flagged}),
-        _translation_tables.table("run", every, scores, {"digest": [f"`{digest[:8]}`" for digest in digests]}),
+        _translation_tables.table(
+            "run", every, scores["a2b"] + scores["b2a"], {"digest": [f"`{digest[:8]}`" for digest in digests]}
+        ),
     ]
     place = files.resolve(options.workdir) / options.source
     files.write_atomically(place / "tables.md", "\n\n".join(tables).encode())

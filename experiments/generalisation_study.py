@@ -46,8 +46,8 @@ class Study:
 def main() -> dict[str, Any]:
     """Trains in each part, and returns the mean figures of grey to colour in both, beside the rules'."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    if not options.seeds:
-        raise ValueError("a study needs a seed at least: give --seeds")
+    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
+        raise ValueError(f"--seeds needs one or more different ones, got {' '.join(map(str, options.seeds)) or 'none'}")
     runs = {
         (where, seed): translation_study.run_of(options.workdir, source, options.setting, seed, options.num_steps)
         for seed in options.seeds

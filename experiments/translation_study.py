@@ -11,7 +11,7 @@ again. Tables, and a page of pictures with the first seed's translations, are wr
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import _gallery
@@ -76,46 +76,29 @@ class Study:
 def main() -> dict[str, Any]:
     """Trains, writes tables and pictures, and returns the mean figures of each rule and setting."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    if not options.seeds or not options.settings:
-        raise ValueError("a study needs a seed and a setting at least: give --seeds and --settings")
+    for name, given in (("seeds", options.seeds), ("settings", options.settings)):
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"--{name} needs one or more different ones, got {' '.join(map(str, given)) or 'none'}")
     runs = {
         (name, seed): run_of(options.workdir, options.source, name, seed, options.num_steps)
         for seed in options.seeds
         for name in options.settings
     }
-    digests = [_start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
+    digests = {key: _start.train(cyclegan.TASK, run)["digest"] for key, run in runs.items()}
 
     splits = sources.load(run_of("", options.source, "classic", 0).data, seed=0)
-    found: dict[tuple[str, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
-    rules = rule_figures(splits)
-    rows: dict[str, list[Figures]] = {name: [figures] for name, figures in rules.items()}
+    found: dict[tuple[Name, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
+    rows: dict[str, list[Figures]] = {rule: [figures] for rule, figures in rule_figures(splits).items()}
     rows |= {name: [found[name, seed] for seed in options.seeds] for name in options.settings}
-    every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in found.items()}
-    flagged = [", ".join(_flags(figures, rules["copy"])) for figures in rows.values()]
-    scores = {test: [(test, name) for name in SCORES] for test in DIRECTIONS}
-    tables = [
-        _translation_tables.table("translation", rows, scores["a2b"]),
-        _translation_tables.table("translation", rows, scores["b2a"]),
-        _translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flagged}),
-        _translation_tables.table(
-            "run", every, scores["a2b"] + scores["b2a"], {"digest": [f"`{digest[:8]}`" for digest in digests]}
-        ),
-    ]
-    place = files.resolve(options.workdir) / options.source
-    files.write_atomically(place / "tables.md", "\n\n".join(tables).encode())
-    logging.info("\n%s", "\n\n".join(tables))
+    tables, place = _tables(rows, found, digests), files.resolve(options.workdir) / options.source
+    files.write_atomically(place / "tables.md", tables.encode())
+    logging.info("\n%s", tables)
     first = {name: runs[name, options.seeds[0]].workdir for name in options.settings}
     title = f"{options.source}: unseen test images, their translations by runs of seed {options.seeds[0]}, the truth"
     page = _gallery.page(place / "pictures.png", title, pictures(first, splits))
     flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in _translation_tables.mean(of).items()}
-    seconds = round(time.perf_counter() - began, 1)
-    return {
-        "runs": len(runs),
-        "seconds": seconds,
-        **finite(flat),
-        "tables": str(place / "tables.md"),
-        "page": str(page),
-    }
+    counts = {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
+    return {**counts, **finite(flat), "tables": str(place / "tables.md"), "page": str(page)}
 
 
 def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | None = None) -> CycleGanRun:
@@ -170,8 +153,25 @@ def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarr
     return rows | {"truth": b}
 
 
-def _flags(runs: list[Figures], copy: Figures) -> list[str]:
-    """Each flag that is up in a run, with the directions."""
+def _tables(
+    rows: Mapping[str, Sequence[Figures]], runs: Mapping[tuple[Name, int], Figures], digests: Mapping[Any, str]
+) -> str:
+    """Of rules and settings, scores in each direction and health; then the scores of every run."""
+    (copy,) = rows["copy"]
+    flags = [", ".join(_flags(of, copy)) for of in rows.values()]
+    scores = {test: [(test, name) for name in SCORES] for test in DIRECTIONS}
+    every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in runs.items()}
+    short = [f"`{digests[key][:8]}`" for key in runs]
+    return "\n\n".join((
+        _translation_tables.table("translation", rows, scores["a2b"]),
+        _translation_tables.table("translation", rows, scores["b2a"]),
+        _translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flags}),
+        _translation_tables.table("run", every, scores["a2b"] + scores["b2a"], {"digest": short}),
+    ))  # fmt: skip
+
+
+def _flags(runs: Sequence[Figures], copy: Figures) -> list[str]:
+    """Each flag that is up, with its direction and in how many of the runs."""
     up = [f"{flag} {test}" for run in runs for test in run for flag in _translations.flags(run[test], copy[test])]
     return [f"{flag} ({up.count(flag)} of {len(runs)})" for flag in dict.fromkeys(up)]
 

@@ -9,7 +9,8 @@ everywhere are shared if the workdir is; the same command again resumes.
 import dataclasses
 import logging
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import _start
 import _translation_tables
@@ -19,13 +20,15 @@ import tyro
 from _translation_tables import Figures
 
 from genjax import cyclegan, files
+from genjax.config import CycleGanRun
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.metrics import finite
 
-TRAINED = {"west": "gray-colour-west", "east": "gray-colour-east", "everywhere": "gray-colour"}
-TESTED = ("west", "east")
+Part = Literal["west", "east", "everywhere"]
+TRAINED: dict[Part, str] = {"west": "gray-colour-west", "east": "gray-colour-east", "everywhere": "gray-colour"}
+TESTED: tuple[Part, ...] = ("west", "east")
 FIGURES = ("l1", "psnr", "ssim", "inverted")
 
 
@@ -37,6 +40,8 @@ class Study:
     """Each run has a directory in WORKDIR/SOURCE; the table is generalisation.md."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of each part."""
+    trained: tuple[Part, ...] = tuple(TRAINED)
+    """Where the training images lie; all are tested on the images of both parts."""
     setting: translation_study.Name = "residual-identity"
     """As for translation_study.py; this one is the configuration gray-colour's."""
     num_steps: int | None = None
@@ -46,21 +51,20 @@ class Study:
 def main() -> dict[str, Any]:
     """Trains in each part, and returns the mean figures of grey to colour in both, beside the rules'."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    if not options.seeds or len(set(options.seeds)) < len(options.seeds):
-        raise ValueError(f"--seeds needs one or more different ones, got {' '.join(map(str, options.seeds)) or 'none'}")
-    runs = {
-        (where, seed): translation_study.run_of(options.workdir, source, options.setting, seed, options.num_steps)
-        for seed in options.seeds
-        for where, source in TRAINED.items()
-    }
+    translation_study.check_different(seeds=options.seeds, trained=options.trained)
+
+    def run_of(where: Part, seed: int) -> CycleGanRun:
+        return translation_study.run_of(options.workdir, TRAINED[where], options.setting, seed, options.num_steps)
+
+    runs = {(where, seed): run_of(where, seed) for seed in options.seeds for where in options.trained}
     digests = [_start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
 
-    splits = {where: sources.load(runs[where, options.seeds[0]].data, seed=0) for where in TRAINED}
+    splits = {where: sources.load(run_of(where, 0).data, seed=0) for where in TRAINED}
     found = {key: run_figures(run.workdir, splits) for key, run in runs.items()}
     rows: dict[str, list[Figures]] = {"copy": [rule_figures("copy", splits, "everywhere")]}
     for where in TRAINED:
         rows[f"histogram matching, {where}"] = [rule_figures("histogram_matching", splits, where)]
-    for where in TRAINED:
+    for where in options.trained:
         rows[f"trained {where}"] = [found[where, seed] for seed in options.seeds]
     every = {f"trained {where}, seed {seed}": [figures] for (where, seed), figures in found.items()}
     columns = [(test, name) for test in TESTED for name in FIGURES]
@@ -71,19 +75,18 @@ def main() -> dict[str, Any]:
     place = files.resolve(options.workdir) / "generalisation.md"
     files.write_atomically(place, "\n\n".join(tables).encode())
     logging.info("\n%s", "\n\n".join(tables))
-    flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in _translation_tables.mean(of).items()}
-    counts = {f"train.{where}": [len(images) for images in splits[where].train] for where in TRAINED}
-    logging.info("training images of A and B: %s", counts)
+    means = {name.replace(", ", "_").replace(" ", "_"): _translation_tables.mean(of) for name, of in rows.items()}
+    flat = {f"{name}.{key}": value for name, of in means.items() for key, value in of.items()}
     return {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1), **finite(flat), "tables": str(place)}
 
 
-def run_figures(workdir: str, splits: dict[str, Splits]) -> dict[str, dict[str, float]]:
+def run_figures(workdir: str, splits: Mapping[Part, Splits]) -> dict[str, dict[str, float]]:
     """A finished run's figures from A to B on the test pairs of each part."""
     translator = load_translator(workdir)
     return {where: _translations.figures(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
 
 
-def rule_figures(rule: str, splits: dict[str, Splits], known: str) -> dict[str, dict[str, float]]:
+def rule_figures(rule: str, splits: Mapping[Part, Splits], known: Part) -> dict[str, dict[str, float]]:
     """The figures of a rule that knows the training images of one part."""
     target = splits[known].train[1]
     return {

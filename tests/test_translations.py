@@ -160,6 +160,9 @@ def test_settings_differ_in_form_and_weights_alone_and_two_are_the_named_configu
     assert (short.train.num_steps, short.optim.decay_steps) == (100, 50)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         translation_study.run_of("runs", "icons", "classic", 0, 0)
+    for seeds, said in (((), "none"), ((1, 0, 1), "1 0 1")):
+        with pytest.raises(ValueError, match=f"--seeds needs one or more different ones, got {said}"):
+            translation_study.check_different(seeds=seeds, settings=("mission",))
 
 
 def test_a_run_that_is_the_identity_scores_as_copying_does(trained_identity):

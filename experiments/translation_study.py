@@ -52,7 +52,7 @@ SETTINGS: dict[Name, Setting] = {
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
 DIRECTIONS = ("a2b", "b2a")
 SCORES, HEALTH = ("l1", "psnr", "ssim", "iou"), ("inverted", "correlation", "change", "diversity", "cycle")
-SHOWN = 8
+SHOWN = 6
 """Test images on the page of pictures."""
 
 

@@ -13,8 +13,8 @@ from genjax import cyclegan
 
 def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
-    config = _start.choose_config(cyclegan_configs.CONFIGS)
-    results = _start.train(cyclegan.TASK, config)
+    task, config = cyclegan.with_classifier(_start.choose_config(cyclegan_configs.CONFIGS))
+    results = _start.train(task, config)
     return {**results, "report": _start.write_report(f"CycleGAN on {config.data.source}", config.workdir)}
 
 

@@ -305,7 +305,7 @@ class CycleGanConfig:
 class LossConfig:
     """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a: which losses, and the weight of each.
 
-    L_cycle is cycle_a and cycle_b, L_per the identity and affine terms. A weight of 0 leaves a term out.
+    L_cycle is cycle_a and cycle_b, L_per the identity, affine and semantic terms. A weight of 0 leaves a term out.
     """
 
     adversarial: Literal["least_squares", "logistic", "hinge", "wgan_gp"] = "least_squares"
@@ -327,6 +327,10 @@ class LossConfig:
     """Weight of |T(G(a)) - G(T(a))| for T drawn from the symmetries of the square, turns and reflections."""
     affine_b2a: float = 0.0
     """Weight of |T(F(b)) - F(T(b))|."""
+    semantic_a2b: float = 0.0
+    """Weight of the cross-entropy of a fixed classifier on G(a) against the class that it sees in a itself."""
+    semantic_b2a: float = 0.0
+    """Weight of its cross-entropy on F(b) against the class that it sees in b."""
     gradient_penalty: float = 10.0
     """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
 
@@ -352,6 +356,10 @@ class CycleGanRun:
     train: TrainConfig
     cyclegan: CycleGanConfig
     loss: LossConfig
+    classifier: str = ""
+    """File of the classifier of the semantic losses, as genjax.classifier.save writes it; none without such losses."""
+    classifier_sha256: str = ""
+    """SHA-256 of that file; where it is empty, that of the file is taken and recorded when the run begins."""
 
     def __post_init__(self) -> None:
         _check_seed("seed", self.seed)
@@ -361,6 +369,7 @@ class CycleGanRun:
             "dequantize and binarize are for likelihoods, which CycleGAN has none of",
         )
         _check_domains(self.data, self.cyclegan, self.loss)
+        _check_classifier(self.data, self.loss, self.classifier, self.classifier_sha256)
         _check_generator(self.data, self.cyclegan)
         _check_discriminator(self.data, self.cyclegan)
         pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
@@ -390,6 +399,22 @@ def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig)
             f"the identity loss feeds each generator the other domain's images, with {data.channels} channels: {remedy}"
             ", or set --loss.identity-a 0 --loss.identity-b 0",
         )
+
+
+def _check_classifier(data: DataConfig, loss: LossConfig, path: str, sha256: str) -> None:
+    weights = f"semantic_a2b {loss.semantic_a2b} and semantic_b2a {loss.semantic_b2a}"
+    if loss.semantic_a2b == loss.semantic_b2a == 0:
+        _require(
+            not path and not sha256,
+            f"a classifier is given ({path or sha256}), and the semantic losses that use it have weight 0: set "
+            "--loss.semantic-a2b or --loss.semantic-b2a, or leave the classifier out",
+        )
+        return
+    _require(path != "", f"{weights} need a classifier: give --classifier FILE, or set both to 0")
+    _require(
+        data.channels[0] == data.channels[1],
+        f"{weights} have one classifier look at both domains, with {data.channels} channels: give both as many",
+    )
 
 
 def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:

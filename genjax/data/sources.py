@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data import decoding, embedded, folders, tfds
-from genjax.data.splits import Source, Splits, hold_out
+from genjax.data import decoding, embedded, folders, npz, tfds
+from genjax.data.splits import Source, Splits
 from genjax.keys import Stream
 
 EMBEDDED: dict[str, Callable[[int], Splits]] = {
@@ -42,7 +41,7 @@ def load(config: DataConfig, seed: int) -> Splits:
         case name, "" if name in EMBEDDED and ":" not in config.source:
             splits = _resized(EMBEDDED[name](max(config.image_size)), config)
         case "npz", _ if where:
-            splits = _resized(_npz(files.resolve(where), config), config)
+            splits = _resized(npz.images(files.resolve(where), config), config)
         case "folder", _ if where:
             splits = decoding.decode(folders.find(files.resolve(where), config), config)
         case "tfds", _ if where:
@@ -101,33 +100,6 @@ def _resized(splits: Splits, config: DataConfig) -> Splits:
         tuple(resize(images, config.stored_shape(split, i)) for i, images in enumerate(source))
         for split, source in splits._asdict().items()
     ))  # fmt: skip
-
-
-def _npz(path: epath.Path, config: DataConfig) -> Splits:
-    """An .npz with x_train, and with x_validation and x_test or not: uint8 [n, h, w] or [n, h, w, c]."""
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = archive.files
-            arrays = {name: archive[f"x_{name}"] for name in Splits._fields if f"x_{name}" in names}
-    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
-        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
-    if "train" not in arrays:
-        raise ValueError(f"{path} has no array x_train (it has {', '.join(names) or 'nothing'})")
-    for name, images in arrays.items():
-        if (
-            images.dtype != np.uint8
-            or images.ndim not in (3, 4)
-            or (images.ndim == 4 and images.shape[-1] not in (1, 3))
-        ):
-            raise ValueError(
-                f"x_{name} in {path} is {images.dtype} {list(images.shape)}, not uint8 [n, h, w] or [n, h, w, 1 or 3]"
-            )
-        arrays[name] = images if images.ndim == 4 else images[..., None]
-    held_out = hold_out({name: list(images) for name, images in arrays.items()}, config.holdout)
-    shapes = {name: arrays.get(name, arrays["train"]).shape[1:] for name in held_out}
-    return Splits(*((np.array(rows, np.uint8).reshape(len(rows), *shapes[name]),) for name, rows in held_out.items()))
 
 
 def _binarize_once(source: Source, seed: int, split: int) -> Source:

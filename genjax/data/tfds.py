@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from etils import epath
 from PIL import Image
 
@@ -10,7 +11,7 @@ from genjax.config import DataConfig
 from genjax.data.decoding import Stored
 from genjax.data.embedded import optional_module
 from genjax.data.folders import stamp
-from genjax.data.splits import Splits
+from genjax.data.splits import Splits, hold_out
 
 
 def find(name: str, config: DataConfig) -> list[Stored]:
@@ -42,6 +43,22 @@ def find(name: str, config: DataConfig) -> list[Stored]:
     return domains
 
 
+def labels(name: str, config: DataConfig) -> Splits:
+    """The feature `label` of each image that `find` finds and `config` holds out or not: int32 [n].
+
+    ValueError if there is no such feature; other errors are as for `find`.
+    """
+    builder, domains = _builder(name), find(name, config)
+    if "label" not in builder.info.features:
+        raise ValueError(f"tfds:{name} has no feature label: it has {sorted(builder.info.features)}")
+    found = []
+    for stored in domains:
+        data = {split: _undecoded(builder, name, split) for items in stored.items.values() for split, _ in items[:1]}
+        held = hold_out(stored.items, config.holdout)
+        found.append([np.array([data[s][row]["label"] for s, row in held[split]], np.int32) for split in held])
+    return Splits(*zip(*found, strict=True))
+
+
 def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], stamped: list) -> Stored:
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
@@ -55,15 +72,20 @@ def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], sta
 
 def _rows(builder: Any, name: str, split: str, label: int | None) -> list[tuple[str, int]]:
     """The examples of `split`, or those of one class: (split, row)."""
+    data = _undecoded(builder, name, split)
+    return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
+
+
+def _undecoded(builder: Any, name: str, split: str) -> Any:
+    """The examples of `split`, their images as they are stored."""
     tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
     try:
-        data = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError as error:  # such as TFDS's own default, tfrecord
         raise ValueError(
             f"tfds:{name} was prepared as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
             "prepare it with file_format='array_record'"
         ) from error
-    return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
 
 
 def _num_classes(label: Any) -> int:

@@ -1,0 +1,79 @@
+"""Images, and labels where there are any, from one .npz file: `x_train` and `y_train`, or `x_trainA` of two domains."""
+
+import numpy as np
+from etils import epath
+
+from genjax.config import DataConfig
+from genjax.data.splits import Splits, hold_out
+
+
+def images(path: epath.Path, config: DataConfig) -> Splits:
+    """Arrays x_train, and x_validation and x_test or not, each with A and with B where `config` has two domains.
+
+    They are uint8 [n, h, w] or [n, h, w, c]. Raises FileNotFoundError, or ValueError for a file that is damaged or has
+    other arrays.
+    """
+    names, archive = _read(path)
+    domains = []
+    for letter in _letters(config):
+        arrays = {split: archive[f"x_{split}{letter}"] for split in Splits._fields if f"x_{split}{letter}" in archive}
+        if "train" not in arrays:
+            held = ", ".join(names) or "nothing"
+            raise ValueError(f"{path} has no array x_train{letter} (it has {held})")
+        for split, array in arrays.items():
+            grey_or_colour = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
+            if array.dtype != np.uint8 or not grey_or_colour:
+                raise ValueError(
+                    f"x_{split}{letter} in {path} is {array.dtype} {list(array.shape)}, not uint8 [n, h, w] or "
+                    "[n, h, w, 1 or 3]"
+                )
+            arrays[split] = array if array.ndim == 4 else array[..., None]
+        domains.append(_held_out(arrays, config))
+    return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
+
+
+def labels(path: epath.Path, config: DataConfig) -> Splits:
+    """Arrays y_train and so on, integers [n], one for each image of the x of the same name; the order is that of
+    `images`. Errors are as there."""
+    names, archive = _read(path)
+    domains = []
+    for letter in _letters(config):
+        arrays = {}
+        for split in Splits._fields:
+            images, name = archive.get(f"x_{split}{letter}"), f"y_{split}{letter}"
+            if images is None:
+                continue
+            if name not in archive:
+                held = ", ".join(names) or "nothing"
+                raise ValueError(f"{path} has no labels {name} for its x_{split}{letter} (it has {held})")
+            array = archive[name]
+            if not np.issubdtype(array.dtype, np.integer) or array.shape != (len(images),):
+                raise ValueError(
+                    f"{name} in {path} is {array.dtype} {list(array.shape)}, not an integer for each of {len(images)} "
+                    "images"
+                )
+            arrays[split] = array.astype(np.int32)
+        domains.append(_held_out(arrays, config))
+    return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
+
+
+def _letters(config: DataConfig) -> tuple[str, ...]:
+    return ("",) if len(config.channels) == 1 else ("A", "B")
+
+
+def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
+    """The arrays of all three splits, rows in the order of `hold_out`."""
+    rows = hold_out({split: range(len(array)) for split, array in arrays.items()}, config.holdout)
+    return {split: arrays.get(split, arrays["train"])[np.array(found, int)] for split, found in rows.items()}
+
+
+def _read(path: epath.Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all arrays, and those arrays that may be images or labels."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            names = archive.files
+            return names, {name: archive[name] for name in names if name.startswith(("x_", "y_"))}
+    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
+        raise ValueError(f"{path} is not a readable .npz file: {error}") from error

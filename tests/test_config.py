@@ -44,7 +44,7 @@ def cyclegan_run(*, seed=0, **parts):
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
     names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
     built = {name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
-    return CycleGanRun(workdir="unused", seed=seed, **built)
+    return CycleGanRun(workdir="unused", seed=seed, classifier=parts.get("classifier", ""), **built)
 
 
 def linear(decay_steps=50, **options):
@@ -237,6 +237,18 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         (
             {"data": {"image_size": (92, 96)}, "cyclegan": {"discriminator_layers": 5}},
             "images of 92x96 leave nothing for a PatchGAN with 5 stride-2 layers, which needs at least 96 pixels",
+        ),
+        (
+            {"loss": {"semantic_a2b": 0.5}},
+            "semantic_a2b 0.5 and semantic_b2a 0.0 need a classifier: give --classifier FILE, or set both to 0",
+        ),
+        (
+            {"loss": {"semantic_b2a": 1.0}, "classifier": "c.npz", "data": {"channels": (3, 1)}},
+            "have one classifier look at both domains, with (3, 1) channels: give both as many",
+        ),
+        (
+            {"classifier": "c.npz"},
+            "a classifier is given (c.npz), and the semantic losses that use it have weight 0: set --loss.semantic-a2b",
         ),
         (
             {"data": {"batch_size": 51}},

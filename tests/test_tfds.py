@@ -12,7 +12,7 @@ import pytest
 
 from genjax import images as image_ops
 from genjax.config import DataConfig
-from genjax.data import sources, tfds
+from genjax.data import labels, sources, tfds
 from genjax.data.splits import Splits
 
 
@@ -223,6 +223,14 @@ def test_a_dataset_of_two_domains_is_refused_as_one(load, prepare, tmp_path):
     directory = prepare(tmp_path / "tfds", trainA=range(5), trainB=range(5))
     said = refusal(load, f"tfds:{directory}")
     assert f"tfds:{directory} needs a split train and a feature image; it has the splits ['trainA', 'trainB']" in said
+
+
+def test_labels_follow_their_images_into_the_splits(load, prepare, tmp_path):
+    source = f"tfds:{prepare(tmp_path / 'tfds', classes=3, train=range(20), test=[103, 101, 102])}"
+    found = labels.load(config_of(source, tmp_path))
+    for (shown,), (classes,) in zip(load(source), found, strict=True):
+        np.testing.assert_array_equal(shown[:, 0, 0, 0] % 3, classes)
+    assert [len(classes) for (classes,) in found] == [18, 2, 3] and labels.number(found) == 3
 
 
 def test_an_empty_class_is_named(load, prepare, tmp_path):

@@ -40,8 +40,6 @@ class GeneratorTerms(NamedTuple):
     identity_b: Array
     affine_a2b: Array
     affine_b2a: Array
-    semantic_a2b: Array
-    semantic_b2a: Array
 
 
 class Fakes(NamedTuple):
@@ -52,19 +50,14 @@ class Fakes(NamedTuple):
 
 
 def generator_terms(
-    config: CycleGanRun, generators: dict[str, Any], discriminators: dict[str, Any], a: Array, b: Array, element: Array,
-    classifier_params: Any = None,
-) -> tuple[GeneratorTerms, Fakes]:  # fmt: skip
+    config: CycleGanRun, generators: dict[str, Any], discriminators: dict[str, Any], a: Array, b: Array, element: Array
+) -> tuple[GeneratorTerms, Fakes]:
     """The generators' objective and its parts for images `a`, `b` [b, h, w, c], and the translations it is about.
 
     `generators` are the parameters g_a2b and g_b2a, `discriminators` d_a and d_b; `element` [b] is the dihedral
-    transform of each example's affine consistency, `classifier_params` are those that the semantic losses need.
+    transform of each example's affine consistency.
     """
     weights, zero = config.loss, jnp.zeros(len(a), a.dtype)
-    if classifier_params is None and (weights.semantic_a2b or weights.semantic_b2a):
-        raise ValueError(
-            "the semantic losses need the classifier's parameters: take the task of with_classifier(config)"
-        )
 
     def to_b(images: Array) -> Array:
         return nets.generate(config, "a2b", generators["g_a2b"], images)
@@ -89,8 +82,6 @@ def generator_terms(
         identity_b=l1(to_b(b), b) if weights.identity_b else zero,
         affine_a2b=affine(to_b, a, fake.b) if weights.affine_a2b else zero,
         affine_b2a=affine(to_a, b, fake.a) if weights.affine_b2a else zero,
-        semantic_a2b=semantic(classifier_params, a, fake.b) if weights.semantic_a2b else zero,
-        semantic_b2a=semantic(classifier_params, b, fake.a) if weights.semantic_b2a else zero,
     )
     return terms._replace(total=total(weights, terms)), fake
 
@@ -101,10 +92,7 @@ def total(weights: LossConfig, terms: GeneratorTerms) -> Array:
     identity = weights.identity_a * terms.identity_a + weights.identity_b * terms.identity_b
     affine = weights.affine_a2b * terms.affine_a2b + weights.affine_b2a * terms.affine_b2a
     adversarial = weights.adversarial_a2b * terms.adversarial_a2b + weights.adversarial_b2a * terms.adversarial_b2a
-    per = identity + affine
-    if weights.semantic_a2b or weights.semantic_b2a:
-        per = per + weights.semantic_a2b * terms.semantic_a2b + weights.semantic_b2a * terms.semantic_b2a
-    return cycle + per + adversarial
+    return cycle + (identity + affine) + adversarial
 
 
 def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array, fake: Array, fraction: Array) -> Array:
@@ -156,13 +144,23 @@ def gradient_penalty(logits: Callable[[Array], Array], real: Array, fake: Array,
     return (norm - 1) ** 2
 
 
-def semantic(params: Any, images: Array, translated: Array) -> Array:
-    """Cross-entropy, in nats, of a classifier on translations against its own choice for their images: [b].
+def semantic_terms(weights: LossConfig, a: Array, b: Array, fake: Fakes, params: Any) -> dict[str, Array]:
+    """Those of semantic_a2b and semantic_b2a that have a weight, [b] each, to be added to L with it; none by default.
 
-    `params` are those of a `genjax.classifier`, which stay as they are (Hoffman et al. 2018, equation 4).
+    The cross-entropy, in nats, of a classifier on the translations `fake` of `a` and `b` against its own choice for
+    the images themselves (Hoffman et al. 2018, equation 4). `params` are those of a `genjax.classifier`, which stay as
+    they are. ValueError if they are needed and None.
     """
-    seen, kept = (classifier.logits(params, (x + 1) / 2) for x in (images, translated))
-    return classifier.cross_entropy(kept, jnp.argmax(seen, axis=1))
+    pairs = {"semantic_a2b": (a, fake.b), "semantic_b2a": (b, fake.a)}
+    pairs = {name: pair for name, pair in pairs.items() if getattr(weights, name) > 0}
+    if pairs and params is None:
+        raise ValueError(f"{' and '.join(pairs)} need a classifier: train with the task of cyclegan.with_classifier")
+
+    def semantic(images: Array, translated: Array) -> Array:
+        seen, kept = (classifier.logits(params, (x + 1) / 2) for x in (images, translated))
+        return classifier.cross_entropy(kept, jnp.argmax(seen, axis=1))
+
+    return {name: semantic(*pair) for name, pair in pairs.items()}
 
 
 def l1(x: Array, y: Array) -> Array:

@@ -68,8 +68,7 @@ def train_step(
     """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
 
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
-    generators' translations from before the step, by way of the pools. `classifier_params` are those of the
-    semantic losses.
+    generators' translations from before the step, by way of the pools. `classifier_params` are for the semantic losses.
     """
     a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, 7)
     a = _training_images(config, batch, 0, a_key)
@@ -79,9 +78,12 @@ def train_step(
     element = _elements(config, keys.per_example(element_key, batch.position))
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
-        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, classifier_params)
-        terms = jax.tree.map(jnp.mean, terms)
-        return terms.total, (terms, fake)
+        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element)
+        semantic = losses.semantic_terms(config.loss, a, b, fake, classifier_params)
+        means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
+        for name in semantic:
+            means["total"] += getattr(config.loss, name) * means[name]
+        return means["total"], (means, fake)
 
     generators = {name: params[name] for name in GENERATORS}
     grads, (terms, fake) = jax.grad(generators_objective, has_aux=True)(generators)
@@ -101,7 +103,7 @@ def train_step(
     trained = {name: params[name] for name in DISCRIMINATORS}
     d_grads, (d_losses, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
 
-    metrics, grads = lax.pmean((terms._asdict() | d_losses, grads | d_grads), "data")
+    metrics, grads = lax.pmean((terms | d_losses, grads | d_grads), "data")
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     updated: dict[str, Any] = {
         name: optim.update_net(config.optim, getattr(state, name), grads[name], rate) for name in params

@@ -53,7 +53,7 @@ class Adaptation:
     """For each, everything is trained in both directions."""
     seeds_without_semantics: tuple[int, ...] = (0,)
     """Those of them for which no_semantics is trained too."""
-    num_steps: int = 1500
+    num_steps: int = 2000
     """Steps of each CycleGAN."""
     classifier_steps: int = 800
     """Steps of each classifier."""
@@ -177,7 +177,7 @@ def _cyclegan(
         train=TrainConfig(
             num_steps=options.num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24
         ),
-        cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=32, discriminator_layers=2),
+        cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=16, discriminator_layers=1),
         loss=LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0, **weights),
         classifier=str(workdir / "classifiers" / f"{known}.npz") if known else "",
     )

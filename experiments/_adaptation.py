@@ -2,11 +2,15 @@
 
 import math
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
 from genjax import classifier
+from genjax import images as image_ops
 from genjax.classifier import Classifier
 from genjax.config import DataConfig
 from genjax.data import ink, labels, sources
@@ -18,6 +22,12 @@ SIZE, MARGIN = 16, 1
 """What classifiers and CycleGANs see: the longer side of the ink has 14 of 16 pixels."""
 
 
+COPIES = 4
+"""How often a training image is there, each time turned and bent otherwise, for everything that is trained."""
+STYLES = 3
+"""How often each of these is there, in another style each time, for the classifier of the semantic loss."""
+
+
 class Domain(NamedTuple):
     """A set of images, uint8 [n, 16, 16, 1], and their labels, int32 [n], in three splits."""
 
@@ -27,12 +37,64 @@ class Domain(NamedTuple):
 
 
 def load(source: str) -> Domain:
-    """The domain of a data string, its ink at one place and size; ValueError or FileNotFoundError as from `sources`."""
+    """The domain of a data string, its ink at one place and size, and the training images distorted.
+
+    Raises ValueError or FileNotFoundError as `sources.load` does.
+    """
     data = DataConfig(source=source, image_size=(DRAWN, DRAWN), channels=(1,), batch_size=1, upscale=True)
     found, classes = sources.load(data, seed=0), labels.load(data)
     labels.check(classes, found)
-    drawn = (tuple(ink.normalise(images, SIZE, MARGIN) for images in split) for split in found)
-    return Domain(re.sub(r"[^\w.]+", "-", source).strip("-"), Splits(*drawn), classes)
+    drawn = Splits(*(tuple(ink.normalise(images, SIZE, MARGIN) for images in split) for split in found))
+    drawn = drawn._replace(train=(distort(drawn.train[0], COPIES),))
+    classes = classes._replace(train=(np.tile(classes.train[0], COPIES),))
+    name = Path(source).stem if source.startswith("npz:") else re.sub(r"[^\w.]+", "-", source)
+    return Domain(name, drawn, classes)
+
+
+def distort(images: np.ndarray, copies: int) -> np.ndarray:
+    """Copies of uint8 images [n, h, w, 1], one after another as [copies * n, h, w, 1], each turned and bent a little.
+
+    Turned by up to 0.25 radians, slanted by up to 0.25, scaled by up to 20% in either direction and moved by up to one
+    pixel (bilinear, black outside), all uniformly and always the same.
+    """
+    uniform = 2 * _uniform(0, (copies * len(images), 6)) - 1
+    turn, slant, scale_x, scale_y, move_x, move_y = (uniform * [0.25, 0.25, 0.2, 0.2, 1.0, 1.0]).T
+    # Rows of the maps from a pixel of the copy to the place in the image that it shows, both from the centre.
+    across = np.stack([np.cos(turn), slant * np.cos(turn) - np.sin(turn)], axis=1) * np.exp(scale_x)[:, None]
+    down = np.stack([np.sin(turn), slant * np.sin(turn) + np.cos(turn)], axis=1) * np.exp(scale_y)[:, None]
+    height, width = images.shape[1:3]
+    centre = np.array([width / 2, height / 2])
+    shift_x, shift_y = centre[0] - across @ centre + move_x, centre[1] - down @ centre + move_y
+    maps = np.column_stack([across, shift_x, down, shift_y])
+    pillow = [Image.fromarray(image[..., 0]) for image in images]
+    affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    distorted = [
+        np.asarray(pillow[i % len(pillow)].transform((width, height), affine, tuple(row), bilinear))
+        for i, row in enumerate(maps)
+    ]
+    return np.stack(distorted)[..., None]
+
+
+def restyle(images: np.ndarray, copies: int) -> np.ndarray:
+    """Copies of uint8 images [n, h, w, 1], one after another as [copies * n, h, w, 1], each blurred and exposed anew.
+
+    A Gaussian blur of up to 1.2 pixels, brought back to full brightness; then, for 7 of 10, levels from a black of up
+    to 0.5 to a white 0.15 to 1 above it: strokes that are thin or thick, sharp or soft. Always the same.
+    """
+    uniform = _uniform(1, (copies * len(images), 4))
+    restyled = np.empty((copies * len(images), *images.shape[1:]), np.uint8)
+    for i, (blur, black, white, whether) in enumerate(uniform):
+        image = ndimage.gaussian_filter(images[i % len(images), ..., 0] / 255, 1.2 * blur)
+        image = image / max(image.max(), 0.1)
+        if whether < 0.7:
+            image = (image - 0.5 * black) / (0.15 + 0.85 * white)
+        restyled[i, ..., 0] = image_ops.to_uint8(image)
+    return restyled
+
+
+def _uniform(stream: int, shape: tuple[int, int]) -> np.ndarray:
+    """In [0, 1), from Philox's raw words, which no NumPy release may change."""
+    return np.random.Philox(np.random.SeedSequence(stream)).random_raw(shape) / 2.0**64
 
 
 def match_moments(images: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -62,9 +124,9 @@ def pseudo_labels(source: Classifier, images: np.ndarray, threshold: float) -> t
     return sure, probabilities.argmax(axis=1)[sure].astype(np.int32)
 
 
-def gap_closed(source_only: float, adapted: float, oracle: float) -> float:
-    """The share of the way from source only to the oracle that an adaptation has come; not a number without a way."""
-    return (adapted - source_only) / (oracle - source_only) if oracle > source_only else math.nan
+def gap_closed(source_only: float, adapted: float, oracle: float) -> float | None:
+    """The share of the way from source only to the oracle that an adaptation has come; None if there is no way."""
+    return (adapted - source_only) / (oracle - source_only) if oracle > source_only else None
 
 
 def standard_error(share: float, num: int) -> float:

@@ -4,10 +4,11 @@ $ python experiments/domain_adaptation.py --workdir runs/adaptation
 
 Each of two domains in turn is the source, whose labels are known, and the target, whose labels only judge. A classifier
 learns from the source (source_only), from the source at the mean and covariance of the target's pixels (moments), from
-the source and those images of the target that source_only is sure of (pseudo_labels), from the source translated by a
-CycleGAN with a semantic loss (translated) and without (no_semantics), and from the target (oracle). All have the same
-network and as many steps, and are judged on the target's test images. No target label is used for training, nor to
-choose a checkpoint, which is always the last.
+the source and those images of the target that source_only is sure of (pseudo_labels), from the source blurred and
+exposed at random (styles), from the source translated by a CycleGAN with a semantic loss whose fixed classifier is that
+of styles (translated), and without (no_semantics), and from the target (oracle). All have the same network, as many
+steps, and distorted copies of the images they learn from, and are judged on the target's test images. No target label
+is used for training, nor to choose a checkpoint, which is always the last.
 
 The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores.
 """
@@ -20,19 +21,22 @@ from typing import Any
 
 import _adaptation
 import _start
+import jax
 import numpy as np
 import tyro
 from _adaptation import SIZE, Domain
 from etils import epath
+from jax import Array
 
-from genjax import classifier, cyclegan, files, images
+from genjax import classifier, cyclegan, files, layers
+from genjax import images as image_ops
 from genjax.classifier import Classifier
 from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, LossConfig, OptimConfig, TrainConfig
+from genjax.cyclegan import translation
 from genjax.cyclegan.nets import DOMAINS, Direction
-from genjax.data.splits import Splits
 from genjax.loading import load_translator
 
-METHODS = ("source_only", "moments", "pseudo_labels", "translated", "no_semantics", "oracle")
+METHODS = ("source_only", "moments", "pseudo_labels", "styles", "translated", "no_semantics", "oracle")
 PSEUDO_LABEL = 0.9
 """Probability from which source_only is sure."""
 PICTURES = 16
@@ -68,9 +72,13 @@ def main() -> dict[str, Any]:
 
 def adapt(options: Adaptation) -> dict[str, Any]:
     """Trains and judges all, prints a row for each seed and direction, and returns their means."""
-    if options.first == options.second:
-        raise ValueError(f"--first and --second are both {options.first}: give two sets of images")
+    if options.semantic <= 0:
+        raise ValueError(
+            f"--semantic must be positive, got {options.semantic}: no_semantics is the translation without"
+        )
     first, second = _adaptation.load(options.first), _adaptation.load(options.second)
+    if first.name == second.name:
+        raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")
     classes = [sorted({int(label) for (array,) in domain.labels for label in array}) for domain in (first, second)]
     if classes[0] != classes[1]:
         raise ValueError(
@@ -93,12 +101,13 @@ def _write_images(workdir: epath.Path, options: Adaptation, domains: tuple[Domai
 
     ValueError if the directory was begun with something else.
     """
-    buffer, split_names = io.BytesIO(), Splits._fields
-    np.savez(buffer, **{
+    buffer = io.BytesIO()
+    arrays: Any = {
         f"x_{split}{letter}": array
         for letter, domain in zip("AB", domains, strict=True)
-        for split, (array,) in zip(split_names, domain.images, strict=True)
-    })  # fmt: skip
+        for split, (array,) in domain.images._asdict().items()
+    }
+    np.savez(buffer, **arrays)
     fields = ("first", "second", "num_steps", "classifier_steps", "semantic")
     labels = hashlib.sha256(b"".join(array.tobytes() for domain in domains for (array,) in domain.labels))
     record = {name: getattr(options, name) for name in fields}
@@ -134,20 +143,20 @@ def _adapt(
         return classifier.load(path)[0]
 
     known, oracle = fit(source.name, x, y), fit(target.name, unlabelled, target_labels)
+    styles = np.tile(y, _adaptation.STYLES)
     sure, guessed = _adaptation.pseudo_labels(known, unlabelled, PSEUDO_LABEL)
     found = {
         "source_only": known,
         "moments": fit(f"{name}-moments", _adaptation.match_moments(x, x, unlabelled), y),
-        "pseudo_labels": fit(
-            f"{name}-pseudo", np.concatenate([x, unlabelled[sure]]), np.concatenate([y, guessed])
-        ),
-    }  # fmt: skip
+        "pseudo_labels": fit(f"{name}-pseudo", np.concatenate([x, unlabelled[sure]]), np.concatenate([y, guessed])),
+        "styles": fit(f"{source.name}-styles", _adaptation.restyle(x, _adaptation.STYLES), styles),
+    }
     flips = {}
     for method in ("translated", "no_semantics"):
         if method == "no_semantics" and seed not in options.seeds_without_semantics:
             continue
-        run = _cyclegan(workdir, options, f"{name}-{method}-seed-{seed}", direction, seed,
-                        f"{source.name}-seed-{seed}" if method == "translated" else "")  # fmt: skip
+        semantic = f"{source.name}-styles-seed-{seed}" if method == "translated" else ""
+        run = _cyclegan(workdir, options, f"{name}-{method}-seed-{seed}", direction, seed, semantic)
         translated, translated_test = _translate(run, direction, x), _translate(run, direction, x_test)
         found[method] = fit(f"{name}-{method}", translated, y)
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
@@ -166,7 +175,11 @@ def _cyclegan(
 ) -> CycleGanRun:
     """Trains the CycleGAN of one direction, or finds it trained; `known` is the source's classifier, if it has one."""
     half = options.num_steps // 2
-    weights = {f"semantic_{direction}": options.semantic if known else 0.0}
+    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
+    if known and direction == "a2b":
+        loss = dataclasses.replace(loss, semantic_a2b=options.semantic)
+    elif known:
+        loss = dataclasses.replace(loss, semantic_b2a=options.semantic)
     config = CycleGanRun(
         workdir=str(workdir / name),
         seed=seed,
@@ -178,7 +191,7 @@ def _cyclegan(
             num_steps=options.num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24
         ),
         cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=16, discriminator_layers=1),
-        loss=LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0, **weights),
+        loss=loss,
         classifier=str(workdir / "classifiers" / f"{known}.npz") if known else "",
     )
     task, config = cyclegan.with_classifier(config)
@@ -189,16 +202,24 @@ def _cyclegan(
 def _translate(config: CycleGanRun, direction: Direction, pictures: np.ndarray) -> np.ndarray:
     """uint8 images [n, h, w, c] of the source in the target's domain, by the averaged generator."""
     translator = load_translator(config.workdir)
-    translate = translator.a2b if direction == "a2b" else translator.b2a
-    return images.to_uint8(translate(pictures))
+
+    @jax.jit
+    def translate(params: Any, chunk: Array) -> Array:
+        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+            return translation.translate(config, params, direction, image_ops.to_unit(chunk))
+
+    size = 256  # the translator itself takes one at a time, as for photographs
+    padded = np.resize(pictures, (-(-len(pictures) // size) * size, *pictures.shape[1:]))
+    parts = [translate(translator.params, padded[i : i + size]) for i in range(0, len(padded), size)]
+    return image_ops.to_uint8(np.concatenate(jax.device_get(parts)))[: len(pictures)]
 
 
 def _draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: np.ndarray) -> None:
     """A picture: source images, below them their translations, and images of the target beneath."""
     rows = np.linspace(0, len(source) - 1, PICTURES).astype(int)
     others = np.linspace(0, len(target) - 1, PICTURES).astype(int)
-    grid = images.grid(np.concatenate([source[rows], translated[rows], target[others]]), PICTURES)
-    images.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))
+    grid = image_ops.grid(np.concatenate([source[rows], translated[rows], target[others]]), PICTURES)
+    image_ops.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -207,11 +228,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = [["direction", "seed", *columns], ["---"] * (2 + len(columns))]
     for direction in dict.fromkeys(row["direction"] for row in rows):
         of_direction = [row for row in rows if row["direction"] == direction]
-        for row in of_direction:
-            cells = (f"{100 * row[column]:.1f}" if column in row else "" for column in columns)
-            lines.append([direction, str(row["seed"]), *cells])
-        means = (_mean(of_direction, column) for column in columns)
-        lines.append([direction, "mean", *("" if mean is None else f"{100 * mean:.1f}" for mean in means)])
+        for name, part in (*((str(row["seed"]), [row]) for row in of_direction), ("mean", of_direction)):
+            means = (_mean(part, column) for column in columns)
+            lines.append([direction, name, *("" if mean is None else f"{100 * mean:.1f}" for mean in means)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -230,7 +249,7 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _mean(rows: list[dict[str, Any]], figure: str) -> float | None:
     """Over those seeds that have it."""
-    values = [row[figure] for row in rows if figure in row]
+    values = [row[figure] for row in rows if row.get(figure) is not None]
     return float(np.mean(values)) if values else None
 
 

@@ -1,0 +1,172 @@
+import _adaptation
+import domain_adaptation
+import numpy as np
+import pytest
+from domain_adaptation import Adaptation
+
+from genjax import classifier, files
+from genjax.data import ink
+
+
+def drawings(num, seed, shade):
+    """Two classes: a bar that stands (0) or lies (1), of ink of about `shade`, as an .npz has it."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num) % 2
+    images = np.zeros((num, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        length, width = rng.integers(14, 20), rng.integers(4, 8)
+        height, width = (length, width) if label == 0 else (width, length)
+        image[4 : 4 + height, 4 : 4 + width] = rng.integers(shade - 20, shade + 20, (height, width))
+    return images, labels
+
+
+@pytest.fixture
+def domains(tmp_path):
+    """Options for two such domains, of dark and of light ink, as the files that they are read from."""
+
+    def options(workdir="run", relabel=None, **changes):
+        arguments = {}
+        for name, shade, seed in (("first", 100, 0), ("second", 220, 1)):
+            images, labels = drawings(60, seed, shade)
+            splits = {"train": slice(0, 40), "validation": slice(40, 48), "test": slice(48, 60)}
+            arrays = {f"{kind}_{split}": array[rows].copy() for split, rows in splits.items()
+                      for kind, array in (("x", images), ("y", labels))}  # fmt: skip
+            if relabel == name:
+                arrays["y_train"] = 1 - arrays["y_train"]
+            np.savez(tmp_path / f"{name}.npz", **arrays)
+            arguments[name] = f"npz:{tmp_path / name}.npz"
+        settings = {"seeds": (0,), "seeds_without_semantics": (), "classifier_steps": 12, **arguments, **changes}
+        return Adaptation(workdir=str(tmp_path / workdir), **settings)
+
+    return options
+
+
+@pytest.fixture
+def no_cyclegan(monkeypatch):
+    """Translations that turn every drawing by a right angle, so that labels flip; nothing is trained for them."""
+    trained = []
+    monkeypatch.setattr(domain_adaptation, "_cyclegan", lambda *arguments: trained.append(arguments[2:]))
+    monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: np.rot90(x, axes=(1, 2)).copy())
+    return trained
+
+
+def test_every_method_is_judged_on_the_target_and_flips_by_its_oracle(domains, no_cyclegan, tmp_path, capsys):
+    options = domains(seeds=(0, 1), seeds_without_semantics=(1,))
+    found = domain_adaptation.adapt(options)
+    rows = files.read_json(tmp_path / "run" / "results.json")
+    assert [(row["direction"], row["seed"]) for row in rows] == [
+        (direction, seed) for seed in (0, 1) for direction in ("first-to-second", "second-to-first")
+    ]
+    for row in rows:
+        assert row["oracle"] > 0.9 and row["flips_translated"] > 0.9 and row["translated"] < 0.1
+        assert row["source_test"] == row["target_test"] == 12 and row["oracle_error"] == 1 - row["oracle"]
+        assert ("no_semantics" in row) == (row["seed"] == 1)
+    # A CycleGAN has its source's classifier, but for the ablation.
+    assert [known.endswith("seed-0") for *_, known in no_cyclegan[:2]] == [True, True]
+    assert [bool(known) for *_, known in no_cyclegan[2:]] == [True, False, True, False]
+    direction = rows[0]["direction"]
+    means = np.mean([[row["oracle"], row["moments"]] for row in rows if row["direction"] == direction], axis=0)
+    np.testing.assert_allclose([found[f"{direction}.oracle"], found[f"{direction}.moments"]], means, atol=1e-4)
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 2 + 2 * 3 + 1 and len({line.count("|") for line in table[:-1]}) == 1
+
+
+def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_path):
+    """Training labels of the second domain exchanged: where it is the target, only the oracle's figures change."""
+    plain, changed = (
+        files.read_json(tmp_path / workdir / "results.json")[0]
+        for workdir, relabel in (("plain", None), ("changed", "second"))
+        if domain_adaptation.adapt(domains(workdir, relabel))
+    )
+    assert plain["direction"] == "first-to-second"
+    assert {name for name in plain if name != "gap_closed" and plain[name] != changed[name]} == {
+        "oracle", "oracle_error", "flips_translated"
+    }  # fmt: skip
+    assert changed["oracle"] < 0.1
+
+
+def test_what_was_trained_is_found_again_and_with_other_settings_refused(domains, no_cyclegan, tmp_path, monkeypatch):
+    first = domain_adaptation.adapt(domains())
+
+    def fit(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(classifier, "fit", fit)
+    assert domain_adaptation.adapt(domains()) == first
+    for changes, message in (
+        (dict(classifier_steps=13), "classifier_steps 12 -> 13"),
+        (dict(relabel="first"), "labels "),
+    ):
+        with pytest.raises(ValueError, match=f"{tmp_path / 'run'} was begun with others: {message}"):
+            domain_adaptation.adapt(domains(**changes))
+
+
+def test_options_that_will_not_do_are_refused(domains, tmp_path):
+    options = domains()
+    same = domains(second=options.first)
+    other_classes = domains(second="digits")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
+    for wrong, message in (
+        (same, "are both called first"), (other_classes, r"has the classes \[0, 1\], digits has \[0, 1, 2"),
+        (domains(semantic=0.0), "--semantic must be positive, got 0.0"), (options, "is not empty and holds no adapt"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            domain_adaptation.adapt(wrong)
+
+
+def test_domains_come_with_their_ink_in_one_place_and_training_images_four_times(domains):
+    domain = _adaptation.load(domains().first)
+    assert domain.images.train[0].shape == (160, 16, 16, 1) and domain.labels.train[0].tolist() == [0, 1] * 80
+    assert domain.labels.test[0].tolist() == [0, 1] * 6
+    boxes = np.array([ink.box(image) for image in domain.images.test[0]])
+    assert (boxes[0::2, [1, 3]] == [1, 15]).all() and (boxes[1::2, [0, 2]] == [1, 15]).all()
+
+
+@pytest.mark.parametrize("change", [_adaptation.distort, _adaptation.restyle])
+def test_changed_copies_differ_from_one_another_and_keep_what_they_show(domains, change):
+    images = _adaptation.load(domains().first).images.test[0]
+    copies = change(images, 3).reshape(3, *images.shape)
+    np.testing.assert_array_equal(copies, change(images, 3).reshape(copies.shape))
+    assert len({copy.tobytes() for copy in copies.reshape(-1, 16 * 16)}) > 2.8 * len(images)
+    shown, found = images.reshape(len(images), -1), copies.reshape(3, len(images), -1)
+    similar = [np.corrcoef(np.concatenate([shown, copy]))[: len(images), len(images) :] for copy in found]
+    for matrix in similar:  # each is most like the image that it is a copy of, or one of its class
+        assert (matrix.argmax(axis=0) % 2 == np.arange(len(images)) % 2).all() and np.diag(matrix).min() > 0.5
+
+
+def test_a_distortion_turns_slants_scales_and_moves_within_its_limits():
+    spot = np.zeros((200, 16, 16, 1), np.uint8)
+    spot[:, 7:9, 12:14] = 255  # 5 pixels right of the middle
+    moved = _adaptation.distort(spot, 1)[..., 0].astype(float)
+    y, x = (np.tensordot(moved, grid, 2) / moved.sum(axis=(1, 2)) for grid in np.mgrid[-7.5:8.5, -7.5:8.5])
+    assert 3 < x.min() < 4.4 and 5.6 < x.max() < 7.2
+    assert -2.8 < y.min() < -1.2 and 1.2 < y.max() < 2.8
+    assert abs(x.mean() - 5) < 0.3 and abs(y.mean()) < 0.3
+
+
+def test_matched_moments_are_those_of_the_target():
+    rng = np.random.default_rng(0)
+    mixing, other = (scale * np.eye(9) + 0.1 * rng.normal(size=(9, 9)) for scale in (1, 1.5))
+    source, target = (
+        np.rint(mean + 12 * rng.normal(size=(4000, 9)) @ matrix).clip(0, 255).astype(np.uint8).reshape(-1, 3, 3, 1)
+        for mean, matrix in ((100, mixing), (140, other))
+    )
+    matched = _adaptation.match_moments(source, source, target).reshape(-1, 9).astype(float)
+    goal = target.reshape(-1, 9).astype(float)
+    np.testing.assert_allclose(matched.mean(axis=0), goal.mean(axis=0), atol=0.1)
+    np.testing.assert_allclose(np.cov(matched.T), np.cov(goal.T), atol=3)
+    assert np.abs(np.cov(source.reshape(-1, 9).T) - np.cov(goal.T)).max() > 30
+
+
+def test_pseudo_labels_are_those_that_it_is_sure_of(monkeypatch):
+    table = np.array([[0.1, 0.9], [0.5, 0.5], [0.95, 0.05]])
+    monkeypatch.setattr(classifier, "probabilities", lambda source, images: table)
+    rows, labels = _adaptation.pseudo_labels(None, None, 0.9)
+    assert (rows.tolist(), labels.tolist()) == ([0, 2], [1, 0])
+
+
+def test_the_gap_is_a_share_of_the_way_to_the_oracle():
+    assert _adaptation.gap_closed(0.5, 0.8, 0.9) == pytest.approx(0.75)
+    assert _adaptation.gap_closed(0.9, 0.9, 0.9) is None
+    assert _adaptation.standard_error(0.9, 100) == pytest.approx(0.03)

@@ -9,9 +9,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from genjax import classifier
 from genjax import images as image_ops
-from genjax.classifier import Classifier
 from genjax.config import DataConfig
 from genjax.data import ink, labels, sources
 from genjax.data.splits import Splits
@@ -26,6 +24,10 @@ COPIES = 4
 """How often a training image is there, each time turned and bent otherwise, for everything that is trained."""
 STYLES = 3
 """How often each of these is there, in another style each time, for the classifier of the semantic loss."""
+
+
+SURE = 0.9
+"""Probability from which a class is taken for a label."""
 
 
 class Domain(NamedTuple):
@@ -117,10 +119,9 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return flat.mean(axis=0), (vectors * np.sqrt(values)) @ vectors.T
 
 
-def pseudo_labels(source: Classifier, images: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of `images` of which a classifier is as sure as `threshold`, and its labels for them (Lee 2013)."""
-    probabilities = classifier.probabilities(source, images)
-    sure = np.flatnonzero(probabilities.max(axis=1) >= threshold)
+def pseudo_labels(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `probabilities` [n, classes] that are sure of their class, and those classes (Lee 2013)."""
+    sure = np.flatnonzero(probabilities.max(axis=1) >= SURE)
     return sure, probabilities.argmax(axis=1)[sure].astype(np.int32)
 
 

@@ -18,8 +18,8 @@ def halves(num=60):
     return images, labels
 
 
-def fit(images, labels, seed=0, num_classes=2):
-    return classifier.fit(images, labels, num_classes, seed, num_steps=30, batch_size=16, learning_rate=3e-3)
+def fit(images, labels, seed=0, num_classes=2, learning_rate=3e-3):
+    return classifier.fit(images, labels, num_classes, seed, 30, 16, learning_rate)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def test_it_learns_what_tells_classes_apart(fitted):
 
 def test_a_fit_is_a_function_of_its_seed(fitted):
     assert digest.tree_digest(fit(*halves()).params) == digest.tree_digest(fitted.params)
-    assert digest.tree_digest(fit(*halves(), seed=1).params) != digest.tree_digest(fitted.params)
+    first, other = (fit(*halves(), seed=seed, learning_rate=1e-9).params for seed in (0, 1))
+    assert np.abs(first["conv_1"]["kernel"] - other["conv_1"]["kernel"]).max() > 0.01
 
 
 def test_probabilities_are_the_softmax_of_a_linear_map_of_the_features(fitted, monkeypatch):

@@ -19,8 +19,9 @@ def flat(splits):
 def test_labels_say_what_the_embedded_images_show(source, size, counts):
     """The mean image of each class in train names most test images: in another order it would name a tenth."""
     config = config_of(source, size)
-    images, found = flat(sources.load(config, 0)), [array for (array,) in labels.load(config)]
-    labels.check(labels.load(config), sources.load(config, 0))
+    shown, classes = sources.load(config, 0), labels.load(config)
+    labels.check(classes, shown)
+    images, found = flat(shown), [array for (array,) in classes]
     if counts:
         assert [np.bincount(array).tolist() for array in found] == [[count] * 10 for count in counts]
     means = np.stack([images[0][found[0] == digit].mean(axis=0) for digit in range(10)])

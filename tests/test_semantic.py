@@ -97,17 +97,13 @@ def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, params):
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     batch = batches.Batch(tuple(np.zeros((8, *SHAPE), np.uint8) for _ in range(2)), np.arange(8, dtype=np.int32))
 
-    def program(*more, **changes):
-        changed = dataclasses.replace(config, **changes)
-
+    def program(*more):
         def update(state, batch):
-            return steps.train_step(changed, state, batch, keys.root_key(1), *more)
+            return steps.train_step(config, state, batch, keys.root_key(1), *more)
 
         return str(jax.make_jaxpr(update, axis_env=[("data", 1)])(state, batch))
 
-    plain = program()
-    assert program(params) == plain
-    assert program(params, loss=WEIGHTS, classifier="c.npz") != plain
+    assert program(params) == program()
 
 
 def saved(tmp_path, shape=SHAPE, seed=0):

@@ -21,9 +21,9 @@ SIZE, MARGIN = 16, 1
 
 
 COPIES = 4
-"""How often a training image is there, each time turned and bent otherwise, for everything that is trained."""
+"""How often each image is there that a classifier learns from, turned and bent otherwise each time."""
 STYLES = 3
-"""How often each of these is there, in another style each time, for the classifier of the semantic loss."""
+"""How often again for the classifier of the semantic loss, in another style each time."""
 
 
 SURE = 0.9
@@ -39,16 +39,11 @@ class Domain(NamedTuple):
 
 
 def load(source: str) -> Domain:
-    """The domain of a data string, its ink at one place and size, and the training images distorted.
-
-    Raises ValueError or FileNotFoundError as `sources.load` does.
-    """
+    """The domain of a data string, its ink at one place and size; ValueError or FileNotFoundError as from `sources`."""
     data = DataConfig(source=source, image_size=(DRAWN, DRAWN), channels=(1,), batch_size=1, upscale=True)
     found, classes = sources.load(data, seed=0), labels.load(data)
     labels.check(classes, found)
     drawn = Splits(*(tuple(ink.normalise(images, SIZE, MARGIN) for images in split) for split in found))
-    drawn = drawn._replace(train=(distort(drawn.train[0], COPIES),))
-    classes = classes._replace(train=(np.tile(classes.train[0], COPIES),))
     name = Path(source).stem if source.startswith("npz:") else re.sub(r"[^\w.]+", "-", source)
     return Domain(name, drawn, classes)
 

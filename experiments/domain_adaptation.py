@@ -8,10 +8,10 @@ learns from
     source_only    the source
     moments        the source at the mean and covariance of the target's pixels
     styles         the source blurred and exposed at random
-    pseudo_labels  the source and the target's images that it is sure of itself, in three rounds from source_only
+    pseudo_labels  the source and the target's images that it is sure of itself, in two rounds from source_only
     translated     the source translated by a CycleGAN with a semantic loss, whose fixed classifier is that of styles
     self_labelled  the same and the target's images that it and styles, which sees them translated back, are sure of on
-                   average, in three rounds from translated (after SBADA-GAN, Russo et al. 2018)
+                   average, in two rounds from translated (after SBADA-GAN, Russo et al. 2018)
     no_semantics   the source translated by a CycleGAN without the semantic loss
     oracle         the target
 
@@ -33,7 +33,7 @@ import _start
 import jax
 import numpy as np
 import tyro
-from _adaptation import SIZE, Domain
+from _adaptation import COPIES, SIZE, STYLES, Domain
 from etils import epath
 from jax import Array
 
@@ -47,7 +47,7 @@ from genjax.loading import load_translator
 
 METHODS = ("source_only", "moments", "styles", "pseudo_labels", "translated", "self_labelled", "no_semantics", "oracle")
 FIGURES = (*METHODS, "gap_translated", "gap_self_labelled", "flips_translated", "flips_no_semantics", "oracle_error")
-ROUNDS = 3
+ROUNDS = 2
 """Of labelling images of the target and learning from them."""
 PICTURES = 16
 """Images of a domain in the picture."""
@@ -67,7 +67,7 @@ class Adaptation:
     """For each, everything is trained in both directions."""
     seeds_without_semantics: tuple[int, ...] = (0,)
     """Those of them for which no_semantics is trained too."""
-    num_steps: int = 2000
+    num_steps: int = 1500
     """Steps of each CycleGAN."""
     classifier_steps: int = 800
     """Steps of each classifier."""
@@ -148,6 +148,7 @@ def _adapt(
         path = workdir / "classifiers" / f"{what}-seed-{seed}.npz"
         if not path.exists():
             steps, num_classes = options.classifier_steps, 1 + int(y.max())
+            images, labels = _adaptation.distort(images, COPIES), np.tile(labels, COPIES)
             fitted = classifier.fit(images, labels, num_classes, seed, steps, batch_size=64, learning_rate=2e-3)
             classifier.save(path, fitted)
         return classifier.load(path)[0]
@@ -163,8 +164,7 @@ def _adapt(
         return current
 
     source_only, oracle = fit(source.name, x, y), fit(target.name, unlabelled, target_labels)
-    styled = np.tile(y, _adaptation.STYLES)
-    styles = fit(f"{source.name}-styles", _adaptation.restyle(x, _adaptation.STYLES), styled)
+    styles = fit(f"{source.name}-styles", _adaptation.restyle(x, STYLES), np.tile(y, STYLES))
     found = {
         "source_only": source_only,
         "moments": fit(f"{name}-moments", _adaptation.match_moments(x, x, unlabelled), y),

@@ -1,14 +1,18 @@
 """Domains for adaptation, the cheap rivals of translation, and what all are judged by: arrays in, arrays out."""
 
+import hashlib
+import io
 import math
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from PIL import Image
 from scipy import ndimage
 
+from genjax import files
 from genjax import images as image_ops
 from genjax.config import DataConfig
 from genjax.data import ink, labels, sources
@@ -30,6 +34,10 @@ SURE = 0.9
 """Probability from which a class is taken for a label."""
 
 
+METHODS = ("source_only", "moments", "styles", "pseudo_labels", "translated", "self_labelled", "no_semantics", "oracle")
+FIGURES = (*METHODS, "gap_translated", "gap_self_labelled", "flips_translated", "flips_no_semantics", "oracle_error")
+
+
 class Domain(NamedTuple):
     """A set of images, uint8 [n, 16, 16, 1], and their labels, int32 [n], in three splits."""
 
@@ -46,6 +54,31 @@ def load(source: str) -> Domain:
     drawn = Splits(*(tuple(ink.normalise(images, SIZE, MARGIN) for images in split) for split in found))
     name = Path(source).stem if source.startswith("npz:") else re.sub(r"[^\w.]+", "-", source)
     return Domain(name, drawn, classes)
+
+
+def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
+    """Writes images.npz, of the domains A and B, and adaptation.json, which holds `settings` and digests.
+
+    ValueError if the directory was begun with something else.
+    """
+    buffer = io.BytesIO()
+    arrays: Any = {
+        f"x_{split}{letter}": array
+        for letter, domain in zip("AB", domains, strict=True)
+        for split, (array,) in domain.images._asdict().items()
+    }
+    np.savez(buffer, **arrays)
+    labels = hashlib.sha256(b"".join(array.tobytes() for domain in domains for (array,) in domain.labels))
+    record = settings | {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "labels": labels.hexdigest()}
+    path = workdir / "adaptation.json"
+    saved = files.read_json(path) if path.exists() else {}
+    if saved and saved != record:
+        changed = (f"{name} {saved.get(name)} -> {value}" for name, value in record.items() if saved.get(name) != value)
+        raise ValueError(f"{workdir} was begun with others: {', '.join(changed)}. Choose another --workdir")
+    if not saved and workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(f"{workdir} is not empty and holds no adaptation.json: choose another --workdir")
+    files.write_json(path, record)
+    files.write_atomically(workdir / "images.npz", buffer.getvalue())
 
 
 def distort(images: np.ndarray, copies: int) -> np.ndarray:
@@ -128,3 +161,33 @@ def gap_closed(source_only: float, adapted: float, oracle: float) -> float | Non
 def standard_error(share: float, num: int) -> float:
     """Of a share of `num` independent images: sqrt(p (1 - p) / n)."""
     return math.sqrt(share * (1 - share) / num)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Every seed and the mean of each direction, in percent."""
+    lines = [["direction", "seed", *FIGURES], ["---"] * (2 + len(FIGURES))]
+    for direction in dict.fromkeys(row["direction"] for row in rows):
+        of_direction = [row for row in rows if row["direction"] == direction]
+        for name, part in (*((str(row["seed"]), [row]) for row in of_direction), ("mean", of_direction)):
+            cells = (_mean(part, column) for column in FIGURES)
+            lines.append([direction, name, *("" if mean is None else f"{100 * mean:.1f}" for mean in cells)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means over the seeds of each direction, with the standard error that the number of test images leaves."""
+    flat: dict[str, Any] = {"seeds": len({row["seed"] for row in rows})}
+    for direction in dict.fromkeys(row["direction"] for row in rows):
+        of_direction = [row for row in rows if row["direction"] == direction]
+        for figure in FIGURES:
+            mean = _mean(of_direction, figure)
+            flat |= {} if mean is None else {f"{direction}.{figure}": mean}
+        adapted, num = flat[f"{direction}.translated"], of_direction[0]["target_test"]
+        flat[f"{direction}.translated_standard_error"] = standard_error(adapted, num)
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in flat.items()}
+
+
+def _mean(rows: list[dict[str, Any]], figure: str) -> float | None:
+    """Over those seeds that have it."""
+    values = [row[figure] for row in rows if row.get(figure) is not None]
+    return float(np.mean(values)) if values else None

@@ -22,18 +22,15 @@ The same command again goes on where it ended, and with more seeds trains those.
 """
 
 import dataclasses
-import functools
-import hashlib
-import io
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import _adaptation
 import _start
 import jax
 import numpy as np
 import tyro
-from _adaptation import COPIES, SIZE, STYLES, Domain
+from _adaptation import COPIES, METHODS, SIZE, STYLES, Domain
 from etils import epath
 from jax import Array
 
@@ -45,8 +42,6 @@ from genjax.cyclegan import translation
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.loading import load_translator
 
-METHODS = ("source_only", "moments", "styles", "pseudo_labels", "translated", "self_labelled", "no_semantics", "oracle")
-FIGURES = (*METHODS, "gap_translated", "gap_self_labelled", "flips_translated", "flips_no_semantics", "oracle_error")
 ROUNDS = 2
 """Of labelling images of the target and learning from them."""
 PICTURES = 16
@@ -95,132 +90,123 @@ def adapt(options: Adaptation) -> dict[str, Any]:
             f"{options.first} has the classes {classes[0]}, {options.second} has {classes[1]}: they differ"
         )
     workdir = files.resolve(options.workdir)
-    _write_images(workdir, options, (first, second))
+    settings = ("first", "second", "num_steps", "classifier_steps", "semantic")
+    _adaptation.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
     rows = []
     for seed in options.seeds:
-        for direction in DOMAINS:
-            rows.append(_adapt(workdir, options, (first, second), direction, seed))
+        for direction, (source, target) in DOMAINS.items():
+            domains = (first, second)
+            rows.append(_adapt(Case(workdir, options, direction, seed, domains[source], domains[target])))
             logging.info("%s", rows[-1])
     files.write_json(workdir / "results.json", rows)
-    print(f"{_table(rows)}\n")
-    return _means(rows)
+    print(f"{_adaptation.table(rows)}\n")
+    return _adaptation.means(rows)
 
 
-def _write_images(workdir: epath.Path, options: Adaptation, domains: tuple[Domain, Domain]) -> None:
-    """images.npz, and in adaptation.json all that classifiers and CycleGANs depend on but the seed.
+class Case(NamedTuple):
+    """One seed and one direction."""
 
-    ValueError if the directory was begun with something else.
-    """
-    buffer = io.BytesIO()
-    arrays: Any = {
-        f"x_{split}{letter}": array
-        for letter, domain in zip("AB", domains, strict=True)
-        for split, (array,) in domain.images._asdict().items()
-    }
-    np.savez(buffer, **arrays)
-    fields = ("first", "second", "num_steps", "classifier_steps", "semantic")
-    labels = hashlib.sha256(b"".join(array.tobytes() for domain in domains for (array,) in domain.labels))
-    record = {name: getattr(options, name) for name in fields}
-    record |= {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "labels": labels.hexdigest()}
-    path = workdir / "adaptation.json"
-    saved = files.read_json(path) if path.exists() else {}
-    if saved and saved != record:
-        changed = (f"{name} {saved.get(name)} -> {value}" for name, value in record.items() if saved.get(name) != value)
-        raise ValueError(f"{workdir} was begun with others: {', '.join(changed)}. Choose another --workdir")
-    if not saved and workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(f"{workdir} is not empty and holds no adaptation.json: choose another --workdir")
-    files.write_json(path, record)
-    files.write_atomically(workdir / "images.npz", buffer.getvalue())
+    workdir: epath.Path
+    options: Adaptation
+    direction: Direction
+    seed: int
+    source: Domain
+    target: Domain
+
+    @property
+    def name(self) -> str:
+        """As source-to-target."""
+        return f"{self.source.name}-to-{self.target.name}"
 
 
-def _adapt(
-    workdir: epath.Path, options: Adaptation, domains: tuple[Domain, Domain], direction: Direction, seed: int
-) -> dict[str, Any]:
+def _adapt(case: Case) -> dict[str, Any]:
     """How well each method does on the target's test images, and what translation did to the labels."""
-    source, target = (domains[i] for i in DOMAINS[direction])
-    (x,), _, (x_test,) = source.images
-    (y,), _, (y_test,) = source.labels
-    (unlabelled,), _, (judged,) = target.images
-    (target_labels,), _, (truth,) = target.labels
-    name = f"{source.name}-to-{target.name}"
+    (x,), _, (x_test,) = case.source.images
+    (y,), _, (y_test,) = case.source.labels
+    (target_x,), _, (judged,) = case.target.images
+    (target_y,), _, (truth,) = case.target.labels
 
-    def fit(what: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
-        path = workdir / "classifiers" / f"{what}-seed-{seed}.npz"
-        if not path.exists():
-            steps, num_classes = options.classifier_steps, 1 + int(y.max())
-            images, labels = _adaptation.distort(images, COPIES), np.tile(labels, COPIES)
-            fitted = classifier.fit(images, labels, num_classes, seed, steps, batch_size=64, learning_rate=2e-3)
-            classifier.save(path, fitted)
-        return classifier.load(path)[0]
-
-    def label_oneself(what: str, first: Classifier, images: np.ndarray, other: list[np.ndarray]) -> Classifier:
-        """Learns from labelled images and from those of the target that it is sure of, together with `other`s."""
-        current = first
-        for turn in range(1, ROUNDS + 1):
-            opinions = [classifier.probabilities(current, unlabelled), *other]
-            sure, guessed = _adaptation.pseudo_labels(np.mean(opinions, axis=0))
-            known_and_sure = np.concatenate([images, unlabelled[sure]]), np.concatenate([y, guessed])
-            current = fit(f"{what}-{turn}", *known_and_sure)
-        return current
-
-    source_only, oracle = fit(source.name, x, y), fit(target.name, unlabelled, target_labels)
-    styles = fit(f"{source.name}-styles", _adaptation.restyle(x, STYLES), np.tile(y, STYLES))
+    source_only = _fit(case, case.source.name, x, y)
+    oracle = _fit(case, case.target.name, target_x, target_y)
+    styles = _fit(case, f"{case.source.name}-styles", _adaptation.restyle(x, STYLES), np.tile(y, STYLES))
     found = {
         "source_only": source_only,
-        "moments": fit(f"{name}-moments", _adaptation.match_moments(x, x, unlabelled), y),
+        "moments": _fit(case, f"{case.name}-moments", _adaptation.match_moments(x, x, target_x), y),
         "styles": styles,
-        "pseudo_labels": label_oneself(f"{name}-pseudo", source_only, x, []),
+        "pseudo_labels": _label_oneself(case, "pseudo", source_only, x, []),
+        "oracle": oracle,
     }
     flips = {}
     for method in ("translated", "no_semantics"):
-        if method == "no_semantics" and seed not in options.seeds_without_semantics:
+        if method == "no_semantics" and case.seed not in case.options.seeds_without_semantics:
             continue
-        semantic = f"{source.name}-styles-seed-{seed}" if method == "translated" else ""
-        run = _cyclegan(workdir, options, f"{name}-{method}-seed-{seed}", direction, seed, semantic)
-        there = functools.partial(_translate, run, direction)
-        translated, translated_test = there(x), there(x_test)
-        found[method] = fit(f"{name}-{method}", translated, y)
+        run = _cyclegan(case, method)
+        translated, translated_test = (_translate(run, case.direction, images) for images in (x, x_test))
+        found[method] = _fit(case, f"{case.name}-{method}", translated, y)
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
-        _draw(workdir / f"{name}-{method}-seed-{seed}.png", x_test, translated_test, judged)
+        _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
         if method == "translated":
-            back = _translate(run, "b2a" if direction == "a2b" else "a2b", unlabelled)
-            opinion = classifier.probabilities(styles, back)
-            found["self_labelled"] = label_oneself(f"{name}-self", found[method], translated, [opinion])
-    found["oracle"] = oracle
-    accuracies = {method: classifier.accuracy(one, judged, truth) for method, one in found.items()}
+            back = _translate(run, "b2a" if case.direction == "a2b" else "a2b", target_x)
+            opinions = [classifier.probabilities(styles, back)]
+            found["self_labelled"] = _label_oneself(case, "self", found[method], translated, opinions)
+    accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
     gaps = {
         f"gap_{method}": _adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
         for method in ("translated", "self_labelled")
     }
     return {
-        "direction": name, "seed": seed, "source_test": len(x_test), "target_test": len(judged), **accuracies,
-        **gaps, **flips, "oracle_error": 1 - accuracies["oracle"],
+        "direction": case.name, "seed": case.seed, "source_test": len(x_test), "target_test": len(judged),
+        **accuracies, **gaps, **flips, "oracle_error": 1 - accuracies["oracle"],
     }  # fmt: skip
 
 
-def _cyclegan(
-    workdir: epath.Path, options: Adaptation, name: str, direction: Direction, seed: int, known: str
-) -> CycleGanRun:
-    """Trains the CycleGAN of one direction, or finds it trained; `known` is the source's classifier, if it has one."""
-    half = options.num_steps // 2
-    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
-    if known and direction == "a2b":
-        loss = dataclasses.replace(loss, semantic_a2b=options.semantic)
-    elif known:
-        loss = dataclasses.replace(loss, semantic_b2a=options.semantic)
+def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
+    """A classifier of these images, distorted, or the one that was trained before."""
+    path = case.workdir / "classifiers" / f"{what}-seed-{case.seed}.npz"
+    if not path.exists():
+        num_classes = 1 + int(labels.max())  # every class is in every set
+        distorted, steps = _adaptation.distort(images, COPIES), case.options.classifier_steps
+        fitted = classifier.fit(distorted, np.tile(labels, COPIES), num_classes, case.seed, steps, 64, 2e-3)
+        classifier.save(path, fitted)
+    return classifier.load(path)[0]
+
+
+def _label_oneself(
+    case: Case, what: str, first: Classifier, images: np.ndarray, opinions: list[np.ndarray]
+) -> Classifier:
+    """Learns from `images`, labelled as the source, and from those of the target that it and `opinions` are sure of.
+
+    Beginning with `first`; `opinions` are probabilities [n, classes] for the target's training images.
+    """
+    (labels,), ((target_x,), _, _) = case.source.labels.train, case.target.images
+    current = first
+    for turn in range(1, ROUNDS + 1):
+        together = np.mean([classifier.probabilities(current, target_x), *opinions], axis=0)
+        sure, guessed = _adaptation.pseudo_labels(together)
+        shown = np.concatenate([images, target_x[sure]])
+        current = _fit(case, f"{case.name}-{what}-{turn}", shown, np.concatenate([labels, guessed]))
+    return current
+
+
+def _cyclegan(case: Case, method: str) -> CycleGanRun:
+    """Trains the CycleGAN of a method, or finds it trained."""
+    num_steps, half = case.options.num_steps, case.options.num_steps // 2
+    loss, known = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0), ""
+    if method == "translated":
+        known = str(case.workdir / "classifiers" / f"{case.source.name}-styles-seed-{case.seed}.npz")
+        weight: Any = {f"semantic_{case.direction}": case.options.semantic}
+        loss = dataclasses.replace(loss, **weight)
     config = CycleGanRun(
-        workdir=str(workdir / name),
-        seed=seed,
+        workdir=str(case.workdir / f"{case.name}-{method}-seed-{case.seed}"),
+        seed=case.seed,
         data=DataConfig(
-            source=f"npz:{workdir / 'images.npz'}", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
+            source=f"npz:{case.workdir / 'images.npz'}", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
         ),
         optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
-        train=TrainConfig(
-            num_steps=options.num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24
-        ),
+        train=TrainConfig(num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24),
         cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=16, discriminator_layers=1),
         loss=loss,
-        classifier=str(workdir / "classifiers" / f"{known}.npz") if known else "",
+        classifier=known,
     )
     task, config = cyclegan.with_classifier(config)
     _start.train(task, config)
@@ -248,36 +234,6 @@ def _draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: 
     others = np.linspace(0, len(target) - 1, PICTURES).astype(int)
     grid = image_ops.grid(np.concatenate([source[rows], translated[rows], target[others]]), PICTURES)
     image_ops.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Every seed and the mean of each direction, in percent."""
-    lines = [["direction", "seed", *FIGURES], ["---"] * (2 + len(FIGURES))]
-    for direction in dict.fromkeys(row["direction"] for row in rows):
-        of_direction = [row for row in rows if row["direction"] == direction]
-        for name, part in (*((str(row["seed"]), [row]) for row in of_direction), ("mean", of_direction)):
-            means = (_mean(part, column) for column in FIGURES)
-            lines.append([direction, name, *("" if mean is None else f"{100 * mean:.1f}" for mean in means)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means over the seeds of each direction, with the standard error that the number of test images leaves."""
-    flat: dict[str, Any] = {"seeds": len({row["seed"] for row in rows})}
-    for direction in dict.fromkeys(row["direction"] for row in rows):
-        of_direction = [row for row in rows if row["direction"] == direction]
-        for figure in FIGURES:
-            mean = _mean(of_direction, figure)
-            flat |= {} if mean is None else {f"{direction}.{figure}": mean}
-        adapted, num = flat[f"{direction}.translated"], of_direction[0]["target_test"]
-        flat[f"{direction}.translated_standard_error"] = _adaptation.standard_error(adapted, num)
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in flat.items()}
-
-
-def _mean(rows: list[dict[str, Any]], figure: str) -> float | None:
-    """Over those seeds that have it."""
-    values = [row[figure] for row in rows if row.get(figure) is not None]
-    return float(np.mean(values)) if values else None
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ learns from
     source_only    the source
     moments        the source at the mean and covariance of the target's pixels
     styles         the source blurred and exposed at random
-    pseudo_labels  the source and the target's images that it is sure of itself, in two rounds from source_only
+    pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only
     translated     the source translated by a CycleGAN with a semantic loss, whose fixed classifier is that of styles
     self_labelled  the same and the target's images that it and styles, which sees them translated back, are sure of on
-                   average, in two rounds from translated (after SBADA-GAN, Russo et al. 2018)
+                   average, in four rounds from translated (after SBADA-GAN, Russo et al. 2018)
     no_semantics   the source translated by a CycleGAN without the semantic loss
     oracle         the target
 
@@ -42,7 +42,7 @@ from genjax.cyclegan import translation
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.loading import load_translator
 
-ROUNDS = 2
+ROUNDS = 4
 """Of labelling images of the target and learning from them."""
 PICTURES = 16
 """Images of a domain in the picture."""

@@ -72,8 +72,10 @@ def test_an_npz_may_hold_two_domains(npz):
         for pixels, of_domain in zip(shown, classes, strict=True):
             np.testing.assert_array_equal(pixels[:, 0, 0, 0] - 40, of_domain)
     assert found.test[1].tolist() == [4, 1]
-    with pytest.raises(ValueError, match=r"has no array x_trainA \(it has x_train\)"):
-        sources.load(config_of(npz(x_train=levels_of(a)), channels=(1, 1)), 0)
+    with pytest.raises(ValueError, match=r"has no array x_trainA \(it has x_trainB\)"):
+        sources.load(config_of(npz(x_trainB=levels_of(a)), channels=(1, 1)), 0)
+    with pytest.raises(ValueError, match=r"has 2 domain\(s\), and --data.channels \(1,\) is for 1"):
+        sources.load(config_of(npz(x_trainA=levels_of(a), x_trainB=levels_of(b))), 0)
 
 
 @pytest.mark.parametrize(("contents", "message"), [

@@ -8,14 +8,14 @@ from genjax.data.splits import Splits, hold_out
 
 
 def images(path: epath.Path, config: DataConfig) -> Splits:
-    """Arrays x_train, and x_validation and x_test or not, each with A and with B where `config` has two domains.
+    """Arrays x_train, and x_validation and x_test or not; or each with A and with B, for two domains.
 
     They are uint8 [n, h, w] or [n, h, w, c]. Raises FileNotFoundError, or ValueError for a file that is damaged or has
     other arrays.
     """
     names, archive = _read(path)
     domains = []
-    for letter in _letters(config):
+    for letter in _letters(names):
         arrays = {split: archive[f"x_{split}{letter}"] for split in Splits._fields if f"x_{split}{letter}" in archive}
         if "train" not in arrays:
             held = ", ".join(names) or "nothing"
@@ -37,7 +37,7 @@ def labels(path: epath.Path, config: DataConfig) -> Splits:
     `images`. Errors are as there."""
     names, archive = _read(path)
     domains = []
-    for letter in _letters(config):
+    for letter in _letters(names):
         arrays = {}
         for split in Splits._fields:
             images, name = archive.get(f"x_{split}{letter}"), f"y_{split}{letter}"
@@ -57,8 +57,8 @@ def labels(path: epath.Path, config: DataConfig) -> Splits:
     return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
 
 
-def _letters(config: DataConfig) -> tuple[str, ...]:
-    return ("",) if len(config.channels) == 1 else ("A", "B")
+def _letters(names: list[str]) -> tuple[str, ...]:
+    return ("A", "B") if "x_trainA" in names or "x_trainB" in names else ("",)
 
 
 def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 from PIL import Image
-from scipy import ndimage
 
 from genjax import files
-from genjax import images as image_ops
 from genjax.config import DataConfig
 from genjax.data import ink, labels, sources
 from genjax.data.splits import Splits
@@ -26,16 +24,12 @@ SIZE, MARGIN = 16, 1
 
 COPIES = 4
 """How often each image is there that a classifier learns from, turned and bent otherwise each time."""
-STYLES = 3
-"""How often again for the classifier of the semantic loss, in another style each time."""
-
-
 SURE = 0.9
 """Probability from which a class is taken for a label."""
 
 
-METHODS = ("source_only", "moments", "styles", "pseudo_labels", "translated", "self_labelled", "no_semantics", "oracle")
-FIGURES = (*METHODS, "gap_translated", "gap_self_labelled", "flips_translated", "flips_no_semantics", "oracle_error")
+METHODS = ("source_only", "moments", "pseudo_labels", "translated", "no_semantics", "oracle")
+FIGURES = (*METHODS, "gap_translated", "gap_pseudo_labels", "flips_translated", "flips_no_semantics", "oracle_error")
 
 
 class Domain(NamedTuple):
@@ -87,7 +81,8 @@ def distort(images: np.ndarray, copies: int) -> np.ndarray:
     Turned by up to 0.25 radians, slanted by up to 0.25, scaled by up to 20% in either direction and moved by up to one
     pixel (bilinear, black outside), all uniformly and always the same.
     """
-    uniform = 2 * _uniform(0, (copies * len(images), 6)) - 1
+    words = np.random.Philox(np.random.SeedSequence(0)).random_raw((copies * len(images), 6))
+    uniform = 2 * (words / 2.0**64) - 1  # from raw words, which no NumPy release may change
     turn, slant, scale_x, scale_y, move_x, move_y = (uniform * [0.25, 0.25, 0.2, 0.2, 1.0, 1.0]).T
     # Rows of the maps from a pixel of the copy to the place in the image that it shows, both from the centre.
     across = np.stack([np.cos(turn), slant * np.cos(turn) - np.sin(turn)], axis=1) * np.exp(scale_x)[:, None]
@@ -103,28 +98,6 @@ def distort(images: np.ndarray, copies: int) -> np.ndarray:
         for i, row in enumerate(maps)
     ]
     return np.stack(distorted)[..., None]
-
-
-def restyle(images: np.ndarray, copies: int) -> np.ndarray:
-    """Copies of uint8 images [n, h, w, 1], one after another as [copies * n, h, w, 1], each blurred and exposed anew.
-
-    A Gaussian blur of up to 1.2 pixels, brought back to full brightness; then, for 7 of 10, levels from a black of up
-    to 0.5 to a white 0.15 to 1 above it: strokes that are thin or thick, sharp or soft. Always the same.
-    """
-    uniform = _uniform(1, (copies * len(images), 4))
-    restyled = np.empty((copies * len(images), *images.shape[1:]), np.uint8)
-    for i, (blur, black, white, whether) in enumerate(uniform):
-        image = ndimage.gaussian_filter(images[i % len(images), ..., 0] / 255, 1.2 * blur)
-        image = image / max(image.max(), 0.1)
-        if whether < 0.7:
-            image = (image - 0.5 * black) / (0.15 + 0.85 * white)
-        restyled[i, ..., 0] = image_ops.to_uint8(image)
-    return restyled
-
-
-def _uniform(stream: int, shape: tuple[int, int]) -> np.ndarray:
-    """In [0, 1), from Philox's raw words, which no NumPy release may change."""
-    return np.random.Philox(np.random.SeedSequence(stream)).random_raw(shape) / 2.0**64
 
 
 def match_moments(images: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

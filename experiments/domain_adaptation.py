@@ -7,12 +7,9 @@ learns from
 
     source_only    the source
     moments        the source at the mean and covariance of the target's pixels
-    styles         the source blurred and exposed at random
     pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only
-    translated     the source translated by a CycleGAN with a semantic loss, whose fixed classifier is that of styles
-    self_labelled  the same and the target's images that it and styles, which sees them translated back, are sure of on
-                   average, in four rounds from translated (after SBADA-GAN, Russo et al. 2018)
-    no_semantics   the source translated by a CycleGAN without the semantic loss
+    translated     the source translated by a CycleGAN with semantic losses, whose fixed classifier is pseudo_labels
+    no_semantics   the source translated by a CycleGAN without
     oracle         the target
 
 All have the same network, as many steps, and distorted copies of the images they learn from, and are judged on the
@@ -30,7 +27,7 @@ import _start
 import jax
 import numpy as np
 import tyro
-from _adaptation import COPIES, METHODS, SIZE, STYLES, Domain
+from _adaptation import COPIES, METHODS, SIZE, Domain
 from etils import epath
 from jax import Array
 
@@ -67,7 +64,7 @@ class Adaptation:
     classifier_steps: int = 800
     """Steps of each classifier."""
     semantic: float = 1.0
-    """Weight of the semantic loss, from source to target."""
+    """Weight of the semantic loss in either direction."""
 
 
 def main() -> dict[str, Any]:
@@ -128,12 +125,10 @@ def _adapt(case: Case) -> dict[str, Any]:
 
     source_only = _fit(case, case.source.name, x, y)
     oracle = _fit(case, case.target.name, target_x, target_y)
-    styles = _fit(case, f"{case.source.name}-styles", _adaptation.restyle(x, STYLES), np.tile(y, STYLES))
     found = {
         "source_only": source_only,
         "moments": _fit(case, f"{case.name}-moments", _adaptation.match_moments(x, x, target_x), y),
-        "styles": styles,
-        "pseudo_labels": _label_oneself(case, "pseudo", source_only, x, []),
+        "pseudo_labels": _label_oneself(case, source_only),
         "oracle": oracle,
     }
     flips = {}
@@ -145,14 +140,10 @@ def _adapt(case: Case) -> dict[str, Any]:
         found[method] = _fit(case, f"{case.name}-{method}", translated, y)
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
-        if method == "translated":
-            back = _translate(run, "b2a" if case.direction == "a2b" else "a2b", target_x)
-            opinions = [classifier.probabilities(styles, back)]
-            found["self_labelled"] = _label_oneself(case, "self", found[method], translated, opinions)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
     gaps = {
         f"gap_{method}": _adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
-        for method in ("translated", "self_labelled")
+        for method in ("pseudo_labels", "translated")
     }
     return {
         "direction": case.name, "seed": case.seed, "source_test": len(x_test), "target_test": len(judged),
@@ -171,20 +162,13 @@ def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Class
     return classifier.load(path)[0]
 
 
-def _label_oneself(
-    case: Case, what: str, first: Classifier, images: np.ndarray, opinions: list[np.ndarray]
-) -> Classifier:
-    """Learns from `images`, labelled as the source, and from those of the target that it and `opinions` are sure of.
-
-    Beginning with `first`; `opinions` are probabilities [n, classes] for the target's training images.
-    """
-    (labels,), ((target_x,), _, _) = case.source.labels.train, case.target.images
-    current = first
+def _label_oneself(case: Case, current: Classifier) -> Classifier:
+    """From one that knows the source, one that has learned from the target's images that it was sure of, too."""
+    (x,), (y,), (target_x,) = case.source.images.train, case.source.labels.train, case.target.images.train
     for turn in range(1, ROUNDS + 1):
-        together = np.mean([classifier.probabilities(current, target_x), *opinions], axis=0)
-        sure, guessed = _adaptation.pseudo_labels(together)
-        shown = np.concatenate([images, target_x[sure]])
-        current = _fit(case, f"{case.name}-{what}-{turn}", shown, np.concatenate([labels, guessed]))
+        sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x))
+        shown, labels = np.concatenate([x, target_x[sure]]), np.concatenate([y, guessed])
+        current = _fit(case, f"{case.name}-pseudo-{turn}", shown, labels)
     return current
 
 
@@ -193,9 +177,8 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
     num_steps, half = case.options.num_steps, case.options.num_steps // 2
     loss, known = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0), ""
     if method == "translated":
-        known = str(case.workdir / "classifiers" / f"{case.source.name}-styles-seed-{case.seed}.npz")
-        weight: Any = {f"semantic_{case.direction}": case.options.semantic}
-        loss = dataclasses.replace(loss, **weight)
+        known = str(case.workdir / "classifiers" / f"{case.name}-pseudo-{ROUNDS}-seed-{case.seed}.npz")
+        loss = dataclasses.replace(loss, semantic_a2b=case.options.semantic, semantic_b2a=case.options.semantic)
     config = CycleGanRun(
         workdir=str(case.workdir / f"{case.name}-{method}-seed-{case.seed}"),
         seed=case.seed,

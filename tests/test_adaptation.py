@@ -126,11 +126,10 @@ def test_domains_come_with_their_ink_in_one_place(domains):
     assert (boxes[0::2, [1, 3]] == [1, 15]).all() and (boxes[1::2, [0, 2]] == [1, 15]).all()
 
 
-@pytest.mark.parametrize("change", [_adaptation.distort, _adaptation.restyle])
-def test_changed_copies_differ_from_one_another_and_keep_what_they_show(domains, change):
+def test_distorted_copies_differ_from_one_another_and_keep_what_they_show(domains):
     images = _adaptation.load(domains().first).images.test[0]
-    copies = change(images, 3).reshape(3, *images.shape)
-    np.testing.assert_array_equal(copies, change(images, 3).reshape(copies.shape))
+    copies = _adaptation.distort(images, 3).reshape(3, *images.shape)
+    np.testing.assert_array_equal(copies, _adaptation.distort(images, 3).reshape(copies.shape))
     assert len({copy.tobytes() for copy in copies.reshape(-1, 16 * 16)}) > 2.8 * len(images)
     shown, found = images.reshape(len(images), -1), copies.reshape(3, len(images), -1)
     similar = [np.corrcoef(np.concatenate([shown, copy]))[: len(images), len(images) :] for copy in found]

@@ -9,6 +9,7 @@ learns from
     moments        the source at the mean and covariance of the target's pixels
     pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only
     translated     the source translated by a CycleGAN with semantic losses, whose fixed classifier is pseudo_labels
+    both           the same and the target's images that pseudo_labels is sure of
     no_semantics   the source translated by a CycleGAN without
     oracle         the target
 
@@ -138,12 +139,14 @@ def _adapt(case: Case) -> dict[str, Any]:
         run = _cyclegan(case, method)
         translated, translated_test = (_translate(run, case.direction, images) for images in (x, x_test))
         found[method] = _fit(case, f"{case.name}-{method}", translated, y)
+        if method == "translated":
+            found["both"] = _fit(case, f"{case.name}-both", *_joined(found["pseudo_labels"], translated, y, target_x))
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
     gaps = {
         f"gap_{method}": _adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
-        for method in ("pseudo_labels", "translated")
+        for method in ("pseudo_labels", "translated", "both")
     }
     return {
         "direction": case.name, "seed": case.seed, "source_test": len(x_test), "target_test": len(judged),
@@ -166,10 +169,14 @@ def _label_oneself(case: Case, current: Classifier) -> Classifier:
     """From one that knows the source, one that has learned from the target's images that it was sure of, too."""
     (x,), (y,), (target_x,) = case.source.images.train, case.source.labels.train, case.target.images.train
     for turn in range(1, ROUNDS + 1):
-        sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x))
-        shown, labels = np.concatenate([x, target_x[sure]]), np.concatenate([y, guessed])
-        current = _fit(case, f"{case.name}-pseudo-{turn}", shown, labels)
+        current = _fit(case, f"{case.name}-pseudo-{turn}", *_joined(current, x, y, target_x))
     return current
+
+
+def _joined(current: Classifier, x: np.ndarray, y: np.ndarray, target_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images and their labels, and those of the target that a classifier is sure of, with its own."""
+    sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x))
+    return np.concatenate([x, target_x[sure]]), np.concatenate([y, guessed])
 
 
 def _cyclegan(case: Case, method: str) -> CycleGanRun:

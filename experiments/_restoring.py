@@ -13,6 +13,10 @@ from genjax.data import folders
 
 Workdir = Annotated[str, arg(help="Directory of the VAE's training run.")]
 Out = Annotated[str, arg(help="Folder for the results, which must not exist yet, or be empty.")]
+Method = Annotated[
+    Literal["auto", "pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"],
+    arg(help="How latents are drawn; auto chooses, and the last line says what."),
+]
 Samples = Annotated[int, arg(help="Alternatives to draw of each image: what is missing is seldom certain.")]
 Seed = Annotated[int, arg(help="Seed of the draws: the same seed, the same pictures.")]
 Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]

@@ -8,7 +8,7 @@ their mean, and with --scale-down the image itself. Scaled down again, each samp
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import _restoring
 import _start
@@ -37,8 +37,7 @@ class SuperResolve:
     scale_down: bool = False
     """The images have the VAE's size, and are scaled down first: to see how near it comes."""
     num_samples: _restoring.Samples = 8
-    method: Literal["auto", "pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"] = "auto"
-    """How latents are drawn; auto chooses, and the last line says what."""
+    method: _restoring.Method = "auto"
     seed: _restoring.Seed = 0
     which: _restoring.Which = "last"
     effort: inference.Effort = restoration.DEFAULT_EFFORT

@@ -77,7 +77,7 @@ def satellite() -> VaeRun:
             source="satellite", image_size=(32, 32), channels=(3,), batch_size=64, dequantize=True, flip=True
         ),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, b2=0.99),
-        train=TrainConfig(num_steps=6000, log_every=100),
+        train=TrainConfig(num_steps=3000, log_every=100),
         vae=VaeConfig(
             architecture="conv", hidden=(32, 64, 128), latent_size=128, likelihood="gaussian_learned", sigma=0.1
         ),

@@ -3,9 +3,9 @@
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import Array, lax
@@ -43,6 +43,25 @@ class UpConv(nn.Module):
         return x.reshape(b, 2 * h, 2 * w, self.features)
 
 
+class Conv(nn.Module):
+    """A convolution between zeros, one pixel wide (PyTorch: padding 1), with the parameters of `nn.Conv`."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[b, h, w, c] to [b, h', w', features], h' = (h + 2 - kernel_size) // stride + 1 and w' alike."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = conv(x, kernel, self.stride, ((1, 1), (1, 1)))
+        return x + bias.reshape(1, 1, 1, -1)
+
+
 class ReflectConv(nn.Module):
     """A convolution of odd kernel size over borders that mirror the image, edge excluded; the size stays.
 
@@ -63,10 +82,7 @@ class ReflectConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
-        if self.by_rows:
-            x = lax.platform_dependent(x, kernel, cpu=_conv_by_rows, default=_conv)
-        else:
-            x = _conv(x, kernel)
+        x = lax.platform_dependent(x, kernel, cpu=_conv_by_rows, default=conv) if self.by_rows else conv(x, kernel)
         return x + bias.reshape(1, 1, 1, -1)
 
 
@@ -94,6 +110,11 @@ class ConvTranspose(nn.Module):
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros above and below, left and right."""
+
+NO_PADDING: Padding = ((0, 0), (0, 0))
+
 PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
@@ -101,14 +122,57 @@ PHASES = {
 """For even and odd outputs along one axis: which taps of the kernel meet inputs that are not zeros, and the borders."""
 
 
-def _conv(x: Array, kernel: Array, padding: Any = "VALID") -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
+def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NO_PADDING) -> Array:
+    """Cross-correlation of x [b, h, w, c] between zeros with kernel [rows, columns, c, features]."""
+    native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_conv_native, _conv_on_cpu))
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
+
+
+def _conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _conv_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """The same, with the gradient of the kernel as a matrix product for each of its taps.
+
+    XLA has it as a convolution with a kernel of the image's size, up to nine times slower.
+    """
+    if stride > 1 or padding != NO_PADDING:
+        return _conv_native(stride, padding, x, kernel)
+    # The library that jaxlib 0.10 calls without any border is three times slower for large images than what it calls
+    # with one. Later versions are as fast either way.
+    return _conv_native(1, ((0, 1), (0, 1)), x, kernel)[:, :-1, :-1]
+
+
+def _conv_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_on_cpu(stride, padding, x, kernel), (x, kernel)
+
+
+def _conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    (x_slope,) = jax.vjp(lambda x: _conv_native(stride, padding, x, kernel), x)[1](slope)
+    rows, columns, channels, features = kernel.shape
+    if channels < 8:  # products with so few rows are slower than the convolution
+        (kernel_slope,) = jax.vjp(lambda kernel: _conv_native(stride, padding, x, kernel), kernel)[1](slope)
+        return x_slope, kernel_slope
+    x, (_, height, width, _) = jnp.pad(x, ((0, 0), *padding, (0, 0))), slope.shape
+    bottom, right = stride * (height - 1) + 1, stride * (width - 1) + 1
+    taps = [
+        x[:, i : i + bottom : stride, j : j + right : stride].reshape(-1, channels).T @ slope.reshape(-1, features)
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return x_slope, jnp.stack(taps).reshape(kernel.shape)
+
+
+_conv_on_cpu.defvjp(_conv_forward, _conv_backward)
 
 
 def _conv_by_rows(x: Array, kernel: Array) -> Array:
     rows, columns, channels, features = kernel.shape
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
-    parts = _conv(x, wide)
+    parts = _conv_on_cpu(1, NO_PADDING, x, wide)
     height = x.shape[1] - rows + 1
     shifted = [parts[:, row : row + height, :, row * features : (row + 1) * features] for row in range(rows)]
     return functools.reduce(operator.add, shifted)
@@ -124,6 +188,6 @@ def _conv_transpose(x: Array, kernel: Array) -> Array:
 def _conv_transpose_by_phases(x: Array, kernel: Array) -> Array:
     b, h, w, _ = x.shape
     phases = PHASES[kernel.shape[0]]
-    parts = [_conv(x, kernel[rows, columns], (top, left)) for rows, top in phases for columns, left in phases]
+    parts = [_conv_on_cpu(1, (top, left), x, kernel[rows, columns]) for rows, top in phases for columns, left in phases]
     x = jnp.stack(parts, axis=3).reshape(b, h, w, 2, 2, -1)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)

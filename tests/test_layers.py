@@ -1,5 +1,7 @@
 """The layers with two lowerings, against their definitions in NumPy, Flax's own, and each other; in float64."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -87,12 +89,55 @@ def test_a_flat_image_stays_flat_between_mirrors_but_not_between_zeros():
     assert np.abs(zeros - expected).max() > 0.1
 
 
+def strided_correlate(x, kernel, stride):
+    """`correlate` between zeros, one pixel wide, at each `stride`-th place."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return correlate(padded, kernel)[:, ::stride, ::stride]
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (4, 1), (4, 2)])
+@pytest.mark.parametrize("shape", [(1, 4, 6, 1, 2), (3, 7, 8, 9, 3)], ids=str)
+def test_conv_is_its_definition_and_that_of_flax(shape, size, stride):
+    b, h, w, channels, features = shape
+    params, x = parameters(size, channels, features), jnp.array(numbers((b, h, w, channels)))
+    found = layers.Conv(features, size, stride).apply({"params": params}, x)
+    np.testing.assert_allclose(found, strided_correlate(x, params["kernel"], stride) + params["bias"], **EXACT)
+    flax = nn.Conv(features, (size, size), stride, padding=1).apply({"params": params}, x)
+    np.testing.assert_allclose(found, flax, **EXACT)
+
+
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (1, 0))], ids=str)
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (4, 2), (7, 1)])
+@pytest.mark.parametrize("channels", [2, 9])
+def test_convolution_on_cpu_is_the_native_one_with_its_gradients(channels, size, stride, padding):
+    x, kernel = numbers((2, 9, 8, channels)), numbers((size, size, channels, 3), 1)
+    cpu, native = (
+        outputs_and_gradients(functools.partial(fn, stride, padding), x, kernel)
+        for fn in (layers._conv_on_cpu, layers._conv_native)
+    )
+    assert_same(cpu, native)
+
+
+def test_convolution_on_cpu_has_the_second_derivatives_that_gradient_penalties_take():
+    x, kernel = numbers((2, 6, 5, 9)), numbers((3, 3, 9, 3), 1)
+
+    def penalty(fn):
+        def of(x, kernel):
+            slope = jax.grad(lambda x: jnp.sum(jnp.sin(fn(2, ((1, 1), (1, 1)), x, kernel))))(x)
+            return jnp.sum(slope**2, keepdims=True)
+
+        return of
+
+    cpu, native = (outputs_and_gradients(penalty(fn), x, kernel) for fn in (layers._conv_on_cpu, layers._conv_native))
+    assert_same(cpu, native)
+
+
 @pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("shape", [(1, 9, 7, 1, 3), (3, 8, 11, 2, 1)], ids=str)
 def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
     b, h, w, channels, features = shape
     given = numbers((b, h, w, channels)), parameters(size, channels, features)["kernel"]
-    rows, native = (outputs_and_gradients(fn, *given) for fn in (layers._conv_by_rows, layers._conv))
+    rows, native = (outputs_and_gradients(fn, *given) for fn in (layers._conv_by_rows, layers.conv))
     assert rows[0].shape == (b, h - size + 1, w - size + 1, features)
     assert_same(rows, native)
 
@@ -129,7 +174,11 @@ def test_conv_transpose_is_its_definition_and_flax_with_the_right_borders(shape,
         np.testing.assert_allclose(found, flax("SAME"), **EXACT)
 
 
-@pytest.mark.parametrize("layer", [layers.ReflectConv(5, 3), layers.ConvTranspose(5, 4)], ids=["reflect", "transposed"])
+@pytest.mark.parametrize(
+    "layer",
+    [layers.Conv(5, 3), layers.ReflectConv(5, 3), layers.ConvTranspose(5, 4)],
+    ids=["zeros", "reflect", "transposed"],
+)
 def test_parameters_are_those_of_flax(layer):
     x = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32)
     params = jax.eval_shape(layer.init, jax.random.key(0), x)["params"]
@@ -156,6 +205,19 @@ def test_transposed_convolution_is_by_phases_on_cpu_and_native_elsewhere(size):
     for platform in ("cuda", "tpu"):
         native = lowered(total, platform, params, x)
         assert native.count("stablehlo.convolution") == 1 and "lhs_dilate = [2, 2]" in native
+
+
+def test_the_gradient_of_a_kernel_is_by_taps_on_cpu_and_native_elsewhere():
+    params, x = parameters(3, 8, 5), numbers((1, 6, 6, 8))
+
+    def total(params, x):
+        return jnp.sum(layers.Conv(5, 3).apply({"params": params}, x) ** 2)
+
+    cpu = lowered(jax.grad(total), "cpu", params, x)
+    assert cpu.count("stablehlo.convolution") == 1 and cpu.count("stablehlo.dot_general") == 9
+    for platform in ("cuda", "tpu"):
+        native = lowered(jax.grad(total), platform, params, x)
+        assert native.count("stablehlo.convolution") == 2 and "stablehlo.dot_general" not in native
 
 
 def test_convolution_is_by_rows_on_cpu_and_native_elsewhere():

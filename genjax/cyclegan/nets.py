@@ -50,7 +50,7 @@ class ResnetEncoder(nn.Module):
         x = layers.ReflectConv(net.width, 7, dtype=dtype)(x)
         x = nn.relu(InstanceNorm(dtype)(x))
         for features in (2 * net.width, 4 * net.width):
-            x = nn.Conv(features, (3, 3), 2, padding=1, dtype=dtype)(x)
+            x = layers.Conv(features, 3, 2, dtype)(x)
             x = nn.relu(InstanceNorm(dtype)(x))
         for _ in range(net.blocks):
             y = layers.ReflectConv(4 * net.width, 3, dtype=dtype)(x)
@@ -89,7 +89,7 @@ class UnetEncoder(nn.Module):
         maps: list[Array] = []
         for level in range(net.depth):
             x = nn.leaky_relu(x, 0.2) if level > 0 else x
-            x = nn.Conv(_unet_width(net.width, level), (4, 4), 2, padding=1, dtype=dtype)(x)
+            x = layers.Conv(_unet_width(net.width, level), 4, 2, dtype)(x)
             x = InstanceNorm(dtype)(x) if 0 < level < net.depth - 1 else x
             maps.append(x)
         return tuple(maps)
@@ -127,9 +127,9 @@ class PatchDiscriminator(nn.Module):
         num = net.discriminator_layers
         for layer in range(num + 1):
             width, stride = net.discriminator_width * min(2**layer, 8), 2 if layer < num else 1
-            x = nn.Conv(width, (4, 4), stride, padding=1, dtype=dtype)(x)
+            x = layers.Conv(width, 4, stride, dtype)(x)
             x = nn.leaky_relu(InstanceNorm(dtype)(x) if layer > 0 else x, 0.2)
-        return nn.Conv(1, (4, 4), padding=1, dtype=dtype)(x)
+        return layers.Conv(1, 4, dtype=dtype)(x)
 
 
 class PixelDiscriminator(nn.Module):

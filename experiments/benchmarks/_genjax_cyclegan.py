@@ -1,0 +1,95 @@
+"""One CycleGAN training step and one translation of genjax, compiled, for the benchmark."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import keys, layers, parallel
+from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, TrainConfig
+from genjax.cyclegan import losses, steps, translation
+from genjax.data.batches import Batch
+from genjax.keys import Stream
+from genjax.train import bind
+
+
+class Prepared(NamedTuple):
+    """What can be timed, after its first call; each waits for the device."""
+
+    actions: dict[str, Callable[[], None]]
+    figures: dict[str, Any]
+    """How long it took to be ready, and what the device can do."""
+    peak_mib: Callable[[], float | None]
+    """The device's memory at its fullest so far; None where only the process knows."""
+
+
+def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
+    """The step of all four networks with the paper's losses and weights, from noise; `variant` is a precision.
+
+    `cache` is the directory of the persistent compilation cache.
+    """
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    shape = (size, size)
+    config = CycleGanRun(
+        workdir="unused",
+        precision="bfloat16" if variant == "bfloat16" else "float32",
+        data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=batch),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5),
+        train=TrainConfig(num_steps=1000),
+        cyclegan=CycleGanConfig(blocks=blocks),
+        loss=losses.CLASSIC,
+    )
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
+    noise = np.random.default_rng(0).integers(0, 256, (2, batch, *shape, 3), np.uint8)
+    images = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(batch, dtype=np.int32)))
+    step: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
+
+    def to_b(params: Any, images: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+            return translation.translate(config, params, "a2b", images)
+
+    translate_fn = jax.jit(to_b)
+    figures: dict[str, Any] = {}
+    photographs = jax.device_put(noise[0].astype(np.float32) / 255)
+    params = jax.tree.map(jnp.copy, state.ema)
+    step_fn, figures["compile_step_seconds"] = _compile(step, state, images)
+    translator, figures["compile_translate_seconds"] = _compile(translate_fn, params, photographs)
+    figures |= {"device": jax.default_backend()}
+    figures["matmul_tflops"] = _matmul_rate(jnp.bfloat16 if variant == "bfloat16" else jnp.float32)
+
+    def train() -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(step_fn(state, images))
+
+    def translate() -> None:
+        jax.block_until_ready(translator(params, photographs))
+
+    def peak_mib() -> float | None:
+        statistics = jax.devices()[0].memory_stats() or {}
+        return statistics["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in statistics else None
+
+    return Prepared({"step": train, "translate": translate}, figures, peak_mib)
+
+
+def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
+    began = time.perf_counter()
+    compiled = fn.lower(*arguments).compile()
+    return compiled, time.perf_counter() - began
+
+
+def _matmul_rate(dtype: Any) -> float:
+    """TFLOP/s of a square product, the best of 10."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((side, side), dtype)
+    product = jax.jit(jnp.matmul, static_argnames="precision")
+    taken = []
+    for _ in range(11):
+        began = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix, precision="highest" if dtype == jnp.float32 else "default"))
+        taken.append(time.perf_counter() - began)
+    return 2 * side**3 / min(taken[1:]) / 1e12

@@ -1,0 +1,203 @@
+"""CycleGAN's networks and one training step in plain PyTorch, as people write them there: the peer of the benchmark."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+VARIANTS = {
+    "torch": {"channels_last": False, "autocast": False, "compiled": False},
+    "torch-tf32": {"channels_last": False, "autocast": False, "compiled": False},
+    "torch-channels-last": {"channels_last": True, "autocast": False, "compiled": False},
+    "torch-channels-last-autocast": {"channels_last": True, "autocast": True, "compiled": False},
+    "torch-compile": {"channels_last": False, "autocast": False, "compiled": True},
+    "torch-compile-autocast": {"channels_last": True, "autocast": True, "compiled": True},
+}
+"""As it comes; and what people turn on."""
+
+
+class _Block(nn.Module):
+    """A residual block."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width), nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, c, h, w] to the same."""
+        return x + self.body(x)
+
+
+def generator(width: int, blocks: int) -> nn.Module:
+    """The ResNet generator: [b, 3, h, w] to [b, 3, h, w]."""
+    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7)]
+    layers += [nn.InstanceNorm2d(width), nn.ReLU(inplace=True)]
+    for channels in (width, 2 * width):
+        layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)]
+        layers += [nn.InstanceNorm2d(2 * channels), nn.ReLU(inplace=True)]
+    layers += [_Block(4 * width) for _ in range(blocks)]
+    for channels in (4 * width, 2 * width):
+        layers += [nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)]
+        layers += [nn.InstanceNorm2d(channels // 2), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+
+def discriminator(width: int) -> nn.Module:
+    """The 70x70 PatchGAN: [b, 3, h, w] to logits."""
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+    for before, after, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
+        layers += [nn.Conv2d(before * width, after * width, 4, stride=stride, padding=1)]
+        layers += [nn.InstanceNorm2d(after * width), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, padding=1))
+
+
+class _Pool:
+    """The last 50 translations, of which half are given back instead of new ones."""
+
+    def __init__(self) -> None:
+        self.images: list[Tensor] = []
+
+    def query(self, images: Tensor) -> Tensor:
+        """[b, c, h, w] to the same, some of them from before."""
+        chosen = []
+        for image in images.detach():
+            if len(self.images) < 50:
+                self.images.append(image.clone())
+            elif random.random() < 0.5:
+                i = random.randrange(50)
+                image, self.images[i] = self.images[i], image.clone()
+            chosen.append(image)
+        return torch.stack(chosen)
+
+
+class Training:
+    """Four networks and two Adams, with the paper's losses and weights."""
+
+    def __init__(self, blocks: int, device: str, channels_last: bool, autocast: bool, compiled: bool):
+        torch.manual_seed(0)
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        where: Any = {"device": device, "memory_format": order}
+        g_a2b, g_b2a, d_a, d_b = (
+            net.to(**where)
+            for net in (generator(64, blocks), generator(64, blocks), discriminator(64), discriminator(64))
+        )
+        self.generators, self.discriminators = (g_a2b, g_b2a), (d_a, d_b)
+        self.g_optimiser, self.d_optimiser = (
+            torch.optim.Adam(itertools.chain(*(net.parameters() for net in nets)), lr=2e-4, betas=(0.5, 0.999))
+            for nets in (self.generators, self.discriminators)
+        )
+        self.pools, self.device, self.order = (_Pool(), _Pool()), device, order
+        self.mixed = torch.autocast(device, torch.bfloat16, enabled=autocast)
+        compile_: Any = torch.compile if compiled else lambda fn: fn
+        self._g_loss, self._d_loss, self._to_b = (compile_(fn) for fn in (self.g_loss, self.d_loss, g_a2b))
+
+    def images(self, array: Any) -> Tensor:
+        """float32 [b, h, w, 3] in [-1, 1] to this training's device and order."""
+        return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous().to(self.device, memory_format=self.order)
+
+    def g_loss(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the generators minimise, and their translations."""
+        (to_b, to_a), (d_a, d_b) = self.generators, self.discriminators
+        fake_b, fake_a = to_b(a), to_a(b)
+        judged_a, judged_b = d_a(fake_a), d_b(fake_b)
+        loss = F.mse_loss(judged_a, torch.ones_like(judged_a)) + F.mse_loss(judged_b, torch.ones_like(judged_b))
+        loss = loss + 10 * (F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b))
+        return loss + 5 * (F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)), fake_a, fake_b
+
+    def d_loss(self, net: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """What a discriminator minimises."""
+        on_real, on_fake = net(real), net(fake)
+        return 0.5 * (F.mse_loss(on_real, torch.ones_like(on_real)) + F.mse_loss(on_fake, torch.zeros_like(on_fake)))
+
+    def step(self, a: Tensor, b: Tensor) -> None:
+        """One update of all four networks."""
+        d_a, d_b = self.discriminators
+        for net in self.discriminators:
+            net.requires_grad_(False)
+        self.g_optimiser.zero_grad()
+        with self.mixed:
+            loss, fake_a, fake_b = self._g_loss(a, b)
+        loss.backward()
+        self.g_optimiser.step()
+        for net in self.discriminators:
+            net.requires_grad_(True)
+        self.d_optimiser.zero_grad()
+        for net, real, fake, pool in ((d_a, a, fake_a, self.pools[0]), (d_b, b, fake_b, self.pools[1])):
+            with self.mixed:
+                loss = self._d_loss(net, real, pool.query(fake.float()))
+            loss.backward()
+        self.d_optimiser.step()
+
+    def translate(self, a: Tensor) -> Tensor:
+        """[b, 3, h, w] of A to B."""
+        with torch.inference_mode(), self.mixed:
+            translated: Tensor = self._to_b(a)
+        return translated
+
+
+class Prepared(NamedTuple):
+    """What can be timed, after its first call; each waits for the device."""
+
+    actions: dict[str, Callable[[], None]]
+    figures: dict[str, float]
+    """Floating-point operations of a step and a translation, and what the device can do."""
+    peak_mib: Callable[[], float | None]
+    """The device's memory at its fullest so far; None where only the process knows."""
+
+
+def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
+    """The step of all four networks and the translation; `cache` is not for PyTorch."""
+    del cache
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "torch-tf32"
+    training = Training(blocks, device, **VARIANTS[variant])
+    noise = np.random.default_rng(0).integers(0, 256, (2, batch, size, size, 3), np.uint8)
+    a, b = (training.images(images.astype(np.float32) / 127.5 - 1) for images in noise)
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def step() -> None:
+        training.step(a, b)
+        wait()
+
+    def translate() -> None:
+        training.translate(a)
+        wait()
+
+    actions, figures = {"step": step, "translate": translate}, {}
+    if variant == "torch":  # the others compute the same
+        for name, action in actions.items():
+            with FlopCounterMode(display=False) as counter:
+                action()
+            figures[f"{name}_tflop"] = counter.get_total_flops() / 1e12
+    figures["matmul_tflops"] = _matmul_rate(device, torch.bfloat16 if "autocast" in variant else torch.float32, wait)
+
+    def peak_mib() -> float | None:
+        return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
+
+    return Prepared(actions, figures, peak_mib)
+
+
+def _matmul_rate(device: str, dtype: torch.dtype, wait: Callable[[], None]) -> float:
+    """TFLOP/s of a square product, the best of 10."""
+    side = 2048 if device == "cpu" else 8192
+    matrix = torch.ones((side, side), dtype=dtype, device=device)
+    taken = []
+    for _ in range(11):
+        began = time.perf_counter()
+        torch.mm(matrix, matrix)
+        wait()
+        taken.append(time.perf_counter() - began)
+    return 2 * side**3 / min(taken[1:]) / 1e12

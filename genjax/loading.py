@@ -48,7 +48,10 @@ class Sampler(NamedTuple):
 
 class Translator(NamedTuple):
     """A trained CycleGAN's jitted functions. Images in are uint8, or floats in [0, 1], [n, h, w, c] of any height and
-    width; images out floats in [0, 1] of the same height and width. Each compiles once for a height and width."""
+    width; images out floats in [0, 1] of the same height and width. Each compiles once for a height and width.
+
+    FileNotFoundError is raised where the run has no such generator, as one converted from a single file of PyTorch.
+    """
 
     config: CycleGanRun
     step: int
@@ -122,8 +125,14 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
         # One image at a time on each device: they may be photographs of many megapixels.
         run = parallel.pmap_sample(_bound(translate_rows, config), mesh, chunk=1)
         channels = config.data.channels[DOMAINS[direction][0]]
+        held = is_there(params[direction])
 
         def translate(images: np.ndarray) -> np.ndarray:
+            if not held:  # no fault of the images, and so no ValueError, which translate.py passes over
+                raise FileNotFoundError(
+                    f"{workdir} has no generator {direction}: it was converted from the other direction's file alone. "
+                    f"Convert again with --{direction} FILE too, to another --workdir"
+                )
             if images.ndim != 4 or images.shape[-1] != channels:
                 raise ValueError(f"expected images [n, h, w, {channels}], got {list(images.shape)}")
             return run((params,), (image_ops.unit_floats(images),))
@@ -131,6 +140,11 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
         return translate
 
     return Translator(config, restored.step, params, compiled("a2b"), compiled("b2a"))
+
+
+def is_there(params: Any) -> bool:
+    """Whether these are the parameters of a network; NaN stands for those that a converted run lacks."""
+    return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(params))
 
 
 def _bound(fn: Callable, config: Any) -> Callable:

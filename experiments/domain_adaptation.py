@@ -195,7 +195,7 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
         ),
         optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
         train=TrainConfig(num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24),
-        cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=16, discriminator_layers=1),
+        cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=32, discriminator_layers=2),
         loss=loss,
         classifier=known,
     )

@@ -42,8 +42,8 @@ class Benchmark:
     """Directory of the VAE's training run."""
     out: str
     """Folder for table.md, results.json and a grid of each task, which must not exist yet, or be empty."""
-    num_images: int = 100
-    """Test images, spread over all of them."""
+    num_images: int = 500
+    """Test images, spread over all of them; all where there are fewer."""
     num_samples: int = 64
     """Samples of each image."""
     tasks: tuple[str, ...] = TASKS

@@ -221,6 +221,10 @@ def test_what_cannot_be_restored_is_refused_with_the_numbers(sampler, digits):
         super_resolve(run, params, key, digits[:, :2, :2], 2)
     with pytest.raises(ValueError, match="metropolis cannot draw binary pixels"):
         super_resolve(run, params, key, digits[:, :4, :4], 2, method="metropolis")
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        inpaint(run, params, key, digits, some, num_samples=0)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got -2"):
+        super_resolve(run, params, key, digits[:, :4, :4], 2, num_samples=-2)
     for field in dataclasses.fields(Effort):
         with pytest.raises(ValueError, match=f"{field.name} must be positive, got -1"):
             Effort(**{field.name: -1})

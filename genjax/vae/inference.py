@@ -34,8 +34,8 @@ class Evidence(NamedTuple):
 class Effort:
     """How long to search. Chains are kept to a few, and each gives several draws."""
 
-    chains: int = 8
-    """Chains of an image; the draws of one are not independent of each other."""
+    chains: int = 16
+    """Chains of an image, or one for each draw where those are fewer; the draws of one chain depend on each other."""
     warmup: int = 20
     """Steps of a chain before its first draw: for metropolis of pseudo-Gibbs, which are always accepted, for
     hamiltonian such that adapt the step size."""
@@ -81,8 +81,9 @@ def infer(
     """
     model = _Model(config, params, evidence)
     search_keys, root_keys = _split(image_keys)
-    chain_keys = jax.vmap(lambda key: keys.per_example(key, jnp.arange(effort.chains)))(root_keys)
-    rounds = -(-num // effort.chains)
+    chains = min(effort.chains, num)
+    chain_keys = jax.vmap(lambda key: keys.per_example(key, jnp.arange(chains)))(root_keys)
+    rounds = -(-num // chains)
     match method:
         case "importance":
             return importance(model, search_keys, guess, num, effort)

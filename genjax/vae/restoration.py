@@ -52,6 +52,7 @@ def inpaint(
     experiments/results/restoration.md.
     """
     shape = config.data.image_shapes[0]
+    _check_num(num_samples)
     observed = _unit_floats(images, shape, "this VAE was trained on images of that size")
     missing = check_mask(mask, len(observed), shape)
     chosen: Method = "hamiltonian" if method == "auto" else method
@@ -73,6 +74,7 @@ def super_resolve(
     """
     height, width, channels = config.data.image_shapes[0]
     check_factor(config, factor)
+    _check_num(num_samples)
     shape = (height // factor, width // factor, channels)
     small = _unit_floats(images, shape, f"this VAE makes images of {height}x{width}, and factor {factor} those of this")
     chosen: Method = "hamiltonian" if method == "auto" else method
@@ -214,6 +216,11 @@ def _compiled(rows: Callable, config: VaeRun, static: tuple, mesh: Mesh | None) 
 
 def _positions(position: np.ndarray | None, images: np.ndarray) -> np.ndarray:
     return np.arange(len(images), dtype=np.int32) if position is None else np.asarray(position, np.int32)
+
+
+def _check_num(num_samples: int) -> None:
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
 
 
 def _unit_floats(images: np.ndarray, shape: Sequence[int], why: str) -> np.ndarray:

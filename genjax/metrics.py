@@ -107,9 +107,9 @@ class Progress:
         self._active, self._num_steps, self._images_per_step = active, num_steps, images_per_step
         self._last_step, self._last_time, self._rate = start_step, time.perf_counter(), 0.0
 
-    def advance(self) -> None:
-        """One more step."""
-        self._bar.update(self._images_per_step)
+    def advance(self, num_steps: int) -> None:
+        """So many more steps."""
+        self._bar.update(num_steps * self._images_per_step)
 
     def images_per_second(self, step: int) -> float:
         """The rate since the last call."""
@@ -155,7 +155,7 @@ class Log:
         if self._pending is None:
             return
         (step, metrics, fingerprint, stop), self._pending = self._pending, None
-        self._progress.advance()
+        self._progress.advance(self._config.steps_per_dispatch)
         self._count_skips(step, int(metrics["skipped"]))
         self.stopped_by = int(stop)
         if step % self._config.log_every == 0:
@@ -166,8 +166,8 @@ class Log:
             self._progress.report(step, values)
 
     def _count_skips(self, step: int, skipped: int) -> None:
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped > self._skipped else 0
-        self._skipped = skipped
+        new, self._skipped = skipped - self._skipped, skipped
+        self._skipped_in_a_row = self._skipped_in_a_row + new if new == self._config.steps_per_dispatch else 0
         if self._skipped_in_a_row >= self._config.max_skips:
             raise FloatingPointError(
                 f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "

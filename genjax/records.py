@@ -126,6 +126,9 @@ def _check_resumable(saved: Any, config: Any) -> None:
     steps = "train.num_steps"
     if steps in differing and new[steps] > old[steps] and config.optim.schedule == "constant":
         differing.remove(steps)
+    dispatch = "train.steps_per_dispatch"
+    if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # then their bits are the same
+        differing.remove(dispatch)
     if differing:
         fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
         hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""

@@ -166,6 +166,8 @@ def _check_alike(configs: Sequence[Any]) -> None:
     alike = [dataclasses.replace(config, workdir="", seed=0, seeds=SeedConfig()) for config in configs]
     if any(config != alike[0] for config in alike):
         raise ValueError("the runs of a study may differ in workdir and seeds alone")
+    if configs[0].train.steps_per_dispatch > 1:
+        raise ValueError("a study of seeds takes one step at a time: leave --train.steps-per-dispatch at 1")
     workdirs = [config.workdir for config in configs]
     if len(set(workdirs)) < len(workdirs):
         raise ValueError(f"each run of a study needs a workdir of its own, got {workdirs}")

@@ -79,11 +79,15 @@ def fit(task: Task, config: Any) -> Result:
     records.write(workdir, config, description, environment)
 
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
-    step_fn = parallel.pmap_train(_stoppable(bind(task.train_step, config, Stream.TRAIN)), mesh)
-    fingerprint_fn = parallel.pmap(fingerprint, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
+    several = train.steps_per_dispatch
+    step_fn = parallel.pmap_train(_stoppable(in_turn(bind(task.train_step, config, Stream.TRAIN), several)), mesh)
+    fingerprint_fn = parallel.pmap(
+        lambda state, batch: fingerprint(state, _last(batch, several)), mesh,
+        (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED,
+    )  # fmt: skip
     validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
     draw = _artist(task, config, mesh, splits.validation, workdir)
-    loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps))
+    loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps, several))
     flags = _stop_flags(mesh)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
@@ -97,7 +101,7 @@ def fit(task: Task, config: Any) -> Result:
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
-        for step, batch in enumerate(loaded, start + 1):
+        for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
             state, (metrics, stop) = step_fn(state, (batch, flags[requested()]))
             log.after_step(step, metrics, fingerprint_fn(state, batch) if step % train.log_every == 0 else {}, stop)
             last, score = step == train.num_steps, None
@@ -146,6 +150,27 @@ def _stoppable(step: Callable) -> Callable:
         return state, (metrics, lax.pmax(request[0], "data"))
 
     return stoppable
+
+
+def in_turn(step: Callable, num: int) -> Callable:
+    """`num` steps in one program, on batches as `stacked` makes them; the metrics are those of the last one."""
+    if num == 1:
+        return step
+
+    def steps(state: Any, batch: batches.Batch) -> Any:
+        state, metrics = lax.scan(step, state, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch))
+        return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
+
+    return steps
+
+
+def stacked(parts: list[batches.Batch]) -> batches.Batch:
+    """One batch of several, [b, num, ...]: examples first, along which devices split it; the batch itself if single."""
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
+
+
+def _last(batch: batches.Batch, num: int) -> batches.Batch:
+    return batch if num == 1 else jax.tree.map(lambda leaf: leaf[:, -1], batch)
 
 
 def fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
@@ -203,12 +228,13 @@ def _artist(
 
 
 def _prefetched(config: Any, mesh: Mesh, source: batches.Source, steps: range) -> Generator[batches.Batch, None, None]:
-    """The training batches of `steps`, on the devices."""
-    size = config.data.batch_size
+    """The training batches from each of `steps` to the next, on the devices."""
+    size, seed = config.data.batch_size, seed_of(config, "data")
     rows = parallel.process_rows(size)
 
     def load(step: int) -> batches.Batch:
-        return parallel.shard_batch(mesh, batches.load(source, seed_of(config, "data"), step, size, rows))
+        parts = [batches.load(source, seed, s, size, rows) for s in range(step, step + steps.step)]
+        return parallel.shard_batch(mesh, stacked(parts))
 
     return batches.prefetch(load, steps, config.data.prefetch)
 

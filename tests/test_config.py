@@ -92,6 +92,12 @@ def linear(decay_steps=50, **options):
         (TrainConfig, {"log_every": 0}, "log_every must be at least 1, got 0"),
         (TrainConfig, {"eval_every": 0}, "eval_every must be at least 1, got 0"),
         (TrainConfig, {"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
+        (TrainConfig, {"steps_per_dispatch": 0}, "steps_per_dispatch must be at least 1, got 0"),
+        (
+            TrainConfig,
+            {"steps_per_dispatch": 20},
+            "log_every (50) must be a multiple of steps_per_dispatch (20)",
+        ),
         (TrainConfig, {"max_skips": 0}, "max_skips must be at least 1, got 0"),
         (
             TrainConfig,

@@ -73,7 +73,7 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(capl
     monkeypatch.setattr("genjax.metrics.time.perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
         for _ in range(10):
-            progress.advance()
+            progress.advance(1)
         assert progress.images_per_second(10) == 40
         progress.report(10, {"elbo": -1.25})
     assert "step 10/100  40 img/s  18 s left  elbo -1.25" in caplog.text
@@ -84,5 +84,5 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Progress(0, 4, images_per_step=8) as progress:
         for _ in range(4):
-            progress.advance()
+            progress.advance(1)
     assert "32.0/32.0" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -113,6 +114,22 @@ def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run
 )
 def test_numbers_do_not_depend_on_watching(make_run, whole, change):
     assert outcome(make_run(**change))[0] == whole[0]
+
+
+def test_steps_by_twos_and_by_fours_are_the_same_bits_and_about_those_of_single_ones(make_run, tmp_path, whole):
+    config = make_run(train={"steps_per_dispatch": 2, "log_every": 4})
+    twos = outcome(config)
+    alike = make_run(str(tmp_path / "fours"), train={"steps_per_dispatch": 4, "log_every": 4})
+    fit(vae.TASK, dataclasses.replace(alike, train=dataclasses.replace(alike.train, num_steps=8)))
+    assert outcome(alike) == twos  # resumed, too
+    assert fit(vae.TASK, dataclasses.replace(config, workdir=alike.workdir)).digest == twos[0]  # and refused neither
+
+    single = {row["step"]: row for row in map(json.loads, whole[1].splitlines()) if "elbo" in row}
+    rows = [row for row in map(json.loads, twos[1].splitlines()) if "elbo" in row]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    for row in rows:
+        assert row["elbo"] == pytest.approx(single[row["step"]]["elbo"], rel=1e-5)
+        assert row["fingerprint"]["batch"] == single[row["step"]]["fingerprint"]["batch"]
 
 
 def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
@@ -231,6 +248,7 @@ def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, capl
         ({"data": {"source": "folder:/nowhere"}}, "/nowhere"),
         ({"vae": {"latent_size": 9}}, "vae.latent_size: 4 -> 9"),
         ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),
+        ({"train": {"steps_per_dispatch": 2}}, "train.steps_per_dispatch: 1 -> 2"),
     ],
     ids=str,
 )

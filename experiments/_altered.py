@@ -140,7 +140,11 @@ def recorded(family: str) -> Iterator[set[str]]:
 
     watches: list[tuple[Any, str, Callable[..., list[Array]]]] = [
         (vae_losses, "elbo_terms", lambda _, config, params, images, noise, beta: [images, noise]),
-        (cyclegan_losses, "generator_terms", lambda _, config, generators, critics, a, b, element: [a, b, element]),
+        (
+            cyclegan_losses,
+            "generator_terms",
+            lambda _, config, generators, critics, a, b, element, show: [a, b, element],
+        ),
         (cyclegan_losses, "discriminator_loss", lambda _, config, params, real, fake, fraction: [real, fraction]),
         (image_pool, "decide", lambda out, num, uniforms, size: [x[None] for x in (num, uniforms, *out)]),
     ]

@@ -296,6 +296,14 @@ class CycleGanConfig:
     """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018)."""
     pool_size: int = 50
     """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
+    discriminator_rate: float = 1.0
+    """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
+    diff_augment: float = 0.0
+    """Strength of DiffAugment (Zhao et al. 2020) on all that the discriminators see, for small sets of images: colour,
+    translation and cutout, at 1 as in the paper, at 0 none."""
+    instance_noise: float = 0.0
+    """Standard deviation of Gaussian noise on all that the discriminators see, pixels in [-1, 1], at the first step; it
+    falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
         for name in ("width", "discriminator_width", "discriminator_layers"):
@@ -303,6 +311,9 @@ class CycleGanConfig:
         _require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
         _require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
         _require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
+        _require(self.discriminator_rate > 0, f"discriminator_rate must be positive, got {self.discriminator_rate}")
+        _require(0 <= self.diff_augment <= 1, f"diff_augment must lie in [0, 1], got {self.diff_augment}")
+        _require(self.instance_noise >= 0, f"instance_noise must not be negative, got {self.instance_noise}")
 
     @property
     def generator_sizes(self) -> tuple[int, int]:
@@ -343,11 +354,23 @@ class LossConfig:
     """Weight of its cross-entropy on F(b) against the class that it sees in b."""
     gradient_penalty: float = 10.0
     """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
+    r1: float = 0.0
+    """gamma: half the weight of |gradient|^2 at real images, beside the whole adversarial loss (Mescheder et al.
+    2018)."""
+    label_smoothing: float = 0.0
+    """least_squares and logistic: how far below 1 a discriminator's target for real images is; that for translated ones
+    stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")
+        _require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
+        _require(
+            self.label_smoothing == 0 or self.adversarial in ("least_squares", "logistic"),
+            f"label_smoothing {self.label_smoothing} lowers a target that {self.adversarial} has not: set it to 0, or "
+            "--loss.adversarial least_squares or logistic",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,19 @@ def linear(decay_steps=50, **options):
             for field in dataclasses.fields(LossConfig)
             if field.name != "adversarial"
         ),
+        (CycleGanConfig, {"discriminator_rate": 0.0}, "discriminator_rate must be positive, got 0.0"),
+        (CycleGanConfig, {"diff_augment": 1.1}, "diff_augment must lie in [0, 1], got 1.1"),
+        (CycleGanConfig, {"diff_augment": -0.1}, "diff_augment must lie in [0, 1], got -0.1"),
+        (CycleGanConfig, {"instance_noise": -0.1}, "instance_noise must not be negative, got -0.1"),
+        (LossConfig, {"label_smoothing": 0.5}, "label_smoothing must lie in [0, 0.5), got 0.5"),
+        *(
+            (
+                LossConfig,
+                {"label_smoothing": 0.1, "adversarial": kind},
+                f"label_smoothing 0.1 lowers a target that {kind} has not: set it to 0, or --loss.adversarial least",
+            )
+            for kind in ("hinge", "wgan_gp")
+        ),
         (LossConfig, {"cycle_b": float("nan")}, "cycle_b must not be negative, got nan"),
     ],
 )
@@ -320,6 +333,8 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 0}},
         {"optim": linear(100), "train": {"num_steps": 100}},
         {"loss": dict.fromkeys([*GOOD[LossConfig], "gradient_penalty"], 0.0)},
+        {"loss": {"label_smoothing": 0.49, "adversarial": "logistic", "r1": 10.0}},
+        {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_rate": 1e-3}},
     ],
 )
 def test_the_last_allowed_values_of_a_translation_are_accepted(changes):

@@ -53,6 +53,28 @@ def test_adversarial_losses_by_hand(x64, kind):
     np.testing.assert_allclose(found, JUDGING[kind], rtol=1e-12)
 
 
+SMOOTHED = {  # by 0.2, for the same logits on real images; those on translated ones and the generators' loss stay
+    "least_squares": [(1.2**2 + 0.8**2) / 2, (1.8**2 + 0.2**2) / 2],
+    "logistic": [
+        (0.8 * (math.log1p(math.exp(-2)) + LOG2) + 0.2 * (math.log1p(math.exp(2)) + LOG2)) / 2,
+        (0.8 * math.log1p(math.exp(1)) + 0.8 * math.log1p(math.exp(-1))
+         + 0.2 * math.log1p(math.exp(-1)) + 0.2 * math.log1p(math.exp(1))) / 2,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SMOOTHED)
+def test_label_smoothing_lowers_the_target_of_real_images_alone(x64, kind):
+    plain, config = of_kind(kind), dataclasses.replace(of_kind(kind), label_smoothing=0.2)
+    real, fake = jnp.array(REAL), jnp.array(FAKE)
+    found = losses.adversarial_discriminator(config, real, fake)
+    none = {"least_squares": jnp.zeros_like(fake), "logistic": jnp.full_like(fake, -1e4)}[kind]  # costs nothing
+    np.testing.assert_allclose(2 * losses.adversarial_discriminator(config, real, none), SMOOTHED[kind], rtol=1e-12)
+    rest = losses.adversarial_discriminator(plain, real, fake) - losses.adversarial_discriminator(plain, real, none)
+    np.testing.assert_allclose(found - np.array(SMOOTHED[kind]) / 2, rest, rtol=1e-12)
+    np.testing.assert_array_equal(losses.adversarial_generator(config, fake), losses.adversarial_generator(plain, fake))
+
+
 @pytest.mark.parametrize("logit", [1e4, -1e4])
 def test_the_logistic_loss_does_not_saturate_and_is_finite(logit):
     logits = jnp.full((1, 2, 2, 1), logit)
@@ -120,6 +142,35 @@ def test_only_wgan_gp_has_a_penalty_and_by_its_weight(monkeypatch, x64):
         expected = losses.adversarial_discriminator(loss, jnp.array(3 * real), jnp.array(3 * fake))
         penalty = 0.5 * 7 * (6 - 1) ** 2 if kind == "wgan_gp" else 0  # four weights of 3 are a vector of norm 6
         np.testing.assert_allclose(found, expected + penalty, rtol=1e-12)
+
+
+def test_r1_of_a_linear_critic_is_half_gamma_times_its_squared_norm(monkeypatch, x64):
+    """Whatever the images, at real ones alone; and half of it, as of all that a discriminator minimises."""
+    weights = images((2, 3, 1), 1)
+    monkeypatch.setattr(nets, "judge", lambda config, params, x: x * params)
+    real, fake = jnp.array(images((2, 3, 1), 3, 1)), jnp.array(images((2, 3, 1), 3, 2))
+
+    def loss(gamma, kind, params):
+        config = SimpleNamespace(loss=dataclasses.replace(of_kind(kind), r1=gamma))
+        return losses.discriminator_loss(config, params, real, fake, jnp.zeros(3))
+
+    for kind in FOOLING:
+        found = loss(3.0, kind, jnp.array(weights)) - loss(0.0, kind, jnp.array(weights))
+        np.testing.assert_allclose(found, [0.5 * 3 / 2 * (weights**2).sum()] * 3, rtol=1e-9)
+
+
+def test_r1_is_taken_at_real_images_and_trains_the_discriminator(x64):
+    """The slope of a cubic critic, and the derivative of its square by the critic's weight."""
+    real = images((2, 3, 1), 3, 1)
+
+    def penalty(weight):
+        return losses.squared_slope(lambda x: weight * x**3, jnp.array(real))
+
+    slope = 3 * real**2
+    np.testing.assert_allclose(penalty(2.0), 4 * (slope**2).sum((1, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(jax.jacobian(penalty)(2.0), 4 * (slope**2).sum((1, 2, 3)), rtol=1e-12)
+    constant = jax.grad(lambda weight: jnp.sum(penalty(weight)))(0.0)
+    assert float(constant) == 0  # finite where the critic is flat
 
 
 ELEMENTS = list(range(8))
@@ -250,7 +301,7 @@ def test_named_weights():
     classic, mission = (dataclasses.asdict(weights) for weights in (losses.CLASSIC, losses.MISSION))
     reference = {
         "adversarial_a2b": 1, "adversarial_b2a": 1, "cycle_a": 10, "cycle_b": 10, "identity_a": 5, "identity_b": 5,
-        "affine_a2b": 0, "affine_b2a": 0, "semantic_a2b": 0, "semantic_b2a": 0,
+        "affine_a2b": 0, "affine_b2a": 0, "semantic_a2b": 0, "semantic_b2a": 0, "r1": 0, "label_smoothing": 0,
     }  # fmt: skip
     assert classic == {"adversarial": "least_squares", "gradient_penalty": 10, **reference}
     rest = {"identity_a": 0, "identity_b": 0, "affine_a2b": 1, "affine_b2a": 1}

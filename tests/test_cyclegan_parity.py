@@ -206,7 +206,9 @@ def test_training_steps(make_cyclegan, name):
     state = jax.device_put(state, jax.NamedSharding(mesh, parallel.REPLICATED))
     step_fn = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
     weights = {k: v for k, v in dataclasses.asdict(loss).items() if k != "adversarial"}
-    weights = {k: v for k, v in weights.items() if not k.startswith("semantic")}  # the reference has no classifier
+    weights = {
+        k: v for k, v in weights.items() if not k.startswith(("semantic", "r1", "label"))
+    }  # it has none of these
     penalty = weights.pop("gradient_penalty")
     if loss.adversarial == "wgan_gp":
         weights["gradient_penalty"] = penalty / 2  # the discriminator's whole loss is halved, and there not its penalty

@@ -29,7 +29,7 @@ def simple_losses(monkeypatch):
     def weigh(params, images):
         return jnp.mean(images, axis=(1, 2, 3)) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
 
-    def generator_terms(config, generators, discriminators, a, b, element):
+    def generator_terms(config, generators, discriminators, a, b, element, show):
         zeros = losses.GeneratorTerms(*[jnp.zeros(len(a))] * len(losses.GeneratorTerms._fields))
         total = weigh(generators["g_a2b"], a) + weigh(generators["g_b2a"], b)
         return zeros._replace(total=total), losses.Fakes(b, a)
@@ -81,6 +81,25 @@ def test_a_networks_replicas_part_when_its_mean_over_devices_is_removed(
     assert {net: replicas_agree(getattr(state, net)) for net in NETWORKS} == {net: net != name for net in NETWORKS}
 
 
+def test_discriminators_judge_what_they_are_shown_and_move_on_their_own_time_scale(
+    make_cyclegan, simple_losses, monkeypatch
+):
+    """Each is shown one level for real and one for translated images, in place of both."""
+    levels = {"real_a": 1.0, "fake_a": 0.5, "real_b": 3.0, "fake_b": 1.0}
+    monkeypatch.setattr(steps, "_shown", lambda *args: jnp.full_like(args[-1], levels[args[-2]]))
+    config = make_cyclegan(cyclegan=SMALL | {"pool_size": 0, "discriminator_rate": 4.0})
+    with cheaply_compiled():
+        before = jax.device_get(jax.jit(lambda: steps.init(config, keys.root_key(0)))())
+        ((after, metrics),) = walk(steps, config, noise(), mesh_of(1), 1)
+    for name, expected in (("d_a", 1 - 0.5 / 2), ("d_b", 3 - 1 / 2)):
+        weight = sum(np.sum(leaf**2) for leaf in jax.tree.leaves(getattr(before, name).params))
+        np.testing.assert_allclose(metrics[name], expected * weight, rtol=1e-5)
+    for net in NETWORKS:  # Adam's first step is the rate itself, up or down
+        leaves = (jax.tree.leaves(getattr(state, net).params) for state in (after, before))
+        moved = max(np.abs(new - old).max() for new, old in zip(*leaves, strict=True))
+        np.testing.assert_allclose(moved, config.optim.learning_rate * (4 if net in ("d_a", "d_b") else 1), rtol=1e-3)
+
+
 def test_networks_begin_apart_and_averages_at_the_generators(make_cyclegan):
     state = jax.jit(lambda: steps.init(make_cyclegan(), keys.root_key(0)))()
     assert len({digest.tree_digest(getattr(state, name).params) for name in NETWORKS}) == 4
@@ -118,13 +137,15 @@ def test_pools_fill_with_translations(eight):
 
 
 def test_what_enters_the_losses_has_the_same_bits_on_any_number_of_devices(make_cyclegan, simple_losses, monkeypatch):
-    """Cropped and mirrored images, dihedral elements, what the full pools return, places of the gradient penalty.
+    """Cropped and mirrored images, dihedral elements, what the full pools return, noise on what is judged, places of
+    the gradient penalty.
 
     Seen inside the compiled step; the simple losses translate an image into an exact copy of one of the other domain.
     """
     config = make_cyclegan(
-        data={"flip": True, "crop_margin": 3}, cyclegan=SMALL | {"pool_size": 8}, loss=losses.MISSION
-    )
+        data={"flip": True, "crop_margin": 3}, cyclegan=SMALL | {"pool_size": 8, "instance_noise": 0.5},
+        loss=losses.MISSION,
+    )  # fmt: skip
 
     def inputs(num):
         seen = {"generators": set(), "discriminators": set()}
@@ -134,7 +155,7 @@ def test_what_enters_the_losses_has_the_same_bits_on_any_number_of_devices(make_
                 seen[network].update(tuple(bytes(part) for part in row) for row in zip(*rows, strict=True))
 
             def record(config, *args):
-                jax.debug.callback(see, *args[first:])
+                jax.debug.callback(see, *args[first : first + 3])
                 return original(config, *args)
 
             return record
@@ -159,7 +180,10 @@ def moments(state):
 
 
 def test_one_and_eight_devices_agree_in_float64(make_cyclegan, x64):
-    config = make_cyclegan(loss=losses.MISSION, cyclegan=SMALL | {"output": "residual"})
+    """With what needs second derivatives and all that changes what discriminators see."""
+    loss = dataclasses.replace(losses.MISSION, r1=1.0, label_smoothing=0.1)
+    options = {"diff_augment": 1.0, "instance_noise": 0.2, "discriminator_rate": 4.0}
+    config = make_cyclegan(loss=loss, cyclegan=SMALL | {"output": "residual"} | options)
     (one, on_one), (eight, on_eight) = (
         next(walk(steps, config, noise(), mesh_of(num), 1, jnp.float64)) for num in (1, 8)
     )

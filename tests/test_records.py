@@ -196,6 +196,19 @@ def test_num_steps_may_only_rise_and_only_under_a_constant_rate(make_run, schedu
         assert records.load_config(workdir, "vae").train.num_steps == 12
 
 
+def test_num_steps_may_not_rise_where_instance_noise_falls_over_them(make_cyclegan, tmp_path):
+    for noise, workdir in ((0.0, "without"), (0.1, "with")):
+        runs = [
+            make_cyclegan(str(tmp_path / workdir), cyclegan={"instance_noise": noise}, train={"num_steps": num})
+            for num in (12, 16)
+        ]
+        claim(runs[0])
+        if noise:
+            assert "train.num_steps: 12 -> 16" in refusal(claim, runs[1])
+        else:
+            claim(runs[1])
+
+
 # Directories that cannot be claimed
 
 

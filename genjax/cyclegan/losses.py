@@ -4,7 +4,7 @@ With G from A to B, F from B to A, and D_A and D_B judging images of A and B, th
 
     L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a
 
-and each discriminator half the sum of its losses on real and on translated images, and of its gradient penalty.
+and each discriminator half the sum of its losses on real and on translated images, and of its gradient penalties.
 """
 
 from collections.abc import Callable
@@ -49,13 +49,21 @@ class Fakes(NamedTuple):
     b: Array
 
 
+def as_they_are(use: str, images: Array) -> Array:
+    """What a discriminator is shown where nothing is done to images."""
+    del use
+    return images
+
+
 def generator_terms(
-    config: CycleGanRun, generators: dict[str, Any], discriminators: dict[str, Any], a: Array, b: Array, element: Array
-) -> tuple[GeneratorTerms, Fakes]:
+    config: CycleGanRun, generators: dict[str, Any], discriminators: dict[str, Any], a: Array, b: Array,
+    element: Array, show: Callable[[str, Array], Array] = as_they_are,
+) -> tuple[GeneratorTerms, Fakes]:  # fmt: skip
     """The generators' objective and its parts for images `a`, `b` [b, h, w, c], and the translations it is about.
 
     `generators` are the parameters g_a2b and g_b2a, `discriminators` d_a and d_b; `element` [b] is the dihedral
-    transform of each example's affine consistency.
+    transform of each example's affine consistency. `show` makes of translations, "fooled_a" or "fooled_b", what the
+    discriminators are shown; gradients flow through it.
     """
     weights, zero = config.loss, jnp.zeros(len(a), a.dtype)
 
@@ -65,8 +73,9 @@ def generator_terms(
     def to_a(images: Array) -> Array:
         return nets.generate(config, "b2a", generators["g_b2a"], images)
 
-    def fooled(discriminator: str, images: Array) -> Array:
-        return adversarial_generator(weights, nets.judge(config, discriminators[discriminator], images))
+    def fooled(domain: str, images: Array) -> Array:
+        shown = show(f"fooled_{domain}", images)
+        return adversarial_generator(weights, nets.judge(config, discriminators[f"d_{domain}"], shown))
 
     def affine(translate: Callable[[Array], Array], images: Array, translated: Array) -> Array:
         return l1(dihedral(translated, element), translate(dihedral(images, element)))
@@ -74,8 +83,8 @@ def generator_terms(
     fake = Fakes(to_a(b), to_b(a))
     terms = GeneratorTerms(
         total=zero,
-        adversarial_a2b=fooled("d_b", fake.b) if weights.adversarial_a2b else zero,
-        adversarial_b2a=fooled("d_a", fake.a) if weights.adversarial_b2a else zero,
+        adversarial_a2b=fooled("b", fake.b) if weights.adversarial_a2b else zero,
+        adversarial_b2a=fooled("a", fake.a) if weights.adversarial_b2a else zero,
         cycle_a=l1(to_a(fake.b), a) if weights.cycle_a else zero,
         cycle_b=l1(to_b(fake.a), b) if weights.cycle_b else zero,
         identity_a=l1(to_a(a), a) if weights.identity_a else zero,
@@ -96,7 +105,7 @@ def total(weights: LossConfig, terms: GeneratorTerms) -> Array:
 
 
 def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array, fake: Array, fraction: Array) -> Array:
-    """What a discriminator minimises, [b], on real and translated images [b, h, w, c].
+    """What a discriminator minimises, [b], on real and translated images [b, h, w, c], as it is shown them.
 
     `fraction` [b] in [0, 1] places the points of a gradient penalty between the two.
     """
@@ -107,6 +116,8 @@ def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array,
     loss = adversarial_discriminator(config.loss, logits(real), logits(fake))
     if config.loss.adversarial == "wgan_gp":
         loss = loss + 0.5 * config.loss.gradient_penalty * gradient_penalty(logits, real, fake, fraction)
+    if config.loss.r1 > 0:
+        loss = loss + 0.5 * config.loss.r1 / 2 * squared_slope(logits, real)
     return loss
 
 
@@ -122,10 +133,17 @@ def adversarial_generator(config: LossConfig, logits: Array) -> Array:
 
 
 def adversarial_discriminator(config: LossConfig, real: Array, fake: Array) -> Array:
-    """Half the losses of a discriminator's logits [b, ...] on real and on translated images: [b]."""
+    """Half the losses of a discriminator's logits [b, ...] on real and on translated images: [b].
+
+    With label smoothing s, the target for real images is 1 - s, and that for translated ones stays 0.
+    """
+    smoothing = config.label_smoothing
     match config.adversarial:
         case "least_squares":
-            return 0.5 * (_mean((real - 1) ** 2) + _mean(fake**2))
+            return 0.5 * (_mean((real - (1 - smoothing)) ** 2) + _mean(fake**2))
+        case "logistic" if smoothing > 0:
+            on_real = (1 - smoothing) * jax.nn.softplus(-real) + smoothing * jax.nn.softplus(real)
+            return 0.5 * (_mean(on_real) + _mean(jax.nn.softplus(fake)))
         case "logistic":
             return 0.5 * (_mean(jax.nn.softplus(-real)) + _mean(jax.nn.softplus(fake)))
         case "hinge":
@@ -142,6 +160,15 @@ def gradient_penalty(logits: Callable[[Array], Array], real: Array, fake: Array,
     # The square root has no finite gradient at 0, where a discriminator that is constant somewhere would send it.
     norm = jnp.sqrt(jnp.sum(slope**2, axis=(1, 2, 3)) + 1e-16)
     return (norm - 1) ** 2
+
+
+def squared_slope(logits: Callable[[Array], Array], images: Array) -> Array:
+    """|d logits / d image|^2 at images [b, h, w, c], the logits of an image added up: [b].
+
+    Times gamma / 2 it is R1 (Mescheder et al. 2018, equation 9), which pulls a discriminator flat at real images.
+    """
+    slope = jax.grad(lambda images: jnp.sum(logits(images)))(images)
+    return jnp.sum(slope**2, axis=(1, 2, 3))
 
 
 def semantic_terms(weights: LossConfig, a: Array, b: Array, fake: Fakes, params: Any) -> dict[str, Array]:

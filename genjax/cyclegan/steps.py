@@ -1,5 +1,6 @@
 """CycleGAN's state and its pure, per-device functions: one update of all four networks, metrics, pictures."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,18 @@ from jax import Array, lax
 from genjax import images as image_ops
 from genjax import keys, optim
 from genjax.config import CycleGanRun
-from genjax.cyclegan import image_pool, losses, nets, translation
+from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation
 from genjax.cyclegan.image_pool import Pool
 from genjax.data import augment
 from genjax.data.batches import Batch
 
 GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
+
+NUM_KEYS = 7
+"""Keys that a step is split into. Others are folded from its key by numbers from here on, as a longer split would."""
+SHOWN = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b")
+"""All that discriminators see in a step: translations in the generators' own step, then their own images. The places
+are part of every result: append, never reorder."""
 
 
 class CycleGanState(NamedTuple):
@@ -70,7 +77,8 @@ def train_step(
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
     generators' translations from before the step, by way of the pools. `classifier_params` are for the semantic losses.
     """
-    a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, 7)
+    a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, NUM_KEYS)
+    show = functools.partial(_shown, config, state.step, batch.position, key)
     a = _training_images(config, batch, 0, a_key)
     b = _training_images(config, batch, 1, b_key)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
@@ -78,7 +86,7 @@ def train_step(
     element = _elements(config, keys.per_example(element_key, batch.position))
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
-        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element)
+        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
         semantic = losses.semantic_terms(config.loss, a, b, fake, classifier_params)
         means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
         for name in semantic:
@@ -93,11 +101,12 @@ def train_step(
     fraction_a, fraction_b = (
         jax.vmap(jax.random.uniform)(keys.per_example(k, batch.position)) for k in (fraction_a_key, fraction_b_key)
     )
+    shown_a, shown_b = (show("real_a", a), show("fake_a", judged_a)), (show("real_b", b), show("fake_b", judged_b))
 
     def discriminators_objective(params: dict[str, Any]) -> tuple[Array, Any]:
         normalised, spectral = _normalised(config, params, state.spectral)
-        d_a = jnp.mean(losses.discriminator_loss(config, normalised["d_a"], a, judged_a, fraction_a))
-        d_b = jnp.mean(losses.discriminator_loss(config, normalised["d_b"], b, judged_b, fraction_b))
+        d_a = jnp.mean(losses.discriminator_loss(config, normalised["d_a"], *shown_a, fraction_a))
+        d_b = jnp.mean(losses.discriminator_loss(config, normalised["d_b"], *shown_b, fraction_b))
         return d_a + d_b, ({"d_a": d_a, "d_b": d_b}, spectral)
 
     trained = {name: params[name] for name in DISCRIMINATORS}
@@ -106,7 +115,8 @@ def train_step(
     metrics, grads = lax.pmean((terms | d_losses, grads | d_grads), "data")
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     updated: dict[str, Any] = {
-        name: optim.update_net(config.optim, getattr(state, name), grads[name], rate) for name in params
+        name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
+        for name in params
     }
     current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
     ema = optim.ema(config.optim, state.step, state.ema, current)
@@ -196,6 +206,25 @@ def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array)
     """A domain's images, augmented, in [-1, 1]."""
     example_keys = keys.per_example(key, batch.position)
     return 2 * augment.training_images(config.data, example_keys, batch.images[domain]) - 1
+
+
+def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, what: str, images: Array) -> Array:
+    """What a discriminator is shown of `images` [b, h, w, c] in a step; the images themselves without an option."""
+    net = config.cyclegan
+    if net.diff_augment == 0 and net.instance_noise == 0:
+        return images
+    key = jax.random.fold_in(step_key, NUM_KEYS + SHOWN.index(what))
+    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(key))
+    images = diff_augment.augment(augment_keys, images, net.diff_augment)
+    if net.instance_noise == 0:
+        return images
+    sigma = net.instance_noise * (1 - step / config.train.num_steps)
+    return diff_augment.add_noise(noise_keys, images, sigma)
+
+
+def _rate(config: CycleGanRun, name: str, rate: Array) -> Array:
+    """The learning rate of a network, `rate` being that of the generators."""
+    return rate * config.cyclegan.discriminator_rate if name in DISCRIMINATORS else rate
 
 
 def _elements(config: CycleGanRun, example_keys: Array) -> Array:

@@ -115,6 +115,9 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
+LARGE = 64 * 64
+"""Places in a batch of maps from which a kernel's gradient is taken tap by tap on CPU."""
+
 PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
@@ -134,9 +137,10 @@ def _conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Arra
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """The same, with the gradient of the kernel as a matrix product for each of its taps.
+    """The same, with the gradient of the kernel of large maps as a matrix product for each of its taps.
 
-    XLA has it as a convolution with a kernel of the image's size, up to nine times slower.
+    XLA has it as a convolution with a kernel of the map's size: for 64x64 and more up to nine times slower, for smaller
+    ones as fast, and quicker to compile.
     """
     if stride > 1 or padding != NO_PADDING:
         return _conv_native(stride, padding, x, kernel)
@@ -153,7 +157,7 @@ def _conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array], sl
     x, kernel = saved
     (x_slope,) = jax.vjp(lambda x: _conv_native(stride, padding, x, kernel), x)[1](slope)
     rows, columns, channels, features = kernel.shape
-    if channels < 8:  # products with so few rows are slower than the convolution
+    if channels < 8 or slope[..., 0].size < LARGE:  # products with so few rows are slower than the convolution
         (kernel_slope,) = jax.vjp(lambda kernel: _conv_native(stride, padding, x, kernel), kernel)[1](slope)
         return x_slope, kernel_slope
     x, (_, height, width, _) = jnp.pad(x, ((0, 0), *padding, (0, 0))), slope.shape

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from genjax import files
 from genjax.config import TrainConfig
+from genjax.task import Health
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,15 @@ class Writer:
 
     Rows later than `start_step` come from a run that was killed before the checkpoint that would have covered them;
     they are dropped. Nothing is written where `active` is false (all processes but one). Files are replaced as a whole
-    at each flush, so a reader never sees half a row, on object stores either.
+    at each flush, so a reader never sees half a row, on object stores either. With `health` a row has `flags` too, and
+    the log says when one goes up or down.
     """
 
-    def __init__(self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True):
-        self._active = active
+    def __init__(
+        self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True,
+        health: Health | None = None,
+    ):  # fmt: skip
+        self._workdir, self._active, self._health = workdir, active, health
         self._began = time.perf_counter()
         self._files = {
             workdir / name: _rows_until(workdir / name, start_step) for name in ("metrics.jsonl", "timing.jsonl")
@@ -38,9 +43,24 @@ class Writer:
 
     def write(self, step: int, metrics: dict[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """One row of metrics after `step` steps, and the state's fingerprint; a value that is not finite is null."""
-        self._metrics.append({"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {}))
+        row: dict[str, Any] = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
+        if self._health is not None:
+            before: dict[str, str] = next(
+                (earlier["flags"] for earlier in reversed(self._metrics) if "flags" in earlier), {}
+            )
+            row["flags"] = self._health([*self._metrics, row])
+            self._tell(step, before, row["flags"])
+        self._metrics.append(row)
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, metrics)
+
+    def _tell(self, step: int, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Logs the flags that this step has raised or lowered."""
+        if self._active:
+            for name in sorted(now.keys() - before.keys()):
+                logger.warning("%s, step %d: %s", self._workdir.name, step, now[name])
+            for name in sorted(before.keys() - now.keys()):
+                logger.warning("%s, step %d: no longer %s", self._workdir.name, step, name)
 
     def write_timing(self, step: int, images_per_second: float) -> None:
         """One row of clock times: seconds since this process began to train, and the rate since its last row."""

@@ -47,7 +47,9 @@ def _run(workdir: epath.Path) -> str:
         for name in ("config.json", "data.json", "environment.json")
     )
     median = f"<p>{sorted(speed)[len(speed) // 2]:,.0f} images a second (median).</p>" if speed else ""
-    return "\n".join([_figures(workdir, rows), median, _pictures(workdir / "samples"), _curves(rows), details])
+    return "\n".join(
+        [_figures(workdir, rows), _health(rows), median, _pictures(workdir / "samples"), _curves(rows), details]
+    )
 
 
 def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
@@ -64,6 +66,21 @@ def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
     units = UNITS[files.read_json(workdir / "config.json")["family"]]
     heading = f"On the {images} images after step {step} (averaged weights; {units}):"
     return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"
+
+
+def _health(rows: Sequence[dict[str, Any]]) -> str:
+    """The flags that are up at the last row, and those that were up before; nothing where nobody watched."""
+    watched = [(row["step"], row["flags"]) for row in rows if "flags" in row]
+    if not watched:
+        return ""
+    step, now = watched[-1]
+    up = "".join(f"<li>{html.escape(sentence)}</li>" for _, sentence in sorted(now.items()))
+    earlier = []
+    for name in sorted({name for _, flags in watched for name in flags} - now.keys()):
+        at = [step for step, flags in watched if name in flags]
+        earlier.append(f"{name} (steps {at[0]} to {at[-1]})")
+    told = f"<ul>{up}</ul>" if up else f"<p>No flag is up at step {step}.</p>"
+    return f"<h3>Health</h3>{told}" + (f"<p>Up before: {html.escape(', '.join(earlier))}.</p>" if earlier else "")
 
 
 def _number(value: float | None) -> str:
@@ -90,7 +107,7 @@ def _curves(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         for name, value in row.items():
             split, _, metric = name.rpartition("/")
-            if name not in ("step", "fingerprint") and value is not None:
+            if name not in ("step", "fingerprint", "flags") and value is not None:
                 steps, values = series.setdefault(metric, {}).setdefault(split or "training", ([], []))
                 steps.append(row["step"])
                 values.append(value)

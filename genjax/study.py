@@ -55,7 +55,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     loaded = _prefetched(configs, mesh, [split.train for split in splits], range(start, train.num_steps))
     step, stopped_by = start, 0
     with (
-        _recording(configs, workdirs, start, [int(state.skipped) for state in single], environment) as recorded,
+        _recording(task, configs, splits, workdirs, start, single, environment) as recorded,
         contextlib.closing(loaded),
         stop_requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),
@@ -93,18 +93,19 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
 
 @contextlib.contextmanager
 def _recording(
-    configs: Sequence[Any], workdirs: Sequence[epath.Path], start: int, skipped: Sequence[int],
-    environment: dict[str, Any],
+    task: Task, configs: Sequence[Any], splits: Sequence[Splits], workdirs: Sequence[epath.Path], start: int,
+    states: Sequence[Any], environment: dict[str, Any],
 ) -> Iterator["_Records"]:  # fmt: skip
     """Opens what all runs write down, each in its directory."""
     train, size = configs[0].train, configs[0].data.batch_size
     with contextlib.ExitStack() as stack:
         savers = [stack.enter_context(checkpoint.Writer(workdir / "checkpoints", train)) for workdir in workdirs]
-        writers = [stack.enter_context(Writer(workdir, start, tensorboard=False)) for workdir in workdirs]
-        logs = []
-        for i, (writer, before) in enumerate(zip(writers, skipped, strict=True)):
+        writers, logs = [], []
+        for i, (config, images, workdir, state) in enumerate(zip(configs, splits, workdirs, states, strict=True)):
+            health = task.health and task.health(config, images)
+            writers.append(stack.enter_context(Writer(workdir, start, tensorboard=False, health=health)))
             progress = stack.enter_context(Progress(start, train.num_steps, size, active=i == 0))
-            logs.append(Log(writer, progress, train, before))
+            logs.append(Log(writers[-1], progress, train, int(state.skipped)))
         yield _Records(workdirs, savers, writers, logs, environment)
 
 

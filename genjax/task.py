@@ -1,9 +1,15 @@
 """What the training loop knows of a family of models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jax import Array
+
+from genjax.data.splits import Splits
+
+Health = Callable[[Sequence[dict[str, Any]]], dict[str, str]]
+"""The rows of metrics that a run has written, the latest last -> what looks unwell: names, and sentences that say what
+to do. Sentences of a row depend on that row and those before alone."""
 
 
 class Task(NamedTuple):
@@ -21,3 +27,5 @@ class Task(NamedTuple):
     """means of the metrics over all images -> what is reported of them"""
     score: Callable[[dict[str, float]], float | None]
     """validation figures -> what the best checkpoint has least of; None if they cannot tell"""
+    health: Callable[[Any, Splits], Health] | None
+    """(config, images) -> what watches over a run; None where nothing does"""

@@ -89,12 +89,13 @@ def fit(task: Task, config: Any) -> Result:
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps, several))
     flags = _stop_flags(mesh)
+    health = task.health and task.health(config, splits)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
         (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
     with (
         checkpoint.Writer(workdir / "checkpoints", train) as checkpoints,
-        Writer(workdir, start, train.tensorboard, main) as writer,
+        Writer(workdir, start, train.tensorboard, main, health) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
         stop_requests() as requested,

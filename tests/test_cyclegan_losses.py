@@ -138,7 +138,9 @@ def test_only_wgan_gp_has_a_penalty_and_by_its_weight(monkeypatch, x64):
     for kind in FOOLING:
         loss = dataclasses.replace(of_kind(kind), gradient_penalty=7.0)
         config = SimpleNamespace(loss=loss, cyclegan="networks")
-        found = losses.discriminator_loss(config, jnp.array(weights), jnp.array(real), jnp.array(fake), jnp.zeros(3))
+        given = jnp.array(weights), jnp.array(real), jnp.array(fake), jnp.zeros(3)
+        found, logits = losses.discriminator_loss(config, *given)
+        np.testing.assert_allclose(logits, (3 * real, 3 * fake), rtol=1e-12)
         expected = losses.adversarial_discriminator(loss, jnp.array(3 * real), jnp.array(3 * fake))
         penalty = 0.5 * 7 * (6 - 1) ** 2 if kind == "wgan_gp" else 0  # four weights of 3 are a vector of norm 6
         np.testing.assert_allclose(found, expected + penalty, rtol=1e-12)
@@ -152,7 +154,7 @@ def test_r1_of_a_linear_critic_is_half_gamma_times_its_squared_norm(monkeypatch,
 
     def loss(gamma, kind, params):
         config = SimpleNamespace(loss=dataclasses.replace(of_kind(kind), r1=gamma))
-        return losses.discriminator_loss(config, params, real, fake, jnp.zeros(3))
+        return losses.discriminator_loss(config, params, real, fake, jnp.zeros(3))[0]
 
     for kind in FOOLING:
         found = loss(3.0, kind, jnp.array(weights)) - loss(0.0, kind, jnp.array(weights))

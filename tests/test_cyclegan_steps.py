@@ -10,6 +10,7 @@ from conftest import cheaply_compiled, write_noise
 from genjax import cyclegan, digest, keys, parallel, train
 from genjax.cyclegan import losses, nets, steps
 from genjax.data import batches
+from genjax.metrics import read_rows
 
 NETWORKS = ("g_a2b", "g_b2a", "d_a", "d_b")
 SMALL = {"width": 2, "blocks": 0, "discriminator_width": 2, "pool_size": 12}
@@ -35,7 +36,7 @@ def simple_losses(monkeypatch):
         return zeros._replace(total=total), losses.Fakes(b, a)
 
     def discriminator_loss(config, params, real, fake, fraction):
-        return weigh(params, real - fake / 2)
+        return weigh(params, real - fake / 2), losses.Logits(real, fake)
 
     monkeypatch.setattr(losses, "generator_terms", generator_terms)
     monkeypatch.setattr(losses, "discriminator_loss", discriminator_loss)
@@ -94,6 +95,9 @@ def test_discriminators_judge_what_they_are_shown_and_move_on_their_own_time_sca
     for name, expected in (("d_a", 1 - 0.5 / 2), ("d_b", 3 - 1 / 2)):
         weight = sum(np.sum(leaf**2) for leaf in jax.tree.leaves(getattr(before, name).params))
         np.testing.assert_allclose(metrics[name], expected * weight, rtol=1e-5)
+    # And health is that of what was shown, and of translations, here copies.
+    measured = {"gap_d_a": 0.5, "gap_d_b": 2, "correlation_a2b": 1, "diversity_b2a": 1}
+    assert {name: float(metrics[name]) for name in measured} == pytest.approx(measured, rel=1e-4)
     for net in NETWORKS:  # Adam's first step is the rate itself, up or down
         leaves = (jax.tree.leaves(getattr(state, net).params) for state in (after, before))
         moved = max(np.abs(new - old).max() for new, old in zip(*leaves, strict=True))
@@ -196,8 +200,8 @@ def test_one_and_eight_devices_agree_in_float64(make_cyclegan, x64):
 def test_one_and_eight_devices_agree_in_float32(eight):
     config, ((on_eight, metrics, *_), *_) = eight
     on_one, metrics_on_one = next(walk(steps, config, noise(), mesh_of(1), 1))
-    for name in ("total", "d_a", "d_b"):
-        np.testing.assert_allclose(metrics_on_one[name], metrics[name], rtol=1e-5)
+    for name in ("total", "d_a", "d_b", "accuracy_d_a", "gap_d_b", "diversity_a2b", "correlation_b2a"):
+        np.testing.assert_allclose(metrics_on_one[name], metrics[name], rtol=1e-5, atol=1e-6)
     total = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in moments(on_one)))
     for a, b in zip(moments(on_one), moments(on_eight), strict=True):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a) + 1e-7 * total
@@ -273,6 +277,8 @@ def test_runs_with_no_pool_and_spectral_norm_are_saved_and_resumed(make_cyclegan
     with cheaply_compiled():
         assert train.fit(cyclegan.TASK, run(2)).resumed_from == 0
         assert train.fit(cyclegan.TASK, run(4)).resumed_from == 2
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert len(rows) == 4 and all(row["flags"] == {} for row in rows)
 
 
 def test_spectral_normalisation_turns_its_vectors_and_bounds_the_discriminators(make_cyclegan):
@@ -329,8 +335,9 @@ def test_scores_without_pairs_leave_the_truth_out(identity):
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, paired=False))
     unpaired = scored(config, state, *noise(num=(4, 4)))
     assert [set(scores) for scores in unpaired] == [
-        {f"{name}_{direction}" for name in ("cycle", "correlation", "inverted", "change")} for direction in nets.DOMAINS
-    ]  # fmt: skip
+        {f"{name}_{direction}" for name in ("cycle", "probe", "correlation", "inverted", "change")}
+        for direction in nets.DOMAINS
+    ]
     assert steps.score({"cycle_a2b": 0.1}) is None
     assert steps.score({"l1_a2b": 0.1, "l1_b2a": 0.3}) == pytest.approx(0.2)
 

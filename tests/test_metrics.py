@@ -26,6 +26,29 @@ def test_rows_past_the_restored_step_are_dropped_and_the_others_kept_byte_for_by
     assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == before[:3]
 
 
+def large(rows):
+    """A flag that depends on all rows so far."""
+    mean = sum(row["x"] for row in rows) / len(rows)
+    return {"large": f"x is {mean:.1f} on average, give less"} if mean > 1 else {}
+
+
+def test_a_watched_row_has_its_flags_and_the_log_tells_when_one_goes_up_or_down(tmp_path, caplog):
+    with Writer(tmp_path / "run", 0, tensorboard=False, health=large) as writer:
+        for step, x in enumerate((0.0, 4.0, 2.0, -6.0)):
+            writer.write(step, {"x": x})
+    said = "x is 2.0 on average, give less"
+    flags = [row["flags"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert flags == [{}, {"large": said}, {"large": said}, {}]
+    assert caplog.messages == [f"run, step 1: {said}", "run, step 3: no longer large"]
+    caplog.clear()
+    with Writer(tmp_path / "run", 2, tensorboard=False, health=large) as writer:  # resumed: nothing is new
+        writer.write(3, {"x": 2.0})
+    assert read_rows(tmp_path / "run" / "metrics.jsonl")[3]["flags"] == {"large": said} and not caplog.messages
+    with Writer(tmp_path / "other", 0, tensorboard=False, active=False, health=large) as writer:
+        writer.write(1, {"x": 2.0})
+    assert not caplog.messages
+
+
 def test_rows_survive_an_error_in_the_loop(tmp_path):
     with pytest.raises(RuntimeError), Writer(tmp_path, 0, tensorboard=False) as writer:
         writer.write(1, {"x": 1.0})

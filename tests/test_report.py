@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from pathlib import Path
@@ -29,3 +30,20 @@ def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
         Path(tmp_path, "run", name).unlink(missing_ok=True)
     write_report(tmp_path / "early.html", "t", {"r": tmp_path / "run"})
     assert "Not evaluated yet" in (tmp_path / "early.html").read_text()
+
+
+def test_flags_are_told_in_words_where_anybody_watches(trained, tmp_path):
+    def page(*flags):
+        shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)
+        rows = [{"step": 10 * i, "elbo": 1.0} | ({} if f is None else {"flags": f}) for i, f in enumerate(flags)]
+        Path(tmp_path, "run", "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+        return (tmp_path / "report.html").read_text()
+
+    assert "Health" not in page(None, None)
+    assert "<h3>Health</h3><p>No flag is up at step 20.</p>" in page({}, {}, {}) and "Up before" not in page({})
+    told = page(
+        {}, {"ill": "It is < well: rest."}, {"ill": "It is < well: rest.", "odd": "It is odd."}, {"odd": "Odd."}
+    )
+    assert "<ul><li>Odd.</li></ul><p>Up before: ill (steps 10 to 20).</p>" in told
+    assert "<li>It is &lt; well: rest.</li>" in page({}, {"ill": "It is < well: rest."})

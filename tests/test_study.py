@@ -23,6 +23,9 @@ from genjax.data import batches
 from genjax.study import fit_together
 
 SEEDS = range(4)
+TASK = vae.TASK._replace(
+    health=lambda config, splits: lambda rows: {"seen": f"{len(rows)} rows of {config.workdir[-1]}"}
+)
 
 
 def configs(root, seeds=SEEDS, **changes):
@@ -36,7 +39,7 @@ def outcomes(results, runs):
 def study(root, **changes):
     """The outcome of each run of a study, from where it stands."""
     runs = configs(root, **changes)
-    return outcomes(fit_together(vae.TASK, runs), runs)
+    return outcomes(fit_together(TASK, runs), runs)
 
 
 def alone(runs, num_devices):
@@ -46,7 +49,7 @@ def alone(runs, num_devices):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "make_mesh", some)
         patch.setattr(train, "_artist", lambda *args: lambda step, state: None)
-        return [train.fit(vae.TASK, run) for run in runs]
+        return [train.fit(TASK, run) for run in runs]
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +92,11 @@ def test_a_signal_saves_all_and_the_same_call_goes_on_to_the_same_bytes(tmp_path
 
     with monkeypatch.context() as patch:
         patch.setattr(batches, "load", load_and_signal)
-        stopped = fit_together(vae.TASK, configs(tmp_path))
+        stopped = fit_together(TASK, configs(tmp_path))
     assert {result.stopped_by for result in stopped} == {signal.SIGTERM}
     (step,) = {result.step for result in stopped}
     assert 0 < step < 12 and not any(result.test for result in stopped)
-    resumed = fit_together(vae.TASK, configs(tmp_path))
+    resumed = fit_together(TASK, configs(tmp_path))
     assert {result.resumed_from for result in resumed} == {step}
     assert outcomes(resumed, configs(tmp_path)) == whole[1]
 
@@ -109,37 +112,37 @@ def test_a_crash_after_some_have_saved_more_than_others_goes_on_to_the_same_byte
     with monkeypatch.context() as patch:
         patch.setattr(batches, "load", load_or_crash)
         with pytest.raises(RuntimeError, match="power cut"):
-            fit_together(vae.TASK, configs(tmp_path))
+            fit_together(TASK, configs(tmp_path))
     shutil.rmtree(tmp_path / "seed-2" / "checkpoints" / "8")
-    resumed = fit_together(vae.TASK, configs(tmp_path))
+    resumed = fit_together(TASK, configs(tmp_path))
     assert {result.resumed_from for result in resumed} == {4}
     assert outcomes(resumed, configs(tmp_path)) == whole[1]
 
 
 def test_what_a_study_began_a_single_run_resumes_and_the_other_way_round(tmp_path, singles):
     half = {"train": {"num_steps": 8}}
-    fit_together(vae.TASK, configs(tmp_path / "study", **half))
+    fit_together(TASK, configs(tmp_path / "study", **half))
     one = configs(tmp_path / "study", [1])
     (resumed,) = alone(one, 2)
     assert resumed.resumed_from == 8 and outcomes([resumed], one)[0] == singles[1][1]
 
     alone(configs(tmp_path / "alone", **half), 2)
     runs = configs(tmp_path / "alone")
-    resumed = fit_together(vae.TASK, runs)
+    resumed = fit_together(TASK, runs)
     assert {result.resumed_from for result in resumed} == {8} and outcomes(resumed, runs) == singles[1]
 
 
 def test_a_study_that_stops_leaves_no_result_of_a_shorter_one_and_no_lock(tmp_path, monkeypatch):
-    fit_together(vae.TASK, configs(tmp_path, train={"num_steps": 4}))
+    fit_together(TASK, configs(tmp_path, train={"num_steps": 4}))
     runs = configs(tmp_path, train={"num_steps": 8})
     with monkeypatch.context() as patch:
         patch.setattr(batches, "load", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            fit_together(vae.TASK, runs)
+            fit_together(TASK, runs)
     assert not list(tmp_path.rglob("result.json"))
     with checkpoint.Writer(files.resolve(tmp_path / "seed-1" / "checkpoints"), runs[1].train):
         with pytest.raises(ValueError, match="another training is under way in .*seed-1"):
-            fit_together(vae.TASK, runs)
+            fit_together(TASK, runs)
         checkpoint.Writer(files.resolve(tmp_path / "seed-0" / "checkpoints"), runs[0].train).__exit__()
 
 
@@ -165,14 +168,14 @@ def test_runs_that_differ_in_more_than_seeds_are_refused(tmp_path):
         (dataclasses.replace(two, workdir=one.workdir), "a workdir of its own"),
     ]:
         with pytest.raises(ValueError, match=said):
-            fit_together(vae.TASK, [one, other])
+            fit_together(TASK, [one, other])
     assert not list(tmp_path.iterdir())
 
 
 def test_runs_without_a_step_in_common_are_refused(tmp_path):
     alone(configs(tmp_path, [0], train={"num_steps": 4}), 2)
     with pytest.raises(ValueError, match="no whole checkpoint of the same step"):
-        fit_together(vae.TASK, configs(tmp_path, train={"num_steps": 4}))
+        fit_together(TASK, configs(tmp_path, train={"num_steps": 4}))
 
 
 def observed(config, state, batch, key):

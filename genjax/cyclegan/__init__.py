@@ -5,10 +5,12 @@ import functools
 
 from genjax import classifier
 from genjax.config import CycleGanRun
-from genjax.cyclegan import steps
+from genjax.cyclegan import health, steps
 from genjax.task import Task
 
-TASK = Task(steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score)
+TASK = Task(
+    steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score, health.watch
+)  # fmt: skip
 
 
 def with_classifier(config: CycleGanRun) -> tuple[Task, CycleGanRun]:

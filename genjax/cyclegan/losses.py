@@ -49,6 +49,13 @@ class Fakes(NamedTuple):
     b: Array
 
 
+class Logits(NamedTuple):
+    """A discriminator's, [b, h', w', 1], on real and on translated images."""
+
+    real: Array
+    fake: Array
+
+
 def as_they_are(use: str, images: Array) -> Array:
     """What a discriminator is shown where nothing is done to images."""
     del use
@@ -104,8 +111,10 @@ def total(weights: LossConfig, terms: GeneratorTerms) -> Array:
     return cycle + (identity + affine) + adversarial
 
 
-def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array, fake: Array, fraction: Array) -> Array:
-    """What a discriminator minimises, [b], on real and translated images [b, h, w, c], as it is shown them.
+def discriminator_loss(
+    config: CycleGanRun, params: dict[str, Any], real: Array, fake: Array, fraction: Array
+) -> tuple[Array, Logits]:
+    """What a discriminator minimises, [b], on real and translated images [b, h, w, c], as it is shown them; its logits.
 
     `fraction` [b] in [0, 1] places the points of a gradient penalty between the two.
     """
@@ -113,12 +122,13 @@ def discriminator_loss(config: CycleGanRun, params: dict[str, Any], real: Array,
     def logits(images: Array) -> Array:
         return nets.judge(config, params, images)
 
-    loss = adversarial_discriminator(config.loss, logits(real), logits(fake))
+    judged = Logits(logits(real), logits(fake))
+    loss = adversarial_discriminator(config.loss, *judged)
     if config.loss.adversarial == "wgan_gp":
         loss = loss + 0.5 * config.loss.gradient_penalty * gradient_penalty(logits, real, fake, fraction)
     if config.loss.r1 > 0:
         loss = loss + 0.5 * config.loss.r1 / 2 * squared_slope(logits, real)
-    return loss
+    return loss, judged
 
 
 def adversarial_generator(config: LossConfig, logits: Array) -> Array:

@@ -10,7 +10,7 @@ from jax import Array, lax
 from genjax import images as image_ops
 from genjax import keys, optim
 from genjax.config import CycleGanRun
-from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation
+from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation, vitals
 from genjax.cyclegan.image_pool import Pool
 from genjax.data import augment
 from genjax.data.batches import Batch
@@ -105,12 +105,13 @@ def train_step(
 
     def discriminators_objective(params: dict[str, Any]) -> tuple[Array, Any]:
         normalised, spectral = _normalised(config, params, state.spectral)
-        d_a = jnp.mean(losses.discriminator_loss(config, normalised["d_a"], *shown_a, fraction_a))
-        d_b = jnp.mean(losses.discriminator_loss(config, normalised["d_b"], *shown_b, fraction_b))
-        return d_a + d_b, ({"d_a": d_a, "d_b": d_b}, spectral)
+        d_a, logits_a = losses.discriminator_loss(config, normalised["d_a"], *shown_a, fraction_a)
+        d_b, logits_b = losses.discriminator_loss(config, normalised["d_b"], *shown_b, fraction_b)
+        means = {"d_a": jnp.mean(d_a), "d_b": jnp.mean(d_b)}
+        return means["d_a"] + means["d_b"], (means, {"d_a": logits_a, "d_b": logits_b}, spectral)
 
     trained = {name: params[name] for name in DISCRIMINATORS}
-    d_grads, (d_losses, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
+    d_grads, (d_losses, logits, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
 
     metrics, grads = lax.pmean((terms | d_losses, grads | d_grads), "data")
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
@@ -124,25 +125,29 @@ def train_step(
     proposed = state._replace(**updated, ema=ema, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
     finite = optim.all_finite(metrics, grads, [net.opt_state for net in updated.values()])
     skipped = state.skipped + jnp.where(finite, 0, 1)
-    state = optim.select(finite, proposed, state)._replace(step=state.step + 1, skipped=skipped)
-    return state, metrics | {"learning_rate": rate, "skipped": skipped}
+    after = optim.select(finite, proposed, state)._replace(step=state.step + 1, skipped=skipped)
+    measured = _vitals(config, state, a, b, fake, logits)
+    return after, metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 
 def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
     """Metrics of the translation of each image [b] of A, and of each of B, by the averaged parameters.
 
-    Pixels are in [0, 1]. cycle: L1 there and back again. change and correlation: L1, and correlation of luminances, of
-    an image and its translation; inverted: 1 where that is below 0. Where there are pairs, l1: of a translation and its
-    truth, and of an image itself (copy) and that truth; ink_both and ink_either: shares of pixels, for `figures`.
+    Pixels are in [0, 1]. cycle: L1 there and back again; probe: the same if the translation is changed on the way by
+    one grey level, up or down, at each pixel, which is more where it hides what it cannot show (Chu et al. 2017).
+    change and correlation: L1, and correlation of luminances, of an image and its translation; inverted: 1 where that
+    is below 0. Where there are pairs, l1: of a translation and its truth, and of an image itself (copy) and that truth;
+    ink_both and ink_either: shares of pixels, for `figures`.
     """
-    del key  # nothing here is random
     a, b = (image_ops.to_unit(images) for images in batch.images)
+    probe_keys = [keys.per_example(k, batch.position) for k in jax.random.split(key)]
     copy: dict[str, Array] = {}
     if config.data.paired and a.shape == b.shape:
         copy |= {"l1_copy": losses.l1(a, b)}
     if config.data.paired and config.data.channels == (1, 1):
         copy |= _ink("copy", a, b)
-    return _translation_metrics(config, state, "a2b", a, b) | copy, _translation_metrics(config, state, "b2a", b, a)
+    of_a = _translation_metrics(config, state, "a2b", a, b, probe_keys[0])
+    return of_a | copy, _translation_metrics(config, state, "b2a", b, a, probe_keys[1])
 
 
 def figures(means: dict[str, float]) -> dict[str, float]:
@@ -156,13 +161,16 @@ def figures(means: dict[str, float]) -> dict[str, float]:
 
 
 def _translation_metrics(
-    config: CycleGanRun, state: CycleGanState, direction: nets.Direction, images: Array, truth: Array
-) -> dict[str, Array]:
+    config: CycleGanRun, state: CycleGanState, direction: nets.Direction, images: Array, truth: Array,
+    probe_keys: Array,
+) -> dict[str, Array]:  # fmt: skip
     back: nets.Direction = "b2a" if direction == "a2b" else "a2b"
     translated = translation.translate(config, state.ema, direction, images)
     cycled = translation.translate(config, state.ema, back, translated)
+    probed = translation.translate(config, state.ema, back, translation.one_level_off(probe_keys, translated))
     correlation = translation.correlation(translated, images)
-    metrics = {"cycle": losses.l1(cycled, images), "correlation": correlation, "inverted": (correlation < 0) + 0.0}
+    metrics = {"cycle": losses.l1(cycled, images), "probe": losses.l1(probed, images)}
+    metrics |= {"correlation": correlation, "inverted": (correlation < 0) + 0.0}
     if images.shape == translated.shape:
         metrics |= {"change": losses.l1(translated, images)}
     if config.data.paired:
@@ -220,6 +228,17 @@ def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, w
         return images
     sigma = net.instance_noise * (1 - step / config.train.num_steps)
     return diff_augment.add_noise(noise_keys, images, sigma)
+
+
+def _vitals(
+    config: CycleGanRun, state: CycleGanState, a: Array, b: Array, fake: losses.Fakes, logits: dict[str, losses.Logits]
+) -> dict[str, Array]:
+    """The health of a step, by the state before it."""
+    measured = vitals.of_translations("a2b", a, fake.b, state.pool_a, state.pool_b)
+    measured |= vitals.of_translations("b2a", b, fake.a, state.pool_b, state.pool_a)
+    for name in DISCRIMINATORS:
+        measured |= vitals.of_discriminator(config.loss, name, logits[name])
+    return measured
 
 
 def _rate(config: CycleGanRun, name: str, rate: Array) -> Array:

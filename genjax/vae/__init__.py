@@ -3,4 +3,4 @@
 from genjax.task import Task
 from genjax.vae import steps
 
-TASK = Task(steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score)
+TASK = Task(steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score, None)

@@ -54,10 +54,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[b, h, w, c] to [b, h', w', features], h' = (h + 2 - kernel_size) // stride + 1 and w' alike."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = _with_parameters(self, x)
         x = conv(x, kernel, self.stride, ((1, 1), (1, 1)))
         return x + bias.reshape(1, 1, 1, -1)
 
@@ -77,10 +74,8 @@ class ReflectConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
-        size, border = self.kernel_size, self.kernel_size // 2
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, size, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        border = self.kernel_size // 2
+        x, kernel, bias = _with_parameters(self, x)
         x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
         x = lax.platform_dependent(x, kernel, cpu=_conv_by_rows, default=conv) if self.by_rows else conv(x, kernel)
         return x + bias.reshape(1, 1, 1, -1)
@@ -100,12 +95,18 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = _with_parameters(self, x)
         x = lax.platform_dependent(x, kernel, cpu=_conv_transpose_by_phases, default=_conv_transpose)
         return x + bias.reshape(1, 1, 1, -1)
+
+
+def _with_parameters(module: "Conv | ReflectConv | ConvTranspose", x: Array) -> tuple[Array, Array, Array]:
+    """x, and the kernel and bias that the module learns, named and shaped as Flax's, in its type."""
+    shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
+    kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
+    bias = module.param("bias", nn.initializers.zeros, (module.features,))
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
+    return x, kernel, bias
 
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")

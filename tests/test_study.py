@@ -160,6 +160,13 @@ def test_a_run_that_is_never_finite_is_named(tmp_path, monkeypatch):
         fit_together(vae.TASK._replace(train_step=step), configs(tmp_path, [0, 1], train={"max_skips": 3}))
 
 
+def test_several_steps_at_a_time_are_refused_before_anything_is_written(tmp_path):
+    runs = configs(tmp_path, [0, 1], train={"steps_per_dispatch": 2})
+    with pytest.raises(ValueError, match="one step at a time: leave --train.steps-per-dispatch at 1"):
+        fit_together(vae.TASK, runs)
+    assert not any(Path(run.workdir).exists() for run in runs)
+
+
 def test_runs_that_differ_in_more_than_seeds_are_refused(tmp_path):
     one, two = configs(tmp_path, [0, 1])
     for other, said in [

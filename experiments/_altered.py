@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from genjax import cyclegan, keys, vae
+from genjax import cyclegan, keys, parallel, vae
 from genjax.cyclegan import image_pool
 from genjax.cyclegan import losses as cyclegan_losses
 from genjax.data import batches
@@ -62,7 +62,7 @@ def device_bound_keys(family: str) -> Any:
 
 def sum_for_the_mean(family: str) -> Any:
     """Gradients and losses that grow with the number of devices."""
-    return mock.patch.object(lax, "pmean", lax.psum)
+    return mock.patch.object(parallel, "mean_over_devices", lambda tree: lax.psum(tree, "data"))
 
 
 def averages_of_each_device(family: str) -> Any:
@@ -79,15 +79,15 @@ def averages_of_each_device(family: str) -> Any:
 
 def forgotten_mean(family: str) -> Any:
     """The gradients of one network are not averaged over the devices."""
-    pmean = lax.pmean
+    original = parallel.mean_over_devices
 
-    def forgetful(trees: Any, axis: str) -> Any:
+    def forgetful(trees: Any) -> Any:
         metrics, grads = trees
-        mean, means = pmean(trees, axis)
+        mean, means = original(trees)
         forgotten = "encoder" if family == "vae" else "g_b2a"
         return mean, means | {forgotten: grads[forgotten]}
 
-    return mock.patch.object(lax, "pmean", forgetful)
+    return mock.patch.object(parallel, "mean_over_devices", forgetful)
 
 
 FAULTS: dict[str, Callable[[str], Any]] = {

@@ -116,9 +116,6 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
-LARGE = 64 * 64
-"""Places in a batch of maps from which a kernel's gradient is taken tap by tap on CPU."""
-
 PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
@@ -138,16 +135,12 @@ def _conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Arra
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _conv_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """The same, with the gradient of the kernel of large maps as a matrix product for each of its taps.
-
-    XLA has it as a convolution with a kernel of the map's size: for 64x64 and more up to nine times slower, for smaller
-    ones as fast, and quicker to compile.
-    """
+    """The same, with the gradient of the kernel by `_kernel_slope`."""
     if stride > 1 or padding != NO_PADDING:
         return _conv_native(stride, padding, x, kernel)
-    # The library that jaxlib 0.10 calls without any border is three times slower for large images than what it calls
-    # with one. Later versions are as fast either way.
-    return _conv_native(1, ((0, 1), (0, 1)), x, kernel)[:, :-1, :-1]
+    # The library that jaxlib 0.10 calls without any border is up to four times slower than what it calls with one, here
+    # a row. Later versions are as fast either way.
+    return _conv_native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
 
 
 def _conv_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -157,18 +150,33 @@ def _conv_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tup
 def _conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     (x_slope,) = jax.vjp(lambda x: _conv_native(stride, padding, x, kernel), x)[1](slope)
-    rows, columns, channels, features = kernel.shape
-    if channels < 8 or slope[..., 0].size < LARGE:  # products with so few rows are slower than the convolution
-        (kernel_slope,) = jax.vjp(lambda kernel: _conv_native(stride, padding, x, kernel), kernel)[1](slope)
-        return x_slope, kernel_slope
-    x, (_, height, width, _) = jnp.pad(x, ((0, 0), *padding, (0, 0))), slope.shape
-    bottom, right = stride * (height - 1) + 1, stride * (width - 1) + 1
-    taps = [
-        x[:, i : i + bottom : stride, j : j + right : stride].reshape(-1, channels).T @ slope.reshape(-1, features)
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    return x_slope, jnp.stack(taps).reshape(kernel.shape)
+    rows, columns, *_ = kernel.shape
+    return x_slope, _kernel_slope(jnp.pad(x, ((0, 0), *padding, (0, 0))), slope, stride, rows, columns)
+
+
+def _kernel_slope(x: Array, slope: Array, stride: int, rows: int, columns: int) -> Array:
+    """The gradient of a kernel [rows, columns, c, features] whose outputs, for x [b, h, w, c], have gradient `slope`.
+
+        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] slope[b, h, w, f]
+
+    XLA takes it for a convolution with a kernel of the map's size, for large maps several times slower. Here it is one
+    along the height alone, to which a column of an image is a channel, with a copy of the narrower map for each j.
+    """
+    b, height, width, features = slope.shape
+    channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
+    x, slope = x[:, :tall, :wide].swapaxes(0, 1), slope.swapaxes(0, 1)
+    copies_of_x = stride > 1 or channels < features
+    if copies_of_x:
+        x = jnp.stack([x[:, :, j : wide - columns + 1 + j : stride] for j in range(columns)], axis=3)
+    else:
+        borders = [(j, columns - 1 - j) for j in range(columns)]
+        slope = jnp.stack([jnp.pad(slope, ((0, 0), (0, 0), border, (0, 0))) for border in borders], axis=3)
+    x, slope = x.reshape(tall, b * x.shape[2], -1), slope.reshape(height, b * x.shape[2], -1)
+    dimensions = ("HCN", "HIO", "HNC")
+    d = lax.conv_general_dilated(x, slope, (1,), ((0, 0),), rhs_dilation=(stride,), dimension_numbers=dimensions)
+    if copies_of_x:
+        return d.reshape(rows, columns, channels, features)
+    return d.reshape(rows, channels, columns, features).swapaxes(1, 2)
 
 
 _conv_on_cpu.defvjp(_conv_forward, _conv_backward)

@@ -1,6 +1,6 @@
 """The only file that knows about devices.
 
-Functions are written per device: each sees its slice of the batch and names the axis "data" in `lax.pmean` or
+Functions are written per device: each sees its slice of the batch and names the axis "data" in `lax.psum` or
 `lax.all_gather`. The presets below compile them for a mesh.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -70,6 +71,14 @@ def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[
 def pmap_train(step: Callable, mesh: Mesh) -> Callable:
     """`step(state, batch) -> (state, metrics)`: the state is replicated and donated, the batch is split."""
     return pmap(step, mesh, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
+
+
+def mean_over_devices(tree: Any) -> Any:
+    """The mean of each leaf over the devices along "data", inside a function that is compiled for a mesh.
+
+    On one device it is the leaf itself, which XLA's CPU compiler would copy.
+    """
+    return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
 
 
 def make_seed_mesh(num_seeds: int, devices: list[jax.Device] | None = None) -> Mesh:

@@ -70,14 +70,14 @@ def test_nothing_is_compiled_after_the_first_step(eight):
 def test_a_networks_replicas_part_when_its_mean_over_devices_is_removed(
     make_cyclegan, simple_losses, monkeypatch, name
 ):
-    original = jax.lax.pmean
+    original = parallel.mean_over_devices
 
-    def pmean(tree, axis):
-        metrics, grads = tree
-        mean, means = original(tree, axis)
+    def forgetful(trees):
+        metrics, grads = trees
+        mean, means = original(trees)
         return mean, means | {name: grads[name]}
 
-    monkeypatch.setattr(steps.lax, "pmean", pmean)
+    monkeypatch.setattr(parallel, "mean_over_devices", forgetful)
     *_, (state, _) = walk(steps, make_cyclegan(cyclegan=SMALL | {"pool_size": 0}), noise(), mesh_of(2), 1)
     assert {net: replicas_agree(getattr(state, net)) for net in NETWORKS} == {net: net != name for net in NETWORKS}
 

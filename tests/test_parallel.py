@@ -81,3 +81,18 @@ def test_abstract_describes_what_replicate_makes():
     make = lambda: {"w": jnp.ones((2, 3)), "n": jnp.int32(1)}  # noqa: E731
     for spec, array in zip(*map(jax.tree.leaves, (parallel.abstract(mesh, make), parallel.replicate(mesh, make)))):  # noqa: B905
         assert (spec.shape, spec.dtype, spec.sharding) == (array.shape, array.dtype, array.sharding)
+
+
+@pytest.mark.parametrize("num", [1, 2, 8])
+def test_the_mean_over_devices_is_that_of_their_parts_and_costs_one_device_nothing(num):
+    mesh = mesh_of(num)
+
+    def parts(state, batch):
+        return state, parallel.mean_over_devices({"sum": jnp.sum(batch), "rows": jnp.float32(len(batch))})
+
+    fn = parallel.pmap_train(parts, mesh)
+    batch = parallel.shard_batch(mesh, np.arange(16, dtype=np.float32))
+    compiled = fn.lower(jnp.float32(0), batch).compile()
+    assert ("all-reduce" in compiled.as_text()) == (num > 1)
+    means = jax.block_until_ready(compiled(parallel.replicate(mesh, lambda: jnp.float32(0)), batch)[1])
+    assert {name: float(value) for name, value in means.items()} == {"sum": 120 / num, "rows": 16 / num}

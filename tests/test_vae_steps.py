@@ -24,7 +24,7 @@ def test_replicas_stay_bitwise_equal(make_run):
 
 
 def test_replicas_part_when_the_mean_over_devices_is_removed(make_run, monkeypatch):
-    monkeypatch.setattr(steps.lax, "pmean", lambda tree, axis: tree)
+    monkeypatch.setattr(parallel, "mean_over_devices", lambda tree: tree)
     state, _ = run_steps(make_run(), parallel.make_mesh(), 5)
     assert not replicas_agree(state)
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from genjax import images as image_ops
-from genjax import keys, optim
+from genjax import keys, optim, parallel
 from genjax.config import CycleGanRun
 from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation, vitals
 from genjax.cyclegan.image_pool import Pool
@@ -72,7 +72,7 @@ def init(config: CycleGanRun, key: Array) -> CycleGanState:
 def train_step(
     config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, classifier_params: Any = None
 ) -> tuple[CycleGanState, dict[str, Array]]:
-    """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
+    """One update on this device's part of the batch; means over the devices make the replicas agree.
 
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
     generators' translations from before the step, by way of the pools. `classifier_params` are for the semantic losses.
@@ -113,19 +113,21 @@ def train_step(
     trained = {name: params[name] for name in DISCRIMINATORS}
     d_grads, (d_losses, logits, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
 
-    metrics, grads = lax.pmean((terms | d_losses, grads | d_grads), "data")
+    metrics, grads = parallel.mean_over_devices((terms | d_losses, grads | d_grads))
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
-    updated: dict[str, Any] = {
-        name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
-        for name in params
-    }
-    current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
-    ema = optim.ema(config.optim, state.step, state.ema, current)
 
-    proposed = state._replace(**updated, ema=ema, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
-    finite = optim.all_finite(metrics, grads, [net.opt_state for net in updated.values()])
+    def update(state: CycleGanState) -> CycleGanState:
+        updated: dict[str, Any] = {
+            name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
+            for name in params
+        }
+        current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
+        ema = optim.ema(config.optim, state.step, state.ema, current)
+        return state._replace(**updated, ema=ema, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+
+    finite = optim.all_finite(metrics, grads)
     skipped = state.skipped + jnp.where(finite, 0, 1)
-    after = optim.select(finite, proposed, state)._replace(step=state.step + 1, skipped=skipped)
+    after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
     measured = _vitals(config, state, a, b, fake, logits)
     return after, metrics | measured | {"learning_rate": rate, "skipped": skipped}
 

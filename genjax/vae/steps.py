@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from genjax import images, keys, optim
+from genjax import images, keys, optim, parallel
 from genjax.config import VaeRun
 from genjax.data import augment
 from genjax.data.batches import Batch
@@ -33,7 +33,7 @@ def init(config: VaeRun, key: Array) -> VaeState:
 
 
 def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tuple[VaeState, dict[str, Array]]:
-    """One update on this device's part of the batch; `lax.pmean` over "data" makes the replicas agree.
+    """One update on this device's part of the batch; means over the devices make the replicas agree.
 
     Metrics are scalars, in nats per image where they are likelihoods.
     """
@@ -47,13 +47,16 @@ def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tup
         return terms.objective, terms
 
     (_, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.net.params)
-    terms, grads = lax.pmean((terms, grads), "data")
+    terms, grads = parallel.mean_over_devices((terms, grads))
 
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
-    net = optim.update_net(config.optim, state.net, grads, rate)
-    average = optim.ema(config.optim, state.step, state.ema, net.params)
-    finite = optim.all_finite(terms, grads, net.opt_state)
-    net, average = optim.select(finite, (net, average), (state.net, state.ema))
+
+    def update(trained: tuple[optim.Net, Any]) -> tuple[optim.Net, Any]:
+        net = optim.update_net(config.optim, trained[0], grads, rate)
+        return net, optim.ema(config.optim, state.step, trained[1], net.params)
+
+    finite = optim.all_finite(terms, grads)
+    net, average = optim.update_if(finite, update, (state.net, state.ema))
     skipped = state.skipped + jnp.where(finite, 0, 1)
 
     metrics = _metrics(config, terms) | {"beta": beta, "learning_rate": rate, "skipped": skipped}

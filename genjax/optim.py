@@ -78,7 +78,10 @@ def ema(config: OptimConfig, step: Array, average: Any, params: Any) -> Any:
 
 
 def all_finite(*trees: Any) -> Array:
-    """A boolean scalar: the Euclidean norm of all numbers in `trees` together is finite, so each of them is."""
+    """A boolean scalar: the Euclidean norm of all numbers in `trees` together is finite, and so each of them.
+
+    Finite gradients whose squares overflow count as not finite: Adam's second moment would stay infinite.
+    """
     return jnp.isfinite(optax.tree.norm(trees))
 
 

@@ -12,8 +12,10 @@ from genjax import checkpoint, keys, parallel, vae
 from genjax.config import TrainConfig
 from genjax.train import fit
 
-# A load that fails leaves Orbax's other loads of the same checkpoint without an event loop: each says so at its end.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
+]
 
 
 @pytest.fixture

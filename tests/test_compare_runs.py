@@ -18,8 +18,10 @@ from conftest import tiny_run
 from genjax import checkpoint, cyclegan, keys, records, vae
 from genjax.train import fit
 
-# A load that fails leaves Orbax's other loads of the same checkpoint without an event loop: each says so at its end.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
+]
 
 # Compiling takes most of a tiny training: these draw nothing, and score the brightness of the images.
 TASK = vae.TASK._replace(

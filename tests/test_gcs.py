@@ -21,7 +21,8 @@ from genjax.train import fit
 pytestmark = [
     pytest.mark.skipif(find_spec("gcsfs") is None, reason="needs the extra gcs"),  # not imported here: it reads flags
     pytest.mark.skipif(find_spec("tensorflow") is not None, reason="epath prefers its client, which knows no stand-in"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # as in test_checkpoint
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
 ]
 
 

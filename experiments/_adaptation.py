@@ -28,7 +28,7 @@ SURE = 0.9
 """Probability from which a class is taken for a label."""
 
 
-METHODS = ("source_only", "moments", "pseudo_labels", "translated", "both", "no_semantics", "oracle")
+METHODS = ("source_only", "moments", "pseudo_labels", "guessed", "translated", "both", "no_semantics", "oracle")
 FIGURES = (
     *METHODS, "gap_pseudo_labels", "gap_translated", "gap_both", "flips_translated", "flips_no_semantics",
     "oracle_error",

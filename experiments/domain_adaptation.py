@@ -8,7 +8,9 @@ learns from
     source_only    the source
     moments        the source at the mean and covariance of the target's pixels
     pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only
-    translated     the source translated by a CycleGAN with semantic losses, whose fixed classifier is pseudo_labels
+    guessed        those images of the target alone, with the labels that pseudo_labels guesses
+    translated     the source translated by a CycleGAN with semantic losses: a translation has to look to guessed like
+                   what the image looks like to source_only
     both           the same and the target's images that pseudo_labels is sure of
     no_semantics   the source translated by a CycleGAN without
     oracle         the target
@@ -130,7 +132,8 @@ def _adapt(case: Case) -> dict[str, Any]:
     found = {
         "source_only": source_only,
         "moments": _fit(case, f"{case.name}-moments", _adaptation.match_moments(x, x, target_x), y),
-        "pseudo_labels": _label_oneself(case, source_only),
+        "pseudo_labels": (pseudo := _label_oneself(case, source_only)),
+        "guessed": _fit(case, f"{case.name}-guessed", *_guessed(pseudo, target_x)),
         "oracle": oracle,
     }
     flips = {}
@@ -141,7 +144,7 @@ def _adapt(case: Case) -> dict[str, Any]:
         translated, translated_test = (_translate(run, case.direction, images) for images in (x, x_test))
         found[method] = _fit(case, f"{case.name}-{method}", translated, y)
         if method == "translated":
-            found["both"] = _fit(case, f"{case.name}-both", *_joined(found["pseudo_labels"], translated, y, target_x))
+            found["both"] = _fit(case, f"{case.name}-both", *_joined(pseudo, translated, y, target_x))
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
@@ -157,13 +160,17 @@ def _adapt(case: Case) -> dict[str, Any]:
 
 def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
     """A classifier of these images, distorted, or the one that was trained before."""
-    path = case.workdir / "classifiers" / f"{what}-seed-{case.seed}.npz"
+    path = _classifier_file(case, what)
     if not path.exists():
-        num_classes = 1 + int(labels.max())  # every class is in every set
+        num_classes = 1 + int(case.source.labels.train[0].max())  # guessed labels may lack some
         distorted, steps = _adaptation.distort(images, COPIES), case.options.classifier_steps
         fitted = classifier.fit(distorted, np.tile(labels, COPIES), num_classes, case.seed, steps, 64, 2e-3)
         classifier.save(path, fitted)
     return classifier.load(path)[0]
+
+
+def _classifier_file(case: Case, what: str) -> epath.Path:
+    return case.workdir / "classifiers" / f"{what}-seed-{case.seed}.npz"
 
 
 def _label_oneself(case: Case, current: Classifier) -> Classifier:
@@ -176,17 +183,25 @@ def _label_oneself(case: Case, current: Classifier) -> Classifier:
 
 def _joined(current: Classifier, x: np.ndarray, y: np.ndarray, target_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images and their labels, and those of the target that a classifier is sure of, with its own."""
+    target, guessed = _guessed(current, target_x)
+    return np.concatenate([x, target]), np.concatenate([y, guessed])
+
+
+def _guessed(current: Classifier, target_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images of the target that a classifier is sure of, and the labels that it gives them."""
     sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x))
-    return np.concatenate([x, target_x[sure]]), np.concatenate([y, guessed])
+    return target_x[sure], guessed
 
 
 def _cyclegan(case: Case, method: str) -> CycleGanRun:
     """Trains the CycleGAN of a method, or finds it trained."""
     num_steps, half = case.options.num_steps, case.options.num_steps // 2
-    loss, known = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0), ""
+    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
+    classifiers = ["", ""]
     if method == "translated":
-        known = str(case.workdir / "classifiers" / f"{case.name}-pseudo-{ROUNDS}-seed-{case.seed}.npz")
         loss = dataclasses.replace(loss, semantic_a2b=case.options.semantic, semantic_b2a=case.options.semantic)
+        for domain, what in zip(DOMAINS[case.direction], (case.source.name, f"{case.name}-guessed"), strict=True):
+            classifiers[domain] = str(_classifier_file(case, what))
     config = CycleGanRun(
         workdir=str(case.workdir / f"{case.name}-{method}-seed-{case.seed}"),
         seed=case.seed,
@@ -197,9 +212,10 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
         train=TrainConfig(num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24),
         cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=32, discriminator_layers=2),
         loss=loss,
-        classifier=known,
+        classifier_a=classifiers[0],
+        classifier_b=classifiers[1],
     )
-    task, config = cyclegan.with_classifier(config)
+    task, config = cyclegan.with_classifiers(config)
     _start.train(task, config)
     return config
 

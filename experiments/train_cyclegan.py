@@ -13,7 +13,7 @@ from genjax import cyclegan
 
 def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
-    task, config = cyclegan.with_classifier(_start.choose_config(cyclegan_configs.CONFIGS))
+    task, config = cyclegan.with_classifiers(_start.choose_config(cyclegan_configs.CONFIGS))
     results = _start.train(task, config)
     return {**results, "report": _start.write_report(f"CycleGAN on {config.data.source}", config.workdir)}
 

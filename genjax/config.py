@@ -349,9 +349,9 @@ class LossConfig:
     affine_b2a: float = 0.0
     """Weight of |T(F(b)) - F(T(b))|."""
     semantic_a2b: float = 0.0
-    """Weight of the cross-entropy of a fixed classifier on G(a) against the class that it sees in a itself."""
+    """Weight of the cross-entropy of classifier_b on G(a) against the class that classifier_a sees in a."""
     semantic_b2a: float = 0.0
-    """Weight of its cross-entropy on F(b) against the class that it sees in b."""
+    """Weight of the cross-entropy of classifier_a on F(b) against the class that classifier_b sees in b."""
     gradient_penalty: float = 10.0
     """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
     r1: float = 0.0
@@ -389,10 +389,15 @@ class CycleGanRun:
     train: TrainConfig
     cyclegan: CycleGanConfig
     loss: LossConfig
-    classifier: str = ""
-    """File of the classifier of the semantic losses, as genjax.classifier.save writes it; none without such losses."""
-    classifier_sha256: str = ""
-    """SHA-256 of that file; where it is empty, that of the file is taken and recorded when the run begins."""
+    classifier_a: str = ""
+    """File of a classifier of A's images for the semantic losses, which stays as it is: genjax.classifier.save writes
+    it. None without such losses."""
+    classifier_b: str = ""
+    """One of B's images, of the same classes; CyCADA has the same for both."""
+    classifier_a_sha256: str = ""
+    """SHA-256 of the first file; where it is empty, that of the file is taken and recorded when the run begins."""
+    classifier_b_sha256: str = ""
+    """SHA-256 of the second."""
 
     def __post_init__(self) -> None:
         _check_seed("seed", self.seed)
@@ -402,7 +407,7 @@ class CycleGanRun:
             "dequantize and binarize are for likelihoods, which CycleGAN has none of",
         )
         _check_domains(self.data, self.cyclegan, self.loss)
-        _check_classifier(self.data, self.loss, self.classifier, self.classifier_sha256)
+        _check_classifiers(self)
         _check_generator(self.data, self.cyclegan)
         _check_discriminator(self.data, self.cyclegan)
         pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
@@ -434,19 +439,20 @@ def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig)
         )
 
 
-def _check_classifier(data: DataConfig, loss: LossConfig, path: str, sha256: str) -> None:
-    weights = f"semantic_a2b {loss.semantic_a2b} and semantic_b2a {loss.semantic_b2a}"
-    if loss.semantic_a2b == loss.semantic_b2a == 0:
+def _check_classifiers(run: CycleGanRun) -> None:
+    semantic_a2b, semantic_b2a = run.loss.semantic_a2b, run.loss.semantic_b2a
+    if semantic_a2b == semantic_b2a == 0:
+        given = run.classifier_a or run.classifier_b or run.classifier_a_sha256 or run.classifier_b_sha256
         _require(
-            not path and not sha256,
-            f"a classifier is given ({path or sha256}), and the semantic losses that use it have weight 0: set "
+            not given,
+            f"a classifier is given ({given}), and the semantic losses that use it have weight 0: set "
             "--loss.semantic-a2b or --loss.semantic-b2a, or leave the classifier out",
         )
         return
-    _require(path != "", f"{weights} need a classifier: give --classifier FILE, or set both to 0")
     _require(
-        data.channels[0] == data.channels[1],
-        f"{weights} have one classifier look at both domains, with {data.channels} channels: give both as many",
+        run.classifier_a != "" and run.classifier_b != "",
+        f"semantic_a2b {semantic_a2b} and semantic_b2a {semantic_b2a} need a classifier of each domain: give "
+        "--classifier-a FILE and --classifier-b FILE, or set both to 0",
     )
 
 

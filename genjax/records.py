@@ -19,9 +19,9 @@ from genjax.config import CycleGanRun, VaeRun
 FAMILIES = {"vae": VaeRun, "cyclegan": CycleGanRun}
 
 MAY_CHANGE = frozenset({
-    "workdir", "classifier", "data.cache_dir", "data.decode_threads", "data.prefetch", "train.log_every",
-    "train.eval_every", "train.checkpoint_every", "train.num_pictures", "train.keep_every", "train.max_skips",
-    "train.tensorboard",
+    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.decode_threads", "data.prefetch",
+    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_pictures", "train.keep_every",
+    "train.max_skips", "train.tensorboard",
 })  # fmt: skip
 """Fields that change nothing about the numbers, and so may differ when a run is resumed."""
 

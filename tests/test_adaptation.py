@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import _adaptation
 import domain_adaptation
 import numpy as np
@@ -73,6 +75,31 @@ def test_every_method_is_judged_on_the_target_and_flips_by_its_oracle(domains, n
     np.testing.assert_allclose([found[f"{direction}.oracle"], found[f"{direction}.moments"]], means, atol=1e-4)
     table = capsys.readouterr().out.splitlines()
     assert len(table) == 2 + 2 * 3 + 1 and len({line.count("|") for line in table[:-1]}) == 1
+
+
+def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(domains, tmp_path, monkeypatch):
+    """The source's own where the source is, and where the target is one that has learned from no image of another."""
+    runs, learned = [], {}
+    fit = domain_adaptation._fit
+
+    def recorded(case, what, images, labels):
+        learned[f"{what}-seed-{case.seed}"] = images, len(labels)
+        return fit(case, what, images, labels)
+
+    monkeypatch.setattr(domain_adaptation, "ROUNDS", 1)
+    monkeypatch.setattr(domain_adaptation, "_fit", recorded)
+    monkeypatch.setattr(domain_adaptation._start, "train", lambda task, run: runs.append(run))
+    monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: x)
+    domain_adaptation.adapt(domains(seeds_without_semantics=(0,)))
+    files = [tuple(Path(path).stem for path in (run.classifier_a, run.classifier_b) if path) for run in runs]
+    assert files == [
+        ("first-seed-0", "first-to-second-guessed-seed-0"), (), ("second-to-first-guessed-seed-0", "second-seed-0"), ()
+    ]  # fmt: skip
+    assert [run.loss.semantic_a2b > 0 and run.loss.semantic_b2a > 0 for run in runs] == [True, False, True, False]
+    for name, target in (("first-to-second-guessed-seed-0", "second"), ("second-to-first-guessed-seed-0", "first")):
+        images, num = learned[name]
+        known = {image.tobytes() for image in _adaptation.load(f"npz:{tmp_path / target}.npz").images.train[0]}
+        assert 0 < num == len(images) and all(image.tobytes() in known for image in images)
 
 
 def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_path):

@@ -44,7 +44,8 @@ def cyclegan_run(*, seed=0, **parts):
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
     names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
     built = {name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
-    return CycleGanRun(workdir="unused", seed=seed, classifier=parts.get("classifier", ""), **built)
+    files = {name: parts.get(name, "") for name in ("classifier_a", "classifier_b", "classifier_b_sha256")}
+    return CycleGanRun(workdir="unused", seed=seed, **files, **built)
 
 
 def linear(decay_steps=50, **options):
@@ -259,16 +260,15 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         (
             {"loss": {"semantic_a2b": 0.5}},
-            "semantic_a2b 0.5 and semantic_b2a 0.0 need a classifier: give --classifier FILE, or set both to 0",
+            "semantic_a2b 0.5 and semantic_b2a 0.0 need a classifier of each domain: give --classifier-a FILE and "
+            "--classifier-b FILE, or set both to 0",
         ),
+        ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic_b2a 1.0 need a classifier of each domain"),
         (
-            {"loss": {"semantic_b2a": 1.0}, "classifier": "c.npz", "data": {"channels": (3, 1)}},
-            "have one classifier look at both domains, with (3, 1) channels: give both as many",
-        ),
-        (
-            {"classifier": "c.npz"},
+            {"classifier_a": "c.npz"},
             "a classifier is given (c.npz), and the semantic losses that use it have weight 0: set --loss.semantic-a2b",
         ),
+        ({"classifier_b_sha256": "1f2e"}, "a classifier is given (1f2e), and the semantic losses that use it have"),
         (
             {"data": {"batch_size": 51}},
             "pool_size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",

@@ -1,6 +1,7 @@
-"""CyCADA's semantic consistency: a fixed classifier sees in a translation what it sees in the image."""
+"""Semantic consistency: one domain's classifier sees in a translation what the other's sees in the image."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,36 +19,40 @@ ALONE = LossConfig(adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_
 
 
 @pytest.fixture(scope="module")
-def params():
-    """A classifier of three classes, with wide logits."""
-    fresh = jax.jit(lambda: classifier.init(SHAPE, 3, keys.root_key(7)))()
-    return jax.device_get(jax.tree.map(lambda leaf: 1.5 * leaf, fresh))
+def classifiers():
+    """Two of three classes, with wide logits."""
+    fresh = jax.jit(lambda: [classifier.init(SHAPE, 3, keys.root_key(seed)) for seed in (7, 8)])()
+    a, b = jax.device_get(jax.tree.map(lambda leaf: 1.5 * leaf, fresh))
+    return {"a": a, "b": b}
 
 
 def images(seed):
     return np.random.default_rng(seed).uniform(-1, 1, (6, *SHAPE)).astype(np.float32)
 
 
-def test_terms_are_the_cross_entropy_against_the_class_seen_in_the_image(params):
+def test_terms_are_the_cross_entropy_against_the_class_seen_in_the_image(classifiers):
     a, b, fake = images(0), images(1), losses.Fakes(images(2), images(3))
     weights = dataclasses.replace(WEIGHTS, semantic_b2a=2.0)
-    found = losses.semantic_terms(weights, a, b, fake, params)
+    found = losses.semantic_terms(weights, a, b, fake, classifiers)
     assert list(found) == ["semantic_a2b", "semantic_b2a"]
-    for name, (source, translated) in {"semantic_a2b": (a, fake.b), "semantic_b2a": (b, fake.a)}.items():
-        seen = np.asarray(classifier.logits(params, (source + 1) / 2), np.float64).argmax(axis=1)
-        logits = np.asarray(classifier.logits(params, (translated + 1) / 2), np.float64)
+    sides = {"semantic_a2b": ("a", a, "b", fake.b), "semantic_b2a": ("b", b, "a", fake.a)}
+    for name, (domain, source, other, translated) in sides.items():
+        seen = np.asarray(classifier.logits(classifiers[domain], (source + 1) / 2), np.float64).argmax(axis=1)
+        logits = np.asarray(classifier.logits(classifiers[other], (translated + 1) / 2), np.float64)
         expected = [np.log(np.exp(row - row[label]).sum()) for row, label in zip(logits, seen, strict=True)]
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
         assert 0.05 < np.mean(expected)
-    assert list(losses.semantic_terms(WEIGHTS, a, b, fake, params)) == ["semantic_a2b"]
-    assert losses.semantic_terms(losses.CLASSIC, a, b, fake, params) == {}
+    assert list(losses.semantic_terms(WEIGHTS, a, b, fake, classifiers)) == ["semantic_a2b"]
+    assert losses.semantic_terms(losses.CLASSIC, a, b, fake, classifiers) == {}
 
 
-def test_an_unchanged_image_costs_least_and_the_image_gets_no_gradient(params):
+def test_an_unchanged_image_costs_least_and_the_image_gets_no_gradient(classifiers):
+    """With one classifier for both domains, as in CyCADA."""
     a, changed = images(0), images(2)
+    one = {"a": classifiers["a"], "b": classifiers["a"]}
 
     def cost(image, translated):
-        return jnp.sum(losses.semantic_terms(ALONE, image, image, losses.Fakes(a, translated), params)["semantic_a2b"])
+        return jnp.sum(losses.semantic_terms(ALONE, image, image, losses.Fakes(a, translated), one)["semantic_a2b"])
 
     assert cost(a, a) < cost(a, changed)
     of_image, of_translation = jax.grad(cost, argnums=(0, 1))(a, changed)
@@ -55,7 +60,7 @@ def test_an_unchanged_image_costs_least_and_the_image_gets_no_gradient(params):
 
 
 @pytest.fixture(scope="module")
-def step(params):
+def step(classifiers):
     """One step on 16x16 noise with given losses: the state before and after, and the metrics."""
     from _walking import mesh_of
     from conftest import cheaply_compiled, tiny_cyclegan
@@ -66,10 +71,11 @@ def step(params):
     source = tuple(rng.integers(0, 256, (8, *SHAPE), np.uint8) for _ in range(2))
 
     def take(loss):
-        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), classifier="c.npz", cyclegan={"blocks": 0})
+        files = {"classifier_a": "a.npz", "classifier_b": "b.npz"}
+        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), cyclegan={"blocks": 0}, **files)
 
         def update(state, batch):
-            return steps.train_step(config, state, batch, keys.root_key(1), params)
+            return steps.train_step(config, state, batch, keys.root_key(1), classifiers)
 
         with cheaply_compiled():
             before = jax.device_get(jax.jit(lambda: steps.init(config, keys.root_key(0)))())
@@ -91,8 +97,8 @@ def test_the_gradient_reaches_the_generator_of_the_translation_alone_and_the_met
     np.testing.assert_allclose(metrics["total"], metrics["semantic_a2b"], rtol=1e-6)
 
 
-def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, params):
-    """The traced program is the same, to the letter, whether there is a classifier or none."""
+def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, classifiers):
+    """The traced program is the same, to the letter, whether there are classifiers or none."""
     config = make_cyclegan(cyclegan={"blocks": 0})
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     batch = batches.Batch(tuple(np.zeros((8, *SHAPE), np.uint8) for _ in range(2)), np.arange(8, dtype=np.int32))
@@ -103,38 +109,74 @@ def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, params):
 
         return str(jax.make_jaxpr(update, axis_env=[("data", 1)])(state, batch))
 
-    assert program(params) == program()
+    assert program(classifiers) == program()
 
 
-def saved(tmp_path, shape=SHAPE, seed=0):
-    path = tmp_path / f"classifier-{seed}.npz"
-    fresh = jax.jit(lambda: classifier.init(shape, 3, keys.root_key(seed)))()
-    return str(path), classifier.save(path, classifier.Classifier(shape, jax.device_get(fresh)))
+@pytest.fixture
+def saved(tmp_path):
+    """Writes a classifier, and returns its path and SHA-256."""
+
+    def save(seed=0, shape=SHAPE, num_classes=3):
+        path = tmp_path / f"classifier-{seed}.npz"
+        fresh = jax.jit(lambda: classifier.init(shape, num_classes, keys.root_key(seed)))()
+        return str(path), classifier.save(path, classifier.Classifier(shape, jax.device_get(fresh)))
+
+    return save
 
 
-def test_a_run_records_its_classifier_and_refuses_another(make_cyclegan, tmp_path):
-    (path, sha), (other, _) = saved(tmp_path), saved(tmp_path, seed=1)
-    task, config = cyclegan.with_classifier(make_cyclegan(loss=WEIGHTS, classifier=path))
-    assert config.classifier_sha256 == sha and task.train_step is not cyclegan.TASK.train_step
-    assert cyclegan.with_classifier(config)[1] == config
+@pytest.fixture
+def semantic_run(make_cyclegan):
+    """A tiny CycleGAN with a semantic loss by two given files."""
+    return lambda a, b, **changes: make_cyclegan(loss=WEIGHTS, classifier_a=a, classifier_b=b, **changes)
+
+
+def test_a_run_records_its_classifiers_and_refuses_others(semantic_run, saved, tmp_path):
+    (a, sha_a), (b, sha_b), (other, _) = (saved(seed) for seed in range(3))
+    task, config = cyclegan.with_classifiers(semantic_run(a, b))
+    assert (config.classifier_a_sha256, config.classifier_b_sha256) == (sha_a, sha_b)
+    assert task.train_step is not cyclegan.TASK.train_step
+    assert cyclegan.with_classifiers(config)[1] == config
     records.write(records.check_workdir(config), config, {}, {})
-    moved = tmp_path / "moved.npz"
-    (tmp_path / "classifier-0.npz").rename(moved)
-    records.check_workdir(cyclegan.with_classifier(make_cyclegan(loss=WEIGHTS, classifier=str(moved)))[1])
-    _, changed = cyclegan.with_classifier(make_cyclegan(loss=WEIGHTS, classifier=other))
-    with pytest.raises(ValueError, match=f"classifier_sha256: {sha} -> {changed.classifier_sha256}"):
+    moved = Path(b).rename(tmp_path / "moved.npz")
+    records.check_workdir(cyclegan.with_classifiers(semantic_run(a, str(moved)))[1])
+    _, changed = cyclegan.with_classifiers(semantic_run(a, other))
+    with pytest.raises(ValueError, match=f"classifier_b_sha256: {sha_b} -> {changed.classifier_b_sha256}"):
         records.check_workdir(changed)
-    with pytest.raises(
-        ValueError, match=f"is not the classifier of this run: its SHA-256 is {changed.classifier_sha256}"
-    ):
-        cyclegan.with_classifier(dataclasses.replace(config, classifier=other))
+    for name, sha in (("classifier_a", sha_a), ("classifier_b", sha_b)):
+        found = f"is not the classifier of this run: its SHA-256 is {changed.classifier_b_sha256}, not {sha}"
+        with pytest.raises(ValueError, match=f"{found}. Restore it, or give no --{name.replace('_', '-')}-sha256"):
+            cyclegan.with_classifiers(dataclasses.replace(config, **{"classifier_b": str(moved), name: other}))
 
 
-def test_without_a_classifier_there_is_nothing_to_load_and_with_weights_something_to_ask_for(make_cyclegan, tmp_path):
+def test_each_domain_has_the_classifier_that_is_named_for_it(semantic_run, saved):
+    (a, _), (b, _) = saved(0), saved(1)
+    task, _ = cyclegan.with_classifiers(semantic_run(a, b))
+    held = task.train_step.keywords["classifiers"]
+    assert {name: digest.tree_digest(params) for name, params in held.items()} == {
+        name: digest.tree_digest(classifier.load(path)[0].params) for name, path in (("a", a), ("b", b))
+    }
+
+
+def test_without_classifiers_there_is_nothing_to_load_and_with_weights_something_to_ask_for(make_cyclegan):
     config = make_cyclegan()
-    assert cyclegan.with_classifier(config) == (cyclegan.TASK, config)
-    with pytest.raises(ValueError, match="semantic_a2b need a classifier: train with the task of cyclegan.with"):
+    assert cyclegan.with_classifiers(config) == (cyclegan.TASK, config)
+    with pytest.raises(ValueError, match="semantic_a2b need classifiers: train with the task of cyclegan.with"):
         losses.semantic_terms(WEIGHTS, images(0), images(1), losses.Fakes(images(2), images(3)), None)
-    path, _ = saved(tmp_path, (8, 8, 1))
-    with pytest.raises(ValueError, match=r"is for images of \(8, 8, 1\) .*, and the run's have \(16, 16, 1\)"):
-        cyclegan.with_classifier(make_cyclegan(loss=WEIGHTS, classifier=path))
+
+
+def test_classifiers_of_other_images_or_classes_are_refused(semantic_run, saved):
+    (good, _), (small, _), (more, _) = saved(0), saved(1, shape=(8, 8, 1)), saved(2, num_classes=4)
+    for a, b, letter in ((small, good, "A"), (good, small, "B")):
+        with pytest.raises(
+            ValueError, match=rf"is for images of \(8, 8, 1\) .*, and those of {letter} have \(16, 16, 1\)"
+        ):
+            cyclegan.with_classifiers(semantic_run(a, b))
+    with pytest.raises(ValueError, match=f"{good} tells 3 classes apart, {more} 4: give classifiers of the same"):
+        cyclegan.with_classifiers(semantic_run(good, more))
+
+
+def test_domains_of_other_channels_have_classifiers_of_their_own(semantic_run, saved):
+    (grey, sha), (colour, _) = saved(0), saved(1, shape=(16, 16, 3))
+    run, free = semantic_run(grey, colour), dataclasses.replace(WEIGHTS, identity_a=0.0, identity_b=0.0)
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, channels=(1, 3)), loss=free)
+    assert cyclegan.with_classifiers(run)[1].classifier_a_sha256 == sha

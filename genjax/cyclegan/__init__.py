@@ -13,25 +13,38 @@ TASK = Task(
 )  # fmt: skip
 
 
-def with_classifier(config: CycleGanRun) -> tuple[Task, CycleGanRun]:
-    """The task whose steps hold the classifier that `config` names, and `config` with its SHA-256; TASK without one.
+def with_classifiers(config: CycleGanRun) -> tuple[Task, CycleGanRun]:
+    """The task whose steps hold the classifiers that `config` names, and `config` with their SHA-256; TASK without any.
 
-    Raises FileNotFoundError or ValueError if the file holds no classifier, another one than the SHA-256 says, or one
-    for images of another shape.
+    Raises FileNotFoundError or ValueError if a file holds no classifier, another one than the SHA-256 says, or one for
+    images of another shape, and ValueError if the two have other classes.
     """
-    if not config.classifier:
+    if not config.classifier_a:
         return TASK, config
-    loaded, sha256 = classifier.load(config.classifier)
-    if config.classifier_sha256 not in ("", sha256):
+    shape_a, shape_b = config.data.image_shapes
+    a, sha256_a = _load("a", config.classifier_a, config.classifier_a_sha256, shape_a)
+    b, sha256_b = _load("b", config.classifier_b, config.classifier_b_sha256, shape_b)
+    if a.num_classes != b.num_classes:
         raise ValueError(
-            f"{config.classifier} is not the classifier of this run: its SHA-256 is {sha256}, not "
-            f"{config.classifier_sha256}. Restore it, or give no --classifier-sha256 and another --workdir"
+            f"{config.classifier_a} tells {a.num_classes} classes apart, {config.classifier_b} {b.num_classes}: give "
+            "classifiers of the same classes"
         )
-    shape = config.data.image_shapes[0]
+    step = functools.partial(steps.train_step, classifiers={"a": a.params, "b": b.params})
+    known = dataclasses.replace(config, classifier_a_sha256=sha256_a, classifier_b_sha256=sha256_b)
+    return TASK._replace(train_step=step), known
+
+
+def _load(domain: str, path: str, expected: str, shape: tuple[int, ...]) -> tuple[classifier.Classifier, str]:
+    """The classifier of a domain with images of `shape`, and its SHA-256, which is `expected` if that is not empty."""
+    loaded, sha256 = classifier.load(path)
+    if expected not in ("", sha256):
+        raise ValueError(
+            f"{path} is not the classifier of this run: its SHA-256 is {sha256}, not {expected}. Restore it, or give "
+            f"no --classifier-{domain}-sha256 and another --workdir"
+        )
     if loaded.image_shape != shape:
         raise ValueError(
-            f"{config.classifier} is for images of {loaded.image_shape} (height, width, channels), and the run's have "
-            f"{shape}: train another, or change --data.image-size or --data.channels"
+            f"{path} is for images of {loaded.image_shape} (height, width, channels), and those of {domain.upper()} "
+            f"have {shape}: train another, or change --data.image-size or --data.channels"
         )
-    step = functools.partial(steps.train_step, classifier_params=loaded.params)
-    return TASK._replace(train_step=step), dataclasses.replace(config, classifier_sha256=sha256)
+    return loaded, sha256

@@ -7,6 +7,7 @@ With G from A to B, F from B to A, and D_A and D_B judging images of A and B, th
 and each discriminator half the sum of its losses on real and on translated images, and of its gradient penalties.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -181,23 +182,29 @@ def squared_slope(logits: Callable[[Array], Array], images: Array) -> Array:
     return jnp.sum(slope**2, axis=(1, 2, 3))
 
 
-def semantic_terms(weights: LossConfig, a: Array, b: Array, fake: Fakes, params: Any) -> dict[str, Array]:
+def semantic_terms(
+    weights: LossConfig, a: Array, b: Array, fake: Fakes, classifiers: dict[str, Any] | None
+) -> dict[str, Array]:
     """Those of semantic_a2b and semantic_b2a that have a weight, [b] each, to be added to L with it; none by default.
 
-    The cross-entropy, in nats, of a classifier on the translations `fake` of `a` and `b` against its own choice for
-    the images themselves (Hoffman et al. 2018, equation 4). `params` are those of a `genjax.classifier`, which stay as
-    they are. ValueError if they are needed and None.
+    The cross-entropy, in nats, of one domain's classifier on the translations `fake` of the other's images against the
+    choice of the other's for the images themselves (Hoffman et al. 2018, equation 4, where one is both). `classifiers`
+    has the parameters of a `genjax.classifier` for a and for b, which stay as they are. ValueError if they are needed
+    and None.
     """
-    pairs = {"semantic_a2b": (a, fake.b), "semantic_b2a": (b, fake.a)}
-    pairs = {name: pair for name, pair in pairs.items() if getattr(weights, name) > 0}
-    if pairs and params is None:
-        raise ValueError(f"{' and '.join(pairs)} need a classifier: train with the task of cyclegan.with_classifier")
+    sides = {"semantic_a2b": ("a", a, "b", fake.b), "semantic_b2a": ("b", b, "a", fake.a)}
+    sides = {name: side for name, side in sides.items() if getattr(weights, name) > 0}
+    if not sides:
+        return {}
+    if classifiers is None:
+        raise ValueError(f"{' and '.join(sides)} need classifiers: train with the task of cyclegan.with_classifiers")
+    logits = {domain: functools.partial(classifier.logits, params) for domain, params in classifiers.items()}
 
-    def semantic(images: Array, translated: Array) -> Array:
-        seen, kept = (classifier.logits(params, (x + 1) / 2) for x in (images, translated))
-        return classifier.cross_entropy(kept, jnp.argmax(seen, axis=1))
+    def semantic(domain: str, images: Array, other: str, translated: Array) -> Array:
+        seen = jnp.argmax(logits[domain]((images + 1) / 2), axis=1)
+        return classifier.cross_entropy(logits[other]((translated + 1) / 2), seen)
 
-    return {name: semantic(*pair) for name, pair in pairs.items()}
+    return {name: semantic(*side) for name, side in sides.items()}
 
 
 def l1(x: Array, y: Array) -> Array:

@@ -70,12 +70,12 @@ def init(config: CycleGanRun, key: Array) -> CycleGanState:
 
 
 def train_step(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, classifier_params: Any = None
+    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, classifiers: dict[str, Any] | None = None
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """One update on this device's part of the batch; means over the devices make the replicas agree.
 
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
-    generators' translations from before the step, by way of the pools. `classifier_params` are for the semantic losses.
+    generators' translations from before the step, by way of the pools. `classifiers` are for the semantic losses.
     """
     a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, NUM_KEYS)
     show = functools.partial(_shown, config, state.step, batch.position, key)
@@ -87,7 +87,7 @@ def train_step(
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
         terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
-        semantic = losses.semantic_terms(config.loss, a, b, fake, classifier_params)
+        semantic = losses.semantic_terms(config.loss, a, b, fake, classifiers)
         means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
         for name in semantic:
             means["total"] += getattr(config.loss, name) * means[name]

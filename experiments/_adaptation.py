@@ -20,13 +20,12 @@ DRAWN = 28
 """Height and width, MNIST's, that images are brought to before their ink is measured; smaller ones are enlarged."""
 SIZE, MARGIN = 16, 1
 """What classifiers and CycleGANs see: the longer side of the ink has 14 of 16 pixels."""
-
-
-COPIES = 4
+COPIES = 8
 """How often each image is there that a classifier learns from, turned and bent otherwise each time."""
 SURE = 0.9
 """Probability from which a class is taken for a label."""
-
+TURNS = 100
+"""Of Sinkhorn's alternation, after which nothing changes that matters to SURE."""
 
 METHODS = ("source_only", "moments", "pseudo_labels", "guessed", "translated", "both", "no_semantics", "oracle")
 FIGURES = (
@@ -123,10 +122,27 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return flat.mean(axis=0), (vectors * np.sqrt(values)) @ vectors.T
 
 
-def pseudo_labels(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of `probabilities` [n, classes] that are sure of their class, and those classes (Lee 2013)."""
-    sure = np.flatnonzero(probabilities.max(axis=1) >= SURE)
-    return sure, probabilities.argmax(axis=1)[sure].astype(np.int32)
+def pseudo_labels(probabilities: np.ndarray, proportions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `probabilities` [n, classes] that are sure of their class, and those classes (Lee 2013).
+
+    Sure after the classes have been brought to `proportions` [classes]: see `in_proportion`.
+    """
+    balanced = in_proportion(probabilities, proportions)
+    sure = np.flatnonzero(balanced.max(axis=1) >= SURE)
+    return sure, balanced.argmax(axis=1)[sure].astype(np.int32)
+
+
+def in_proportion(probabilities: np.ndarray, proportions: np.ndarray) -> np.ndarray:
+    """`probabilities` [n, classes] times a factor for each image and for each class, so that every image has 1 in all,
+    and the mean over the images is `proportions` [classes] (Sinkhorn 1964; for labels Asano et al. 2020).
+
+    A classifier that takes one class for another sees more of the other than there are, and this takes them back.
+    """
+    balanced, tiny = probabilities.astype(np.float64), np.finfo(np.float64).tiny
+    for _ in range(TURNS):
+        balanced *= proportions / np.maximum(balanced.mean(axis=0), tiny)
+        balanced /= np.maximum(balanced.sum(axis=1, keepdims=True), tiny)
+    return balanced
 
 
 def gap_closed(source_only: float, adapted: float, oracle: float) -> float | None:

@@ -7,7 +7,8 @@ learns from
 
     source_only    the source
     moments        the source at the mean and covariance of the target's pixels
-    pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only
+    pseudo_labels  the source and the target's images that it is sure of itself, in four rounds from source_only, once
+                   its guesses have been brought to the source's proportions of classes
     guessed        those images of the target alone, with the labels that pseudo_labels guesses
     translated     the source translated by a CycleGAN with semantic losses: a translation has to look to guessed like
                    what the image looks like to source_only
@@ -65,7 +66,7 @@ class Adaptation:
     """Those of them for which no_semantics is trained too."""
     num_steps: int = 1500
     """Steps of each CycleGAN."""
-    classifier_steps: int = 800
+    classifier_steps: int = 2000
     """Steps of each classifier."""
     semantic: float = 1.0
     """Weight of the semantic loss in either direction."""
@@ -133,7 +134,7 @@ def _adapt(case: Case) -> dict[str, Any]:
         "source_only": source_only,
         "moments": _fit(case, f"{case.name}-moments", _adaptation.match_moments(x, x, target_x), y),
         "pseudo_labels": (pseudo := _label_oneself(case, source_only)),
-        "guessed": _fit(case, f"{case.name}-guessed", *_guessed(pseudo, target_x)),
+        "guessed": _fit(case, f"{case.name}-guessed", *_guessed(case, pseudo)),
         "oracle": oracle,
     }
     flips = {}
@@ -144,7 +145,7 @@ def _adapt(case: Case) -> dict[str, Any]:
         translated, translated_test = (_translate(run, case.direction, images) for images in (x, x_test))
         found[method] = _fit(case, f"{case.name}-{method}", translated, y)
         if method == "translated":
-            found["both"] = _fit(case, f"{case.name}-both", *_joined(pseudo, translated, y, target_x))
+            found["both"] = _fit(case, f"{case.name}-both", *_joined(case, pseudo, translated))
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
@@ -175,21 +176,22 @@ def _classifier_file(case: Case, what: str) -> epath.Path:
 
 def _label_oneself(case: Case, current: Classifier) -> Classifier:
     """From one that knows the source, one that has learned from the target's images that it was sure of, too."""
-    (x,), (y,), (target_x,) = case.source.images.train, case.source.labels.train, case.target.images.train
     for turn in range(1, ROUNDS + 1):
-        current = _fit(case, f"{case.name}-pseudo-{turn}", *_joined(current, x, y, target_x))
+        current = _fit(case, f"{case.name}-pseudo-{turn}", *_joined(case, current, case.source.images.train[0]))
     return current
 
 
-def _joined(current: Classifier, x: np.ndarray, y: np.ndarray, target_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images and their labels, and those of the target that a classifier is sure of, with its own."""
-    target, guessed = _guessed(current, target_x)
-    return np.concatenate([x, target]), np.concatenate([y, guessed])
+def _joined(case: Case, current: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The source's training images as `x` shows them, and those of the target that a classifier is sure of."""
+    target, guessed = _guessed(case, current)
+    return np.concatenate([x, target]), np.concatenate([case.source.labels.train[0], guessed])
 
 
-def _guessed(current: Classifier, target_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images of the target that a classifier is sure of, and the labels that it gives them."""
-    sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x))
+def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    """The target's training images that a classifier is sure of, and the labels that it gives them."""
+    (y,), (target_x,) = case.source.labels.train, case.target.images.train
+    proportions = np.bincount(y) / len(y)  # the target's own are not known
+    sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x), proportions)
     return target_x[sure], guessed
 
 

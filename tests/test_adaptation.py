@@ -189,8 +189,29 @@ def test_matched_moments_are_those_of_the_target():
 
 
 def test_pseudo_labels_are_those_that_it_is_sure_of():
-    rows, labels = _adaptation.pseudo_labels(np.array([[0.1, 0.9], [0.5, 0.5], [0.95, 0.05]]))
+    rows, labels = _adaptation.pseudo_labels(np.array([[0.05, 0.95], [0.5, 0.5], [0.95, 0.05]]), np.array([0.5, 0.5]))
     assert (rows.tolist(), labels.tolist()) == ([0, 2], [1, 0])
+
+
+def test_guesses_come_to_the_proportions_and_change_by_factors_alone():
+    rng = np.random.default_rng(0)
+    guesses, proportions = rng.dirichlet(np.ones(4), 50), np.array([0.1, 0.2, 0.3, 0.4])
+    found = _adaptation.in_proportion(guesses, proportions)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(found.mean(axis=0), proportions, rtol=1e-9)
+    factors = np.log(found / guesses)  # of an image plus of a class: what is left without both means is 0
+    left = factors - factors.mean(axis=0) - factors.mean(axis=1, keepdims=True) + factors.mean()
+    np.testing.assert_allclose(left, 0, atol=1e-9)
+    np.testing.assert_allclose(_adaptation.in_proportion(found, proportions), found, rtol=1e-9)
+
+
+def test_a_class_taken_for_another_comes_back_and_one_that_is_nowhere_does_no_harm():
+    """Of ten images five show each class, and two of class 0 look a little more like class 1."""
+    guesses = np.array([[0.99, 0.01, 0.0]] * 3 + [[0.3, 0.7, 0.0]] * 2 + [[0.01, 0.99, 0.0]] * 5)
+    assert (guesses.argmax(axis=1) == 0).sum() == 3
+    balanced = _adaptation.in_proportion(guesses, np.array([0.5, 0.5, 0.0]))
+    assert balanced.argmax(axis=1).tolist() == [0] * 5 + [1] * 5
+    assert not _adaptation.in_proportion(np.eye(3)[[2]], np.array([0.5, 0.5, 0.0])).any()  # sure of nothing
 
 
 def test_the_gap_is_a_share_of_the_way_to_the_oracle():

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from genjax import keys
-from genjax.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan import nets
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import Direction
 
 Tensors = dict[str, np.ndarray]

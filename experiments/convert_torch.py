@@ -22,8 +22,9 @@ from etils import epath
 from tyro.conf import arg
 
 from genjax import checkpoint, digest, files, keys, parallel, records, torch_files
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.loading import Which, is_there, load_translator
 

@@ -5,8 +5,9 @@ Results are for the test images with seed 0, measured as experiments/results/cyc
 
 import dataclasses
 
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 
 SMALL = CycleGanConfig(width=32, blocks=3, discriminator_width=32)
 """For 32x32 images: 1.8 million parameters."""

@@ -39,8 +39,9 @@ from jax import Array
 from genjax import classifier, cyclegan, files, layers
 from genjax import images as image_ops
 from genjax.classifier import Classifier
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, LossConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import translation
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.loading import load_translator
 

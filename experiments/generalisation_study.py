@@ -20,7 +20,7 @@ import tyro
 from _translation_tables import Figures
 
 from genjax import cyclegan, files
-from genjax.config import CycleGanRun
+from genjax.cyclegan.config import CycleGanRun
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator

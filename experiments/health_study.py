@@ -28,7 +28,8 @@ from translation_study import check_different
 
 from genjax import classifier, cyclegan, files, records
 from genjax import images as image_ops
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, LossConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.data import sources
 from genjax.loading import load_translator
 from genjax.metrics import read_rows

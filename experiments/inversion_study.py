@@ -17,7 +17,8 @@ import cyclegan_configs
 import tyro
 
 from genjax import cyclegan, files
-from genjax.config import CycleGanConfig, TrainConfig
+from genjax.config import TrainConfig
+from genjax.cyclegan.config import CycleGanConfig
 from genjax.metrics import read_rows
 
 

@@ -25,8 +25,8 @@ from _translation_tables import Figures
 
 from genjax import cyclegan, files
 from genjax import images as image_ops
-from genjax.config import CycleGanRun, LossConfig
 from genjax.cyclegan import losses
+from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator

@@ -3,7 +3,8 @@
 Results are means over the test images with seed 0, measured as experiments/results/vae.md says.
 """
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
+from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.vae.config import VaeConfig, VaeRun
 
 
 def quickstart() -> VaeRun:

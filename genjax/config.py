@@ -1,24 +1,25 @@
-"""Frozen, complete, self-checking configuration: data, optimiser, training, and one per family.
+"""Frozen, complete, self-checking configuration of what both families have: data, optimiser, training, seeds.
 
-Every field has a flag of the same name on the command line (`--data.batch-size 64`); its docstring is the flag's help.
+Each family has a `config.py` of its own, with its networks, its losses and its whole run. Every field has a flag of
+the same name on the command line (`--data.batch-size 64`); its docstring is the flag's help.
 """
 
 import dataclasses
-from typing import Literal
-
-import tyro
+from typing import Literal, Protocol
 
 Precision = Literal["float32", "bfloat16"]
 Stream = Literal["init", "data", "noise"]
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
 
 
-def _check_seed(name: str, seed: int) -> None:
-    _require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
+def check_seed(name: str, seed: int) -> None:
+    """Raises ValueError for a seed that JAX would not take, or not tell from another."""
+    require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,26 +65,26 @@ class DataConfig:
     """Batches prepared ahead of the step; the numbers do not depend on it."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.image_size) == 2 and min(self.image_size) >= 1,
             f"image_size needs a positive height and width, got {self.image_size}",
         )
-        _require(
+        require(
             len(self.channels) in (1, 2) and set(self.channels) <= {1, 3},
             f"channels needs 1 (grey) or 3 (colour) for each of one or two domains, got {self.channels}",
         )
-        _require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
-        _require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
-        _require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
-        _require(
+        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
+        require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
+        require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
+        require(
             not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
         )
-        _require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
-        _require(
+        require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
+        require(
             not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
         )
-        _require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
-        _require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
+        require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
+        require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
 
     @property
     def image_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -124,19 +125,19 @@ class OptimConfig:
     """Decay of the averaged weights, used for evaluation and sampling: min(ema_decay, (1 + t) / (10 + t)) at step t."""
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        _require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
-        _require(self.eps > 0, f"eps must be positive, got {self.eps}")
+        require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
+        require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
+        require(self.eps > 0, f"eps must be positive, got {self.eps}")
         for name in ("b1", "b2", "ema_decay"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
-        _require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
-        _require(
+            require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
+        require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        require(
             self.decay_steps > 0 if self.schedule == "linear" else self.decay_steps == 0,
             f"schedule {self.schedule} goes with "
             f"{'a positive' if self.schedule == 'linear' else 'no'} decay_steps, got {self.decay_steps}",
         )
-        _require(
+        require(
             not (self.schedule == "linear" and self.warmup_steps > 0),
             f"schedule linear goes with no warmup_steps, got {self.warmup_steps}",
         )
@@ -170,18 +171,18 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
         for name in (*counts, "num_pictures", "max_skips", "steps_per_dispatch"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name in counts:
-            _require(
+            require(
                 getattr(self, name) % self.steps_per_dispatch == 0,
                 f"{name} ({getattr(self, name)}) must be a multiple of steps_per_dispatch ({self.steps_per_dispatch})",
             )
-        _require(
+        require(
             self.checkpoint_every % self.eval_every == 0,
             f"checkpoint_every ({self.checkpoint_every}) must be a multiple of eval_every ({self.eval_every}), "
             "so that each checkpoint has a validation figure",
         )
-        _require(
+        require(
             self.keep_every >= 0 and self.keep_every % self.checkpoint_every == 0,
             f"keep_every ({self.keep_every}) must be 0 or a multiple of checkpoint_every ({self.checkpoint_every})",
         )
@@ -200,297 +201,36 @@ class SeedConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
+            check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VaeConfig:
-    """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
-
-    architecture: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or convolutional with one stride-2 layer for each entry of hidden."""
-    hidden: tuple[int, ...] = (500, 500)
-    """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
-    fully connected and four times the last width, on either side of the latents."""
-    latent_size: int = 32
-    """Dimensions of z."""
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
-    """Non-linearity of the hidden layers."""
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
-    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
-    sigma: float = 0.5**0.5
-    """Standard deviation of likelihood gaussian, pixels in [0, 1], and what gaussian_learned starts from; fixed at
-    sqrt(1/2), the distortion is the squared error plus a constant."""
-    beta: float = 1.0
-    """Weight of the KL term in the objective; it never changes what the logs call elbo."""
-    beta_warmup_steps: int = 0
-    """Steps over which beta rises linearly from 0."""
-
-    def __post_init__(self) -> None:
-        _require(len(self.hidden) >= 1 and min(self.hidden) >= 1, f"hidden needs positive widths, got {self.hidden}")
-        _require(self.latent_size >= 1, f"latent_size must be at least 1, got {self.latent_size}")
-        _require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
-        _require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
-        _require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VaeRun:
-    """Everything that one VAE training depends on."""
-
-    workdir: str = tyro.MISSING
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
-    seed: int = 0
-    """Everything random follows from it."""
-    seeds: SeedConfig = SeedConfig()
-    precision: Precision = "float32"
-    """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
-    data: DataConfig
-    optim: OptimConfig
-    train: TrainConfig
-    vae: VaeConfig
-
-    def __post_init__(self) -> None:
-        _check_seed("seed", self.seed)
-        _check_schedule(self.optim, self.train)
-        _require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
-        height, width = self.data.image_size
-        if self.vae.architecture == "conv":
-            smallest = 2 ** len(self.vae.hidden)
-            _require(
-                min(height, width) >= smallest,
-                f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at "
-                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-size",
-            )
-        _require(
-            not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
-            "dequantize makes pixels continuous, which a bernoulli likelihood cannot score: choose a gaussian one",
-        )
-        _require(
-            not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),
-            f"binarize {self.data.binarize} makes pixels 0 or 1, which calls for --vae.likelihood bernoulli",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CycleGanConfig:
-    """The four networks of CycleGAN (Zhu et al. 2017, section 7.1), and the pools of images that its critics see."""
-
-    generator: Literal["resnet", "unet"] = "resnet"
-    """ResNet (Johnson et al. 2016), or U-Net (Ronneberger et al. 2015; Isola et al. 2017)."""
-    output: Literal["tanh", "residual"] = "tanh"
-    """tanh(T(G(x))), or x + T(G(x)) with T's last layer zero at first: training then begins at the identity."""
-    width: int = 64
-    """Channels of the generators' first convolution."""
-    blocks: int = 9
-    """ResNet: residual blocks; the paper has 6 for 128x128 images and 9 for 256x256."""
-    depth: int = 8
-    """U-Net: times that height and width are halved; the reference has 7 for 128x128 images and 8 for 256x256."""
-    discriminator: Literal["patch", "pixel"] = "patch"
-    """Judges overlapping patches (PatchGAN), or each pixel by itself."""
-    discriminator_width: int = 64
-    """Channels of the discriminators' first convolution."""
-    discriminator_layers: int = 3
-    """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
-    spectral_norm: bool = False
-    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018)."""
-    pool_size: int = 50
-    """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
-    discriminator_rate: float = 1.0
-    """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
-    diff_augment: float = 0.0
-    """Strength of DiffAugment (Zhao et al. 2020) on all that the discriminators see, for small sets of images: colour,
-    translation and cutout, at 1 as in the paper, at 0 none."""
-    instance_noise: float = 0.0
-    """Standard deviation of Gaussian noise on all that the discriminators see, pixels in [-1, 1], at the first step; it
-    falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
-
-    def __post_init__(self) -> None:
-        for name in ("width", "discriminator_width", "discriminator_layers"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
-        _require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
-        _require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
-        _require(self.discriminator_rate > 0, f"discriminator_rate must be positive, got {self.discriminator_rate}")
-        _require(0 <= self.diff_augment <= 1, f"diff_augment must lie in [0, 1], got {self.diff_augment}")
-        _require(self.instance_noise >= 0, f"instance_noise must not be negative, got {self.instance_noise}")
+class Run(Protocol):
+    """A run of either family, as far as its seeds go."""
 
     @property
-    def generator_sizes(self) -> tuple[int, int]:
-        """Heights and widths that the generator takes: multiples of the first, and at least the second."""
-        # A ResNet halves the size twice, and its reflecting borders need 2 pixels there.
-        return (4, 8) if self.generator == "resnet" else (2**self.depth, 2**self.depth)
+    def seed(self) -> int: ...
+    @property
+    def seeds(self) -> SeedConfig: ...
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a: which losses, and the weight of each.
-
-    L_cycle is cycle_a and cycle_b, L_per the identity, affine and semantic terms. A weight of 0 leaves a term out.
-    """
-
-    adversarial: Literal["least_squares", "logistic", "hinge", "wgan_gp"] = "least_squares"
-    """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or
-    the Wasserstein loss with gradient penalty (Gulrajani et al. 2017)."""
-    adversarial_a2b: float
-    """lambda: weight of fooling the discriminator of domain B."""
-    adversarial_b2a: float
-    """mu: weight of fooling the discriminator of domain A."""
-    cycle_a: float
-    """Weight of |F(G(a)) - a|, with G from A to B and F back."""
-    cycle_b: float
-    """Weight of |G(F(b)) - b|."""
-    identity_a: float = 0.0
-    """Weight of |F(a) - a|; the reference's 0.5 is relative to the cycle's 10, so 5 here."""
-    identity_b: float = 0.0
-    """Weight of |G(b) - b|."""
-    affine_a2b: float = 0.0
-    """Weight of |T(G(a)) - G(T(a))| for T drawn from the symmetries of the square, turns and reflections."""
-    affine_b2a: float = 0.0
-    """Weight of |T(F(b)) - F(T(b))|."""
-    semantic_a2b: float = 0.0
-    """Weight of the cross-entropy of classifier_b on G(a) against the class that classifier_a sees in a."""
-    semantic_b2a: float = 0.0
-    """Weight of the cross-entropy of classifier_a on F(b) against the class that classifier_b sees in b."""
-    gradient_penalty: float = 10.0
-    """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
-    r1: float = 0.0
-    """gamma: half the weight of |gradient|^2 at real images, beside the whole adversarial loss (Mescheder et al.
-    2018)."""
-    label_smoothing: float = 0.0
-    """least_squares and logistic: how far below 1 a discriminator's target for real images is; that for translated ones
-    stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            _require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")
-        _require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
-        _require(
-            self.label_smoothing == 0 or self.adversarial in ("least_squares", "logistic"),
-            f"label_smoothing {self.label_smoothing} lowers a target that {self.adversarial} has not: set it to 0, or "
-            "--loss.adversarial least_squares or logistic",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CycleGanRun:
-    """Everything that one CycleGAN training depends on."""
-
-    workdir: str = tyro.MISSING
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
-    seed: int = 0
-    """Everything random follows from it."""
-    seeds: SeedConfig = SeedConfig()
-    precision: Precision = "float32"
-    """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
-    data: DataConfig
-    optim: OptimConfig
-    train: TrainConfig
-    cyclegan: CycleGanConfig
-    loss: LossConfig
-    classifier_a: str = ""
-    """File of a classifier of A's images for the semantic losses, which stays as it is: genjax.classifier.save writes
-    it. None without such losses."""
-    classifier_b: str = ""
-    """One of B's images, of the same classes; CyCADA has the same for both."""
-    classifier_a_sha256: str = ""
-    """SHA-256 of the first file; where it is empty, that of the file is taken and recorded when the run begins."""
-    classifier_b_sha256: str = ""
-    """SHA-256 of the second."""
-
-    def __post_init__(self) -> None:
-        _check_seed("seed", self.seed)
-        _check_schedule(self.optim, self.train)
-        _require(
-            not self.data.dequantize and self.data.binarize == "none",
-            "dequantize and binarize are for likelihoods, which CycleGAN has none of",
-        )
-        _check_domains(self.data, self.cyclegan, self.loss)
-        _check_classifiers(self)
-        _check_generator(self.data, self.cyclegan)
-        _check_discriminator(self.data, self.cyclegan)
-        pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
-        _require(
-            pool_size == 0 or pool_size >= batch_size,
-            f"pool_size {pool_size} is smaller than the global batch of {batch_size}: give --cyclegan.pool-size "
-            f"{batch_size} or more, or 0 for none",
-        )
-
-
-def seed_of(run: VaeRun | CycleGanRun, stream: Stream) -> int:
+def seed_of(run: Run, stream: Stream) -> int:
     """The seed of one of a run's streams: its own, or the run's."""
     own = getattr(run.seeds, stream)
     return run.seed if own is None else own
 
 
-def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:
-    _require(len(data.channels) == 2, f"translation has two domains, and channels names one: {data.channels}")
-    if data.channels[0] != data.channels[1]:
-        remedy = "give both domains as many channels (--data.channels 3 3 turns grey into colour)"
-        _require(
-            cyclegan.output != "residual",
-            f"output residual adds an image of one domain to one of the other, with {data.channels} channels: {remedy}",
-        )
-        _require(
-            loss.identity_a == loss.identity_b == 0,
-            f"the identity loss feeds each generator the other domain's images, with {data.channels} channels: {remedy}"
-            ", or set --loss.identity-a 0 --loss.identity-b 0",
-        )
-
-
-def _check_classifiers(run: CycleGanRun) -> None:
-    semantic_a2b, semantic_b2a = run.loss.semantic_a2b, run.loss.semantic_b2a
-    if semantic_a2b == semantic_b2a == 0:
-        given = run.classifier_a or run.classifier_b or run.classifier_a_sha256 or run.classifier_b_sha256
-        _require(
-            not given,
-            f"a classifier is given ({given}), and the semantic losses that use it have weight 0: set "
-            "--loss.semantic-a2b or --loss.semantic-b2a, or leave the classifier out",
-        )
-        return
-    _require(
-        run.classifier_a != "" and run.classifier_b != "",
-        f"semantic_a2b {semantic_a2b} and semantic_b2a {semantic_b2a} need a classifier of each domain: give "
-        "--classifier-a FILE and --classifier-b FILE, or set both to 0",
-    )
-
-
-def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
-    height, width = data.image_size
-    unit, smallest = cyclegan.generator_sizes
-    reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
-    if cyclegan.generator == "unet":
-        reason = f"a U-Net of depth {cyclegan.depth} halves height and width that often: fewer with --cyclegan.depth"
-    _require(
-        height % unit == 0 and width % unit == 0 and min(height, width) >= smallest,
-        f"image_size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",
-    )
-
-
-def _check_discriminator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
-    if cyclegan.discriminator == "pixel":
-        return
-    strides = cyclegan.discriminator_layers
-    smallest = 3 << strides  # each stride halves the size, and each of the two last 4x4 layers takes a pixel
-    _require(
-        min(data.image_size) >= smallest,
-        f"images of {data.image_size[0]}x{data.image_size[1]} leave nothing for a PatchGAN with {strides} stride-2 "
-        f"layers, which needs at least {smallest} pixels: fewer with --cyclegan.discriminator-layers, or larger images",
-    )
-
-
-def _check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
-    _require(
+def check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
+    """Raises ValueError for a schedule that does not fit the length of the training."""
+    require(
         optim.warmup_steps < train.num_steps,
         f"warmup_steps ({optim.warmup_steps}) must be below num_steps ({train.num_steps})",
     )
-    _require(
+    require(
         optim.decay_steps <= train.num_steps,
         f"decay_steps ({optim.decay_steps}) must not be above num_steps ({train.num_steps})",
     )
     if optim.schedule == "linear":
-        _require(
+        require(
             train.num_steps % optim.steps_per_epoch == 0 and optim.decay_steps % optim.steps_per_epoch == 0,
             f"num_steps ({train.num_steps}) and decay_steps ({optim.decay_steps}) must be multiples of steps_per_epoch "
             f"({optim.steps_per_epoch})",

@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 
 from genjax import checkpoint, files, keys, layers, parallel, records
 from genjax import images as image_ops
-from genjax.config import CycleGanRun, VaeRun
 from genjax.cyclegan import steps as cyclegan_steps
 from genjax.cyclegan import translation
+from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.keys import Stream
 from genjax.vae import sampling
 from genjax.vae import steps as vae_steps
+from genjax.vae.config import VaeRun
 
 Which = Literal["last", "best"]
 """The last checkpoint, or the best one on validation."""

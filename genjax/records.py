@@ -14,7 +14,8 @@ import jax
 from etils import epath
 
 from genjax import files, parallel
-from genjax.config import CycleGanRun, VaeRun
+from genjax.cyclegan.config import CycleGanRun
+from genjax.vae.config import VaeRun
 
 FAMILIES = {"vae": VaeRun, "cyclegan": CycleGanRun}
 

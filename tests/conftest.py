@@ -26,16 +26,10 @@ import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from genjax import cyclegan, train, vae  # noqa: E402
-from genjax.config import (  # noqa: E402
-    CycleGanConfig,
-    CycleGanRun,
-    DataConfig,
-    OptimConfig,
-    TrainConfig,
-    VaeConfig,
-    VaeRun,
-)
+from genjax.config import DataConfig, OptimConfig, TrainConfig  # noqa: E402
 from genjax.cyclegan import losses  # noqa: E402
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun  # noqa: E402
+from genjax.vae.config import VaeConfig, VaeRun  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

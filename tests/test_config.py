@@ -5,17 +5,9 @@ import re
 
 import pytest
 
-from genjax.config import (
-    CycleGanConfig,
-    CycleGanRun,
-    DataConfig,
-    LossConfig,
-    OptimConfig,
-    TrainConfig,
-    VaeConfig,
-    VaeRun,
-    seed_of,
-)
+from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
+from genjax.vae.config import VaeConfig, VaeRun
 
 GOOD = {
     DataConfig: {"source": "digits", "image_size": (8, 8), "channels": (1,), "batch_size": 4},

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax import keys
-from genjax.config import LossConfig
 from genjax.cyclegan import losses, nets
+from genjax.cyclegan.config import LossConfig
 
 LOG2 = math.log(2)
 ALL_TERMS = LossConfig(

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 import torch_cyclegan as reference  # noqa: E402
 
 from genjax import keys, optim, parallel  # noqa: E402
-from genjax.config import CycleGanConfig, LossConfig, OptimConfig  # noqa: E402
+from genjax.config import OptimConfig  # noqa: E402
 from genjax.cyclegan import image_pool, losses, nets, steps  # noqa: E402
+from genjax.cyclegan.config import CycleGanConfig, LossConfig  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
 from genjax.train import bind  # noqa: E402

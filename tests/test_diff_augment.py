@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax import keys
-from genjax.config import LossConfig
 from genjax.cyclegan import diff_augment, losses, steps
+from genjax.cyclegan.config import LossConfig
 
 augment, colour, translate, cut_out = (
     jax.jit(part, static_argnums=2)

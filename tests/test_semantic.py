@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genjax import classifier, cyclegan, digest, keys, records
-from genjax.config import LossConfig
 from genjax.cyclegan import losses, steps
+from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
 
 SHAPE = (16, 16, 1)

@@ -8,8 +8,9 @@ import pytest
 import scipy.stats
 
 from genjax import keys
-from genjax.config import DataConfig, VaeConfig
+from genjax.config import DataConfig
 from genjax.vae import losses, nets
+from genjax.vae.config import VaeConfig
 
 
 def test_bernoulli_is_scipys_log_probability(x64):

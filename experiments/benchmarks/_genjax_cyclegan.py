@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import keys, layers, parallel
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps, translation
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.keys import Stream
 from genjax.train import bind

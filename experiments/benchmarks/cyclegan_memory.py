@@ -17,8 +17,9 @@ import numpy as np
 import tyro
 
 from genjax import keys, parallel
-from genjax.config import CycleGanConfig, CycleGanRun, DataConfig, OptimConfig, Precision, TrainConfig
+from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, steps
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.keys import Stream
 from genjax.train import bind

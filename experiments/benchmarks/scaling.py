@@ -32,10 +32,10 @@ import cyclegan_configs  # noqa: E402
 import vae_configs  # noqa: E402
 
 from genjax import cyclegan, keys, parallel, vae  # noqa: E402
-from genjax.config import VaeRun  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
 from genjax.train import bind  # noqa: E402
+from genjax.vae.config import VaeRun  # noqa: E402
 
 CONFIGS: dict[str, dict[str, Any]] = {"vae": vae_configs.CONFIGS, "cyclegan": cyclegan_configs.CONFIGS}
 ITEM_BYTES = {"pred": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}

@@ -23,11 +23,12 @@ import tyro
 from torch import nn
 
 from genjax import keys, parallel
-from genjax.config import DataConfig, OptimConfig, TrainConfig, VaeConfig, VaeRun
+from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.data import batches
 from genjax.keys import Stream
 from genjax.train import bind, in_turn, stacked
 from genjax.vae import steps
+from genjax.vae.config import VaeConfig, VaeRun
 
 LATENTS, HIDDEN, PIXELS = 50, 200, 784
 

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 
 from genjax import classifier
-from genjax.config import CycleGanRun
 from genjax.cyclegan import health, steps
+from genjax.cyclegan.config import CycleGanRun
 from genjax.task import Task
 
 TASK = Task(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.config import CycleGanRun
+from genjax.cyclegan.config import CycleGanRun
 from genjax.data.splits import Splits
 from genjax.images import LUMA
 from genjax.task import Health

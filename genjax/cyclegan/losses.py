@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import classifier
-from genjax.config import CycleGanRun, LossConfig
 from genjax.cyclegan import nets
+from genjax.cyclegan.config import CycleGanRun, LossConfig
 
 CLASSIC = LossConfig(
     adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0, identity_a=5.0, identity_b=5.0

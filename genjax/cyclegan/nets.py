@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import layers
-from genjax.config import CycleGanRun
+from genjax.cyclegan.config import CycleGanRun
 
 Direction = Literal["a2b", "b2a"]
 

@@ -9,8 +9,8 @@ from jax import Array
 
 from genjax import images as image_ops
 from genjax import keys, optim, parallel
-from genjax.config import CycleGanRun
 from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation, vitals
+from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.image_pool import Pool
 from genjax.data import augment
 from genjax.data.batches import Batch

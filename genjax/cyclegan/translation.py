@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan import nets
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import Direction
 from genjax.images import LUMA
 

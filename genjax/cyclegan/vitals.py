@@ -11,8 +11,8 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
-from genjax.config import LossConfig
 from genjax.cyclegan import translation
+from genjax.cyclegan.config import LossConfig
 from genjax.cyclegan.image_pool import Pool
 from genjax.cyclegan.losses import Logits
 

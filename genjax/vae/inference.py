@@ -15,8 +15,8 @@ import optax
 from jax import Array, lax
 
 from genjax import keys
-from genjax.config import VaeRun
 from genjax.vae import losses, nets
+from genjax.vae.config import VaeRun
 
 Method = Literal["pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"]
 

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import DataConfig, VaeConfig, VaeRun
+from genjax.config import DataConfig
 from genjax.vae import nets
+from genjax.vae.config import VaeConfig, VaeRun
 
 
 class Terms(NamedTuple):

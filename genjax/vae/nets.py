@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import layers
-from genjax.config import VaeRun
+from genjax.vae.config import VaeRun
 
 LOG_SIGMA_BOUND = 6.0
 """Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6)."""

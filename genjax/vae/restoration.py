@@ -17,9 +17,9 @@ from PIL import Image
 
 from genjax import images as image_ops
 from genjax import keys, layers, parallel
-from genjax.config import VaeRun
 from genjax.keys import Stream
 from genjax.vae import inference, losses, nets
+from genjax.vae.config import VaeRun
 from genjax.vae.inference import Effort, Evidence, Method
 
 Kernel = Literal["box", "bicubic"]

@@ -11,9 +11,9 @@ from jax import Array
 
 from genjax import images as image_ops
 from genjax import keys
-from genjax.config import VaeRun
 from genjax.data import augment
 from genjax.vae import losses, nets
+from genjax.vae.config import VaeRun
 
 
 def prior(config: VaeRun, params: Any, key: Array, position: Array, temperature: Array | float) -> Array:

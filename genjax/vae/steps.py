@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import images, keys, optim, parallel
-from genjax.config import VaeRun
 from genjax.data import augment
 from genjax.data.batches import Batch
 from genjax.vae import losses, nets, sampling
+from genjax.vae.config import VaeRun
 
 
 class VaeState(NamedTuple):

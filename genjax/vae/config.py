@@ -1,0 +1,86 @@
+"""Configuration of a VAE: frozen, complete, checked where it is made."""
+
+import dataclasses
+from typing import Literal
+
+import tyro
+
+from genjax.config import (
+    DataConfig,
+    OptimConfig,
+    Precision,
+    SeedConfig,
+    TrainConfig,
+    check_schedule,
+    check_seed,
+    require,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VaeConfig:
+    """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
+
+    architecture: Literal["mlp", "conv"] = "mlp"
+    """Fully connected, or convolutional with one stride-2 layer for each entry of hidden."""
+    hidden: tuple[int, ...] = (500, 500)
+    """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
+    fully connected and four times the last width, on either side of the latents."""
+    latent_size: int = 32
+    """Dimensions of z."""
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
+    """Non-linearity of the hidden layers."""
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
+    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
+    sigma: float = 0.5**0.5
+    """Standard deviation of likelihood gaussian, pixels in [0, 1], and what gaussian_learned starts from; fixed at
+    sqrt(1/2), the distortion is the squared error plus a constant."""
+    beta: float = 1.0
+    """Weight of the KL term in the objective; it never changes what the logs call elbo."""
+    beta_warmup_steps: int = 0
+    """Steps over which beta rises linearly from 0."""
+
+    def __post_init__(self) -> None:
+        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, f"hidden needs positive widths, got {self.hidden}")
+        require(self.latent_size >= 1, f"latent_size must be at least 1, got {self.latent_size}")
+        require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
+        require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
+        require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VaeRun:
+    """Everything that one VAE training depends on."""
+
+    workdir: str = tyro.MISSING
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
+    seed: int = 0
+    """Everything random follows from it."""
+    seeds: SeedConfig = SeedConfig()
+    precision: Precision = "float32"
+    """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
+    data: DataConfig
+    optim: OptimConfig
+    train: TrainConfig
+    vae: VaeConfig
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+        check_schedule(self.optim, self.train)
+        require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
+        height, width = self.data.image_size
+        if self.vae.architecture == "conv":
+            smallest = 2 ** len(self.vae.hidden)
+            require(
+                min(height, width) >= smallest,
+                f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at "
+                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-size",
+            )
+        require(
+            not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
+            "dequantize makes pixels continuous, which a bernoulli likelihood cannot score: choose a gaussian one",
+        )
+        require(
+            not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),
+            f"binarize {self.data.binarize} makes pixels 0 or 1, which calls for --vae.likelihood bernoulli",
+        )

@@ -19,8 +19,8 @@ learns from
 All have the same network, as many steps, and distorted copies of the images they learn from, and are judged on the
 target's test images. No target label is used for training, nor to choose a checkpoint, which is always the last.
 
-The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: 66
-minutes beside other work, 39 of the processor's. Result: experiments/results/domain_adaptation.md.
+The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: about 25
+minutes. Result: experiments/results/domain_adaptation.md.
 """
 
 import dataclasses

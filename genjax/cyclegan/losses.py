@@ -7,7 +7,6 @@ With G from A to B, F from B to A, and D_A and D_B judging images of A and B, th
 and each discriminator half the sum of its losses on real and on translated images, and of its gradient penalties.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -198,13 +197,12 @@ def semantic_terms(
         return {}
     if classifiers is None:
         raise ValueError(f"{' and '.join(sides)} need classifiers: train with the task of cyclegan.with_classifiers")
-    logits = {domain: functools.partial(classifier.logits, params) for domain, params in classifiers.items()}
-
-    def semantic(domain: str, images: Array, other: str, translated: Array) -> Array:
-        seen = jnp.argmax(logits[domain]((images + 1) / 2), axis=1)
-        return classifier.cross_entropy(logits[other]((translated + 1) / 2), seen)
-
-    return {name: semantic(*side) for name, side in sides.items()}
+    terms = {}
+    for name, (domain, images, other, translated) in sides.items():
+        seen = classifier.logits(classifiers[domain], (images + 1) / 2)
+        found = classifier.logits(classifiers[other], (translated + 1) / 2)
+        terms[name] = classifier.cross_entropy(found, jnp.argmax(seen, axis=1))
+    return terms
 
 
 def l1(x: Array, y: Array) -> Array:

@@ -43,7 +43,7 @@ class Study:
     trained: tuple[Part, ...] = tuple(TRAINED)
     """Where the training images lie; all are tested on the images of both parts."""
     setting: translation_study.Name = "residual-identity"
-    """As for translation_study.py; this one is the configuration gray-colour's."""
+    """As for translation_study.py."""
     num_steps: int | None = None
     """Steps of each run, where they are not the configuration's; the rate falls over the second half."""
 

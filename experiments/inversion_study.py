@@ -18,6 +18,7 @@ import tyro
 
 from genjax import cyclegan, files
 from genjax.config import TrainConfig
+from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
 from genjax.metrics import read_rows
 
@@ -61,6 +62,7 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
         optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
         train=TrainConfig(num_steps=steps, eval_every=50, checkpoint_every=steps, num_pictures=24),
         cyclegan=CycleGanConfig(output=output, width=16, blocks=2, discriminator_width=16),
+        loss=losses.CLASSIC,
     )
     found = _start.train(cyclegan.TASK, config)
     looks = [found] + [

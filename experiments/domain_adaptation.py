@@ -121,6 +121,11 @@ class Case(NamedTuple):
         """As source-to-target."""
         return f"{self.source.name}-to-{self.target.name}"
 
+    @property
+    def num_classes(self) -> int:
+        """Of both domains; the training images of one may lack some, and so may guessed labels."""
+        return 1 + max(int(labels.max()) for (labels,) in self.source.labels)
+
 
 def _adapt(case: Case) -> dict[str, Any]:
     """How well each method does on the target's test images, and what translation did to the labels."""
@@ -164,9 +169,8 @@ def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Class
     """A classifier of these images, distorted, or the one that was trained before."""
     path = _classifier_file(case, what)
     if not path.exists():
-        num_classes = 1 + int(case.source.labels.train[0].max())  # guessed labels may lack some
         distorted, steps = _adaptation.distort(images, COPIES), case.options.classifier_steps
-        fitted = classifier.fit(distorted, np.tile(labels, COPIES), num_classes, case.seed, steps, 64, 2e-3)
+        fitted = classifier.fit(distorted, np.tile(labels, COPIES), case.num_classes, case.seed, steps, 64, 2e-3)
         classifier.save(path, fitted)
     return classifier.load(path)[0]
 
@@ -189,10 +193,18 @@ def _joined(case: Case, current: Classifier, x: np.ndarray) -> tuple[np.ndarray,
 
 
 def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
-    """The target's training images that a classifier is sure of, and the labels that it gives them."""
+    """The target's training images that a classifier is sure of, and the labels that it gives them.
+
+    ValueError if there are none.
+    """
     (y,), (target_x,) = case.source.labels.train, case.target.images.train
-    proportions = np.bincount(y) / len(y)  # the target's own are not known
+    proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # the target's own are not known
     sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x), proportions)
+    if len(sure) == 0:
+        raise ValueError(
+            f"{case.name}, seed {case.seed}: of none of the {len(target_x)} target images is a classifier sure enough "
+            "to guess a label. Train for longer with --classifier-steps, or give sets with like shares of each class"
+        )
     return target_x[sure], guessed
 
 

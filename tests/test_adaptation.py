@@ -24,9 +24,12 @@ def drawings(num, seed, shade):
 
 @pytest.fixture
 def domains(tmp_path):
-    """Options for two such domains, of dark and of light ink, as the files that they are read from."""
+    """Options for two such domains, of dark and of light ink, as the files that they are read from.
 
-    def options(workdir="run", relabel=None, **changes):
+    Training labels of `relabel` are exchanged; `without` has no training image of the last class.
+    """
+
+    def options(workdir="run", relabel=None, without=None, **changes):
         arguments = {}
         for name, shade, seed in (("first", 100, 0), ("second", 220, 1)):
             images, labels = drawings(60, seed, shade)
@@ -35,6 +38,8 @@ def domains(tmp_path):
                       for kind, array in (("x", images), ("y", labels))}  # fmt: skip
             if relabel == name:
                 arrays["y_train"] = 1 - arrays["y_train"]
+            if without == name:
+                arrays |= {"x_train": arrays["x_train"][0::2], "y_train": arrays["y_train"][0::2]}
             np.savez(tmp_path / f"{name}.npz", **arrays)
             arguments[name] = f"npz:{tmp_path / name}.npz"
         settings = {"seeds": (0,), "seeds_without_semantics": (), "classifier_steps": 12, **arguments, **changes}
@@ -114,6 +119,24 @@ def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_p
         "oracle", "oracle_error", "flips_translated"
     }  # fmt: skip
     assert changed["oracle"] < 0.1
+
+
+def test_a_class_without_training_images_is_a_class_all_the_same(domains, monkeypatch):
+    options = domains(without="first")
+    first, second = _adaptation.load(options.first), _adaptation.load(options.second)
+    there = domain_adaptation.Case(Path(), options, "a2b", 0, first, second)
+    assert there.num_classes == there._replace(source=second, target=first).num_classes == 2
+    monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.tile([0.6, 0.4], (len(images), 1)))
+    images, labels = domain_adaptation._guessed(there, None)
+    assert len(images) == 40 and not labels.any()  # the source has nothing but class 0
+
+
+def test_a_target_that_no_label_can_be_guessed_for_is_refused(domains, monkeypatch):
+    options = domains()
+    case = domain_adaptation.Case(Path(), options, "a2b", 3, *(map(_adaptation.load, (options.first, options.second))))
+    monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.full((len(images), 2), 0.5))
+    with pytest.raises(ValueError, match="first-to-second, seed 3: of none of the 40 target images is a classifier su"):
+        domain_adaptation._guessed(case, None)
 
 
 def test_what_was_trained_is_found_again_and_with_other_settings_refused(domains, no_cyclegan, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ the same name on the command line (`--data.batch-size 64`); its docstring is the
 import dataclasses
 from typing import Literal, Protocol
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 Stream = Literal["init", "data", "noise"]
 
 

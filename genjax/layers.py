@@ -1,7 +1,5 @@
 """Linen pieces that networks of any family are built from. Modules hold no randomness: noise is an argument."""
 
-import functools
-import operator
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -11,6 +9,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array, lax
 
 from genjax.config import Precision
+from genjax.convolutions import conv, conv_by_rows, conv_transpose, mirror
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
@@ -22,7 +21,35 @@ def compute_dtype(precision: Precision) -> jnp.dtype | None:
 
 def matmul_precision(precision: Precision) -> str:
     """For `jax.default_matmul_precision`: true float32 products, also where the hardware's default is coarser."""
-    return "highest" if precision == "float32" else "default"
+    return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
+
+
+@jax.custom_vjp
+def instance_norm(x: Array) -> Array:
+    """Each channel of each image to mean 0 and variance 1, eps 1e-5, with nothing to learn: [b, h, w, c] to the same.
+
+    Its arithmetic is at least float32. The gradient is written out, as what JAX derives goes over the map once more:
+
+        dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps)
+    """
+    return _norm_forward(x)[0]
+
+
+def _norm_forward(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
+    scale = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True) + 1e-5)
+    return ((wide - mean) * scale).astype(x.dtype), (x, mean, scale)
+
+
+def _norm_backward(saved: tuple[Array, Array, Array], slope: Array) -> tuple[Array]:
+    x, mean, scale = saved
+    y, slope = (x - mean) * scale, slope.astype(mean.dtype)
+    along_1, along_y = (jnp.mean(s, axis=(1, 2), keepdims=True) for s in (slope, slope * y))
+    return (((slope - along_1 - y * along_y) * scale).astype(x.dtype),)
+
+
+instance_norm.defvjp(_norm_forward, _norm_backward)
 
 
 class UpConv(nn.Module):
@@ -62,8 +89,7 @@ class Conv(nn.Module):
 class ReflectConv(nn.Module):
     """A convolution of odd kernel size over borders that mirror the image, edge excluded; the size stays.
 
-    With few output channels and a large kernel, `by_rows` says the same in a form that a CPU runs several times faster:
-    one row of the kernel after another as output channels of one convolution, then a sum of shifted rows.
+    `by_rows`, for few output channels and a large kernel, says the same in another form.
     """
 
     features: int
@@ -74,18 +100,16 @@ class ReflectConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
-        border = self.kernel_size // 2
         x, kernel, bias = _with_parameters(self, x)
-        x = jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
-        x = lax.platform_dependent(x, kernel, cpu=_conv_by_rows, default=conv) if self.by_rows else conv(x, kernel)
+        x = mirror(x, self.kernel_size // 2)
+        x = conv_by_rows(x, kernel) if self.by_rows else conv(x, kernel)
         return x + bias.reshape(1, 1, 1, -1)
 
 
 class ConvTranspose(nn.Module):
     """Doubles height and width: a transposed convolution of stride 2 (PyTorch: padding 1, for 3x3 output_padding 1).
 
-    The parameters are those of `nn.ConvTranspose`; a PyTorch kernel is flipped in height and width. On CPU it is four
-    convolutions, one for each parity of row and column, whose gradients run many times faster there.
+    The parameters are those of `nn.ConvTranspose`; a PyTorch kernel is flipped in height and width.
     """
 
     features: int
@@ -96,7 +120,7 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
         x, kernel, bias = _with_parameters(self, x)
-        x = lax.platform_dependent(x, kernel, cpu=_conv_transpose_by_phases, default=_conv_transpose)
+        x = conv_transpose(x, kernel)
         return x + bias.reshape(1, 1, 1, -1)
 
 
@@ -107,100 +131,3 @@ def _with_parameters(module: "Conv | ReflectConv | ConvTranspose", x: Array) -> 
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
     return x, kernel, bias
-
-
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros above and below, left and right."""
-
-NO_PADDING: Padding = ((0, 0), (0, 0))
-
-PHASES = {
-    3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
-    4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
-}
-"""For even and odd outputs along one axis: which taps of the kernel meet inputs that are not zeros, and the borders."""
-
-
-def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NO_PADDING) -> Array:
-    """Cross-correlation of x [b, h, w, c] between zeros with kernel [rows, columns, c, features]."""
-    native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_conv_native, _conv_on_cpu))
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
-
-
-def _conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _conv_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """The same, with the gradient of the kernel by `_kernel_slope`."""
-    if stride > 1 or padding != NO_PADDING:
-        return _conv_native(stride, padding, x, kernel)
-    # The library that jaxlib 0.10 calls without any border is up to four times slower than what it calls with one, here
-    # a row. Later versions are as fast either way.
-    return _conv_native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
-
-
-def _conv_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv_on_cpu(stride, padding, x, kernel), (x, kernel)
-
-
-def _conv_backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    (x_slope,) = jax.vjp(lambda x: _conv_native(stride, padding, x, kernel), x)[1](slope)
-    rows, columns, *_ = kernel.shape
-    return x_slope, _kernel_slope(jnp.pad(x, ((0, 0), *padding, (0, 0))), slope, stride, rows, columns)
-
-
-def _kernel_slope(x: Array, slope: Array, stride: int, rows: int, columns: int) -> Array:
-    """The gradient of a kernel [rows, columns, c, features] whose outputs, for x [b, h, w, c], have gradient `slope`.
-
-        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] slope[b, h, w, f]
-
-    XLA takes it for a convolution with a kernel of the map's size, for large maps several times slower. Here it is one
-    along the height alone, to which a column of an image is a channel, with a copy of the narrower map for each j.
-    """
-    b, height, width, features = slope.shape
-    channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
-    x, slope = x[:, :tall, :wide].swapaxes(0, 1), slope.swapaxes(0, 1)
-    copies_of_x = stride > 1 or channels < features
-    if copies_of_x:
-        x = jnp.stack([x[:, :, j : wide - columns + 1 + j : stride] for j in range(columns)], axis=3)
-    else:
-        borders = [(j, columns - 1 - j) for j in range(columns)]
-        slope = jnp.stack([jnp.pad(slope, ((0, 0), (0, 0), border, (0, 0))) for border in borders], axis=3)
-    x, slope = x.reshape(tall, b * x.shape[2], -1), slope.reshape(height, b * x.shape[2], -1)
-    dimensions = ("HCN", "HIO", "HNC")
-    d = lax.conv_general_dilated(x, slope, (1,), ((0, 0),), rhs_dilation=(stride,), dimension_numbers=dimensions)
-    if copies_of_x:
-        return d.reshape(rows, columns, channels, features)
-    return d.reshape(rows, channels, columns, features).swapaxes(1, 2)
-
-
-_conv_on_cpu.defvjp(_conv_forward, _conv_backward)
-
-
-def _conv_by_rows(x: Array, kernel: Array) -> Array:
-    rows, columns, channels, features = kernel.shape
-    wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
-    parts = _conv_on_cpu(1, NO_PADDING, x, wide)
-    height = x.shape[1] - rows + 1
-    shifted = [parts[:, row : row + height, :, row * features : (row + 1) * features] for row in range(rows)]
-    return functools.reduce(operator.add, shifted)
-
-
-def _conv_transpose(x: Array, kernel: Array) -> Array:
-    borders = {3: (1, 2), 4: (2, 2)}[kernel.shape[0]]  # of the input with zeros between its pixels
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), (borders, borders), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
-    )
-
-
-def _conv_transpose_by_phases(x: Array, kernel: Array) -> Array:
-    b, h, w, _ = x.shape
-    phases = PHASES[kernel.shape[0]]
-    parts = [_conv_on_cpu(1, (top, left), x, kernel[rows, columns]) for rows, top in phases for columns, left in phases]
-    x = jnp.stack(parts, axis=3).reshape(b, h, w, 2, 2, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)

@@ -1,6 +1,4 @@
-"""The layers with two lowerings, against their definitions in NumPy, Flax's own, and each other; in float64."""
-
-import functools
+"""The layers against their definitions in NumPy and Flax's own, in float64."""
 
 import flax.linen as nn
 import jax
@@ -48,26 +46,6 @@ def transpose_convolve(x, kernel):
     return out[:, 1:-1, 1:-1]
 
 
-def outputs_and_gradients(fn, *inputs):
-    """What `fn` returns for arrays, and the gradients with respect to them of a sum with fixed weights."""
-
-    @jax.jit
-    def both(*inputs):
-        outputs, pull = jax.vjp(fn, *inputs)
-        return outputs, pull(jnp.cos(jnp.arange(outputs.size, dtype=outputs.dtype)).reshape(outputs.shape))
-
-    return jax.tree.leaves(both(*map(jnp.array, inputs)))
-
-
-def assert_same(found, expected):
-    for f, e in zip(found, expected, strict=True):
-        np.testing.assert_allclose(f, e, **EXACT)
-
-
-def lowered(fn, platform, *inputs):
-    return jax.jit(fn).trace(*inputs).lower(lowering_platforms=(platform,)).as_text()
-
-
 @pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("by_rows", [False, True])
 @pytest.mark.parametrize("shape", [(1, 4, 4, 1, 2), (3, 5, 8, 2, 3)], ids=str)
@@ -106,53 +84,6 @@ def test_conv_is_its_definition_and_that_of_flax(shape, size, stride):
     np.testing.assert_allclose(found, flax, **EXACT)
 
 
-@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (1, 0))], ids=str)
-@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (4, 2), (7, 1)])
-@pytest.mark.parametrize("channels", [2, 9])
-def test_convolution_on_cpu_is_the_native_one_with_its_gradients(channels, size, stride, padding):
-    x, kernel = numbers((2, 9, 8, channels)), numbers((size, size, channels, 3), 1)
-    cpu, native = (
-        outputs_and_gradients(functools.partial(fn, stride, padding), x, kernel)
-        for fn in (layers._conv_on_cpu, layers._conv_native)
-    )
-    assert_same(cpu, native)
-
-
-def test_convolution_on_cpu_has_the_second_derivatives_that_gradient_penalties_take():
-    x, kernel = numbers((2, 6, 5, 9)), numbers((3, 3, 9, 3), 1)
-
-    def penalty(fn):
-        def of(x, kernel):
-            slope = jax.grad(lambda x: jnp.sum(jnp.sin(fn(2, ((1, 1), (1, 1)), x, kernel))))(x)
-            return jnp.sum(slope**2, keepdims=True)
-
-        return of
-
-    cpu, native = (outputs_and_gradients(penalty(fn), x, kernel) for fn in (layers._conv_on_cpu, layers._conv_native))
-    assert_same(cpu, native)
-
-
-@pytest.mark.parametrize("size", [3, 7])
-@pytest.mark.parametrize("shape", [(1, 9, 7, 1, 3), (3, 8, 11, 2, 1)], ids=str)
-def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
-    b, h, w, channels, features = shape
-    given = numbers((b, h, w, channels)), parameters(size, channels, features)["kernel"]
-    rows, native = (outputs_and_gradients(fn, *given) for fn in (layers._conv_by_rows, layers.conv))
-    assert rows[0].shape == (b, h - size + 1, w - size + 1, features)
-    assert_same(rows, native)
-
-
-@pytest.mark.parametrize("size", [3, 4])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_transposed_convolution_by_phases_is_the_native_one_with_its_gradients(shape, size):
-    b, h, w, channels, features = shape
-    given = numbers((b, h, w, channels)), parameters(size, channels, features)["kernel"]
-    functions = layers._conv_transpose_by_phases, layers._conv_transpose
-    phases, native = (outputs_and_gradients(fn, *given) for fn in functions)
-    assert phases[0].shape == (b, 2 * h, 2 * w, features)
-    assert_same(phases, native)
-
-
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_conv_transpose_is_its_definition_and_flax_with_the_right_borders(shape, size):
@@ -188,51 +119,55 @@ def test_parameters_are_those_of_flax(layer):
     assert shapes == expected
 
 
-@pytest.mark.parametrize("size", [3, 4])
-def test_transposed_convolution_is_by_phases_on_cpu_and_native_elsewhere(size):
-    params, x = parameters(size, 2, 3), numbers((1, 5, 6, 2))
-
-    def total(params, x):
-        return jnp.sum(layers.ConvTranspose(3, size).apply({"params": params}, x) ** 2)
-
-    # Zeros between pixels are what a CPU multiplies slowly, in the layer and in the gradient of its kernel.
-    for fn in (total, jax.grad(total, (0, 1))):
-        compiled = jax.jit(fn).lower(params, x).compile().as_text()
-        assert compiled.count("lhs_dilate") == compiled.count("rhs_dilate") == 0
-        cpu = lowered(fn, "cpu", params, x)
-        assert "stablehlo.convolution" in cpu
-        assert "lhs_dilate = [2, 2]" not in cpu and "rhs_dilate = [2, 2]" not in cpu
-    for platform in ("cuda", "tpu"):
-        native = lowered(total, platform, params, x)
-        assert native.count("stablehlo.convolution") == 1 and "lhs_dilate = [2, 2]" in native
+def normalised(x):
+    """By definition."""
+    mean, variance = (fn(x, axis=(1, 2), keepdims=True) for fn in (jnp.mean, jnp.var))
+    return (x - mean) / jnp.sqrt(variance + 1e-5)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_gradient_of_a_kernel_is_along_the_height_alone_on_cpu_and_native_elsewhere(stride):
-    params, x = parameters(3, 8, 5), numbers((2, 12, 10, 8))
-
-    def total(params, x):
-        return jnp.sum(layers.Conv(5, 3, stride).apply({"params": params}, x) ** 2)
-
-    def convolved(platform):
-        lines = lowered(jax.grad(total), platform, params, x).splitlines()
-        operands = [line.split(" : (")[1] for line in lines if "stablehlo.convolution" in line]
-        return [operand.split(">")[0].count("x") for operand in operands]  # dimensions of what is convolved
-
-    assert convolved("cpu") == [4, 3]
-    assert convolved("cuda") == convolved("tpu") == [4, 4]
+def test_instance_norm_is_its_definition_also_far_from_zero():
+    x = numbers((2, 5, 6, 3)) * 0.01 + 1000  # a variance near epsilon
+    np.testing.assert_allclose(layers.instance_norm(jnp.array(x)), normalised(x), rtol=1e-8, atol=1e-9)
 
 
-def test_convolution_is_by_rows_on_cpu_and_native_elsewhere():
-    params, x = parameters(7, 2, 3), numbers((1, 8, 8, 2))
+def test_the_gradient_of_instance_norm_is_that_of_its_definition_and_so_is_its_own_gradient():
+    x, weights = jnp.array(numbers((2, 5, 6, 3))), jnp.array(numbers((2, 5, 6, 3), 1))
 
-    def apply(by_rows):
-        return lambda params, x: layers.ReflectConv(3, 7, by_rows).apply({"params": params}, x)
+    def slope(norm):
+        return jax.grad(lambda x: jnp.sum(jnp.sin(norm(x)) * weights))
 
-    rows, square = "tensor<1x7x2x21xf64>", "tensor<7x7x2x3xf64>"
-    convolution = [line for line in lowered(apply(True), "cpu", params, x).splitlines() if "convolution" in line]
-    assert len(convolution) == 1 and rows in convolution[0]
-    for by_rows, platform in ((True, "cuda"), (True, "tpu"), (False, "cpu")):
-        text = lowered(apply(by_rows), platform, params, x)
-        convolution = [line for line in text.splitlines() if "convolution" in line]
-        assert len(convolution) == 1 and square in convolution[0]
+    def penalty(norm):
+        return jax.grad(lambda x: jnp.sum(slope(norm)(x) ** 3))
+
+    for derivative in (slope, penalty):
+        np.testing.assert_allclose(derivative(layers.instance_norm)(x), derivative(normalised)(x), **EXACT)
+
+
+def test_instance_norm_of_bfloat16_has_the_statistics_of_float32():
+    x = jnp.array(numbers((2, 64, 64, 3)) + 8, jnp.bfloat16)
+    found, (slope,) = layers.instance_norm(x), jax.vjp(layers.instance_norm, x)[1](x)
+    exact = x.astype(jnp.float64)
+    assert found.dtype == slope.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(float), normalised(exact), atol=2**-7, rtol=2**-8)
+    expected = jax.vjp(normalised, exact)[1](exact)[0]
+    np.testing.assert_allclose(slope.astype(float), expected, atol=1e-6, rtol=2**-8)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
+)
+def test_a_precision_is_what_the_products_ask_the_hardware_for(precision, expected):
+    layer = layers.ReflectConv(3, 7, by_rows=True, dtype=layers.compute_dtype(precision))
+    params, x = jax.tree.map(jnp.float32, (parameters(7, 2, 3), numbers((1, 8, 8, 2))))
+
+    def slopes(params, x):
+        with jax.default_matmul_precision(layers.matmul_precision(precision)):
+            return jax.grad(lambda params: jnp.sum(layer.apply({"params": params}, x) ** 2))(params)
+
+    for platform in ("cpu", "cuda", "tpu"):
+        text = jax.jit(slopes).trace(params, x).lower(lowering_platforms=(platform,)).as_text()
+        products = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+        asked = {word.split("#stablehlo<precision ")[1] for line in products for word in line.split(">")
+                 if "#stablehlo<precision " in word}  # fmt: skip
+        assert len(products) == 2 and asked == {expected}
+        assert all(("bf16>" in line) == (precision == "bfloat16") for line in products)

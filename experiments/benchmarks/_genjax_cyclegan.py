@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import keys, layers, parallel
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, steps, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
@@ -22,13 +22,15 @@ class Prepared(NamedTuple):
 
     actions: dict[str, Callable[[], None]]
     figures: dict[str, Any]
-    """How long it took to be ready, and what the device can do."""
+    """How long it took to be ready."""
     peak_mib: Callable[[], float | None]
     """The device's memory at its fullest so far; None where only the process knows."""
+    matmul_tflops: Callable[[], float]
+    """What the device does in a large matrix product of the same precision."""
 
 
-def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
-    """The step of all four networks with the paper's losses and weights, from noise; `variant` is a precision.
+def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str) -> Prepared:
+    """The step of all four networks with the paper's losses and weights, from noise.
 
     `cache` is the directory of the persistent compilation cache.
     """
@@ -37,7 +39,7 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
     shape = (size, size)
     config = CycleGanRun(
         workdir="unused",
-        precision="bfloat16" if variant == "bfloat16" else "float32",
+        precision=precision,
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=batch),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=1000),
@@ -60,8 +62,6 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
     params = jax.tree.map(jnp.copy, state.ema)
     step_fn, figures["compile_step_seconds"] = _compile(step, state, images)
     translator, figures["compile_translate_seconds"] = _compile(translate_fn, params, photographs)
-    figures |= {"device": jax.default_backend()}
-    figures["matmul_tflops"] = _matmul_rate(jnp.bfloat16 if variant == "bfloat16" else jnp.float32)
 
     def train() -> None:
         nonlocal state
@@ -74,7 +74,11 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
         statistics = jax.devices()[0].memory_stats() or {}
         return statistics["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in statistics else None
 
-    return Prepared({"step": train, "translate": translate}, figures, peak_mib)
+    def matmul_tflops() -> float:
+        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+            return _matmul_rate(layers.compute_dtype(config.precision) or jnp.dtype(jnp.float32))
+
+    return Prepared({"step": train, "translate": translate}, figures, peak_mib, matmul_tflops)
 
 
 def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
@@ -86,11 +90,11 @@ def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
 def _matmul_rate(dtype: Any) -> float:
     """TFLOP/s of a square product, the best of 10."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
-    matrix = jnp.ones((side, side), dtype)
-    product = jax.jit(jnp.matmul, static_argnames="precision")
+    matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)  # zeros and ones are multiplied faster
+    product = jax.jit(jnp.matmul)
     taken = []
     for _ in range(11):
         began = time.perf_counter()
-        jax.block_until_ready(product(matrix, matrix, precision="highest" if dtype == jnp.float32 else "default"))
+        jax.block_until_ready(product(matrix, matrix))
         taken.append(time.perf_counter() - began)
     return 2 * side**3 / min(taken[1:]) / 1e12

@@ -150,9 +150,11 @@ class Prepared(NamedTuple):
 
     actions: dict[str, Callable[[], None]]
     figures: dict[str, float]
-    """Floating-point operations of a step and a translation, and what the device can do."""
+    """Floating-point operations of a step and a translation."""
     peak_mib: Callable[[], float | None]
     """The device's memory at its fullest so far; None where only the process knows."""
+    matmul_tflops: Callable[[], float]
+    """What the device does in a large matrix product of the same precision."""
 
 
 def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
@@ -182,18 +184,20 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
             with FlopCounterMode(display=False) as counter:
                 action()
             figures[f"{name}_tflop"] = counter.get_total_flops() / 1e12
-    figures["matmul_tflops"] = _matmul_rate(device, torch.bfloat16 if "autocast" in variant else torch.float32, wait)
 
     def peak_mib() -> float | None:
         return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
 
-    return Prepared(actions, figures, peak_mib)
+    def matmul_tflops() -> float:
+        return _matmul_rate(device, torch.bfloat16 if "autocast" in variant else torch.float32, wait)
+
+    return Prepared(actions, figures, peak_mib, matmul_tflops)
 
 
 def _matmul_rate(device: str, dtype: torch.dtype, wait: Callable[[], None]) -> float:
     """TFLOP/s of a square product, the best of 10."""
     side = 2048 if device == "cpu" else 8192
-    matrix = torch.ones((side, side), dtype=dtype, device=device)
+    matrix = torch.randn((side, side), dtype=dtype, device=device)
     taken = []
     for _ in range(11):
         began = time.perf_counter()

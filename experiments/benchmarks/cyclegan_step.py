@@ -5,8 +5,9 @@ $ python experiments/benchmarks/cyclegan_step.py
 A step is that of generators, pools, discriminators and Adam, with the paper's networks, losses and weights. Each side
 is a process of its own; they take turns, so that what else the machine does meets them alike. In each turn an action is
 done twice and the second is counted, as one in a row of many: the first finds caches and memory as others left them.
-Medians. `ratio` is genjax / PyTorch: below 1, genjax is faster. On a GPU both precisions of genjax run, beside PyTorch
-eager, with channels last and autocast, and compiled.
+Medians. `ratio` is genjax / PyTorch: below 1, genjax is faster. Where there is an NVIDIA GPU, float32 runs beside
+PyTorch eager and compiled, and bfloat16 beside it with channels last and autocast, eager and compiled; all of them hold
+their memory at once, so large batches take a call for each precision (`--sides`).
 """
 
 import contextlib
@@ -15,11 +16,13 @@ import importlib
 import json
 import logging
 import multiprocessing
+import os
 import resource
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -27,7 +30,7 @@ import tyro
 
 CPU_SIDES = ("float32", "torch")
 GPU_SIDES = (
-    "float32", "bfloat16", "torch", "torch-channels-last-autocast", "torch-compile", "torch-compile-autocast"
+    "float32", "torch", "torch-compile", "bfloat16", "torch-channels-last-autocast", "torch-compile-autocast"
 )  # fmt: skip
 
 
@@ -38,10 +41,13 @@ class Options:
     cases: tuple[str, ...] = ("64x6x1", "64x6x4", "256x9x1", "256x9x4")
     """SIZExBLOCKSxBATCH, a table each."""
     sides: tuple[str, ...] = ()
-    """float32 and bfloat16 are genjax, the rest PyTorch: torch, torch-tf32, torch-channels-last,
-    torch-channels-last-autocast, torch-compile, torch-compile-autocast. None: those of the hardware."""
+    """float32, tensorfloat32 and bfloat16 are genjax, the rest PyTorch: torch, torch-tf32 (which is what it does on a
+    GPU if nothing is said), torch-channels-last, torch-channels-last-autocast, torch-compile, torch-compile-autocast.
+    None: those of the hardware."""
     seconds: float = 60.0
     """Counted, for each case, action and side; at least 3 and at most 30 turns."""
+    compilation: bool = True
+    """Also how long genjax's step compiles, alone on the machine: cold, and from the cache on the disk."""
 
 
 class Side(NamedTuple):
@@ -57,23 +63,12 @@ def main() -> dict[str, Any]:
     """A table on the log, and the ratios."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = tyro.cli(Options, description=__doc__)
+    names = options.sides or (GPU_SIDES if shutil.which("nvidia-smi") else CPU_SIDES)
     results: dict[str, Any] = {}
     for case in options.cases:
-        size, blocks, batch = (int(number) for number in case.split("x"))
-        with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as stack:
-            first = stack.enter_context(_side((size, blocks, batch), "float32", cache))
-            names = options.sides or (GPU_SIDES if first.ready["device"] != "cpu" else CPU_SIDES)
-            sides = [
-                first if name == "float32" else stack.enter_context(_side((size, blocks, batch), name, cache))
-                for name in names
-            ]
-            taken = {action: _take_turns(sides, action, options.seconds) for action in ("step", "translate")}
-            peaks = {side.name: _ask(side, "peak_mib") for side in sides}
-            with _side((size, blocks, batch), "float32", cache) as again:
-                warm = again.ready["compile_step_seconds"]
-        results |= _judge(case, sides, taken, peaks)
-        compiling = f"{case}.compile_seconds"
-        results |= {f"{compiling}.cold": first.ready["compile_step_seconds"], f"{compiling}.from_cache": warm}
+        results |= _time(case, names, options.seconds)
+        if options.compilation:
+            results |= _time_compilation(case, next(name for name in names if not name.startswith("torch")))
         logging.info("%s", json.dumps({k: v for k, v in results.items() if k.startswith(case)}, indent=1))
     named = {"64x6x1.ratio_step.torch": "ratio_64", "256x9x1.ratio_step.torch": "ratio_256",
              "256x9x1.ratio_translate.torch": "ratio_translate_256"}  # fmt: skip
@@ -81,14 +76,32 @@ def main() -> dict[str, Any]:
     return {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in results.items()}
 
 
+def _time(case: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
+    """All sides get ready together, then take turns."""
+    with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as stack:
+        pipes = {name: stack.enter_context(_process(case, name, cache)) for name in names}
+        sides = [Side(name, pipe, _answer(name, pipe)) for name, pipe in pipes.items()]
+        taken = {action: _take_turns(sides, action, seconds) for action in ("step", "translate")}
+        device = {what: {side.name: _ask(side, what) for side in sides} for what in ("peak_mib", "matmul_tflops")}
+    return _judge(case, sides, taken, device)
+
+
+def _time_compilation(case: str, name: str) -> dict[str, float]:
+    """Seconds of one process after another, the second with what the first has left on the disk."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as cache:
+        for when in ("cold", "from_cache"):
+            with _process(case, name, cache) as pipe:
+                seconds[f"{case}.compile_seconds.{when}"] = _answer(name, pipe)["compile_step_seconds"]
+    return seconds
+
+
 def _judge(
-    case: str, sides: list[Side], taken: dict[str, dict[str, list[float]]], peaks: dict[str, float]
+    case: str, sides: list[Side], taken: dict[str, dict[str, list[float]]], device: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Medians, ratios of genjax's to each of PyTorch's, and the share of what the device's products reach."""
-    figures: dict[str, Any] = {f"{case}.peak_mib.{name}": peak for name, peak in peaks.items()}
+    """Medians, ratios of genjax's to each of PyTorch's, and floating-point operations a second."""
+    figures: dict[str, Any] = {f"{case}.{what}.{name}": v for what, by in device.items() for name, v in by.items()}
     work = {key: value for side in sides for key, value in side.ready.items() if key.endswith("_tflop")}
-    for side in sides:
-        figures[f"{case}.matmul_tflops.{side.name}"] = side.ready["matmul_tflops"]
     for action, by_side in taken.items():
         seconds = {name: statistics.median(values) for name, values in by_side.items()}
         for name, value in seconds.items():
@@ -97,9 +110,9 @@ def _judge(
             if f"{action}_tflop" in work:
                 figures[f"{case}.{action}_tflops.{name}"] = work[f"{action}_tflop"] / value
         for name, value in seconds.items():
-            mixed = "bfloat16" if "autocast" in name else "float32"
-            if name.startswith("torch") and mixed in seconds:
-                figures[f"{case}.ratio_{action}.{name}"] = seconds[mixed] / value
+            alike = "bfloat16" if "autocast" in name else "tensorfloat32" if "tf32" in name else "float32"
+            if name.startswith("torch") and alike in seconds:
+                figures[f"{case}.ratio_{action}.{name}"] = seconds[alike] / value
     return figures
 
 
@@ -121,46 +134,54 @@ def _take_turns(sides: list[Side], action: str, budget: float) -> dict[str, list
 
 def _ask(side: Side, action: str) -> Any:
     side.pipe.send(action)
-    answer = side.pipe.recv()
+    return _answer(side.name, side.pipe)
+
+
+def _answer(name: str, pipe: Connection) -> Any:
+    try:
+        answer = pipe.recv()
+    except EOFError:
+        raise RuntimeError(f"the process of {name} ended: is there memory enough?") from None
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 @contextlib.contextmanager
-def _side(case: tuple[int, int, int], name: str, cache: str) -> Iterator[Side]:
+def _process(case: str, name: str, cache: str) -> Iterator[Connection]:
+    """Its first answer is the figures of `_serve`; then it does what it is asked, one action after another."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, case, name, cache), daemon=True)
+    process = context.Process(target=_serve, args=(there, case, name, cache))
     process.start()
     there.close()
     try:
-        ready = here.recv()
-        if isinstance(ready, Exception):
-            raise ready
-        yield Side(name, here, ready)
-    except EOFError:
-        raise RuntimeError(f"the process of {name} ended: is there memory enough for {case}?") from None
+        yield here
     finally:
         here.close()
         process.join()
 
 
-def _serve(pipe: Connection, case: tuple[int, int, int], name: str, cache: str) -> None:
-    """One side: answers an action with its seconds, and peak_mib with the memory that it has had at most."""
+def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
+    """One side: answers an action with its seconds; peak_mib is the memory that it has had at most."""
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX is imported: other sides need memory too
     try:
         module = importlib.import_module("_torch_cyclegan" if name.startswith("torch") else "_genjax_cyclegan")
-        prepared = module.prepare(*case, name, cache)
+        prepared = module.prepare(*(int(number) for number in case.split("x")), name, cache)
+        for action in prepared.actions.values():  # PyTorch compiles only now
+            action()
         pipe.send(prepared.figures)
         while True:
             action = pipe.recv()
             if action == "peak_mib":
                 resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
                 pipe.send(prepared.peak_mib() or resident)
-                continue
-            began = time.perf_counter()
-            prepared.actions[action]()
-            pipe.send(time.perf_counter() - began)
+            elif action == "matmul_tflops":
+                pipe.send(prepared.matmul_tflops())
+            else:
+                began = time.perf_counter()
+                prepared.actions[action]()
+                pipe.send(time.perf_counter() - began)
     except EOFError:  # nothing more is asked
         return
     except Exception as error:

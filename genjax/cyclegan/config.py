@@ -128,7 +128,8 @@ class CycleGanRun:
     """Everything random follows from it."""
     seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
-    """float32 throughout, or bfloat16 for the layers' arithmetic alone."""
+    """float32 throughout; tensorfloat32 too, but for what matrix units round products to, if a GPU or TPU has them; or
+    bfloat16 for the layers' arithmetic alone."""
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig

@@ -25,19 +25,6 @@ Features = tuple[Array, ...]
 """What a decoder needs of its encoder: one map of a ResNet, one for each scale of a U-Net, finest first."""
 
 
-class InstanceNorm(nn.Module):
-    """Each channel of each image to mean 0 and variance 1, eps 1e-5, with nothing to learn."""
-
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[b, h, w, c] to the same."""
-        norm = nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False, use_fast_variance=False, dtype=self.dtype)
-        normalised: Array = norm(x)
-        return normalised
-
-
 class ResnetEncoder(nn.Module):
     """A 7x7 convolution, two of stride 2, and residual blocks."""
 
@@ -48,15 +35,15 @@ class ResnetEncoder(nn.Module):
         """[b, h, w, c], h and w multiples of 4, to one map [b, h/4, w/4, 4 width]."""
         net, dtype = self.config.cyclegan, layers.compute_dtype(self.config.precision)
         x = layers.ReflectConv(net.width, 7, dtype=dtype)(x)
-        x = nn.relu(InstanceNorm(dtype)(x))
+        x = nn.relu(layers.instance_norm(x))
         for features in (2 * net.width, 4 * net.width):
             x = layers.Conv(features, 3, 2, dtype)(x)
-            x = nn.relu(InstanceNorm(dtype)(x))
+            x = nn.relu(layers.instance_norm(x))
         for _ in range(net.blocks):
             y = layers.ReflectConv(4 * net.width, 3, dtype=dtype)(x)
-            y = nn.relu(InstanceNorm(dtype)(y))
+            y = nn.relu(layers.instance_norm(y))
             y = layers.ReflectConv(4 * net.width, 3, dtype=dtype)(y)
-            x = x + InstanceNorm(dtype)(y)
+            x = x + layers.instance_norm(y)
         return (x,)
 
 
@@ -73,7 +60,7 @@ class ResnetDecoder(nn.Module):
         (x,) = features
         for width in (2 * net.width, net.width):
             x = layers.ConvTranspose(width, 3, dtype=dtype)(x)
-            x = nn.relu(InstanceNorm(dtype)(x))
+            x = nn.relu(layers.instance_norm(x))
         return layers.ReflectConv(self.channels, 7, by_rows=True, dtype=dtype)(x)
 
 
@@ -90,7 +77,7 @@ class UnetEncoder(nn.Module):
         for level in range(net.depth):
             x = nn.leaky_relu(x, 0.2) if level > 0 else x
             x = layers.Conv(_unet_width(net.width, level), 4, 2, dtype)(x)
-            x = InstanceNorm(dtype)(x) if 0 < level < net.depth - 1 else x
+            x = layers.instance_norm(x) if 0 < level < net.depth - 1 else x
             maps.append(x)
         return tuple(maps)
 
@@ -109,7 +96,7 @@ class UnetDecoder(nn.Module):
         for level in reversed(range(1, net.depth)):
             width = _unet_width(net.width, level - 1)
             x = layers.ConvTranspose(width, 4, dtype=dtype)(nn.relu(x))
-            x = jnp.concatenate([skips[level - 1], InstanceNorm(dtype)(x)], axis=-1)
+            x = jnp.concatenate([skips[level - 1], layers.instance_norm(x)], axis=-1)
         last = layers.ConvTranspose(self.channels, 4, dtype=dtype)
         outputs: Array = last(nn.relu(x))
         return outputs
@@ -128,7 +115,7 @@ class PatchDiscriminator(nn.Module):
         for layer in range(num + 1):
             width, stride = net.discriminator_width * min(2**layer, 8), 2 if layer < num else 1
             x = layers.Conv(width, 4, stride, dtype)(x)
-            x = nn.leaky_relu(InstanceNorm(dtype)(x) if layer > 0 else x, 0.2)
+            x = nn.leaky_relu(layers.instance_norm(x) if layer > 0 else x, 0.2)
         return layers.Conv(1, 4, dtype=dtype)(x)
 
 
@@ -143,7 +130,7 @@ class PixelDiscriminator(nn.Module):
         net, dtype = self.config.cyclegan, layers.compute_dtype(self.config.precision)
         width = net.discriminator_width
         x = nn.leaky_relu(nn.Conv(width, (1, 1), dtype=dtype)(x), 0.2)
-        x = InstanceNorm(dtype)(nn.Conv(2 * width, (1, 1), dtype=dtype)(x))
+        x = layers.instance_norm(nn.Conv(2 * width, (1, 1), dtype=dtype)(x))
         return nn.Conv(1, (1, 1), dtype=dtype)(nn.leaky_relu(x, 0.2))
 
 

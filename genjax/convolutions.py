@@ -1,6 +1,6 @@
-"""Convolutions in the forms that each platform runs fast; all say the same, but for the last bits.
+"""Convolutions in the forms that each platform runs fast; all forms compute the same, up to rounding.
 
-Where nothing is said of a platform, it has XLA's own. What each form gains: experiments/results/speed.md.
+A platform of which nothing is said has XLA's own. What each form gains: experiments/results/speed.md.
 """
 
 import functools
@@ -25,28 +25,33 @@ PHASES = {
 """For even and odd outputs along one axis: which taps of the kernel meet inputs that are not zeros, and the borders."""
 
 CACHED = 1 << 21
-"""Numbers that a processor can be expected to hold near it."""
+"""As many numbers (8 MiB in float32) are still quickly added up by a processor; from four million on they were not."""
 
 
-def conv(x: Array, kernel: Array, stride: int = 1, padding: Padding = NO_PADDING) -> Array:
-    """Cross-correlation of x [b, h, w, c] between zeros with kernel [rows, columns, c, features]."""
+def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
+    """Cross-correlation of x [b, h, w, c], with `padding` zeros around it, and kernel [rows, columns, c, features].
+
+    To [b, h', w', features], h' = (h + zeros - rows) // stride + 1 and w' alike.
+    """
     native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_native, _on_cpu))
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
 
 
 def conv_by_rows(x: Array, kernel: Array) -> Array:
-    """`conv` for a large kernel and few features: on CPU and GPU each row of the kernel is a set of output channels.
+    """x [b, h, w, c] by kernel [rows, columns, c, features], without zeros: for a large kernel and few features.
 
-    One convolution by a kernel of one row, then a sum of shifted rows.
+    To [b, h - rows + 1, w - columns + 1, features]. On a CPU or an NVIDIA GPU each row of the kernel is a set of output
+    channels of one convolution, whose shifted rows are then added.
     """
-    return lax.platform_dependent(x, kernel, cpu=_by_rows, cuda=_by_rows, default=conv)
+    native = functools.partial(_native, 1, NO_PADDING)
+    return lax.platform_dependent(x, kernel, cpu=_by_rows, cuda=_by_rows, default=native)
 
 
 def conv_transpose(x: Array, kernel: Array) -> Array:
     """x [b, h, w, c] between zeros and with zeros between its pixels, by kernel [3 or 4, the same, c, features].
 
-    To [b, 2h, 2w, features]. On CPU it is four convolutions, one for each parity of row and column, on a GPU one to
-    four times the features: their gradients run many times faster there.
+    To [b, 2h, 2w, features]. On a CPU it is four convolutions, one for each parity of row and column, on an NVIDIA GPU
+    one to four times the features: their gradients run many times faster there.
     """
     forms = {"cpu": _transpose_by_phases, "cuda": _transpose_by_depth, "default": _transpose_native}
     return lax.platform_dependent(x, kernel, **forms)
@@ -54,10 +59,10 @@ def conv_transpose(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def mirror(x: Array, border: int) -> Array:
-    """x [b, h, w, c] with a border that mirrors it, edge excluded.
+    """x [b, h, w, c], h and w above `border`, with a border that mirrors it, edge excluded.
 
-    On a GPU by a gather, as XLA's concatenation of slices takes four times as long there. The gradient of a gather
-    would add pixels up in any order, so it is that of the concatenation everywhere.
+    To [b, h + 2 border, w + 2 border, c]. On an NVIDIA GPU by a gather, which XLA makes one kernel with what comes
+    before it. Its gradient would add pixels up in any order, so it is that of the concatenation everywhere.
     """
     forms = {"cuda": _mirror_gathered, "default": _mirror_native}
     return lax.platform_dependent(x, **{platform: functools.partial(form, border) for platform, form in forms.items()})
@@ -90,7 +95,7 @@ def _native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """The same, with the gradients of x and kernel by `_input_slope` and `_kernel_slope`."""
+    """`_native`, with the gradients of x and kernel by `_input_slope` and `_kernel_slope`."""
     if stride > 1 or padding != NO_PADDING:
         return _native(stride, padding, x, kernel)
     # The library that jaxlib 0.10 calls without any border is up to four times slower than what it calls with one, here
@@ -163,8 +168,9 @@ def _kernel_slope(x: Array, slope: Array, stride: int, rows: int, columns: int) 
         d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] slope[b, h, w, f]
 
     XLA takes it for a convolution with a kernel of the map's size, for large maps several times slower. Here it is one
-    along the height alone, to which a column of an image is a channel, with a copy for each j of the narrower map; of
-    x, where both are as narrow and the copies small, as its result needs no transposition.
+    along the height alone, to which a column of an image is a channel, with a shifted copy for each j: of x if the
+    stride is above 1, if x has fewer channels, or if it has as many and the copies are small, as the result then needs
+    no transposition; else of `slope`.
     """
     b, height, width, features = slope.shape
     channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
@@ -187,7 +193,7 @@ def _kernel_slope(x: Array, slope: Array, stride: int, rows: int, columns: int) 
 def _by_rows(x: Array, kernel: Array) -> Array:
     rows, columns, channels, features = kernel.shape
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
-    parts = conv(x, wide)
+    parts = conv(x, wide, 1, NO_PADDING)
     height = x.shape[1] - rows + 1
     shifted = [parts[:, row : row + height, :, row * features : (row + 1) * features] for row in range(rows)]
     return functools.reduce(operator.add, shifted)

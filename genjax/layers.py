@@ -9,7 +9,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array, lax
 
 from genjax.config import Precision
-from genjax.convolutions import conv, conv_by_rows, conv_transpose, mirror
+from genjax.convolutions import NO_PADDING, conv, conv_by_rows, conv_transpose, mirror
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
@@ -20,7 +20,10 @@ def compute_dtype(precision: Precision) -> jnp.dtype | None:
 
 
 def matmul_precision(precision: Precision) -> str:
-    """For `jax.default_matmul_precision`: true float32 products, also where the hardware's default is coarser."""
+    """For `jax.default_matmul_precision`: what the hardware may round factors to; nothing for float32.
+
+    tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
+    """
     return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
 
 
@@ -102,7 +105,7 @@ class ReflectConv(nn.Module):
         """[b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
         x, kernel, bias = _with_parameters(self, x)
         x = mirror(x, self.kernel_size // 2)
-        x = conv_by_rows(x, kernel) if self.by_rows else conv(x, kernel)
+        x = conv_by_rows(x, kernel) if self.by_rows else conv(x, kernel, 1, NO_PADDING)
         return x + bias.reshape(1, 1, 1, -1)
 
 

@@ -95,7 +95,10 @@ def test_convolution_on_cpu_has_the_second_derivatives_that_gradient_penalties_t
 def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
     b, h, w, channels, features = shape
     given = numbers((b, h, w, channels)), kernel_of(size, channels, features)
-    rows, native = (outputs_and_gradients(fn, *given) for fn in (convolutions._by_rows, convolutions.conv))
+    rows, native = (
+        outputs_and_gradients(fn, *given)
+        for fn in (convolutions._by_rows, functools.partial(convolutions._native, 1, convolutions.NO_PADDING))
+    )
     assert rows[0].shape == (b, h - size + 1, w - size + 1, features)
     assert_same(rows, native)
 
@@ -118,6 +121,22 @@ def test_a_mirror_is_that_of_numpy_in_both_forms(border):
     for form in (convolutions._mirror_native, convolutions._mirror_gathered):
         np.testing.assert_array_equal(form(border, jnp.array(x)), expected)
     np.testing.assert_array_equal(convolutions.mirror(jnp.array(x), border), expected)
+
+
+@pytest.mark.parametrize("border", [1, 3])
+def test_a_mirror_has_the_derivatives_of_jax_the_first_and_the_second(border):
+    def native(x):
+        return convolutions._mirror_native(border, x)
+
+    def mirror(x):
+        return convolutions.mirror(x, border)
+
+    def penalty(fn):
+        return lambda x: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(fn(x))))(x) ** 2, keepdims=True)
+
+    x = numbers((2, 4, 5, 3))
+    assert_same(outputs_and_gradients(mirror, x), outputs_and_gradients(native, x))
+    assert_same(outputs_and_gradients(penalty(mirror), x), outputs_and_gradients(penalty(native), x))
 
 
 @pytest.mark.parametrize("border", [1, 3])
@@ -148,6 +167,7 @@ def test_transposed_convolution_is_by_phases_on_cpu_by_depth_on_a_gpu_and_native
     assert "tensor<2x2x2x12xf64>" in convolution
     (convolution,) = convolutions_in(lowered(total, "tpu", params, x))
     assert "lhs_dilate = [2, 2]" in convolution
+    assert "rhs_dilate" in lowered(jax.grad(lambda params: total(params, x)), "tpu", params)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -179,7 +199,7 @@ def test_the_gradient_of_an_input_is_a_matrix_product_on_cpu_while_it_fits_a_cac
     kernel, x = kernel_of(size, shape[-1], features), jnp.zeros(shape)
 
     def total(x):
-        return jnp.sum(convolutions.conv(x, kernel) ** 2)
+        return jnp.sum(convolutions.conv(x, kernel, 1, convolutions.NO_PADDING) ** 2)
 
     text = lowered(jax.grad(total), "cpu", x)
     kernels = [line.split(" : (")[1].split(", ")[1].split(">")[0] for line in convolutions_in(text)]
@@ -188,6 +208,21 @@ def test_the_gradient_of_an_input_is_a_matrix_product_on_cpu_while_it_fits_a_cac
     assert [k.removesuffix(")") for k in kernels[1:]] == gradient
     assert ("stablehlo.dot_general" in text) == (expected == "dot")
     assert len(convolutions_in(lowered(jax.grad(total), "cuda", x))) == 2
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "size", "copied"),
+    [(4, 8, 300, "x"), (8, 8, 20, "x"), (8, 8, 300, "slope"), (8, 4, 20, "slope")],
+)
+def test_the_gradient_of_a_kernel_copies_the_narrower_map_or_of_two_small_ones_the_input(
+    channels, features, size, copied
+):
+    x, slope = jnp.zeros((1, size, size, channels)), jnp.zeros((1, size - 2, size - 2, features))
+    text = lowered(lambda x, slope: convolutions._kernel_slope(x, slope, 1, 3, 3), "cpu", x, slope)
+    (convolution,) = convolutions_in(text)
+    operands = convolution.split(" : (")[1].split(") ->")[0]
+    along, c, f = {"x": (size - 2, 3 * channels, features), "slope": (size, channels, 3 * features)}[copied]
+    assert operands == f"tensor<{size}x{along}x{c}xf64>, tensor<{size - 2}x{along}x{f}xf64>"
 
 
 def test_convolution_is_by_rows_on_cpu_and_gpu_and_native_elsewhere():

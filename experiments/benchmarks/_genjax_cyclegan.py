@@ -61,7 +61,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     photographs = jax.device_put(noise[0].astype(np.float32) / 255)
     params = jax.tree.map(jnp.copy, state.ema)
     step_fn, figures["compile_step_seconds"] = _compile(step, state, images)
-    translator, figures["compile_translate_seconds"] = _compile(translate_fn, params, photographs)
+    translator, _ = _compile(translate_fn, params, photographs)
 
     def train() -> None:
         nonlocal state

@@ -22,6 +22,7 @@ import shutil
 import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NamedTuple
@@ -63,13 +64,14 @@ class Side(NamedTuple):
 
 
 def main() -> dict[str, Any]:
-    """A table on the log, and the ratios."""
+    """Times each case; figures on the log as they come, and all of them with the ratios."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = tyro.cli(Options, description=__doc__)
     names = options.sides or (GPU_SIDES if shutil.which("nvidia-smi") else CPU_SIDES)
     results: dict[str, Any] = {}
     for case in options.cases:
         results |= _time(case, names, options.seconds)
+        logging.info("%s", json.dumps(results, indent=1))
         ours = [name for name in names if not name.startswith("torch")]
         if options.compilation and ours:
             results |= _time_compilation(case, ours[0])
@@ -83,10 +85,16 @@ def _time(case: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
     """All sides get ready together, then take turns."""
     with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as stack:
         pipes = {name: stack.enter_context(_process(case, name, cache)) for name in names}
-        sides = [Side(name, pipe, _answer(name, pipe)) for name, pipe in pipes.items()]
-        taken = {action: _take_turns(sides, action, seconds) for action in ("step", "translate")}
+        sides, taken = [], {}
+        for name, pipe in pipes.items():
+            sides.append(Side(name, pipe, _answer(name, pipe)))
+            logging.info("%s: %s is ready", case, name)
+        for action in ("step", "translate"):
+            taken[action] = _take_turns(sides, action, seconds)
+            medians = {name: statistics.median(values) for name, values in taken[action].items()}
+            logging.info("%s: seconds of a %s: %s", case, action, json.dumps(medians))
         device = {what: {side.name: _ask(side, what) for side in sides} for what in ("peak_mib", "matmul_tflops")}
-    return _logged(_judge(case, sides, taken, device))
+    return _judge(case, sides, taken, device)
 
 
 def _time_compilation(case: str, name: str) -> dict[str, float]:
@@ -96,13 +104,7 @@ def _time_compilation(case: str, name: str) -> dict[str, float]:
         for when in ("cold", "from_cache"):
             with _process(case, name, cache) as pipe:
                 seconds[f"{case}.compile_seconds.{when}"] = _answer(name, pipe)["compile_step_seconds"]
-    return _logged(seconds)
-
-
-def _logged(figures: dict[str, Any]) -> dict[str, Any]:
-    """The same: what is measured shows at once, should the rest fail."""
-    logging.info("%s", json.dumps(figures, indent=1))
-    return figures
+    return seconds
 
 
 def _judge(
@@ -142,17 +144,19 @@ def _take_turns(sides: list[Side], action: str, budget: float) -> dict[str, list
 
 
 def _ask(side: Side, action: str) -> Any:
-    side.pipe.send(action)
-    return _answer(side.name, side.pipe)
+    return _answer(side.name, side.pipe, action)
 
 
-def _answer(name: str, pipe: Connection) -> Any:
+def _answer(name: str, pipe: Connection, action: str | None = None) -> Any:
+    """What the process says next, after it has been asked for `action`, if for any."""
     try:
+        if action is not None:
+            pipe.send(action)
         answer = pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         raise RuntimeError(f"the process of {name} ended: is there memory enough?") from None
-    if isinstance(answer, Exception):
-        raise answer
+    if isinstance(answer, str):
+        raise RuntimeError(f"the process of {name} failed:\n{answer}")
     return answer
 
 
@@ -166,13 +170,16 @@ def _process(case: str, name: str, cache: str) -> Iterator[Connection]:
     there.close()
     try:
         yield here
+    except BaseException:
+        process.terminate()  # it may compile for minutes yet
+        raise
     finally:
         here.close()
         process.join()
 
 
 def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
-    """One side: answers an action with its seconds; peak_mib is the memory that it has had at most."""
+    """One side: its figures, then an answer to each action, its seconds or what it measures; text if it fails."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX is imported: other sides need memory too
     try:
         module = importlib.import_module("_torch_cyclegan" if name.startswith("torch") else "_genjax_cyclegan")
@@ -191,10 +198,10 @@ def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
                 began = time.perf_counter()
                 prepared.actions[action]()
                 pipe.send(time.perf_counter() - began)
-    except EOFError:  # nothing more is asked
+    except (EOFError, OSError):  # nothing more is asked
         return
-    except Exception as error:
-        pipe.send(error)
+    except Exception:
+        pipe.send(traceback.format_exc())
 
 
 if __name__ == "__main__":

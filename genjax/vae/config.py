@@ -58,7 +58,7 @@ class VaeRun:
     """Everything random follows from it."""
     seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
-    """float32 throughout; tensorfloat32 too, but for what matrix units round products to, if a GPU or TPU has them; or
+    """float32 throughout; tensorfloat32, the same but that a GPU's matrix units may round the factors of products; or
     bfloat16 for the layers' arithmetic alone."""
     data: DataConfig
     optim: OptimConfig

@@ -103,18 +103,18 @@ def _on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     return _native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
 
 
-def _forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _on_cpu_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return _on_cpu(stride, padding, x, kernel), (x, kernel)
 
 
-def _backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+def _on_cpu_backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     rows, columns, *_ = kernel.shape
     kernel_slope = _kernel_slope(jnp.pad(x, ((0, 0), *padding, (0, 0))), slope, stride, rows, columns)
     return _input_slope(x, kernel, slope, stride, padding), kernel_slope
 
 
-_on_cpu.defvjp(_forward, _backward)
+_on_cpu.defvjp(_on_cpu_forward, _on_cpu_backward)
 
 
 def _input_slope(x: Array, kernel: Array, slope: Array, stride: int, padding: Padding) -> Array:

@@ -92,7 +92,7 @@ class Conv(nn.Module):
 class ReflectConv(nn.Module):
     """A convolution of odd kernel size over borders that mirror the image, edge excluded; the size stays.
 
-    `by_rows`, for few output channels and a large kernel, says the same in another form.
+    `by_rows`, for few output channels and a large kernel, computes the same in a form that is faster on CPU and GPU.
     """
 
     features: int

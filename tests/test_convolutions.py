@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import convolutions, layers
+from genjax import convolutions
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -22,10 +22,6 @@ def numbers(shape, seed=0):
 
 def kernel_of(size, channels, features):
     return numbers((size, size, channels, features), 1)
-
-
-def parameters(size, channels, features):
-    return {"kernel": kernel_of(size, channels, features), "bias": numbers(features, 2)}
 
 
 def outputs_and_gradients(fn, *inputs):
@@ -148,37 +144,37 @@ def test_the_gradient_of_a_mirror_counts_each_pixel_as_often_as_it_shows(border)
 
 @pytest.mark.parametrize("size", [3, 4])
 def test_transposed_convolution_is_by_phases_on_cpu_by_depth_on_a_gpu_and_native_elsewhere(size):
-    params, x = parameters(size, 2, 3), numbers((1, 5, 6, 2))
+    kernel, x = kernel_of(size, 2, 3), numbers((1, 5, 6, 2))
 
-    def total(params, x):
-        return jnp.sum(layers.ConvTranspose(3, size).apply({"params": params}, x) ** 2)
+    def total(kernel, x):
+        return jnp.sum(convolutions.conv_transpose(x, kernel) ** 2)
 
     # Zeros between pixels are what a CPU multiplies slowly, in the layer and in the gradient of its kernel, and a GPU
     # in the latter.
     for fn in (total, jax.grad(total, (0, 1))):
-        compiled = jax.jit(fn).lower(params, x).compile().as_text()
+        compiled = jax.jit(fn).lower(kernel, x).compile().as_text()
         assert compiled.count("lhs_dilate") == compiled.count("rhs_dilate") == 0
         for platform in ("cpu", "cuda"):
-            text = lowered(fn, platform, params, x)
+            text = lowered(fn, platform, kernel, x)
             assert convolutions_in(text)
             assert "lhs_dilate = [2, 2]" not in text and "rhs_dilate = [2, 2]" not in text
-    assert len(convolutions_in(lowered(total, "cpu", params, x))) == 4
-    (convolution,) = convolutions_in(lowered(total, "cuda", params, x))
+    assert len(convolutions_in(lowered(total, "cpu", kernel, x))) == 4
+    (convolution,) = convolutions_in(lowered(total, "cuda", kernel, x))
     assert "tensor<2x2x2x12xf64>" in convolution
-    (convolution,) = convolutions_in(lowered(total, "tpu", params, x))
+    (convolution,) = convolutions_in(lowered(total, "tpu", kernel, x))
     assert "lhs_dilate = [2, 2]" in convolution
-    assert "rhs_dilate" in lowered(jax.grad(lambda params: total(params, x)), "tpu", params)
+    assert "rhs_dilate" in lowered(jax.grad(lambda kernel: total(kernel, x)), "tpu", kernel)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_gradient_of_a_kernel_is_along_the_height_alone_on_cpu_and_native_elsewhere(stride):
-    params, x = parameters(3, 8, 5), numbers((2, 12, 10, 8))
+    kernel, x = kernel_of(3, 8, 5), numbers((2, 12, 10, 8))
 
-    def total(params, x):
-        return jnp.sum(layers.Conv(5, 3, stride).apply({"params": params}, x) ** 2)
+    def total(kernel, x):
+        return jnp.sum(convolutions.conv(x, kernel, stride, ((1, 1), (1, 1))) ** 2)
 
     def convolved(platform):
-        lines = convolutions_in(lowered(jax.grad(total), platform, params, x))
+        lines = convolutions_in(lowered(jax.grad(total), platform, kernel, x))
         operands = [line.split(" : (")[1] for line in lines]
         return [operand.split(">")[0].count("x") for operand in operands]  # dimensions of what is convolved
 
@@ -226,17 +222,11 @@ def test_the_gradient_of_a_kernel_copies_the_narrower_map_or_of_two_small_ones_t
 
 
 def test_convolution_is_by_rows_on_cpu_and_gpu_and_native_elsewhere():
-    params, x = parameters(7, 2, 3), numbers((1, 8, 8, 2))
-
-    def apply(by_rows):
-        return lambda params, x: layers.ReflectConv(3, 7, by_rows).apply({"params": params}, x)
-
+    kernel, x = kernel_of(7, 2, 3), numbers((1, 8, 8, 2))
     rows, square = "tensor<1x7x2x21xf64>", "tensor<7x7x2x3xf64>"
     for platform, expected in (("cpu", rows), ("cuda", rows), ("tpu", square)):
-        (convolution,) = convolutions_in(lowered(apply(True), platform, params, x))
+        (convolution,) = convolutions_in(lowered(convolutions.conv_by_rows, platform, x, kernel))
         assert expected in convolution
-        (convolution,) = convolutions_in(lowered(apply(False), platform, params, x))
-        assert square in convolution
 
 
 def test_a_mirror_is_gathered_on_a_gpu_alone_and_its_gradient_scatters_nowhere():

@@ -57,6 +57,14 @@ def test_reflect_conv_is_its_definition(shape, by_rows, size):
     np.testing.assert_allclose(found, correlate(mirrored, params["kernel"]) + params["bias"], **EXACT)
 
 
+@pytest.mark.parametrize(("by_rows", "expected"), [(True, "1x7x2x21"), (False, "7x7x2x3")])
+def test_reflect_conv_is_by_rows_where_it_is_told_to(by_rows, expected):
+    layer, params, x = layers.ReflectConv(3, 7, by_rows), parameters(7, 2, 3), numbers((1, 8, 8, 2))
+    text = jax.jit(layer.apply).lower({"params": params}, x).as_text()
+    (convolution,) = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert f"tensor<{expected}xf64>" in convolution
+
+
 def test_a_flat_image_stays_flat_between_mirrors_but_not_between_zeros():
     params, x = parameters(7, 2, 3), jnp.full((1, 8, 9, 2), 0.7)
     found = np.asarray(layers.ReflectConv(3, 7).apply({"params": params}, x))

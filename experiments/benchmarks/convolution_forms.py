@@ -2,8 +2,8 @@
 
 $ python experiments/benchmarks/convolution_forms.py
 
-What `genjax/convolutions.py` does on a platform is chosen by this. The forms of an operation take turns; least times,
-as other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
+For choosing what `genjax/convolutions.py` does on a platform. The forms of an operation take turns; least times, as
+other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
 """
 
 import dataclasses

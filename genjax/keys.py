@@ -5,9 +5,15 @@ batch), so noise depends on no device, no process and no history.
 """
 
 import enum
+import math
 
 import jax
-from jax import Array
+import jax.numpy as jnp
+from jax import Array, lax
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+"""Threefry-2x32's constants (Salmon et al. 2011, table 2 and section 3.3)."""
 
 
 class Stream(enum.IntEnum):
@@ -51,3 +57,31 @@ def normal(example_keys: Array, size: int) -> Array:
     """
     noise = jax.vmap(lambda key: jax.random.normal(key, (max(size, 64),)))(example_keys)
     return jax.lax.optimization_barrier(noise)[:, :size]
+
+
+def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform draws in [0, 1), [b, *shape], row i from `example_keys[i]`: the bits of `jax.random.uniform`.
+
+    For whole images: on a CPU, JAX runs the rounds of Threefry as a loop, each round through memory; here they are one
+    expression, which XLA fuses with what uses the draws.
+    """
+    data = jax.random.key_data(example_keys)
+    place = lax.iota(jnp.uint32, math.prod(shape))
+    bits = threefry(data[:, :1], data[:, 1:], jnp.uint32(0), place[None])
+    in_1_2 = lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)
+    return (in_1_2 - 1).astype(float).reshape(len(example_keys), *shape)
+
+
+def threefry(first: Array, second: Array, high: Array, low: Array) -> Array:
+    """32 random bits of the key (first, second) at the place (high, low), all uint32 of shapes that broadcast.
+
+    Both words of Threefry-2x32 with 20 rounds (Salmon et al. 2011), exclusive or, as JAX has them.
+    """
+    schedule = (first, second, first ^ second ^ jnp.uint32(PARITY))
+    left, right = high + schedule[0], low + schedule[1]
+    for turn in range(5):
+        for by in ROTATIONS[turn % 2]:
+            left = left + right
+            right = left ^ (right << by | right >> (32 - by))
+        left, right = left + schedule[(turn + 1) % 3], right + schedule[(turn + 2) % 3] + jnp.uint32(turn + 1)
+    return left ^ right

@@ -54,7 +54,7 @@ def test_binarize_leaves_black_and_white_alone(function, level, value):
 
 @pytest.mark.parametrize("uniform, first_white", [(0.0, 1), (1 - 2**-24, 255)], ids=["smallest", "largest"])
 def test_binarize_keeps_black_and_white_at_both_ends_of_the_uniform_range(monkeypatch, uniform, first_white):
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
+    monkeypatch.setattr(augment, "uniform", lambda keys, shape: jnp.full((len(keys), *shape), uniform))
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     drawn = np.asarray(augment.binarize(example_keys([0]), levels)).ravel()
     np.testing.assert_array_equal(drawn, np.arange(256) >= first_white)

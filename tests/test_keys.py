@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -31,6 +32,27 @@ def test_normal_noise_is_what_jax_draws_for_the_key():
     expected = jax.vmap(lambda key: jax.random.normal(key, (7,)))(keys.per_example(keys.root_key(0), np.arange(5)))
     got = keys.normal(keys.per_example(keys.root_key(0), np.arange(5)), 7)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (28, 28, 1), (5, 0, 3)])
+def test_uniform_draws_have_the_bits_that_jax_draws_for_the_key(shape):
+    example_keys = keys.per_example(keys.root_key(3), np.arange(6))
+    expected = jax.vmap(lambda key: jax.random.uniform(key, shape))(jax.random.clone(example_keys))
+    for draw in (keys.uniform, jax.jit(keys.uniform, static_argnums=1)):
+        np.testing.assert_array_equal(draw(jax.random.clone(example_keys), shape), expected)
+
+
+@pytest.mark.parametrize(
+    "key, place, words",
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+    ids=["zeros", "ones", "pi"],
+)
+def test_threefry_gives_the_words_that_its_authors_publish(key, place, words):
+    assert int(keys.threefry(*jnp.uint32(key), *jnp.uint32(place))) == words[0] ^ words[1]
 
 
 def test_every_address_has_its_own_key():

@@ -6,6 +6,7 @@ from jax import Array
 
 from genjax import images as image_ops
 from genjax.config import DataConfig
+from genjax.keys import uniform
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
@@ -47,11 +48,10 @@ def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
 
 def dequantize(keys: Array, images: Array) -> Array:
     """(x + u) / 256 with u uniform in [0, 1): uint8 to floats in [0, 1] (Uria, Murray and Larochelle 2013)."""
-    noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
-    return (images + noise) / 256
+    return (images + uniform(keys, images.shape[1:])) / 256
 
 
 def binarize(keys: Array, images: Array) -> Array:
     """1 with probability x / 255, else 0: uint8 to floats (Salakhutdinov and Murray 2008)."""
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
-    return (uniform < image_ops.to_unit(images)).astype(uniform.dtype)
+    draws = uniform(keys, images.shape[1:])
+    return (draws < image_ops.to_unit(images)).astype(draws.dtype)

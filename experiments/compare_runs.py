@@ -15,11 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
-import _start
 import jax
 import numpy as np
 import tyro
 from etils import epath
+from parts import start
 
 from genjax import checkpoint, cyclegan, files, keys, records, vae
 from genjax.metrics import read_rows
@@ -204,5 +204,5 @@ def _show(heading: str, *lines: str) -> None:
 
 if __name__ == "__main__":
     results: dict[str, Any] = {}
-    _start.run(lambda: results.setdefault("found", tyro.cli(compare, description=__doc__)))
+    start.run(lambda: results.setdefault("found", tyro.cli(compare, description=__doc__)))
     sys.exit(0 if results["found"]["equal"] else DIFFERENT)

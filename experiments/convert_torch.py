@@ -12,13 +12,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import _start
-import _torch_names
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from etils import epath
+from parts import start, torch_names
 from tyro.conf import arg
 
 from genjax import checkpoint, digest, files, keys, parallel, records, torch_files
@@ -53,10 +52,10 @@ def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: Ima
     target = files.resolve(workdir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{workdir} exists already: give another --workdir")
-    tensors = {direction: _about(path, _torch_names.clean, torch_files.read(path)) for direction, path in given.items()}
+    tensors = {direction: _about(path, torch_names.clean, torch_files.read(path)) for direction, path in given.items()}
     config = _config(workdir, given, tensors, image_size)
     params = {
-        direction: _about(path, _torch_names.to_params, config, direction, tensors[direction])
+        direction: _about(path, torch_names.to_params, config, direction, tensors[direction])
         for direction, path in given.items()
     }
     _write(config, params, {"converted": {direction: _source(given.get(direction, "")) for direction in DOMAINS}})
@@ -82,7 +81,7 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
         )
     held = [direction for direction in targets if is_there(translator.params[direction])]
     for direction in held:
-        torch_files.write(targets[direction], _torch_names.to_tensors(config, translator.params[direction]))
+        torch_files.write(targets[direction], torch_names.to_tensors(config, translator.params[direction]))
     return {"out": str(out), "files": " ".join(NAMES[direction] for direction in held), "step": translator.step}
 
 
@@ -100,7 +99,7 @@ def _config(
     """What the files tell of their networks, beside a source of data that no training can have."""
     found: list[tuple[CycleGanConfig, tuple[int, int]]] = []
     for direction, path in given.items():
-        net, channels = _about(path, _torch_names.form, tensors[direction])
+        net, channels = _about(path, torch_names.form, tensors[direction])
         found.append((net, (channels[DOMAINS[direction][0]], channels[DOMAINS[direction][1]])))
     if found[0] != found[-1]:
         of = [f"{path}: {n.generator}, width {n.width}, blocks {n.blocks}, depth {n.depth}, channels in A and B {c}"
@@ -147,4 +146,4 @@ def _write(config: CycleGanRun, params: dict[Direction, Any], source: dict[str, 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}
 
 if __name__ == "__main__":
-    _start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))

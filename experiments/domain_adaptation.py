@@ -27,14 +27,13 @@ import dataclasses
 import logging
 from typing import Any, NamedTuple
 
-import _adaptation
-import _start
 import jax
 import numpy as np
 import tyro
-from _adaptation import COPIES, METHODS, SIZE, Domain
 from etils import epath
 from jax import Array
+from parts import adaptation, start
+from parts.adaptation import COPIES, METHODS, SIZE, Domain
 
 from genjax import classifier, cyclegan, files, layers
 from genjax import images as image_ops
@@ -84,7 +83,7 @@ def adapt(options: Adaptation) -> dict[str, Any]:
         raise ValueError(
             f"--semantic must be positive, got {options.semantic}: no_semantics is the translation without"
         )
-    first, second = _adaptation.load(options.first), _adaptation.load(options.second)
+    first, second = adaptation.load(options.first), adaptation.load(options.second)
     if first.name == second.name:
         raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")
     classes = [sorted({int(label) for (array,) in domain.labels for label in array}) for domain in (first, second)]
@@ -94,7 +93,7 @@ def adapt(options: Adaptation) -> dict[str, Any]:
         )
     workdir = files.resolve(options.workdir)
     settings = ("first", "second", "num_steps", "classifier_steps", "semantic")
-    _adaptation.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
+    adaptation.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
     rows = []
     for seed in options.seeds:
         for direction, (source, target) in DOMAINS.items():
@@ -102,8 +101,8 @@ def adapt(options: Adaptation) -> dict[str, Any]:
             rows.append(_adapt(Case(workdir, options, direction, seed, domains[source], domains[target])))
             logging.info("%s", rows[-1])
     files.write_json(workdir / "results.json", rows)
-    print(f"{_adaptation.table(rows)}\n")
-    return _adaptation.means(rows)
+    print(f"{adaptation.table(rows)}\n")
+    return adaptation.means(rows)
 
 
 class Case(NamedTuple):
@@ -138,7 +137,7 @@ def _adapt(case: Case) -> dict[str, Any]:
     oracle = _fit(case, case.target.name, target_x, target_y)
     found = {
         "source_only": source_only,
-        "moments": _fit(case, f"{case.name}-moments", _adaptation.match_moments(x, x, target_x), y),
+        "moments": _fit(case, f"{case.name}-moments", adaptation.match_moments(x, x, target_x), y),
         "pseudo_labels": (pseudo := _label_oneself(case, source_only)),
         "guessed": _fit(case, f"{case.name}-guessed", *_guessed(case, pseudo)),
         "oracle": oracle,
@@ -156,7 +155,7 @@ def _adapt(case: Case) -> dict[str, Any]:
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
     gaps = {
-        f"gap_{method}": _adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
+        f"gap_{method}": adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
         for method in ("pseudo_labels", "translated", "both")
     }
     return {
@@ -169,7 +168,7 @@ def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Class
     """A classifier of these images, distorted, or the one that was trained before."""
     path = _classifier_file(case, what)
     if not path.exists():
-        distorted, steps = _adaptation.distort(images, COPIES), case.options.classifier_steps
+        distorted, steps = adaptation.distort(images, COPIES), case.options.classifier_steps
         fitted = classifier.fit(distorted, np.tile(labels, COPIES), case.num_classes, case.seed, steps, 64, 2e-3)
         classifier.save(path, fitted)
     return classifier.load(path)[0]
@@ -199,7 +198,7 @@ def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
     """
     (y,), (target_x,) = case.source.labels.train, case.target.images.train
     proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # the target's own are not known
-    sure, guessed = _adaptation.pseudo_labels(classifier.probabilities(current, target_x), proportions)
+    sure, guessed = adaptation.pseudo_labels(classifier.probabilities(current, target_x), proportions)
     if len(sure) == 0:
         raise ValueError(
             f"{case.name}, seed {case.seed}: of none of the {len(target_x)} target images is a classifier sure enough "
@@ -231,7 +230,7 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
         classifier_b=classifiers[1],
     )
     task, config = cyclegan.with_classifiers(config)
-    _start.train(task, config)
+    start.train(task, config)
     return config
 
 
@@ -259,4 +258,4 @@ def _draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: 
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

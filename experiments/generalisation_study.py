@@ -12,12 +12,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import _start
-import _translation_tables
-import _translations
 import translation_study
 import tyro
-from _translation_tables import Figures
+from parts import start, translation_tables, translations
+from parts.translation_tables import Figures
 
 from genjax import cyclegan, files
 from genjax.cyclegan.config import CycleGanRun
@@ -57,7 +55,7 @@ def main() -> dict[str, Any]:
         return translation_study.run_of(options.workdir, TRAINED[where], options.setting, seed, options.num_steps)
 
     runs = {(where, seed): run_of(where, seed) for seed in options.seeds for where in options.trained}
-    digests = [_start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
+    digests = [start.train(cyclegan.TASK, run)["digest"] for run in runs.values()]
 
     splits = {where: sources.load(run_of(where, 0).data, seed=0) for where in TRAINED}
     found = {key: run_figures(run.workdir, splits) for key, run in runs.items()}
@@ -69,13 +67,13 @@ def main() -> dict[str, Any]:
     every = {f"trained {where}, seed {seed}": [figures] for (where, seed), figures in found.items()}
     columns = [(test, name) for test in TESTED for name in FIGURES]
     tables = [
-        _translation_tables.table("grey to colour", rows, columns),
-        _translation_tables.table("run", every, columns, {"digest": [f"`{digest[:8]}`" for digest in digests]}),
+        translation_tables.table("grey to colour", rows, columns),
+        translation_tables.table("run", every, columns, {"digest": [f"`{digest[:8]}`" for digest in digests]}),
     ]
     place = files.resolve(options.workdir) / "generalisation.md"
     files.write_atomically(place, "\n\n".join(tables).encode())
     logging.info("\n%s", "\n\n".join(tables))
-    means = {name.replace(", ", "_").replace(" ", "_"): _translation_tables.mean(of) for name, of in rows.items()}
+    means = {name.replace(", ", "_").replace(" ", "_"): translation_tables.mean(of) for name, of in rows.items()}
     flat = {f"{name}.{key}": value for name, of in means.items() for key, value in of.items()}
     return {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1), **finite(flat), "tables": str(place)}
 
@@ -83,18 +81,18 @@ def main() -> dict[str, Any]:
 def run_figures(workdir: str, splits: Mapping[Part, Splits]) -> dict[str, dict[str, float]]:
     """A finished run's figures from A to B on the test pairs of each part."""
     translator = load_translator(workdir)
-    return {where: _translations.figures(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
+    return {where: translations.figures(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
 
 
 def rule_figures(rule: str, splits: Mapping[Part, Splits], known: Part) -> dict[str, dict[str, float]]:
     """The figures of a rule that knows the training images of one part."""
     target = splits[known].train[1]
     return {
-        where: _translations.figures(a, _translations.rules(a, target)[rule], b)
+        where: translations.figures(a, translations.rules(a, target)[rule], b)
         for where in TESTED
         for a, b in [splits[where].test]
     }
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -3,7 +3,7 @@
 $ python experiments/health_study.py --workdir runs/health
 $ python experiments/health_study.py --workdir runs/health --parts small --seeds 0 1 2 3 4
 
-injected: the quickstart as it is, which should raise no flag in 500 steps, and with each fault of _unwell.py, which
+injected: the quickstart as it is, which should raise no flag in 500 steps, and with each fault of unwell.py, which
 should be flagged within 200. small: the quickstart on 100 images of each domain, with and without DiffAugment. modes:
 noise translated into digits with nothing to hold on to, no cycle and a fast discriminator, which drops digits; and how
 many of the ten each remedy brings back, as a classifier sees them.
@@ -18,12 +18,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import _adaptation
-import _start
-import _unwell
 import cyclegan_configs
 import numpy as np
 import tyro
+from parts import adaptation, start, unwell
 from translation_study import check_different
 
 from genjax import classifier, cyclegan, files, records
@@ -92,7 +90,7 @@ def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """For each fault and seed, the step at which the first flag that belongs to it was up, and all that ever were."""
     rows = []
     for seed in options.seeds:
-        for fault, name in enumerate(_unwell.FAULTS):
+        for fault, name in enumerate(unwell.FAULTS):
             base = cyclegan_configs.quickstart()
             config = _run(options, "injected", f"{name}-{seed}", seed, base, 200 if fault else base.train.num_steps)
             _train(dataclasses.replace(config, train=dataclasses.replace(config.train, log_every=10)), fault)
@@ -136,7 +134,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     digits: the share of translations that are one, with at least the probability SURE. modes: of how many digits that
     share is SEEN or more. effective: e to the entropy of their shares among these translations, 10 for even ones.
     """
-    digits = _adaptation.load("digits")
+    digits = adaptation.load("digits")
     arrays = {f"x_{split}B": x for split, (x,) in digits.images._asdict().items()}
     noise = np.random.Philox(np.random.SeedSequence(0)).random_raw((2000, *digits.images.train[0].shape[1:])) >> 56
     arrays |= {"x_trainA": noise[:1400].astype(np.uint8), "x_validationA": noise[1400:1500].astype(np.uint8)}
@@ -156,7 +154,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, _means(rows, "remedy") | {"classifier_accuracy": accuracy}
 
 
-def _judge(digits: _adaptation.Domain) -> classifier.Classifier:
+def _judge(digits: adaptation.Domain) -> classifier.Classifier:
     """Tells ten digits apart, and from what is none: their quarters in another order, and smooth noise."""
     (images,), (labels,) = digits.images.train, digits.labels.train
     rows = np.concatenate([images[:, 8:], images[:, :8]], axis=1)
@@ -164,7 +162,7 @@ def _judge(digits: _adaptation.Domain) -> classifier.Classifier:
     rough = np.random.Philox(np.random.SeedSequence(1)).random_raw((len(images), 16, 16, 1)) / 2.0**64
     smooth = np.mean([np.roll(rough, (i, j), (1, 2)) for i in range(3) for j in range(3)], axis=0)
     none = np.concatenate([torn, *(image_ops.to_uint8(8 * (x - 0.5) + 0.3) for x in (rough, smooth))])
-    known = np.concatenate([_adaptation.distort(images, 4), none])
+    known = np.concatenate([adaptation.distort(images, 4), none])
     classes = np.concatenate([np.tile(labels, 4), np.full(len(none), NO_DIGIT, np.int32)])
     return classifier.fit(known, classes, NO_DIGIT + 1, 0, 1500, 64, 2e-3)
 
@@ -212,8 +210,8 @@ def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
     path = records.check_workdir(config) / "result.json"
     if path.exists() and files.read_json(path)["step"] == config.train.num_steps:
         return files.read_json(path)["test"]
-    with _unwell.injected(fault) if fault else contextlib.nullcontext():
-        return _start.train(cyclegan.TASK, config)
+    with unwell.injected(fault) if fault else contextlib.nullcontext():
+        return start.train(cyclegan.TASK, config)
 
 
 def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:
@@ -248,4 +246,4 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

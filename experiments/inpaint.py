@@ -10,10 +10,9 @@ their mean, and with a mask by name the image itself, which the VAE did not see 
 import dataclasses
 from typing import Any
 
-import _restoring
-import _start
 import numpy as np
 import tyro
+from parts import restoring, start
 from tqdm import tqdm
 
 from genjax import files, image_files, keys
@@ -29,47 +28,47 @@ GREY = 0.5
 class Inpaint:
     """What to complete, with what, and where to."""
 
-    workdir: _restoring.Workdir
+    workdir: restoring.Workdir
     images: str
     """An image, or a folder of images, of the size that the VAE was trained on."""
     mask: str
     """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
     image, white where pixels are missing."""
-    out: _restoring.Out
-    num_samples: _restoring.Samples = 8
-    method: _restoring.Method = "auto"
-    seed: _restoring.Seed = 0
-    which: _restoring.Which = "last"
+    out: restoring.Out
+    num_samples: restoring.Samples = 8
+    method: restoring.Method = "auto"
+    seed: restoring.Seed = 0
+    which: restoring.Which = "last"
     effort: inference.Effort = restoration.DEFAULT_EFFORT
 
 
 def main() -> dict[str, Any]:
     """Completes all images, a batch at a time."""
     options = tyro.cli(Inpaint, description=__doc__)
-    out = _restoring.check_out(options.out, options.num_samples)
+    out = restoring.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     height, width, channels = sampler.config.data.image_shapes[0]
     why = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
-    pictures = _restoring.read(options.images, (height, width), channels, why)
+    pictures = restoring.read(options.images, (height, width), channels, why)
     key, num = keys.root_key(options.seed), len(pictures.names)
     missing, by_name = _missing(options.mask, key, num, (height, width))
     restoration.check_mask(missing, num, (height, width, channels))
 
     samples, health = [], []
-    for start in tqdm(range(0, num, _restoring.BATCH), unit="batch", disable=None):
-        rows = slice(start, start + _restoring.BATCH)
+    for begin in tqdm(range(0, num, restoring.BATCH), unit="batch", disable=None):
+        rows = slice(begin, begin + restoring.BATCH)
         restored = restoration.inpaint(
             sampler.config, sampler.params, key, pictures.pixels[rows], missing[rows], options.method,
             options.num_samples, options.effort, np.arange(num)[rows],
         )  # fmt: skip
-        for i, values in enumerate(restored.images, start):
-            _restoring.write(out, pictures.names[i], values, pictures.files[i], missing[i])
-        samples.append(restored.images[: max(0, _restoring.GRID_ROWS - start)])
+        for i, values in enumerate(restored.images, begin):
+            restoring.write(out, pictures.names[i], values, pictures.files[i], missing[i])
+        samples.append(restored.images[: max(0, restoring.GRID_ROWS - begin)])
         health.append(restored.health)
     shown = np.concatenate(samples)
     observed = np.where(missing[..., None], GREY, pictures.pixels)[: len(shown)]
     truth = [pictures.pixels[: len(shown)]] if by_name else []
-    _restoring.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
+    restoring.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
     return {
         "images": num, "method": restored.method, "health": round(float(np.median(np.concatenate(health))), 4),
         "step": sampler.step, "out": options.out, "grid": str(out / "grid.png"),
@@ -90,4 +89,4 @@ def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.n
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

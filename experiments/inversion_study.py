@@ -12,9 +12,9 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-import _start
 import cyclegan_configs
 import tyro
+from parts import start
 
 from genjax import cyclegan, files
 from genjax.config import TrainConfig
@@ -64,7 +64,7 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
         cyclegan=CycleGanConfig(output=output, width=16, blocks=2, discriminator_width=16),
         loss=losses.CLASSIC,
     )
-    found = _start.train(cyclegan.TASK, config)
+    found = start.train(cyclegan.TASK, config)
     looks = [found] + [
         {name.removeprefix("validation/"): value for name, value in row.items()}
         for row in read_rows(files.resolve(config.workdir) / "metrics.jsonl")
@@ -81,4 +81,4 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import _restoring
-import _start
 import cyclegan_configs
 import numpy as np
 import tyro
 import vae_configs
 from etils import epath
+from parts import restoring, start
 
 from genjax import cyclegan, images, keys, report, vae
 from genjax.config import seed_of
@@ -49,7 +48,7 @@ def main() -> dict[str, Any]:
     runs = {}
     for family, (heading, task, config) in families.items():
         config = dataclasses.replace(config, workdir=f"{options.workdir}/{family}", seed=options.seed)
-        results |= {f"{family}.{name}": value for name, value in _start.train(task, config).items()}
+        results |= {f"{family}.{name}": value for name, value in start.train(task, config).items()}
         runs[heading] = config.workdir
         if family == "vae":
             _draw_restorations(config.workdir)
@@ -73,8 +72,8 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
     }
     for name, (given, found) in pictures.items():
         columns = [given, *found.swapaxes(0, 1), found.mean(axis=1), truth]
-        _restoring.write_grid(epath.Path(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
+        restoring.write_grid(epath.Path(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -22,10 +22,8 @@ from typing import Annotated, Any, Literal
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; a process for R7 has a GPU
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
-import _kills  # noqa: E402
-import _promises  # noqa: E402
-import _start  # noqa: E402
 import tyro  # noqa: E402
+from parts import kills, promises, start  # noqa: E402
 
 Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 
@@ -62,13 +60,13 @@ def _try(options: Options, directory: Path) -> dict[str, bool]:
     rows: Sequence[str] = [options.broken] if options.broken else options.rows
     if "R7" in rows and not gpu:
         raise ValueError("R7 is about an NVIDIA GPU, and there is no nvidia-smi here: name other --rows")
-    rows = rows or [row for row in _promises.PROMISES if row != "R7" or gpu]
+    rows = rows or [row for row in promises.PROMISES if row != "R7" or gpu]
     results: dict[str, bool] = {}
     for row in rows:
         for family in options.families:
             began, where = time.perf_counter(), directory / f"{row}-{family}"
             where.mkdir()
-            outcome = _promises.PROMISES[row](family, where, row if options.broken else "")
+            outcome = promises.PROMISES[row](family, where, row if options.broken else "")
             verdict, seconds = "PASS" if outcome.held else "FAIL", time.perf_counter() - began
             print(f"{row}  {verdict}  {family:8}  {seconds:4.0f} s  {outcome.seen}", flush=True)
             results[row] = results.get(row, True) and outcome.held
@@ -81,7 +79,7 @@ def _kill(options: Options, directory: Path) -> dict[str, bool]:
         for devices in (1, 8):
             where = directory / f"{family}-{devices}"
             where.mkdir()
-            row = _kills.kill_again_and_again(family, devices, options.kills, options.checkpoints, where)
+            row = kills.kill_again_and_again(family, devices, options.kills, options.checkpoints, where)
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             enough = row["during_a_save"] >= min(5, options.kills // 4)
             held = row["strictly_inside"] and row["same_state"] and row["same_metrics"] and enough
@@ -90,4 +88,4 @@ def _kill(options: Options, directory: Path) -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if all(_start.run(main).values()) else 1)
+    sys.exit(0 if all(start.run(main).values()) else 1)

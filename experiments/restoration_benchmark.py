@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import _restoration_rules as rules
-import _restoring
-import _start
 import numpy as np
 import tyro
+from parts import restoration_rules as rules
+from parts import restoring, start
 from PIL import Image
 
 from genjax import files, keys
@@ -50,15 +49,15 @@ class Benchmark:
     """Masks by name, and x2, x4 or x8."""
     methods: tuple[restoration.Choice, ...] = ("auto",)
     """How latents are drawn: a row of the table each."""
-    which: _restoring.Which = "last"
-    seed: _restoring.Seed = 0
+    which: restoring.Which = "last"
+    seed: restoring.Seed = 0
     effort: inference.Effort = restoration.DEFAULT_EFFORT
 
 
 def main() -> dict[str, Any]:
     """All tasks, each by each method and rule."""
     options = tyro.cli(Benchmark, description=__doc__)
-    out = _restoring.check_out(options.out, options.num_samples)
+    out = restoring.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     for task in options.tasks:
         if task.startswith("x") and task[1:].isdigit():
@@ -76,7 +75,7 @@ def main() -> dict[str, Any]:
         for row in solve(options, sampler, splits, moments, task):
             grid = row.pop("grid", None)
             if grid is not None:
-                _restoring.write_grid(out / f"{task}-{row['method']}.png", grid)
+                restoring.write_grid(out / f"{task}-{row['method']}.png", grid)
             rows.append({"task": task} | row)
             logging.info("%s", json.dumps(rows[-1]))
     files.write_json(out / "results.json", {"options": dataclasses.asdict(options), "rows": rows})
@@ -244,4 +243,4 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

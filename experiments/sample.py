@@ -6,9 +6,9 @@ $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out sampl
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import _start
 import numpy as np
 import tyro
+from parts import start
 from tyro.conf import arg
 
 from genjax import digest, files, keys
@@ -99,4 +99,4 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    _start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))

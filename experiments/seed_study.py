@@ -18,13 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import _bands
-import _spread
-import _start
 import cyclegan_configs
 import numpy as np
 import tyro
 import vae_configs
+from parts import bands, spread, start
 
 from genjax import cyclegan, files, records, vae
 from genjax.config import SeedConfig
@@ -80,10 +78,10 @@ def main() -> dict[str, Any]:
     configs = _runs(options, config, vary)
     results = _train(family.task, configs)
     figures = {name: np.array([_number(run["test"][name]) for run in results.values()]) for name in _names(results)}
-    summaries = {name: _spread.summarize(values) for name, values in figures.items()}
+    summaries = {name: spread.summarize(values) for name, values in figures.items()}
     shape = (len(options.seeds),) * len(vary)
     crossed = options.design == "crossed"
-    parts = {name: _spread.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
+    parts = {name: spread.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
 
     print(_table(family, results, summaries, crossed))
     print(f"\n{_decomposition(family, parts) if crossed else _note(vary)}\n")
@@ -91,7 +89,7 @@ def main() -> dict[str, Any]:
     flat = _flat(summaries, parts)
     files.write_json(files.resolve(options.workdir) / "study.json", record | flat)
     rows = [read_rows(files.resolve(run.workdir) / "metrics.jsonl") for run in configs.values()]
-    curves = _bands.draw(files.resolve(options.workdir) / "curves.png", f"{options.study}, {len(rows)} runs", rows,
+    curves = bands.draw(files.resolve(options.workdir) / "curves.png", f"{options.study}, {len(rows)} runs", rows,
                          family.curves)  # fmt: skip
     seconds = round(time.perf_counter() - began, 1)
     counts = {"study": options.study, "seeds": len(options.seeds), "runs": len(results), "seconds": seconds}
@@ -187,7 +185,7 @@ def _note(vary: Sequence[str]) -> str:
     return f"The interval is Student's t, over {over}; it is about training again, not about other images."
 
 
-def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _spread.Component]]) -> str:
+def _decomposition(family: Family, parts: Mapping[str, Mapping[str, spread.Component]]) -> str:
     """For each stream its share of the sum of squares and its standard deviation; and what little that says."""
     shown = [name for name in family.figures if name in parts]
     streams = list(parts[shown[0]])
@@ -198,8 +196,8 @@ def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _spread.Comp
         cells = [cell for part in found for cell in (f"{part.share:.3f}", f"{part.sd:.2g}")]
         rows.append([stream, str(found[0].df), *cells])
     df, total = parts[shown[0]][streams[0]].df, sum(part.df for part in parts[shown[0]].values())
-    mean, seldom = _spread.share_without_effect(df, total)
-    low, high = _spread.sd_factors(df)
+    mean, seldom = spread.share_without_effect(df, total)
+    low, high = spread.sd_factors(df)
     return (
         f"{_markdown(rows)}\n\nShares are of the total sum of squares. Standard deviations are by expected mean "
         "squares, 0 where that estimates a negative variance; the rest is what the streams do not add up to.\n"
@@ -209,7 +207,7 @@ def _decomposition(family: Family, parts: Mapping[str, Mapping[str, _spread.Comp
     )
 
 
-def _flat(summaries: Mapping[str, _spread.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
+def _flat(summaries: Mapping[str, spread.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
     """All figures by one name each: `mean.elbo`, or `share.elbo.init` for a crossed design."""
     of = ("mean", "sd") if parts else ("mean", "sd", "low", "high")
     flat = {f"{what}.{name}": getattr(summary, what) for what in of for name, summary in summaries.items()}
@@ -223,4 +221,4 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

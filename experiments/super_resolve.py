@@ -10,10 +10,9 @@ their mean, and with --scale-down the image itself. Scaled down again, each samp
 import dataclasses
 from typing import Any
 
-import _restoring
-import _start
 import numpy as np
 import tyro
+from parts import restoring, start
 from tqdm import tqdm
 
 from genjax import keys
@@ -26,27 +25,27 @@ from genjax.vae import inference, restoration
 class SuperResolve:
     """What to enlarge, with what, and where to."""
 
-    workdir: _restoring.Workdir
+    workdir: restoring.Workdir
     images: str
     """An image, or a folder of images, of the VAE's size divided by the factor."""
     factor: int
     """2, 4 or 8: how many times the height and the width grow."""
-    out: _restoring.Out
+    out: restoring.Out
     kernel: restoration.Kernel = "box"
     """How the images were scaled down: by means over blocks, or by Pillow's bicubic filter."""
     scale_down: bool = False
     """The images have the VAE's size, and are scaled down first: to see how near it comes."""
-    num_samples: _restoring.Samples = 8
-    method: _restoring.Method = "auto"
-    seed: _restoring.Seed = 0
-    which: _restoring.Which = "last"
+    num_samples: restoring.Samples = 8
+    method: restoring.Method = "auto"
+    seed: restoring.Seed = 0
+    which: restoring.Which = "last"
     effort: inference.Effort = restoration.DEFAULT_EFFORT
 
 
 def main() -> dict[str, Any]:
     """Enlarges all images, a batch at a time."""
     options = tyro.cli(SuperResolve, description=__doc__)
-    out = _restoring.check_out(options.out, options.num_samples)
+    out = restoring.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     config, factor, kernel = sampler.config, options.factor, options.kernel
     restoration.check_factor(config, factor)
@@ -57,27 +56,27 @@ def main() -> dict[str, Any]:
         "trained; images of that size can be scaled down first, with --scale-down"
     )
     size = (height, width) if options.scale_down else small_size
-    pictures = _restoring.read(options.images, size, channels, why)
+    pictures = restoring.read(options.images, size, channels, why)
     given = pictures.pixels
     if options.scale_down:
         given = np.clip(restoration.downsample(given, factor, kernel), 0, 1).astype(np.float32)
 
     samples, health, consistency, num = [], [], [], len(given)
-    for start in tqdm(range(0, num, _restoring.BATCH), unit="batch", disable=None):
-        rows = slice(start, start + _restoring.BATCH)
+    for begin in tqdm(range(0, num, restoring.BATCH), unit="batch", disable=None):
+        rows = slice(begin, begin + restoring.BATCH)
         restored = restoration.super_resolve(
             config, sampler.params, keys.root_key(options.seed), given[rows], factor, kernel, options.method,
             options.num_samples, options.effort, np.arange(num)[rows],
         )  # fmt: skip
-        for i, values in enumerate(restored.images, start):
-            _restoring.write(out, pictures.names[i], values, pictures.files[i], None)
-        samples.append(restored.images[: max(0, _restoring.GRID_ROWS - start)])
+        for i, values in enumerate(restored.images, begin):
+            restoring.write(out, pictures.names[i], values, pictures.files[i], None)
+        samples.append(restored.images[: max(0, restoring.GRID_ROWS - begin)])
         health.append(restored.health)
         consistency.append(paired.psnr(restoration.downsample(restored.images[:, 0], factor, kernel), given[rows]))
     shown = np.concatenate(samples)
     blocks = given[: len(shown)].repeat(factor, axis=1).repeat(factor, axis=2)
     truth = [pictures.pixels[: len(shown)]] if options.scale_down else []
-    _restoring.write_grid(out / "grid.png", [blocks, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
+    restoring.write_grid(out / "grid.png", [blocks, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
     return {
         "images": num, "method": restored.method, "health": round(float(np.median(np.concatenate(health))), 4),
         "least_consistency_db": round(float(min(np.concatenate(consistency).min(), 200.0)), 1),
@@ -86,4 +85,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -11,10 +11,10 @@ import dataclasses
 import logging
 from typing import Any, Literal
 
-import _start
 import jax
 import tyro
 from etils import epath
+from parts import start
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -84,4 +84,4 @@ def _translate(translator: Translator, direction: Literal["a2b", "b2a"], path: e
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -9,10 +9,9 @@ rules know the training images of both domains, which come in no pairs, but no t
 import dataclasses
 from typing import Any, Literal
 
-import _start
-import _translations
 import numpy as np
 import tyro
+from parts import start, translations
 
 from genjax.config import DataConfig
 from genjax.data import sources
@@ -39,11 +38,11 @@ def main() -> dict[str, Any]:
     data = DataConfig(source=options.source, image_size=(options.size, options.size), channels=channels, batch_size=1)
     splits = sources.load(data, seed=0)
     (_, train_b), (a, truth) = splits.train, splits.test
-    guesses = _translations.rules(a, train_b)
+    guesses = translations.rules(a, train_b)
     if options.workdir:
         translated = load_translator(options.workdir).a2b(a)
         guesses |= {"translation": translated, "shuffled": np.roll(translated, len(a) // 2, axis=0)}
-    found = {name: _translations.figures(a, guess, truth) for name, guess in guesses.items()}
+    found = {name: translations.figures(a, guess, truth) for name, guess in guesses.items()}
     scores = {f"l1_{name}": figures["l1"] for name, figures in found.items()}
     if options.source == "icons":
         scores["iou_copy"] = found["copy"]["iou"]
@@ -51,4 +50,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

@@ -14,14 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import _gallery
-import _start
-import _translation_tables
-import _translations
 import cyclegan_configs
 import numpy as np
 import tyro
-from _translation_tables import Figures
+from parts import gallery, start, translation_tables, translations
+from parts.translation_tables import Figures
 
 from genjax import cyclegan, files
 from genjax import images as image_ops
@@ -82,7 +79,7 @@ def main() -> dict[str, Any]:
         for seed in options.seeds
         for name in options.settings
     }
-    digests = {key: _start.train(cyclegan.TASK, run)["digest"] for key, run in runs.items()}
+    digests = {key: start.train(cyclegan.TASK, run)["digest"] for key, run in runs.items()}
 
     splits = sources.load(run_of("", options.source, "classic", 0).data, seed=0)
     found: dict[tuple[Name, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
@@ -93,8 +90,8 @@ def main() -> dict[str, Any]:
     logging.info("\n%s", tables)
     first = {name: runs[name, options.seeds[0]].workdir for name in options.settings}
     title = f"{options.source}: unseen test images, their translations by runs of seed {options.seeds[0]}, the truth"
-    page = _gallery.page(place / "pictures.png", title, pictures(first, splits))
-    flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in _translation_tables.mean(of).items()}
+    page = gallery.page(place / "pictures.png", title, pictures(first, splits))
+    flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in translation_tables.mean(of).items()}
     counts = {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
     return {**counts, **finite(flat), "tables": str(place / "tables.md"), "page": str(page)}
 
@@ -131,17 +128,17 @@ def run_figures(workdir: str, test: sources.Source) -> dict[str, dict[str, float
     translator, (a, b) = load_translator(workdir), test
     to_b, to_a = translator.a2b(a), translator.b2a(b)
     return {
-        "a2b": _translations.figures(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
-        "b2a": _translations.figures(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
+        "a2b": translations.figures(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
+        "b2a": translations.figures(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
     }
 
 
 def rule_figures(splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
     """The figures of each rule without a network, by direction."""
     (train_a, train_b), (a, b) = splits.train, splits.test
-    to_b, to_a = _translations.rules(a, train_b), _translations.rules(b, train_a)
+    to_b, to_a = translations.rules(a, train_b), translations.rules(b, train_a)
     return {
-        name: {"a2b": _translations.figures(a, to_b[name], b), "b2a": _translations.figures(b, to_a[name], a)}
+        name: {"a2b": translations.figures(a, to_b[name], b), "b2a": translations.figures(b, to_a[name], a)}
         for name in to_b
     }
 
@@ -149,7 +146,7 @@ def rule_figures(splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
 def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarray]:
     """The rows of a page, from the input by way of histogram matching and the runs' translations to the truth."""
     a, b = (images[np.linspace(0, len(images) - 1, SHOWN).astype(int)] for images in splits.test)
-    matched = _translations.match_histograms(splits.test[0], splits.train[1])
+    matched = translations.match_histograms(splits.test[0], splits.train[1])
     rows: dict[str, np.ndarray] = {
         "input": a,
         "histogram matching": matched[np.linspace(0, len(matched) - 1, SHOWN).astype(int)],
@@ -168,18 +165,18 @@ def _tables(
     every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in runs.items()}
     short = [f"`{digests[key][:8]}`" for key in runs]
     return "\n\n".join((
-        _translation_tables.table("translation", rows, scores["a2b"]),
-        _translation_tables.table("translation", rows, scores["b2a"]),
-        _translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flags}),
-        _translation_tables.table("run", every, scores["a2b"] + scores["b2a"], {"digest": short}),
+        translation_tables.table("translation", rows, scores["a2b"]),
+        translation_tables.table("translation", rows, scores["b2a"]),
+        translation_tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flags}),
+        translation_tables.table("run", every, scores["a2b"] + scores["b2a"], {"digest": short}),
     ))  # fmt: skip
 
 
 def _flags(runs: Sequence[Figures], copy: Figures) -> list[str]:
     """Each flag that is up, with its direction and in how many of the runs."""
-    up = [f"{flag} {test}" for run in runs for test in run for flag in _translations.flags(run[test], copy[test])]
+    up = [f"{flag} {test}" for run in runs for test in run for flag in translations.flags(run[test], copy[test])]
     return [f"{flag} ({up.count(flag)} of {len(runs)})" for flag in dict.fromkeys(up)]
 
 
 if __name__ == "__main__":
-    _start.run(main)
+    start.run(main)

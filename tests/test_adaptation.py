@@ -1,10 +1,10 @@
 from pathlib import Path
 
-import _adaptation
 import domain_adaptation
 import numpy as np
 import pytest
 from domain_adaptation import Adaptation
+from parts import adaptation
 
 from genjax import classifier, files
 from genjax.data import ink
@@ -93,7 +93,7 @@ def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(do
 
     monkeypatch.setattr(domain_adaptation, "ROUNDS", 1)
     monkeypatch.setattr(domain_adaptation, "_fit", recorded)
-    monkeypatch.setattr(domain_adaptation._start, "train", lambda task, run: runs.append(run))
+    monkeypatch.setattr(domain_adaptation.start, "train", lambda task, run: runs.append(run))
     monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: x)
     domain_adaptation.adapt(domains(seeds_without_semantics=(0,)))
     files = [tuple(Path(path).stem for path in (run.classifier_a, run.classifier_b) if path) for run in runs]
@@ -103,7 +103,7 @@ def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(do
     assert [run.loss.semantic_a2b > 0 and run.loss.semantic_b2a > 0 for run in runs] == [True, False, True, False]
     for name, target in (("first-to-second-guessed-seed-0", "second"), ("second-to-first-guessed-seed-0", "first")):
         images, num = learned[name]
-        known = {image.tobytes() for image in _adaptation.load(f"npz:{tmp_path / target}.npz").images.train[0]}
+        known = {image.tobytes() for image in adaptation.load(f"npz:{tmp_path / target}.npz").images.train[0]}
         assert 0 < num == len(images) and all(image.tobytes() in known for image in images)
 
 
@@ -123,7 +123,7 @@ def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_p
 
 def test_a_class_without_training_images_is_a_class_all_the_same(domains, monkeypatch):
     options = domains(without="first")
-    first, second = _adaptation.load(options.first), _adaptation.load(options.second)
+    first, second = adaptation.load(options.first), adaptation.load(options.second)
     there = domain_adaptation.Case(Path(), options, "a2b", 0, first, second)
     assert there.num_classes == there._replace(source=second, target=first).num_classes == 2
     monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.tile([0.6, 0.4], (len(images), 1)))
@@ -133,7 +133,7 @@ def test_a_class_without_training_images_is_a_class_all_the_same(domains, monkey
 
 def test_a_target_that_no_label_can_be_guessed_for_is_refused(domains, monkeypatch):
     options = domains()
-    case = domain_adaptation.Case(Path(), options, "a2b", 3, *(map(_adaptation.load, (options.first, options.second))))
+    case = domain_adaptation.Case(Path(), options, "a2b", 3, *(map(adaptation.load, (options.first, options.second))))
     monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.full((len(images), 2), 0.5))
     with pytest.raises(ValueError, match="first-to-second, seed 3: of none of the 40 target images is a classifier su"):
         domain_adaptation._guessed(case, None)
@@ -170,16 +170,16 @@ def test_options_that_will_not_do_are_refused(domains, tmp_path):
 
 
 def test_domains_come_with_their_ink_in_one_place(domains):
-    domain = _adaptation.load(domains().first)
+    domain = adaptation.load(domains().first)
     assert domain.images.train[0].shape == (40, 16, 16, 1) and domain.labels.test[0].tolist() == [0, 1] * 6
     boxes = np.array([ink.box(image) for image in domain.images.test[0]])
     assert (boxes[0::2, [1, 3]] == [1, 15]).all() and (boxes[1::2, [0, 2]] == [1, 15]).all()
 
 
 def test_distorted_copies_differ_from_one_another_and_keep_what_they_show(domains):
-    images = _adaptation.load(domains().first).images.test[0]
-    copies = _adaptation.distort(images, 3).reshape(3, *images.shape)
-    np.testing.assert_array_equal(copies, _adaptation.distort(images, 3).reshape(copies.shape))
+    images = adaptation.load(domains().first).images.test[0]
+    copies = adaptation.distort(images, 3).reshape(3, *images.shape)
+    np.testing.assert_array_equal(copies, adaptation.distort(images, 3).reshape(copies.shape))
     assert len({copy.tobytes() for copy in copies.reshape(-1, 16 * 16)}) > 2.8 * len(images)
     shown, found = images.reshape(len(images), -1), copies.reshape(3, len(images), -1)
     similar = [np.corrcoef(np.concatenate([shown, copy]))[: len(images), len(images) :] for copy in found]
@@ -190,7 +190,7 @@ def test_distorted_copies_differ_from_one_another_and_keep_what_they_show(domain
 def test_a_distortion_turns_slants_scales_and_moves_within_its_limits():
     spot = np.zeros((200, 16, 16, 1), np.uint8)
     spot[:, 7:9, 12:14] = 255  # 5 pixels right of the middle
-    moved = _adaptation.distort(spot, 1)[..., 0].astype(float)
+    moved = adaptation.distort(spot, 1)[..., 0].astype(float)
     y, x = (np.tensordot(moved, grid, 2) / moved.sum(axis=(1, 2)) for grid in np.mgrid[-7.5:8.5, -7.5:8.5])
     assert 3 < x.min() < 4.4 and 5.6 < x.max() < 7.2
     assert -2.8 < y.min() < -1.2 and 1.2 < y.max() < 2.8
@@ -204,7 +204,7 @@ def test_matched_moments_are_those_of_the_target():
         np.rint(mean + 12 * rng.normal(size=(4000, 9)) @ matrix).clip(0, 255).astype(np.uint8).reshape(-1, 3, 3, 1)
         for mean, matrix in ((100, mixing), (140, other))
     )
-    matched = _adaptation.match_moments(source, source, target).reshape(-1, 9).astype(float)
+    matched = adaptation.match_moments(source, source, target).reshape(-1, 9).astype(float)
     goal = target.reshape(-1, 9).astype(float)
     np.testing.assert_allclose(matched.mean(axis=0), goal.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(np.cov(matched.T), np.cov(goal.T), atol=3)
@@ -212,32 +212,32 @@ def test_matched_moments_are_those_of_the_target():
 
 
 def test_pseudo_labels_are_those_that_it_is_sure_of():
-    rows, labels = _adaptation.pseudo_labels(np.array([[0.05, 0.95], [0.5, 0.5], [0.95, 0.05]]), np.array([0.5, 0.5]))
+    rows, labels = adaptation.pseudo_labels(np.array([[0.05, 0.95], [0.5, 0.5], [0.95, 0.05]]), np.array([0.5, 0.5]))
     assert (rows.tolist(), labels.tolist()) == ([0, 2], [1, 0])
 
 
 def test_guesses_come_to_the_proportions_and_change_by_factors_alone():
     rng = np.random.default_rng(0)
     guesses, proportions = rng.dirichlet(np.ones(4), 50), np.array([0.1, 0.2, 0.3, 0.4])
-    found = _adaptation.in_proportion(guesses, proportions)
+    found = adaptation.in_proportion(guesses, proportions)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_allclose(found.mean(axis=0), proportions, rtol=1e-9)
     factors = np.log(found / guesses)  # of an image plus of a class: what is left without both means is 0
     left = factors - factors.mean(axis=0) - factors.mean(axis=1, keepdims=True) + factors.mean()
     np.testing.assert_allclose(left, 0, atol=1e-9)
-    np.testing.assert_allclose(_adaptation.in_proportion(found, proportions), found, rtol=1e-9)
+    np.testing.assert_allclose(adaptation.in_proportion(found, proportions), found, rtol=1e-9)
 
 
 def test_a_class_taken_for_another_comes_back_and_one_that_is_nowhere_does_no_harm():
     """Of ten images five show each class, and two of class 0 look a little more like class 1."""
     guesses = np.array([[0.99, 0.01, 0.0]] * 3 + [[0.3, 0.7, 0.0]] * 2 + [[0.01, 0.99, 0.0]] * 5)
     assert (guesses.argmax(axis=1) == 0).sum() == 3
-    balanced = _adaptation.in_proportion(guesses, np.array([0.5, 0.5, 0.0]))
+    balanced = adaptation.in_proportion(guesses, np.array([0.5, 0.5, 0.0]))
     assert balanced.argmax(axis=1).tolist() == [0] * 5 + [1] * 5
-    assert not _adaptation.in_proportion(np.eye(3)[[2]], np.array([0.5, 0.5, 0.0])).any()  # sure of nothing
+    assert not adaptation.in_proportion(np.eye(3)[[2]], np.array([0.5, 0.5, 0.0])).any()  # sure of nothing
 
 
 def test_the_gap_is_a_share_of_the_way_to_the_oracle():
-    assert _adaptation.gap_closed(0.5, 0.8, 0.9) == pytest.approx(0.75)
-    assert _adaptation.gap_closed(0.9, 0.9, 0.9) is None
-    assert _adaptation.standard_error(0.9, 100) == pytest.approx(0.03)
+    assert adaptation.gap_closed(0.5, 0.8, 0.9) == pytest.approx(0.75)
+    assert adaptation.gap_closed(0.9, 0.9, 0.9) is None
+    assert adaptation.standard_error(0.9, 100) == pytest.approx(0.03)

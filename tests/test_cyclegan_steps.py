@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _walking import mesh_of, replicas_agree, walk
 from conftest import cheaply_compiled, write_noise
+from parts.walking import mesh_of, replicas_agree, walk
 
 from genjax import cyclegan, digest, keys, parallel, train
 from genjax.cyclegan import losses, nets, steps

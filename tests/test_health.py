@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _unwell import FAULTS, injected
-from _walking import mesh_of
+from parts.unwell import FAULTS, injected
+from parts.walking import mesh_of
 
 from genjax import keys, parallel
 from genjax.cyclegan import health, losses, steps, vitals

@@ -6,23 +6,22 @@ import signal
 import time
 from pathlib import Path
 
-import _promises
-import _tiny
 import pytest
-from _walking import mesh_of
+from parts import promises, tiny
+from parts.walking import mesh_of
 
 from genjax.metrics import read_rows
 
 CHECKPOINTS = 4
-STEPS = CHECKPOINTS * _tiny.FAMILIES["vae"].every
+STEPS = CHECKPOINTS * tiny.FAMILIES["vae"].every
 
 
 def command_in(workdir, **changes):
-    return _tiny.command("vae", workdir, **{"checkpoints": CHECKPOINTS} | changes)
+    return tiny.command("vae", workdir, **{"checkpoints": CHECKPOINTS} | changes)
 
 
 def start_pair(command):
-    return _tiny.start_processes([command] * 2, devices=2)
+    return tiny.start_processes([command] * 2, devices=2)
 
 
 def ends(processes):
@@ -50,14 +49,14 @@ def wait_for_a_checkpoint(workdir, processes):
 def one(tmp_path_factory):
     """A run of one process with four devices."""
     workdir = tmp_path_factory.mktemp("one")
-    return workdir, _tiny.finish(_tiny.start(command_in(workdir), _tiny.environment(4)))
+    return workdir, tiny.finish(tiny.start(command_in(workdir), tiny.environment(4)))
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """The same run of two processes; what the second one creates is closed to other users."""
     workdir = tmp_path_factory.mktemp("two")
-    processes = _tiny.start_processes([command_in(workdir)] * 2, devices=2, umasks=(0o022, 0o077))
+    processes = tiny.start_processes([command_in(workdir)] * 2, devices=2, umasks=(0o022, 0o077))
     return workdir, results(ends(processes))
 
 
@@ -76,9 +75,9 @@ def test_batches_are_identical_and_losses_nearly(one, two):
 @pytest.mark.parametrize("family", ["vae", "cyclegan"])
 def test_what_enters_the_losses_is_identical_and_each_process_has_its_rows(family, tmp_path):
     """Images, noise, transforms, decisions of the pools."""
-    first, second = _promises.inputs_of_two_processes(family, tmp_path)
-    assert first | second == _promises.inputs_of(family, tmp_path, mesh_of(4))
-    assert len(first) == len(second) >= 3 * _tiny.config(family, tmp_path).data.batch_size / 2
+    first, second = promises.inputs_of_two_processes(family, tmp_path)
+    assert first | second == promises.inputs_of(family, tmp_path, mesh_of(4))
+    assert len(first) == len(second) >= 3 * tiny.config(family, tmp_path).data.batch_size / 2
     # Of the pools' decisions, which concern the whole batch, and of nothing else.
     assert len(first & second) == {"vae": 0, "cyclegan": 3 * 2}[family]
 
@@ -103,7 +102,7 @@ def test_sigterm_to_one_process_saves_all_at_one_step_and_the_same_command_goes_
     resumed = results(ends(start_pair(command)))
     assert 40 < resumed["resumed_from"] < STEPS
     assert resumed["digest"] == two[1]["digest"]
-    assert _tiny.metrics(tmp_path / "run") == _tiny.metrics(two[0])
+    assert tiny.metrics(tmp_path / "run") == tiny.metrics(two[0])
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -121,7 +120,7 @@ def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_
         resumed = results(ends(start_pair(command)))
         assert resumed["digest"] == two[1]["digest"]
     else:  # on one process, with other rounding but the same batches
-        resumed = _tiny.finish(_tiny.start(command, _tiny.environment(4)))
+        resumed = tiny.finish(tiny.start(command, tiny.environment(4)))
         rows = [read_rows(workdir / "metrics.jsonl") for workdir in (tmp_path / "run", one[0])]
         assert [row.get("fingerprint", {}).get("batch") for row in rows[0]] == [
             row.get("fingerprint", {}).get("batch") for row in rows[1]
@@ -131,7 +130,7 @@ def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_
 
 
 def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
-    _tiny.finish(_tiny.start(command_in(tmp_path / "run", checkpoints=1), _tiny.environment(1)))
+    tiny.finish(tiny.start(command_in(tmp_path / "run", checkpoints=1), tiny.environment(1)))
     resumed = results(ends(start_pair(command_in(tmp_path / "run", checkpoints=2))))
     assert (resumed["resumed_from"], resumed["step"]) == (40, 80)
     rows, expected = (read_rows(Path(workdir) / "metrics.jsonl") for workdir in (tmp_path / "run", one[0]))
@@ -141,15 +140,15 @@ def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
 
 def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_path):
     commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
-    (_, _, code), (_, errors, other_code) = ends(_tiny.start_processes(commands, devices=2))
+    (_, _, code), (_, errors, other_code) = ends(tiny.start_processes(commands, devices=2))
     assert code != 0 and other_code == 1
     assert "process 1 was started otherwise than process 0:\n  config.seed: 0 -> 1" in errors
     assert not (tmp_path / "run").exists()
 
 
 def test_an_address_that_cannot_be_is_refused(tmp_path):
-    environment = _tiny.environment(1, GENJAX_DISTRIBUTED="localhost:1234,2,2")
-    process = _tiny.start(command_in(tmp_path / "run"), environment)
+    environment = tiny.environment(1, GENJAX_DISTRIBUTED="localhost:1234,2,2")
+    process = tiny.start(command_in(tmp_path / "run"), environment)
     _, errors = process.communicate()
     assert process.returncode == 1 and "give auto, or HOST:PORT,NUM,ID with ID below NUM" in errors
     assert "Traceback" not in errors

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import _kills
-import _promises
-import _tiny
 import pytest
+from parts import kills, promises, tiny
 
 QUICK = ("R1", "R5", "R6")
 """R2 is the kills below; R3 is in test_multiprocess.py, and for more devices in the tests of the steps, as R4 is."""
@@ -17,17 +15,17 @@ QUICK = ("R1", "R5", "R6")
 
 @pytest.mark.parametrize("row", QUICK)
 def test_a_promise_holds(tmp_path, row):
-    outcome = _promises.PROMISES[row]("vae", tmp_path, "")
+    outcome = promises.PROMISES[row]("vae", tmp_path, "")
     assert outcome.held, outcome.seen
 
 
 @pytest.mark.parametrize("row", ["R2", "R5", "R6"])  # the others take longer: reproducibility.py --break
 def test_the_fault_that_a_promise_excludes_is_found(tmp_path, row):
-    assert not _promises.PROMISES[row]("vae", tmp_path, row).held
+    assert not promises.PROMISES[row]("vae", tmp_path, row).held
 
 
 def test_the_script_says_fail_and_exits_with_1(tmp_path):
-    command = [sys.executable, _tiny.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
+    command = [sys.executable, tiny.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
     assert json.loads(done.stdout.splitlines()[-1])["R6"] is False
@@ -35,7 +33,7 @@ def test_the_script_says_fail_and_exits_with_1(tmp_path):
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
 def test_the_promise_of_a_gpu_is_not_tried_without_one():
-    command = [sys.executable, _tiny.SCRIPTS / "reproducibility.py", "--rows", "R7"]
+    command = [sys.executable, tiny.SCRIPTS / "reproducibility.py", "--rows", "R7"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: R7 is about an NVIDIA GPU") and done.stdout == ""
 
@@ -53,36 +51,36 @@ def runs(family_and_devices, tmp_path_factory):
     with ThreadPoolExecutor(2) as pool:
         killed = {
             moment: pool.submit(killed_and_started_again, *family_and_devices, directory / moment, moment)
-            for moment in _kills.MOMENTS
+            for moment in kills.MOMENTS
         }
         yield whole, killed
 
 
 def uninterrupted(family, devices, workdir):
-    return _tiny.finish(_tiny.start(_tiny.command(family, workdir), _tiny.environment(devices))), workdir
+    return tiny.finish(tiny.start(tiny.command(family, workdir), tiny.environment(devices))), workdir
 
 
 def killed_and_started_again(family, devices, directory, moment):
     directory.mkdir()
-    environment = _tiny.environment(devices)
+    environment = tiny.environment(devices)
     for attempt in range(8):
         workdir = directory / str(attempt)
-        command = _tiny.command(family, workdir)
-        if _kills.kill_at(command, workdir, _kills.MOMENTS[moment], environment):
-            return _tiny.finish(_tiny.start(command, environment)), workdir
+        command = tiny.command(family, workdir)
+        if kills.kill_at(command, workdir, kills.MOMENTS[moment], environment):
+            return tiny.finish(tiny.start(command, environment)), workdir
     raise AssertionError(f"no kill arrived {moment}")
 
 
-@pytest.mark.parametrize("moment", _kills.MOMENTS)
+@pytest.mark.parametrize("moment", kills.MOMENTS)
 def test_killed_and_started_again_it_comes_to_the_same_bytes(family_and_devices, runs, moment):
     whole, killed = runs
     (expected, uninterrupted), (results, workdir) = whole, killed[moment].result()
     if moment == "before the first commit":
         assert results["resumed_from"] == 0
     else:
-        assert _tiny.FAMILIES[family_and_devices[0]].every <= results["resumed_from"] < results["step"]
+        assert tiny.FAMILIES[family_and_devices[0]].every <= results["resumed_from"] < results["step"]
     assert results["digest"] == expected["digest"]
-    assert _tiny.metrics(workdir) == _tiny.metrics(uninterrupted)
+    assert tiny.metrics(workdir) == tiny.metrics(uninterrupted)
     other = {"seconds", "report", "resumed_from"}
     assert {name: results[name] for name in results if name not in other} == {
         name: expected[name] for name in expected if name not in other

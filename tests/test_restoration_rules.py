@@ -1,9 +1,9 @@
 """The rules beside which restorations are judged, against their definitions and scikit-learn's ridge regression."""
 
-import _restoration_rules as rules
 import numpy as np
 import pytest
 import restoration_benchmark
+from parts import restoration_rules as rules
 from sklearn.linear_model import Ridge
 
 RNG = np.random.default_rng(0)

@@ -62,8 +62,8 @@ def test_an_unchanged_image_costs_least_and_the_image_gets_no_gradient(classifie
 @pytest.fixture(scope="module")
 def step(classifiers):
     """One step on 16x16 noise with given losses: the state before and after, and the metrics."""
-    from _walking import mesh_of
     from conftest import cheaply_compiled, tiny_cyclegan
+    from parts.walking import mesh_of
 
     from genjax import parallel
 

@@ -8,13 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
-import _spread
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import seed_study
 from conftest import tiny_run
+from parts import spread
 from scipy import stats
 
 from genjax import checkpoint, files, parallel, train, vae
@@ -293,7 +293,7 @@ def test_a_crossed_design_is_taken_apart(tmp_path, monkeypatch, capsys):
         [files.read_json(tmp_path / f"init-{i}-data-{d}" / "result.json")["test"]["elbo"] for d in (0, 1)]
         for i in (0, 1)
     ]
-    expected = _spread.decompose(np.array(elbo), ["init", "data"])
+    expected = spread.decompose(np.array(elbo), ["init", "data"])
     for stream, part in expected.items():
         assert results[f"share.elbo.{stream}"] == part.share and results[f"component_sd.elbo.{stream}"] == part.sd
     assert "low.elbo" not in results and "95% interval of the mean" not in printed
@@ -323,16 +323,16 @@ def test_a_study_that_cannot_be_is_refused_with_the_remedy(tmp_path, monkeypatch
 
 def test_the_interval_is_students():
     for values in ([1.0, 2.0], [3.0, 1.0, 4.0, 1.0, 5.0]):
-        found, n = _spread.summarize(values), len(values)
+        found, n = spread.summarize(values), len(values)
         sd = np.std(values, ddof=1)
         expected = stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=sd / np.sqrt(n))
         np.testing.assert_allclose(found, (np.mean(values), sd, *expected), rtol=1e-12)
-    np.testing.assert_allclose(_spread.summarize([1.0, 2.0]).high, 1.5 + 12.7062047 / 2, rtol=1e-7)  # from the tables
+    np.testing.assert_allclose(spread.summarize([1.0, 2.0]).high, 1.5 + 12.7062047 / 2, rtol=1e-7)  # from the tables
 
 
 def test_additive_effects_are_found_exactly_and_leave_no_rest():
     a, b, c = np.array([0.0, 2.0, 7.0]), np.array([1.0, 0.0, 0.0]), np.array([4.0, -4.0, 0.0])
-    found = _spread.decompose(5 + a[:, None, None] + b[:, None] + c, ["a", "b", "c"])
+    found = spread.decompose(5 + a[:, None, None] + b[:, None] + c, ["a", "b", "c"])
     assert [part.df for part in found.values()] == [2, 2, 2, 20]
     for name, effect in zip("abc", (a, b, c), strict=True):
         np.testing.assert_allclose(found[name].sd, np.std(effect, ddof=1), rtol=1e-12)
@@ -342,10 +342,10 @@ def test_additive_effects_are_found_exactly_and_leave_no_rest():
 
 def test_the_table_by_hand():
     """Grand mean 5; rows 3 and 7, columns 4 and 6, an interaction of 1 in each cell: sums of squares 16, 4, 4."""
-    found = _spread.decompose(np.array([[3.0, 3.0], [5.0, 9.0]]), ["row", "column"])
+    found = spread.decompose(np.array([[3.0, 3.0], [5.0, 9.0]]), ["row", "column"])
     np.testing.assert_allclose([part.share for part in found.values()], [16 / 24, 4 / 24, 4 / 24], rtol=1e-12)
     np.testing.assert_allclose([part.sd**2 for part in found.values()], [(16 - 4) / 2, 0, 4], rtol=1e-12)
-    negative = _spread.decompose(np.array([[0.0, 1.0], [1.0, 0.0]]), ["row", "column"])
+    negative = spread.decompose(np.array([[0.0, 1.0], [1.0, 0.0]]), ["row", "column"])
     assert [part.sd for part in negative.values()] == [0, 0, 1]  # all is interaction
 
 
@@ -353,9 +353,9 @@ def test_without_effects_shares_are_as_is_said_of_them():
     rng = np.random.default_rng(0)
     for levels, streams in ((2, "abc"), (3, "ab")):
         shape = (levels,) * len(streams)
-        found = [_spread.decompose(rng.normal(size=shape), streams) for _ in range(4000)]
+        found = [spread.decompose(rng.normal(size=shape), streams) for _ in range(4000)]
         np.testing.assert_allclose(np.mean([parts["rest"].sd ** 2 for parts in found]), 1, rtol=0.06)
-        mean, seldom = _spread.share_without_effect(levels - 1, levels ** len(streams) - 1)
+        mean, seldom = spread.share_without_effect(levels - 1, levels ** len(streams) - 1)
         shares = np.array([parts["a"].share for parts in found])
         np.testing.assert_allclose(shares.mean(), mean, rtol=0.05)
         np.testing.assert_allclose((shares > seldom).mean(), 0.05, atol=0.012)
@@ -364,18 +364,18 @@ def test_without_effects_shares_are_as_is_said_of_them():
 def test_a_standard_deviation_lies_where_it_is_said_to():
     rng = np.random.default_rng(0)
     for n in (2, 3, 8):
-        low, high = _spread.sd_factors(n - 1)
+        low, high = spread.sd_factors(n - 1)
         found = rng.normal(size=(4000, n)).std(1, ddof=1)
         np.testing.assert_allclose(((low * found < 1) & (1 < high * found)).mean(), 0.95, atol=0.012)
 
 
 def test_equal_runs_and_figures_that_are_not_finite_make_no_error():
-    equal = _spread.decompose(np.ones((2, 2)), ["a", "b"])
+    equal = spread.decompose(np.ones((2, 2)), ["a", "b"])
     assert [part.sd for part in equal.values()] == [0, 0, 0] and all(np.isnan(p.share) for p in equal.values())
-    assert all(np.isnan(_spread.summarize([1.0, float("nan")])))
-    assert np.isnan(_spread.decompose(np.array([[1.0, np.nan], [1.0, 2.0]]), ["a", "b"])["a"].share)
+    assert all(np.isnan(spread.summarize([1.0, float("nan")])))
+    assert np.isnan(spread.decompose(np.array([[1.0, np.nan], [1.0, 2.0]]), ["a", "b"])["a"].share)
 
 
 def test_a_decomposition_needs_two_streams():
     with pytest.raises(ValueError, match="two or more streams"):
-        _spread.decompose(np.arange(3.0), ["a"])
+        spread.decompose(np.arange(3.0), ["a"])

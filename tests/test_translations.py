@@ -4,14 +4,12 @@ import dataclasses
 import math
 import types
 
-import _gallery
-import _translation_tables
-import _translations
 import cyclegan_configs
 import generalisation_study
 import numpy as np
 import pytest
 import translation_study
+from parts import gallery, translation_tables, translations
 from PIL import Image
 
 from genjax import images as image_ops
@@ -28,8 +26,8 @@ def noise(seed, shape=(6, 16, 16, 1), low=0, high=256):
 def test_histogram_matching_gives_the_levels_of_the_target_in_the_order_of_the_images():
     rng = np.random.default_rng(0)
     images, target = (rng.integers(low, low + 100, (50, 8, 8, 2), np.uint8) for low in (100, 20))
-    np.testing.assert_array_equal(_translations.match_histograms(images, images), images)
-    matched = _translations.match_histograms(images, target)
+    np.testing.assert_array_equal(translations.match_histograms(images, images), images)
+    matched = translations.match_histograms(images, target)
     for channel in range(2):
         order = np.argsort(images[..., channel], axis=None, kind="stable")
         assert (np.diff(matched[..., channel].ravel()[order].astype(int)) >= 0).all()
@@ -41,7 +39,7 @@ def test_rules_are_the_image_the_median_the_mean_and_the_targets_levels():
     images, target = noise(0, (2, 4, 4, 3)), np.zeros((5, 4, 4, 3), np.uint8)
     target[..., 0], target[..., 1] = np.array([10, 20, 30, 40, 250])[:, None, None], 7
     target[:, 0, 0, 2] = [0, 0, 0, 0, 200]
-    rules = {name: guess * 255 for name, guess in _translations.rules(images, target).items()}
+    rules = {name: guess * 255 for name, guess in translations.rules(images, target).items()}
     assert {guess.shape for guess in rules.values()} == {images.shape}
     np.testing.assert_allclose(rules["copy"], images)
     np.testing.assert_allclose(rules["constant"], np.broadcast_to([30.0, 7.0, 0.0], images.shape))
@@ -53,14 +51,14 @@ def test_rules_are_the_image_the_median_the_mean_and_the_targets_levels():
 
 def test_scores_are_those_of_the_closed_form():
     given, truth = noise(0), noise(1, low=30, high=200)
-    shifted = _translations.figures(given, truth / 255 + 0.1, truth)
+    shifted = translations.figures(given, truth / 255 + 0.1, truth)
     assert shifted["l1"] == pytest.approx(0.1) and shifted["psnr"] == pytest.approx(20)
-    exact = _translations.figures(given, truth / 255, truth)
+    exact = translations.figures(given, truth / 255, truth)
     assert exact["l1"] == 0 and exact["psnr"] == math.inf
     assert exact["ssim"] == exact["iou"] == exact["diversity"] == pytest.approx(1)
     # Of the errors of all images together, as the mean of decibels would be infinite where one image is exact.
     half = truth / 255 + 0.1 * (np.arange(6) < 3).reshape(-1, 1, 1, 1)
-    assert _translations.figures(given, half, truth)["psnr"] == pytest.approx(20 + 10 * math.log10(2))
+    assert translations.figures(given, half, truth)["psnr"] == pytest.approx(20 + 10 * math.log10(2))
 
 
 def test_ink_counts_over_all_images_together_and_only_in_grey():
@@ -68,40 +66,40 @@ def test_ink_counts_over_all_images_together_and_only_in_grey():
     truth[0, :4], truth[1, :1] = 0, 0  # 64 and 16 pixels
     translated = np.ones(truth.shape)
     translated[0, :2], translated[1, :2] = 0, 0  # 32 of the 64; all of the 16, and 16 more
-    assert _translations.figures(truth, translated, truth)["iou"] == pytest.approx((32 + 16) / (64 + 32))
-    assert _translations.figures(truth, np.ones(truth.shape), truth)["iou"] == 0
+    assert translations.figures(truth, translated, truth)["iou"] == pytest.approx((32 + 16) / (64 + 32))
+    assert translations.figures(truth, np.ones(truth.shape), truth)["iou"] == 0
     coloured = truth.repeat(3, axis=-1)
-    assert "iou" not in _translations.figures(coloured, coloured / 255, coloured)
+    assert "iou" not in translations.figures(coloured, coloured / 255, coloured)
 
 
 def test_change_and_correlation_are_to_the_input():
     given, truth = noise(0), noise(1)
-    negative = _translations.figures(given, 1 - given / 255, truth)
+    negative = translations.figures(given, 1 - given / 255, truth)
     assert negative["correlation"] == pytest.approx(-1, abs=1e-5) and negative["inverted"] == 1
     assert negative["change"] == pytest.approx(np.abs(1 - 2.0 * given / 255).mean())
-    same = _translations.figures(given, given / 255, truth)
+    same = translations.figures(given, given / 255, truth)
     assert same["change"] == 0 and same["correlation"] == pytest.approx(1, abs=1e-5) and same["inverted"] == 0
 
 
 def test_diversity_is_the_distance_of_all_pairs_over_that_of_their_truths():
     translated, truth = noise(0, low=90, high=160) / 255, noise(1) / 255
-    assert _translations.diversity(np.broadcast_to(truth[:1], truth.shape), truth) == pytest.approx(0, abs=1e-9)
-    assert _translations.diversity(truth[::-1], truth) == pytest.approx(1)
-    assert _translations.diversity(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
+    assert translations.diversity(np.broadcast_to(truth[:1], truth.shape), truth) == pytest.approx(0, abs=1e-9)
+    assert translations.diversity(truth[::-1], truth) == pytest.approx(1)
+    assert translations.diversity(0.5 * truth + 0.2, truth) == pytest.approx(0.5)
 
     def squared(x):
         return np.mean([np.sum((one - other) ** 2) for one in x for other in x])
 
     expected = math.sqrt(squared(translated) / squared(truth))
-    assert _translations.diversity(translated, truth) == pytest.approx(expected)
+    assert translations.diversity(translated, truth) == pytest.approx(expected)
 
 
 def test_each_flag_is_for_its_own_kind_of_failure():
     given, truth = noise(0), noise(1)
-    copy = _translations.figures(given, given / 255, truth)
+    copy = translations.figures(given, given / 255, truth)
 
     def flags(translated, cycle=0.0):
-        return _translations.flags(_translations.figures(given, translated, truth) | {"cycle": cycle}, copy)
+        return translations.flags(translations.figures(given, translated, truth) | {"cycle": cycle}, copy)
 
     assert flags(0.5 * truth / 255 + 0.5 * given / 255) == []
     assert flags(given / 255) == ["idle"]
@@ -116,16 +114,16 @@ def test_a_table_has_mean_and_range_and_no_column_without_figures():
         "net": [{"a2b": {"l1": 0.1, "cycle": 0.2}}, {"a2b": {"l1": 0.3, "cycle": 0.4}}],
     }
     columns = [("a2b", "l1"), ("a2b", "iou"), ("a2b", "cycle")]
-    lines = _translation_tables.table("way", rows, columns, {"flags": ["idle", ""]}).splitlines()
+    lines = translation_tables.table("way", rows, columns, {"flags": ["idle", ""]}).splitlines()
     assert lines[0] == "| way | L1 a2b | cycle a2b | flags |" and lines[1].count("---") == 4
     assert lines[2] == "| rule | 0.5000 |  | idle |"
     assert lines[3] == "| net | 0.2000 (0.1000 to 0.3000) | 0.3000 (0.2000 to 0.4000) |  |"
-    assert _translation_tables.mean(rows["net"]) == pytest.approx({"l1_a2b": 0.2, "cycle_a2b": 0.3})
+    assert translation_tables.mean(rows["net"]) == pytest.approx({"l1_a2b": 0.2, "cycle_a2b": 0.3})
 
 
 def test_a_page_has_every_picture_whole_beside_its_label(tmp_path):
     rows = {"input": noise(0, (5, 8, 8, 1), high=200), "a long label": noise(1, (5, 8, 8, 3), high=200)}
-    _gallery.page(tmp_path / "page.png", "title", rows)
+    gallery.page(tmp_path / "page.png", "title", rows)
     with Image.open(tmp_path / "page.png") as file:
         page = np.asarray(file.convert("RGB"))
     ink = np.argwhere((page < 255).any(-1))
@@ -187,5 +185,5 @@ def test_generalisation_scores_one_translator_on_the_pairs_of_either_part(monkey
     for (a, b), figures in ((west, found["west"]), (east, found["east"])):
         assert figures["l1"] == pytest.approx(np.abs(a / 510 - b / 255).mean())
     matched = generalisation_study.rule_figures("histogram_matching", splits, "west")["east"]
-    expected = _translations.match_histograms(east[0], west[1]) / 255  # brought to what the west looks like
+    expected = translations.match_histograms(east[0], west[1]) / 255  # brought to what the west looks like
     assert matched["l1"] == pytest.approx(np.abs(expected - east[1] / 255).mean())

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _walking import mesh_of, replicas_agree, walk
+from parts.walking import mesh_of, replicas_agree, walk
 
 from genjax import digest, keys, parallel
 from genjax.data import batches, sources

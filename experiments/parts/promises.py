@@ -1,7 +1,7 @@
 """What the README promises of reproducibility, row by row: each tried on a tiny training, and able to fail.
 
 R3 to R6 need 8 devices in this process; R1, R2 and R7 start processes of their own. `fault` puts a fault into what is
-tried, by its name in _altered.FAULTS; the promise must then be found broken.
+tried, by its name in altered.FAULTS; the promise must then be found broken.
 """
 
 import json
@@ -11,15 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import _kills
-import _start
-import _tiny
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _altered import altered, recorded
-from _walking import mesh_of, walk
 from jax.sharding import Mesh
+from parts import kills, start, tiny
+from parts.altered import altered, recorded
+from parts.walking import mesh_of, walk
 
 from genjax import checkpoint, digest, files, keys, optim, parallel
 from genjax.data import sources
@@ -37,13 +35,13 @@ class Outcome(NamedTuple):
 
 def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
     """R1: the same command twice, and once with another seed, which must differ."""
-    environment = _tiny.environment(1)
+    environment = tiny.environment(1)
     started = {
-        name: _tiny.start(_tiny.command(family, directory / name, fault, seed=seed), environment)
+        name: tiny.start(tiny.command(family, directory / name, fault, seed=seed), environment)
         for name, seed in (("one", 0), ("two", 0), ("other", 1))
     }
     one, two, other = (
-        (_tiny.finish(process)["digest"], _tiny.metrics(directory / name)) for name, process in started.items()
+        (tiny.finish(process)["digest"], tiny.metrics(directory / name)) for name, process in started.items()
     )
     held = one == two and other[0] != one[0] and other[1] != one[1]
     return Outcome(held, f"{one[0][:8]} {two[0][:8]}, seed 1 {other[0][:8]}")
@@ -51,20 +49,20 @@ def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
 
 def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome:
     """R2: SIGKILL with a save half done, then the same command, against an uninterrupted run."""
-    environment = _tiny.environment(1)
-    whole = _tiny.finish(_tiny.start(_tiny.command(family, directory / "whole", fault), environment))
+    environment = tiny.environment(1)
+    whole = tiny.finish(tiny.start(tiny.command(family, directory / "whole", fault), environment))
     for attempt in range(8):
         killed = directory / f"killed-{attempt}"
-        command = _tiny.command(family, killed, fault)
-        if _kills.kill_at(command, killed, _kills.MOMENTS["during a save"], environment):
+        command = tiny.command(family, killed, fault)
+        if kills.kill_at(command, killed, kills.MOMENTS["during a save"], environment):
             break
     else:
         raise RuntimeError("no kill came while a save was half done")
-    resumed = _tiny.finish(_tiny.start(command, environment))
+    resumed = tiny.finish(tiny.start(command, environment))
     held = (
         0 < resumed["resumed_from"] < resumed["step"]
         and resumed["digest"] == whole["digest"]
-        and _tiny.metrics(killed) == _tiny.metrics(directory / "whole")
+        and tiny.metrics(killed) == tiny.metrics(directory / "whole")
     )
     return Outcome(held, f"{whole['digest'][:8]} {resumed['digest'][:8]}, resumed from {resumed['resumed_from']}")
 
@@ -74,24 +72,26 @@ def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
     seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
     seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: digest.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
-    examples = 3 * _tiny.config(family, directory).data.batch_size
+    examples = 3 * tiny.config(family, directory).data.batch_size
     held = len(set(digests.values())) == 1 and len(seen["1"]) >= examples
     return Outcome(held, " ".join(f"{name}:{value}" for name, value in digests.items()))
 
 
 def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
     """Digests of what enters the losses in three steps."""
-    config = _tiny.config(family, directory / "unused")
+    config = tiny.config(family, directory / "unused")
     source = sources.load(config.data, config.seed).train
     with altered(family, fault), recorded(family) as inputs:
-        for _ in walk(_tiny.FAMILIES[family].package.TASK, config, source, mesh, 3):
+        for _ in walk(tiny.FAMILIES[family].package.TASK, config, source, mesh, 3):
             pass
     return inputs
 
 
 def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
     """The same of each of two processes with two devices each."""
-    processes = _tiny.start_processes([[sys.executable, __file__, family, str(directory), fault]] * 2, devices=2)
+    processes = tiny.start_processes(
+        [[sys.executable, "-m", "parts.promises", family, str(directory), fault]] * 2, devices=2
+    )
     inputs = []
     for output, errors, process in [(*process.communicate(), process) for process in processes]:
         if process.returncode != 0:
@@ -102,9 +102,9 @@ def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> li
 
 def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
     """R4: losses and gradients of one step on 1 and on 8 devices, in float64 and float32."""
-    config = _tiny.config(family, directory / "unused")
+    config = tiny.config(family, directory / "unused")
     source = sources.load(config.data, config.seed).train
-    task, worst = _tiny.FAMILIES[family].package.TASK, {}
+    task, worst = tiny.FAMILIES[family].package.TASK, {}
     for dtype in (jnp.float64, jnp.float32):
         with jax.enable_x64(dtype == jnp.float64), altered(family, fault):
             (one, on_one), (eight, on_eight) = (
@@ -131,10 +131,10 @@ def first_moments(state: Any) -> list[np.ndarray]:
 
 def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") -> Outcome:
     """R5: the bytes that all of 8 devices hold, saved there and restored on 2."""
-    config = _tiny.config(family, directory / "unused")
+    config = tiny.config(family, directory / "unused")
     source = sources.load(config.data, config.seed).train
     with altered(family, fault):
-        task = _tiny.FAMILIES[family].package.TASK
+        task = tiny.FAMILIES[family].package.TASK
         *_, (state, _) = walk(task, config, source, mesh_of(8), 3)
     path = files.resolve(directory / "checkpoints")
     with checkpoint.Writer(path, config.train) as writer:
@@ -151,10 +151,10 @@ def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") 
 
 def replicas_equal(family: str, directory: Path, fault: str = "") -> Outcome:
     """R6: all of 8 devices, each with its own images, hold the same bytes after each of three steps."""
-    config = _tiny.config(family, directory / "unused")
+    config = tiny.config(family, directory / "unused")
     source = sources.load(config.data, config.seed).train
     with altered(family, fault):
-        states = walk(_tiny.FAMILIES[family].package.TASK, config, source, mesh_of(8), 3)
+        states = walk(tiny.FAMILIES[family].package.TASK, config, source, mesh_of(8), 3)
         found = [len(_digests_by_device(state)) for state, _ in states]
     return Outcome(found == [1, 1, 1], f"different states on 8 devices after each step: {found}")
 
@@ -177,10 +177,10 @@ def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
     flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
     environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"} | {"XLA_FLAGS": flags}
     one, two = (
-        _tiny.finish(_tiny.start(_tiny.command(family, directory / name, fault), environment))["digest"]
+        tiny.finish(tiny.start(tiny.command(family, directory / name, fault), environment))["digest"]
         for name in ("one", "two")
     )
-    held = one == two and _tiny.metrics(directory / "one") == _tiny.metrics(directory / "two")
+    held = one == two and tiny.metrics(directory / "one") == tiny.metrics(directory / "two")
     return Outcome(held, f"{one[:8]} {two[:8]}")
 
 
@@ -198,7 +198,7 @@ PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {
 def main() -> None:
     """As one of several processes: prints what enters the losses on its devices."""
     family, directory, fault = sys.argv[1:]
-    with _start.processes():
+    with start.processes():
         print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault))), flush=True)
 
 

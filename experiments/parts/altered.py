@@ -1,6 +1,6 @@
 """Runs a training script with a fault in it.
 
-$ python experiments/_altered.py vae R2 experiments/train_vae.py digits --workdir ...
+$ PYTHONPATH=experiments python -m parts.altered vae R2 experiments/train_vae.py digits --workdir ...
 
 A check that cannot fail shows nothing: each fault is what one promise of reproducibility excludes, as other codebases
 have it. Trainings can be watched here, too: what enters their losses.

@@ -1,6 +1,6 @@
 """Markdown tables of translations' figures: a line for each way of making them, a column for each figure.
 
-A run's figures come by the test that they are of (a direction, or a region) and by name, as `_translations.figures`.
+A run's figures come by the test that they are of (a direction, or a region) and by name, as `translations.figures`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _tiny
+from parts import tiny
 
 
 def _committed(names: list[str]) -> list[int]:
@@ -65,10 +65,10 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
     That is within two seconds of its start (a quarter of them), or of a later checkpoint. Each time the same command
     resumes it; at the end its state and metrics are compared with an uninterrupted run's.
     """
-    environment, rng = _tiny.environment(devices), random.Random(0)
-    whole = _tiny.finish(_tiny.start(_tiny.command(family, directory / "whole", checkpoints=checkpoints), environment))
+    environment, rng = tiny.environment(devices), random.Random(0)
+    whole = tiny.finish(tiny.start(tiny.command(family, directory / "whole", checkpoints=checkpoints), environment))
     killed, during_a_save = directory / "killed", 0
-    command = _tiny.command(family, killed, checkpoints=checkpoints)
+    command = tiny.command(family, killed, checkpoints=checkpoints)
     for number in range(kills):
         process, directed = _start(command, environment, killed), number % 3 == 0
         if directed or rng.random() < 0.75:
@@ -80,7 +80,7 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
         if not _kill(process):
             raise RuntimeError(f"the training ended before kill {number + 1}: give it more --checkpoints")
         during_a_save += directed and bool(_half_done(_names(killed)))
-    resumed = _tiny.finish(_tiny.start(command, environment))
+    resumed = tiny.finish(tiny.start(command, environment))
     log = Path(f"{killed}.log").read_text()
     from_steps = [int(step) for step in re.findall(r"resumed .* from step (\d+)", log)] + [resumed["resumed_from"]]
     return {
@@ -92,7 +92,7 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
         "resumed_from": sorted(set(from_steps)),
         "strictly_inside": all(0 < step < whole["step"] for step in from_steps),
         "same_state": resumed["digest"] == whole["digest"],
-        "same_metrics": _tiny.metrics(killed) == _tiny.metrics(directory / "whole"),
+        "same_metrics": tiny.metrics(killed) == tiny.metrics(directory / "whole"),
         "digest": whole["digest"][:8],
     }
 

@@ -14,7 +14,7 @@ import vae_configs
 
 from genjax import cyclegan, vae
 
-SCRIPTS = Path(__file__).parent
+SCRIPTS = Path(__file__).parents[1]
 
 
 class Family(NamedTuple):
@@ -58,15 +58,16 @@ def config(family: str, workdir: Path, **changes: Any) -> Any:
 
 
 def command(family: str, workdir: Path, fault: str = "", **changes: Any) -> list[str]:
-    """What starts it as a process, with a fault in it or none (see _altered.py)."""
+    """What starts it as a process, with a fault in it or none (see altered.py)."""
     script = str(SCRIPTS / FAMILIES[family].script)
-    altered = [str(SCRIPTS / "_altered.py"), family, fault] if fault else []
+    altered = ["-m", "parts.altered", family, fault] if fault else []
     return [sys.executable, *altered, script, *arguments(family, workdir, **changes)]
 
 
 def environment(devices: int, **changes: str) -> dict[str, str]:
     """Environment variables of a process with so many emulated devices."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
+    path = os.pathsep.join((str(SCRIPTS), os.environ.get("PYTHONPATH", "")))  # for `python -m parts.altered`
+    return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
 
 
 def start(command: list[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:

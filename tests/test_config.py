@@ -257,6 +257,11 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic_b2a 1.0 need a classifier of each domain"),
         (
+            {"loss": {"semantic_noise": 0.4}},
+            "semantic_noise 0.4 is for the semantic losses, which have weight 0: set it to 0, or --loss.semantic-a2b "
+            "or --loss.semantic-b2a",
+        ),
+        (
             {"classifier_a": "c.npz"},
             "a classifier is given (c.npz), and the semantic losses that use it have weight 0: set --loss.semantic-a2b",
         ),

@@ -97,6 +97,9 @@ class LossConfig:
     """Weight of the cross-entropy of classifier_b on G(a) against the class that classifier_a sees in a."""
     semantic_b2a: float = 0.0
     """Weight of the cross-entropy of classifier_a on F(b) against the class that classifier_b sees in b."""
+    semantic_noise: float = 0.0
+    """Standard deviation of Gaussian noise, black being -1 and white 1, on what the classifiers see of translations: a
+    generator could else please its one classifier with what no other sees."""
     gradient_penalty: float = 10.0
     """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
     r1: float = 0.0
@@ -115,6 +118,11 @@ class LossConfig:
             self.label_smoothing == 0 or self.adversarial in ("least_squares", "logistic"),
             f"label_smoothing {self.label_smoothing} lowers a target that {self.adversarial} has not: set it to 0, or "
             "--loss.adversarial least_squares or logistic",
+        )
+        require(
+            self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
+            f"semantic_noise {self.semantic_noise} is for the semantic losses, which have weight 0: set it to 0, or "
+            "--loss.semantic-a2b or --loss.semantic-b2a",
         )
 
 

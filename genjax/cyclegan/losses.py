@@ -182,14 +182,19 @@ def squared_slope(logits: Callable[[Array], Array], images: Array) -> Array:
 
 
 def semantic_terms(
-    weights: LossConfig, a: Array, b: Array, fake: Fakes, classifiers: dict[str, Any] | None
+    weights: LossConfig,
+    a: Array,
+    b: Array,
+    fake: Fakes,
+    classifiers: dict[str, Any] | None,
+    show: Callable[[str, Array], Array] = as_they_are,
 ) -> dict[str, Array]:
     """Those of semantic_a2b and semantic_b2a that have a weight, [b] each, to be added to L with it; none by default.
 
     The cross-entropy, in nats, of one domain's classifier on the translations `fake` of the other's images against the
     choice of the other's for the images themselves (Hoffman et al. 2018, equation 4, where one is both). `classifiers`
-    has the parameters of a `genjax.classifier` for a and for b, which stay as they are. ValueError if they are needed
-    and None.
+    has the parameters of a `genjax.classifier` for a and for b, which stay as they are. `show` makes of translations,
+    "classified_a" or "classified_b", what the classifiers are shown. ValueError if they are needed and None.
     """
     sides = {"semantic_a2b": ("a", a, "b", fake.b), "semantic_b2a": ("b", b, "a", fake.a)}
     sides = {name: side for name, side in sides.items() if getattr(weights, name) > 0}
@@ -200,7 +205,7 @@ def semantic_terms(
     terms = {}
     for name, (domain, images, other, translated) in sides.items():
         seen = classifier.logits(classifiers[domain], (images + 1) / 2)
-        found = classifier.logits(classifiers[other], (translated + 1) / 2)
+        found = classifier.logits(classifiers[other], (show(f"classified_{other}", translated) + 1) / 2)
         terms[name] = classifier.cross_entropy(found, jnp.argmax(seen, axis=1))
     return terms
 

@@ -19,9 +19,9 @@ GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
 NUM_KEYS = 7
 """Keys that a step is split into. Others are folded from its key by numbers from here on, as a longer split would."""
-SHOWN = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b")
-"""All that discriminators see in a step: translations in the generators' own step, then their own images. The places
-are part of every result: append, never reorder."""
+SHOWN = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b")
+"""All that discriminators see in a step, translations in the generators' own step, then their own images; and what
+classifiers see. The places are part of every result: append, never reorder."""
 
 
 class CycleGanState(NamedTuple):
@@ -79,6 +79,7 @@ def train_step(
     """
     a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, NUM_KEYS)
     show = functools.partial(_shown, config, state.step, batch.position, key)
+    classified = functools.partial(_classified, config, batch.position, key)
     a = _training_images(config, batch, 0, a_key)
     b = _training_images(config, batch, 1, b_key)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
@@ -87,7 +88,7 @@ def train_step(
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
         terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
-        semantic = losses.semantic_terms(config.loss, a, b, fake, classifiers)
+        semantic = losses.semantic_terms(config.loss, a, b, fake, classifiers, classified)
         means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
         for name in semantic:
             means["total"] += getattr(config.loss, name) * means[name]
@@ -223,13 +224,24 @@ def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, w
     net = config.cyclegan
     if net.diff_augment == 0 and net.instance_noise == 0:
         return images
-    key = jax.random.fold_in(step_key, NUM_KEYS + SHOWN.index(what))
-    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(key))
+    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(_key_of(step_key, what)))
     images = diff_augment.augment(augment_keys, images, net.diff_augment)
     if net.instance_noise == 0:
         return images
     sigma = net.instance_noise * (1 - step / config.train.num_steps)
     return diff_augment.add_noise(noise_keys, images, sigma)
+
+
+def _classified(config: CycleGanRun, position: Array, step_key: Array, what: str, images: Array) -> Array:
+    """What a classifier is shown of translations [b, h, w, c] in a step; the images themselves without noise."""
+    if config.loss.semantic_noise == 0:
+        return images
+    noise_keys = keys.per_example(_key_of(step_key, what), position)
+    return diff_augment.add_noise(noise_keys, images, jnp.float32(config.loss.semantic_noise))
+
+
+def _key_of(step_key: Array, what: str) -> Array:
+    return jax.random.fold_in(step_key, NUM_KEYS + SHOWN.index(what))
 
 
 def _vitals(

@@ -17,7 +17,8 @@ learns from
     oracle         the target
 
 All have the same network, as many steps, and distorted copies of the images they learn from, and are judged on the
-target's test images. No target label is used for training, nor to choose a checkpoint, which is always the last.
+target's test images. The CycleGANs learn from distorted copies too. No target label is used for training, nor to choose
+a checkpoint, which is always the last.
 
 The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: about 25
 minutes. Result: experiments/results/domain_adaptation.md.
@@ -46,6 +47,8 @@ from genjax.loading import load_translator
 
 ROUNDS = 4
 """Of labelling images of the target and learning from them."""
+NOISE = 0.5
+"""Standard deviation of what is added to a translation, black being -1 and white 1, before a classifier judges it."""
 PICTURES = 16
 """Images of a domain in the picture."""
 
@@ -64,7 +67,7 @@ class Adaptation:
     """For each, everything is trained in both directions."""
     seeds_without_semantics: tuple[int, ...] = (0,)
     """Those of them for which no_semantics is trained too."""
-    num_steps: int = 1500
+    num_steps: int = 3000
     """Steps of each CycleGAN."""
     classifier_steps: int = 2000
     """Steps of each classifier."""
@@ -210,10 +213,11 @@ def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
 def _cyclegan(case: Case, method: str) -> CycleGanRun:
     """Trains the CycleGAN of a method, or finds it trained."""
     num_steps, half = case.options.num_steps, case.options.num_steps // 2
-    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
+    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=2.0, cycle_b=2.0)
     classifiers = ["", ""]
     if method == "translated":
-        loss = dataclasses.replace(loss, semantic_a2b=case.options.semantic, semantic_b2a=case.options.semantic)
+        weight = case.options.semantic
+        loss = dataclasses.replace(loss, semantic_a2b=weight, semantic_b2a=weight, semantic_noise=NOISE)
         for domain, what in zip(DOMAINS[case.direction], (case.source.name, f"{case.name}-guessed"), strict=True):
             classifiers[domain] = str(_classifier_file(case, what))
     config = CycleGanRun(

@@ -60,10 +60,10 @@ def normal(example_keys: Array, size: int) -> Array:
 
 
 def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform draws in [0, 1), [b, *shape], row i from `example_keys[i]`: the bits of `jax.random.uniform`.
+    """Uniform draws in [0, 1), [b, *shape], row i from `example_keys[i]`: in float32 the bits of `jax.random.uniform`.
 
-    For whole images: on a CPU, JAX runs the rounds of Threefry as a loop, each round through memory; here they are one
-    expression, which XLA fuses with what uses the draws.
+    For whole images: on a CPU, JAX draws by a loop that goes through memory five times; here it is one expression,
+    which XLA fuses with what uses the draws. JAX's check for keys that are used twice does not see this use.
     """
     data = jax.random.key_data(example_keys)
     place = lax.iota(jnp.uint32, math.prod(shape))

@@ -303,7 +303,8 @@ def test_named_weights():
     classic, mission = (dataclasses.asdict(weights) for weights in (losses.CLASSIC, losses.MISSION))
     reference = {
         "adversarial_a2b": 1, "adversarial_b2a": 1, "cycle_a": 10, "cycle_b": 10, "identity_a": 5, "identity_b": 5,
-        "affine_a2b": 0, "affine_b2a": 0, "semantic_a2b": 0, "semantic_b2a": 0, "r1": 0, "label_smoothing": 0,
+        "affine_a2b": 0, "affine_b2a": 0, "semantic_a2b": 0, "semantic_b2a": 0, "semantic_noise": 0,
+        "r1": 0, "label_smoothing": 0,
     }  # fmt: skip
     assert classic == {"adversarial": "least_squares", "gradient_penalty": 10, **reference}
     rest = {"identity_a": 0, "identity_b": 0, "affine_a2b": 1, "affine_b2a": 1}

@@ -21,7 +21,7 @@ DRAWN = 28
 SIZE, MARGIN = 16, 1
 """What classifiers and CycleGANs see: the longer side of the ink has 14 of 16 pixels."""
 COPIES = 8
-"""How often each image is there that a classifier learns from, turned and bent otherwise each time."""
+"""How often each image is there that something learns from, turned and bent otherwise each time."""
 SURE = 0.9
 """Probability from which a class is taken for a label."""
 TURNS = 100
@@ -55,11 +55,12 @@ def load(source: str) -> Domain:
 def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
     """Writes images.npz, of the domains A and B, and adaptation.json, which holds `settings` and digests.
 
+    Training images are distorted copies, or a generator would learn by heart what keeps the class of each.
     ValueError if the directory was begun with something else.
     """
     buffer = io.BytesIO()
     arrays: Any = {
-        f"x_{split}{letter}": array
+        f"x_{split}{letter}": distort(array, COPIES) if split == "train" else array
         for letter, domain in zip("AB", domains, strict=True)
         for split, (array,) in domain.images._asdict().items()
     }

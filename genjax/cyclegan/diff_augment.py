@@ -75,7 +75,8 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
 
 def add_noise(example_keys: Array, images: Array, sigma: Array) -> Array:
     """Images with Gaussian noise of standard deviation `sigma`, a scalar (instance noise: Sonderby et al. 2017;
-    Arjovsky and Bottou 2017): it makes the two distributions overlap that a discriminator tells apart."""
+    Arjovsky and Bottou 2017): it makes the two distributions overlap that a discriminator tells apart. A classifier
+    that sees it cannot be pleased by what no other classifier would notice."""
     noise = keys.normal(example_keys, images[0].size).reshape(images.shape)
     return images + sigma.astype(images.dtype) * noise.astype(images.dtype)
 

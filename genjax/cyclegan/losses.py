@@ -57,7 +57,7 @@ class Logits(NamedTuple):
 
 
 def as_they_are(use: str, images: Array) -> Array:
-    """What a discriminator is shown where nothing is done to images."""
+    """What a discriminator or classifier is shown where nothing is done to images."""
     del use
     return images
 
@@ -193,8 +193,9 @@ def semantic_terms(
 
     The cross-entropy, in nats, of one domain's classifier on the translations `fake` of the other's images against the
     choice of the other's for the images themselves (Hoffman et al. 2018, equation 4, where one is both). `classifiers`
-    has the parameters of a `genjax.classifier` for a and for b, which stay as they are. `show` makes of translations,
-    "classified_a" or "classified_b", what the classifiers are shown. ValueError if they are needed and None.
+    has the parameters of a `genjax.classifier` for a and for b, which stay as they are. `show` makes of fake.a
+    ("classified_a") and fake.b ("classified_b") what their classifiers are shown. ValueError if `classifiers` is needed
+    and None.
     """
     sides = {"semantic_a2b": ("a", a, "b", fake.b), "semantic_b2a": ("b", b, "a", fake.a)}
     sides = {name: side for name, side in sides.items() if getattr(weights, name) > 0}

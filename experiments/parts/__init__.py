@@ -1,0 +1,1 @@
+"""What the scripts share; no part of the library."""

@@ -17,8 +17,8 @@ learns from
     oracle         the target
 
 All have the same network, as many steps, and distorted copies of the images they learn from, and are judged on the
-target's test images. The CycleGANs learn from distorted copies too. No target label is used for training, nor to choose
-a checkpoint, which is always the last.
+target's test images. The CycleGANs, too, learn from distorted copies of the source. No target label is used for
+training, nor to choose a checkpoint, which is always the last.
 
 The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: about 25
 minutes. Result: experiments/results/domain_adaptation.md.
@@ -213,7 +213,7 @@ def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
 def _cyclegan(case: Case, method: str) -> CycleGanRun:
     """Trains the CycleGAN of a method, or finds it trained."""
     num_steps, half = case.options.num_steps, case.options.num_steps // 2
-    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=2.0, cycle_b=2.0)
+    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
     classifiers = ["", ""]
     if method == "translated":
         weight = case.options.semantic
@@ -224,7 +224,7 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
         workdir=str(case.workdir / f"{case.name}-{method}-seed-{case.seed}"),
         seed=case.seed,
         data=DataConfig(
-            source=f"npz:{case.workdir / 'images.npz'}", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
+            source=f"npz:{case.workdir / case.name}.npz", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
         ),
         optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
         train=TrainConfig(num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24),

@@ -53,20 +53,24 @@ def load(source: str) -> Domain:
 
 
 def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
-    """Writes images.npz, of the domains A and B, and adaptation.json, which holds `settings` and digests.
+    """Writes what the CycleGANs of each direction learn from, and adaptation.json, which holds `settings` and digests.
 
-    Training images are distorted copies, or a generator would learn by heart what keeps the class of each.
-    ValueError if the directory was begun with something else.
+    SOURCE-to-TARGET.npz has both domains, as A and B, and of the source's training images distorted copies: a generator
+    would else learn by heart what keeps the class of each. ValueError if the directory was begun with something else.
     """
-    buffer = io.BytesIO()
-    arrays: Any = {
-        f"x_{split}{letter}": distort(array, COPIES) if split == "train" else array
-        for letter, domain in zip("AB", domains, strict=True)
-        for split, (array,) in domain.images._asdict().items()
-    }
-    np.savez(buffer, **arrays)
+    written = {}
+    for source, target in (domains, domains[::-1]):
+        arrays: Any = {
+            f"x_{split}{letter}": distort(array, COPIES) if domain is source and split == "train" else array
+            for letter, domain in zip("AB", domains, strict=True)
+            for split, (array,) in domain.images._asdict().items()
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        written[f"{source.name}-to-{target.name}.npz"] = buffer.getvalue()
     labels = hashlib.sha256(b"".join(array.tobytes() for domain in domains for (array,) in domain.labels))
-    record = settings | {"images": hashlib.sha256(buffer.getvalue()).hexdigest(), "labels": labels.hexdigest()}
+    images = hashlib.sha256(b"".join(written.values()))
+    record = settings | {"images": images.hexdigest(), "labels": labels.hexdigest()}
     path = workdir / "adaptation.json"
     saved = files.read_json(path) if path.exists() else {}
     if saved and saved != record:
@@ -75,7 +79,8 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
     if not saved and workdir.exists() and any(workdir.iterdir()):
         raise ValueError(f"{workdir} is not empty and holds no adaptation.json: choose another --workdir")
     files.write_json(path, record)
-    files.write_atomically(workdir / "images.npz", buffer.getvalue())
+    for name, content in written.items():
+        files.write_atomically(workdir / name, content)
 
 
 def distort(images: np.ndarray, copies: int) -> np.ndarray:

@@ -20,7 +20,7 @@ All have the same network, as many steps, and distorted copies of the images the
 target's test images. The CycleGANs, too, learn from distorted copies of the source. No target label is used for
 training, nor to choose a checkpoint, which is always the last.
 
-The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: about 25
+The same command again goes on where it ended, and with more seeds trains those. Hardware: 2 CPU cores. Time: about 30
 minutes. Result: experiments/results/domain_adaptation.md.
 """
 

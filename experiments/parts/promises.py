@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from parts import kills, start, tiny
-from parts.altered import altered, recorded
-from parts.walking import mesh_of, walk
 
 from genjax import checkpoint, digest, files, keys, optim, parallel
 from genjax.data import sources
+from parts import kills, start, tiny
+from parts.altered import altered, recorded
+from parts.walking import mesh_of, walk
 
 LOSSES = ("objective", "total", "d_a", "d_b")
 """Names of what is minimised, of both families."""
@@ -175,7 +175,8 @@ GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_leve
 def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
     """R7: R1 on a GPU, under the profile."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"} | {"XLA_FLAGS": flags}
+    environment = tiny.environment(1, XLA_FLAGS=flags)
+    del environment["JAX_PLATFORMS"]
     one, two = (
         tiny.finish(tiny.start(tiny.command(family, directory / name, fault), environment))["digest"]
         for name in ("one", "two")

@@ -66,13 +66,13 @@ def command(family: str, workdir: Path, fault: str = "", **changes: Any) -> list
 
 def environment(devices: int, **changes: str) -> dict[str, str]:
     """Environment variables of a process with so many emulated devices."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
+    path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))  # for `python -m parts.NAME`
+    return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
 
 
 def start(command: list[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:
-    """Starts a training whose output is read when it has ended; one of `python -m parts.NAME` finds its module."""
-    path = os.pathsep.join(filter(None, (str(SCRIPTS), environment.get("PYTHONPATH"))))
-    environment, pipe = {**environment, "PYTHONPATH": path}, subprocess.PIPE
+    """Starts a training whose output is read when it has ended."""
+    pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, umask=umask)
 
 

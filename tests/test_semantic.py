@@ -129,10 +129,12 @@ def test_noise_for_classifiers_changes_nothing_that_discriminators_see(step):
     """Other gradients for the generator, and the same discriminators after the step."""
     (_, plain, _), (_, noisy, _) = (step(dataclasses.replace(WEIGHTS, semantic_noise=sigma)) for sigma in (0.0, 0.4))
 
-    def distance(net):
-        return optax.tree.norm(jax.tree.map(np.subtract, getattr(plain, net).params, getattr(noisy, net).params))
+    def change(net):
+        """Of the gradient, as a share of it; Adam's first moment is a multiple of it, parameters follow its sign."""
+        of_plain, of_noisy = (getattr(state, net).opt_state.mu for state in (plain, noisy))
+        return optax.tree.norm(jax.tree.map(np.subtract, of_plain, of_noisy)) / optax.tree.norm(of_plain)
 
-    assert distance("d_a") < 1e-6 and distance("d_b") < 1e-6 and distance("g_a2b") > 1e-3
+    assert change("d_a") < 1e-5 and change("d_b") < 1e-5 and change("g_a2b") > 1e-2
 
 
 def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, classifiers):

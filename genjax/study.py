@@ -12,14 +12,14 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import checkpoint, digest, files, keys, parallel, records
+from genjax import checkpoint, digest, files, keys, parallel, records, stopping
 from genjax.config import SeedConfig, seed_of
 from genjax.data import batches, sources
 from genjax.data.splits import Splits
 from genjax.keys import Stream
 from genjax.metrics import Log, Progress, Writer, finite
 from genjax.task import Task
-from genjax.train import Result, bind, evaluator, fingerprint, stop_requests
+from genjax.train import Result, bind, evaluator, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     with (
         _recording(task, configs, splits, workdirs, start, single, environment) as recorded,
         contextlib.closing(loaded),
-        stop_requests() as requested,
+        stopping.requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),
     ):
         for step, batch in enumerate(loaded, start + 1):

@@ -4,8 +4,7 @@ import contextlib
 import logging
 import math
 import signal
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,17 +15,16 @@ from etils import epath
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from genjax import checkpoint, digest, files, images, keys, layers, parallel, records
+from genjax import checkpoint, digest, files, images, keys, layers, parallel, records, stopping
 from genjax.config import seed_of
 from genjax.data import batches, sources
+from genjax.data.splits import Splits
 from genjax.keys import Stream
 from genjax.metrics import Log, Progress, Writer, finite
 from genjax.optim import Net
 from genjax.task import Task
 
 logger = logging.getLogger(__name__)
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Result(NamedTuple):
@@ -69,26 +67,14 @@ def fit(task: Task, config: Any) -> Result:
     `max_skips` steps in a row that were not finite.
     """
     mesh = parallel.make_mesh()
-    parallel.check_batch_size(mesh, config.data.batch_size)
-    workdir = records.check_workdir(config)
-    splits = sources.load(config.data, seed_of(config, "data"))
-    description, environment = sources.describe(splits), records.environment(config)
-    records.check_data(workdir, description)
-    records.check_processes(config, description)
-    state, start = _restore_or_init(task, config, mesh, workdir, environment)
-    records.write(workdir, config, description, environment)
-
+    workdir, splits, environment, state, start = _begin(task, config, mesh)
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
     several = train.steps_per_dispatch
-    step_fn = parallel.pmap_train(_stoppable(in_turn(bind(task.train_step, config, Stream.TRAIN), several)), mesh)
-    fingerprint_fn = parallel.pmap(
-        lambda state, batch: fingerprint(state, _last(batch, several)), mesh,
-        (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED,
-    )  # fmt: skip
+    step_fn, fingerprint_fn = _step_functions(task, config, mesh)
     validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps, several))
-    flags = _stop_flags(mesh)
+    flags = stopping.flags(mesh)
     health = task.health and task.health(config, splits)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
@@ -98,7 +84,7 @@ def fit(task: Task, config: Any) -> Result:
         Writer(workdir, start, train.tensorboard, main, health) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
-        stop_requests() as requested,
+        stopping.requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
@@ -132,25 +118,39 @@ def fit(task: Task, config: Any) -> Result:
     return Result(step, state, sha, start, None, test)
 
 
-def _stop_flags(mesh: Mesh) -> dict[int, Array]:
-    """What this process adds to a batch, by the number of the signal that asks it to stop: an int32 for each device."""
-    rows = parallel.process_rows(mesh.size)
-    numbers = (0, *STOP_SIGNALS)
-    return {number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[rows]) for number in numbers}
+class _Begun(NamedTuple):
+    """What is known before the first step."""
+
+    workdir: epath.Path
+    splits: Splits
+    environment: dict[str, Any]
+    state: Any
+    step: int
 
 
-def _stoppable(step: Callable) -> Callable:
-    """A training step that also takes a request to stop [1] on each device, and returns the greatest of them all.
+def _begin(task: Task, config: Any, mesh: Mesh) -> _Begun:
+    """Checks all that can be wrong with a run, then writes its records."""
+    parallel.check_batch_size(mesh, config.data.batch_size)
+    workdir = records.check_workdir(config)
+    splits = sources.load(config.data, seed_of(config, "data"))
+    description, environment = sources.describe(splits), records.environment(config)
+    records.check_data(workdir, description)
+    records.check_processes(config, description)
+    state, step = _restore_or_init(task, config, mesh, workdir, environment)
+    records.write(workdir, config, description, environment)
+    return _Begun(workdir, splits, environment, state, step)
 
-    So every process learns of it at the same step, and none waits alone for the others to save.
-    """
 
-    def stoppable(state: Any, batch_and_request: tuple[Any, Array]) -> Any:
-        batch, request = batch_and_request
-        state, metrics = step(state, batch)
-        return state, (metrics, lax.pmax(request[0], "data"))
-
-    return stoppable
+def _step_functions(task: Task, config: Any, mesh: Mesh) -> tuple[Callable, Callable]:
+    """One dispatch of training, and the fingerprints of what it left and of what it learned from last."""
+    several = config.train.steps_per_dispatch
+    step = bind(task.train_step, config, Stream.TRAIN)
+    step_fn = parallel.pmap_train(stopping.stoppable(in_turn(step, several)), mesh)
+    fingerprint_fn = parallel.pmap(
+        lambda state, batch: fingerprint(state, _last(batch, several)), mesh,
+        (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED,
+    )  # fmt: skip
+    return step_fn, fingerprint_fn
 
 
 def in_turn(step: Callable, num: int) -> Callable:
@@ -260,29 +260,3 @@ def _restore_or_init(
     for line in records.differences(restored.environment, environment):
         logger.warning("the environment has changed, and the numbers may with it: %s", line)
     return restored.state, restored.step
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], int]]:
-    """A function that returns the number of the signal that asks this process to stop, or 0.
-
-    SIGINT and SIGTERM do so once; a second one acts as it usually does.
-    """
-    requested = 0
-
-    def request(number: int, _: Any) -> None:
-        nonlocal requested
-        requested = number
-        signal.signal(number, usual[signal.Signals(number)])
-        logger.warning("%s: saving, then stopping", signal.Signals(number).name)
-
-    # Only the main thread may handle signals.
-    handled = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    usual = {number: signal.getsignal(number) for number in handled}
-    for number in usual:
-        signal.signal(number, request)
-    try:
-        yield lambda: requested
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)

@@ -18,10 +18,10 @@ from genjax.data.batches import Batch
 GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
 NUM_KEYS = 7
-"""Keys that a step is split into. Others are folded from its key by numbers from here on, as a longer split would."""
-SHOWN = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b")
-"""All that discriminators see in a step, translations in the generators' own step, then their own images; and what
-classifiers see. The places are part of every result: append, never reorder."""
+"""Keys that a step's key is split into. Others are folded from it by numbers from here on."""
+FOLDED_KEYS = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b")
+"""Those others, each for what it changes: translations as discriminators see them in the generators' step, both images
+that either discriminator learns from, translations as classifiers see them. Append, never reorder."""
 
 
 class CycleGanState(NamedTuple):
@@ -118,13 +118,8 @@ def train_step(
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
 
     def update(state: CycleGanState) -> CycleGanState:
-        updated: dict[str, Any] = {
-            name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
-            for name in params
-        }
-        current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
-        ema = optim.ema(config.optim, state.step, state.ema, current)
-        return state._replace(**updated, ema=ema, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+        trained = _updated(config, state, grads, rate)
+        return trained._replace(pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
     finite = optim.all_finite(metrics, grads)
     skipped = state.skipped + jnp.where(finite, 0, 1)
@@ -241,7 +236,17 @@ def _classified(config: CycleGanRun, position: Array, step_key: Array, what: str
 
 
 def _key_of(step_key: Array, what: str) -> Array:
-    return jax.random.fold_in(step_key, NUM_KEYS + SHOWN.index(what))
+    return jax.random.fold_in(step_key, NUM_KEYS + FOLDED_KEYS.index(what))
+
+
+def _updated(config: CycleGanRun, state: CycleGanState, grads: dict[str, Any], rate: Array) -> CycleGanState:
+    """The four networks after their gradients, and the generators' averages."""
+    updated: dict[str, Any] = {
+        name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
+        for name in (*GENERATORS, *DISCRIMINATORS)
+    }
+    current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
+    return state._replace(**updated, ema=optim.ema(config.optim, state.step, state.ema, current))
 
 
 def _vitals(

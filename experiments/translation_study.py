@@ -47,7 +47,6 @@ SETTINGS: dict[Name, Setting] = {
     "residual-identity": Setting("residual", losses.CLASSIC),
 }
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
-DIRECTIONS = ("a2b", "b2a")
 SCORES, HEALTH = ("l1", "psnr", "ssim", "iou"), ("inverted", "correlation", "change", "diversity", "cycle")
 SHOWN = 6
 """Test images on the page of pictures."""
@@ -161,8 +160,9 @@ def _tables(
     """Of rules and settings, scores in each direction and health; then the scores of every run."""
     (copy,) = rows["copy"]
     flags = [", ".join(_flags(of, copy)) for of in rows.values()]
-    scores = {test: [(test, name) for name in SCORES] for test in DIRECTIONS}
-    every = {f"{name}, seed {seed}": [figures] for (name, seed), figures in runs.items()}
+    scores = {test: [(test, name) for name in SCORES] for test in translation_tables.DIRECTIONS}
+    rows = {f"`{name}`" if name in SETTINGS else name.replace("_", " "): of for name, of in rows.items()}
+    every = {f"`{name}`, seed {seed}": [figures] for (name, seed), figures in runs.items()}
     short = [f"`{digests[key][:8]}`" for key in runs]
     return "\n\n".join((
         translation_tables.table("translation", rows, scores["a2b"]),
@@ -173,9 +173,14 @@ def _tables(
 
 
 def _flags(runs: Sequence[Figures], copy: Figures) -> list[str]:
-    """Each flag that is up, with its direction and in how many of the runs."""
-    up = [f"{flag} {test}" for run in runs for test in run for flag in translations.flags(run[test], copy[test])]
-    return [f"{flag} ({up.count(flag)} of {len(runs)})" for flag in dict.fromkeys(up)]
+    """Each flag that is up, with its direction and, of several runs, in how many."""
+    up = [
+        f"{flag} {words}"
+        for run in runs
+        for test, words in translation_tables.DIRECTIONS.items()
+        for flag in translations.flags(run[test], copy[test])
+    ]
+    return [f"{flag} ({up.count(flag)} of {len(runs)})" if len(runs) > 1 else flag for flag in dict.fromkeys(up)]
 
 
 if __name__ == "__main__":

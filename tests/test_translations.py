@@ -113,9 +113,9 @@ def test_a_table_has_mean_and_range_and_no_column_without_figures():
         "rule": [{"a2b": {"l1": 0.5}}],
         "net": [{"a2b": {"l1": 0.1, "cycle": 0.2}}, {"a2b": {"l1": 0.3, "cycle": 0.4}}],
     }
-    columns = [("a2b", "l1"), ("a2b", "iou"), ("a2b", "cycle")]
+    columns = [("a2b", "l1"), ("a2b", "iou"), ("a2b", "cycle")]  # no run has an IoU
     lines = translation_tables.table("way", rows, columns, {"flags": ["idle", ""]}).splitlines()
-    assert lines[0] == "| way | L1 a2b | cycle a2b | flags |" and lines[1].count("---") == 4
+    assert lines[0] == "| way | L1 A to B | cycle A to B | flags |" and lines[1].count("---") == 4
     assert lines[2] == "| rule | 0.5000 |  | idle |"
     assert lines[3] == "| net | 0.2000 (0.1000 to 0.3000) | 0.3000 (0.2000 to 0.4000) |  |"
     assert translation_tables.mean(rows["net"]) == pytest.approx({"l1_a2b": 0.2, "cycle_a2b": 0.3})

@@ -16,6 +16,8 @@ FORMATS = {
     "diversity": ("diversity", ".2f"), "cycle": ("cycle", ".4f"),
 }  # fmt: skip
 """A figure's heading, and its format."""
+DIRECTIONS = {"a2b": "A to B", "b2a": "B to A"}
+"""In words; a region is its own name."""
 
 
 def table(
@@ -26,7 +28,7 @@ def table(
     the greatest of several runs; then `words`, a list for each heading. Figures that no run has make no column.
     """
     shown = [(test, name) for test, name in columns if any(name in runs[0][test] for runs in rows.values())]
-    lines = [[first, *(f"{FORMATS[name][0]} {test}" for test, name in shown), *(words or {})]]
+    lines = [[first, *(f"{FORMATS[name][0]} {DIRECTIONS.get(test, test)}" for test, name in shown), *(words or {})]]
     lines.append(["---"] * len(lines[0]))
     for number, (label, runs) in enumerate(rows.items()):
         cells = [

@@ -29,7 +29,9 @@ from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.metrics import finite
 
-Name = Literal["classic", "classic-no-identity", "mission", "mission-no-affine", "residual-identity"]
+Name = Literal[
+    "classic", "classic-no-identity", "mission", "mission-no-affine", "mission-identity", "residual-identity"
+]
 
 
 class Setting(NamedTuple):
@@ -44,6 +46,7 @@ SETTINGS: dict[Name, Setting] = {
     "classic-no-identity": Setting("tanh", dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0)),
     "mission": Setting("residual", losses.MISSION),
     "mission-no-affine": Setting("residual", dataclasses.replace(losses.MISSION, affine_a2b=0.0, affine_b2a=0.0)),
+    "mission-identity": Setting("residual", dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5)),
     "residual-identity": Setting("residual", losses.CLASSIC),
 }
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
@@ -64,7 +67,8 @@ class Study:
     """Of each setting; all settings of one seed are trained before the next."""
     settings: tuple[Name, ...] = tuple(SETTINGS)
     """classic is tanh(T(G(x))) with the identity loss, mission x + T(G(x)) with affine consistency; without that loss
-    they are classic-no-identity and mission-no-affine; residual-identity is x + T(G(x)) with the identity loss."""
+    they are classic-no-identity and mission-no-affine; mission-identity is x + T(G(x)) with both losses,
+    residual-identity with the identity loss alone."""
     num_steps: int | None = None
     """Steps of each run, where they are not the configuration's; the rate falls over the second half."""
 

@@ -151,6 +151,7 @@ def test_settings_differ_in_form_and_weights_alone_and_two_are_the_named_configu
     runs = {name: translation_study.run_of("runs", "icons", name, 0) for name in translation_study.SETTINGS}
     assert changed(runs["classic-no-identity"], runs["classic"]) == identity
     assert changed(runs["mission-no-affine"], runs["mission"]) == affine
+    assert changed(runs["mission-identity"], runs["mission"]) == identity
     assert changed(runs["residual-identity"], runs["classic"]) == {"cyclegan.output"}
     weights = {"loss.adversarial_a2b", "loss.adversarial_b2a", "loss.cycle_a", "loss.cycle_b"}
     assert changed(runs["mission"], runs["classic"]) == {"cyclegan.output"} | identity | affine | weights

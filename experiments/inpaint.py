@@ -16,7 +16,6 @@ from parts import restoring, start
 from tqdm import tqdm
 
 from genjax import files, image_files, keys
-from genjax.data import folders
 from genjax.loading import load_sampler
 from genjax.vae import inference, masks, restoration
 
@@ -77,10 +76,9 @@ def main() -> dict[str, Any]:
 
 def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
     """The masks [n, h, w], and whether they are by name."""
-    if not files.resolve(mask).exists():
+    if not files.resolve(mask).is_file():
         return masks.named(mask, keys.for_step(key, keys.Stream.MASK, 0), np.arange(num), size), True
-    (path,) = folders.file_or_folder(mask)
-    white = image_files.to_float(image_files.read(path), 1)[..., 0] >= 0.5
+    white = image_files.to_float(image_files.read(files.resolve(mask)), 1)[..., 0] >= 0.5
     if white.shape != size:
         raise ValueError(
             f"the mask {mask} has {white.shape[0]}x{white.shape[1]} pixels, and this VAE's images {size[0]}x{size[1]}"

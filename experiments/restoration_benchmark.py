@@ -81,7 +81,8 @@ def main() -> dict[str, Any]:
     files.write_json(out / "results.json", {"options": dataclasses.asdict(options), "rows": rows})
     files.write_atomically(out / "table.md", _table(rows))
     flat = {f"{row['task']}.{row['method']}": row["psnr_mean"] for row in rows}
-    return {**flat, "images": options.num_images, "step": sampler.step, "out": options.out}
+    num = min(options.num_images, len(splits.test[0]))
+    return {**flat, "images": num, "step": sampler.step, "out": options.out}
 
 
 def _unit(images: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test
         return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
-    return folders.read_images(where, data.image_shapes[0])[:num]
+    return folders.read_images(where, data.image_shapes[0], data.resize)[:num]
 
 
 def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:

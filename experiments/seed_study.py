@@ -15,7 +15,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import cyclegan_configs
@@ -34,9 +34,10 @@ STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 
 
 class Family(NamedTuple):
-    """A task, its named configurations, the test figures of the table, and the metrics of the curves."""
+    """What trains a configuration, the named ones, the test figures of the table, and the metrics of the curves."""
 
-    task: Task
+    task_of: Callable[[Any], tuple[Task, Any]]
+    """The task, and the configuration with the SHA-256 of what it is trained with."""
     configs: Mapping[str, Any]
     figures: tuple[str, ...]
     curves: tuple[str, ...]
@@ -44,10 +45,11 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "vae": Family(
-        vae.TASK, vae_configs.CONFIGS, ("elbo", "distortion", "rate", "bits_per_dim"), ("elbo", "distortion", "rate")
+        lambda config: (vae.TASK, config),
+        vae_configs.CONFIGS, ("elbo", "distortion", "rate", "bits_per_dim"), ("elbo", "distortion", "rate"),
     ),
     "cyclegan": Family(
-        cyclegan.TASK, cyclegan_configs.CONFIGS,
+        cyclegan.with_classifiers, cyclegan_configs.CONFIGS,
         ("l1_a2b", "l1_b2a", "iou_a2b", "iou_b2a", "cycle_a2b", "cycle_b2a"),
         ("total", "d_a", "d_b", "cycle_a2b", "l1_a2b", "l1_b2a"),
     ),
@@ -75,8 +77,9 @@ def main() -> dict[str, Any]:
     began = time.perf_counter()
     options, flags = tyro.cli(Options, description=__doc__, return_unknown_args=True)
     family, config, vary = _choose(options, flags)
+    task, config = family.task_of(config)
     configs = _runs(options, config, vary)
-    results = _train(family.task, configs)
+    results = _train(task, configs)
     figures = {name: np.array([_number(run["test"][name]) for run in results.values()]) for name in _names(results)}
     summaries = {name: spread.summarize(values) for name, values in figures.items()}
     shape = (len(options.seeds),) * len(vary)

@@ -7,12 +7,12 @@ needed to go on with the same batches and the same noise.
 import logging
 import math
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from genjax import digest, files, parallel
+from genjax import digest, parallel
 from genjax.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -91,29 +91,27 @@ def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored |
     return None
 
 
-def set_aside(directory: epath.PathLike, after: int) -> None:
-    """Moves the (damaged) checkpoints later than step `after` out of the way, to `damaged-STEP` beside `directory`."""
+def set_aside(directory: epath.PathLike, after: int, why: str = "damaged") -> None:
+    """Moves the checkpoints later than step `after` out of the way, to `WHY-STEP` beside `directory`."""
     if parallel.is_main_process():
         for step in steps(directory):
             if step > after:
-                target = epath.Path(directory).parent / f"damaged-{step}"  # gs:// would need a folder of them to exist
+                target = epath.Path(directory).parent / f"{why}-{step}"  # gs:// would need a folder of them to exist
                 while target.exists():
                     target = target.with_name(target.name + "_")
                 (epath.Path(directory) / str(step)).rename(target)
-                message = "moved the damaged checkpoint of step %d to %s; going on from step %d"
-                logger.warning(message, step, target, after)
-    parallel.wait_for_all("damaged checkpoints are set aside")
+                message = "moved the %s checkpoint of step %d to %s; going on from step %d"
+                logger.warning(message, why, step, target, after)
+    parallel.wait_for_all("checkpoints are set aside")
 
 
 class Writer:
     """Where a training saves; a context manager, for saves are asynchronous.
 
-    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`. Raises
-    ValueError if another training is under way there (which on gs:// cannot be told).
+    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`.
     """
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
-        self._lock = _lock(directory.parent) if parallel.is_main_process() else None
         self._scores, self._keep_every = scores(directory), config.keep_every
         self._checkpointer = ocp.training.Checkpointer(
             directory,
@@ -141,8 +139,6 @@ class Writer:
 
     def __exit__(self, *exc_info: Any) -> None:
         self._checkpointer.close()
-        if self._lock is not None:
-            self._lock.close()
 
 
 def scores(directory: epath.PathLike) -> dict[int, float]:
@@ -165,15 +161,3 @@ def best_step(directory: epath.PathLike) -> int:
     if not found:
         raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")
     return min(found, key=found.__getitem__)
-
-
-def _lock(workdir: epath.Path) -> IO[str] | None:
-    if "://" in str(workdir):
-        return None
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        return files.lock(workdir / ".lock")
-    except BlockingIOError:
-        raise ValueError(
-            f"another training is under way in {workdir}: wait for it, or choose another --workdir"
-        ) from None

@@ -114,10 +114,9 @@ def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> 
 def save(path: epath.PathLike, classifier: Classifier) -> str:
     """Writes an .npz that `load` reads, whole or not at all; returns the SHA-256 of its bytes."""
     flat = {f"{layer}.{name}": leaf for layer, leaves in classifier.params.items() for name, leaf in leaves.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, image_shape=np.array(classifier.image_shape), **flat)
-    files.write_atomically(path, buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    content = files.encode_npz({"image_shape": np.array(classifier.image_shape)} | flat)
+    files.write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def load(path: epath.PathLike) -> tuple[Classifier, str]:

@@ -2,11 +2,14 @@
 
 import fcntl
 import importlib.util
+import io
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import IO, Any
 
+import numpy as np
 from etils import epath
 
 
@@ -46,6 +49,13 @@ def write_json(path: epath.PathLike, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2) + "\n")
 
 
+def encode_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of an .npz file of these arrays, the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
 def read_json(path: epath.PathLike) -> Any:
     """Reads a JSON file; ValueError with its name if it holds something else."""
     try:
@@ -59,7 +69,7 @@ def lock(path: epath.PathLike) -> IO[str]:
 
     Raises BlockingIOError while another process has it.
     """
-    file = open(path, "w")
+    file = open(path, "a")  # which leaves the times of an existing one as they are
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -68,25 +68,28 @@ def write_png(path: epath.PathLike, image: np.ndarray) -> None:
     files.write_atomically(path, encode_png(image))
 
 
-def decode(encoded: bytes, shape: Sequence[int]) -> np.ndarray:
-    """Decodes an image file's bytes to uint8 of `shape` (height, width, channels), as `fit` does by covering it.
+def decode(encoded: bytes, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover") -> np.ndarray:
+    """Decodes an image file's bytes to uint8 of `shape` (height, width, channels), as `fit` does.
 
     Raises an error of Pillow's for bad bytes.
     """
     with Image.open(io.BytesIO(encoded)) as image:
-        return fit(image, shape)
+        return fit(image, shape, resize)
 
 
 def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover") -> np.ndarray:
     """A Pillow image as uint8 of `shape` (height, width, channels).
 
     It is turned as its EXIF tag says, converted to grey or colour and scaled (bicubic, antialiased): to cover the
-    shape, and is then cropped around the centre, or stretched to it. 16-bit grey is brought to 8 bits.
+    shape, and is then cropped around the centre, or stretched to it. 16-bit grey is brought to 8 bits; what is
+    transparent is laid on white.
     """
     height, width, channels = shape
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
         image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height) and resize == "stretch":
         image = image.resize((width, height), Image.Resampling.BICUBIC)

@@ -39,7 +39,9 @@ class Writer:
             workdir / name: _rows_until(workdir / name, start_step) for name in ("metrics.jsonl", "timing.jsonl")
         }
         self._metrics, self._timing = self._files.values()
-        self._tensorboard = _summary_writer(workdir / "tensorboard") if tensorboard and active else None
+        self._tensorboard = (
+            check_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
+        )
 
     def write(self, step: int, metrics: dict[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """One row of metrics after `step` steps, and the state's fingerprint; a value that is not finite is null."""
@@ -102,14 +104,15 @@ def _rows_until(path: epath.Path, last_step: int) -> list[dict[str, Any]]:
     return [row for row in read_rows(path) if row["step"] <= last_step]
 
 
-def _summary_writer(directory: epath.Path) -> Any:
+def check_tensorboard() -> Any:
+    """The module that writes for TensorBoard; ValueError if what it needs is not installed."""
     try:
         from clu import metric_writers
     except ImportError as error:
         raise ValueError(
             f"--train.tensorboard needs TensorFlow and TensorBoard ({error}): pip install 'genjax-images[tensorboard]'"
         ) from error
-    return metric_writers.SummaryWriter(str(directory))
+    return metric_writers
 
 
 class Progress:

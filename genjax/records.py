@@ -1,10 +1,12 @@
 """What a run directory says about itself: its configuration, its data, and the environment it ran in."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ MAY_CHANGE = frozenset({
     "train.max_skips", "train.tensorboard",
 })  # fmt: skip
 """Fields that change nothing about the numbers, and so may differ when a run is resumed."""
+
+LOCK = ".lock"
+LEFT_OVERS = (LOCK, "config.json.partial")
+"""Names of files that a start leaves in the directory of a run that did not come to be."""
 
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
 """Beginnings of the names of environment variables that may change the bits of a result."""
@@ -50,13 +56,35 @@ def check_workdir(config: Any) -> epath.Path:
     try:
         if (workdir / "config.json").exists():
             _check_resumable(load_config(workdir, family_of(config)), config)
-        elif workdir.exists() and any(entry.name != "config.json.partial" for entry in workdir.iterdir()):
+        elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
         raise
     except Exception as error:  # OSError, or nearly anything from the libraries behind gs://
         raise ValueError(f"cannot use workdir {workdir} ({error}): choose another --workdir") from error
     return workdir
+
+
+@contextlib.contextmanager
+def alone(workdir: epath.Path) -> Iterator[None]:
+    """Keeps other trainings out of `workdir`, until it ends or the process does; gs:// has no locks, and lets them in.
+
+    Raises ValueError if another training is under way there, or if it cannot be written to.
+    """
+    if not parallel.is_main_process() or "://" in str(workdir):
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        held = files.lock(workdir / LOCK)
+    except BlockingIOError:
+        raise ValueError(
+            f"another training is under way in {workdir}: wait for it, or choose another --workdir"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+    with held:
+        yield
 
 
 def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:

@@ -62,7 +62,8 @@ def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
         if not evaluated:
             return "<p>Not evaluated yet.</p>"
         images, step = "validation", evaluated[-1]["step"]
-        figures = {name.removeprefix("validation/"): value for name, value in evaluated[-1].items() if name != "step"}
+        named = [name for name in evaluated[-1] if name.startswith("validation/")]
+        figures = {name.removeprefix("validation/"): evaluated[-1][name] for name in named}
     units = UNITS[files.read_json(workdir / "config.json")["family"]]
     heading = f"On the {images} images after step {step} (averaged weights; {units}):"
     return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"

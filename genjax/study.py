@@ -33,7 +33,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     processes.
     """
     _check_alike(configs)
-    mesh, train = parallel.make_seed_mesh(len(configs)), configs[0].train
+    mesh = parallel.make_seed_mesh(len(configs))
     row = parallel.make_mesh(list(mesh.devices[0]))
     parallel.check_batch_size(row, configs[0].data.batch_size)
     workdirs = [records.check_workdir(config) for config in configs]
@@ -41,6 +41,18 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     descriptions = [sources.describe(split) for split in splits]
     for workdir, description in zip(workdirs, descriptions, strict=True):
         records.check_data(workdir, description)
+    with contextlib.ExitStack() as held:
+        for workdir in workdirs:
+            held.enter_context(records.alone(workdir))
+        return _fit_alone(task, configs, mesh, workdirs, splits, descriptions, environment)
+
+
+def _fit_alone(
+    task: Task, configs: Sequence[Any], mesh: Mesh, workdirs: Sequence[epath.Path], splits: Sequence[Splits],
+    descriptions: Sequence[dict[str, Any]], environment: dict[str, Any],
+) -> list[Result]:  # fmt: skip
+    """`fit_together` in directories that no other training is in."""
+    train, row = configs[0].train, parallel.make_mesh(list(mesh.devices[0]))
     single, start = _restore_or_init(task, configs, workdirs, row, environment)
     for config, workdir, description in zip(configs, workdirs, descriptions, strict=True):
         records.write(workdir, config, description, environment)
@@ -55,9 +67,9 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     loaded = _prefetched(configs, mesh, [split.train for split in splits], range(start, train.num_steps))
     step, stopped_by = start, 0
     with (
+        stopping.requests() as requested,  # the first, so that a signal does not end the last saves
         _recording(task, configs, splits, workdirs, start, single, environment) as recorded,
         contextlib.closing(loaded),
-        stopping.requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),
     ):
         for step, batch in enumerate(loaded, start + 1):
@@ -189,7 +201,8 @@ def _restore_or_init(
     init = jax.jit(lambda seed: task.init(configs[0], keys.for_step(keys.root_key(seed), Stream.INIT, 0)))
     abstract = parallel.abstract(mesh, lambda: init(0))
     directories = [workdir / "checkpoints" for workdir in workdirs]
-    shared = set.intersection(*(set(checkpoint.steps(directory)) for directory in directories))
+    saved = [checkpoint.steps(directory) for directory in directories]
+    shared = set.intersection(*map(set, saved))
     for step in sorted(shared, reverse=True):
         try:
             restored = [checkpoint.restore(directory, step, abstract) for directory in directories]
@@ -197,18 +210,29 @@ def _restore_or_init(
             logger.warning("%s", error)
             continue
         logger.info("resumed %d runs from step %d", len(configs), step)
-        for directory in directories:  # some may have saved once more than others
-            checkpoint.set_aside(directory, step)
+        for directory in directories:
+            checkpoint.set_aside(directory, step, "unshared")  # some may have saved once more than others
         changed = {line for one in restored for line in records.differences(one.environment, environment)}
         for line in sorted(changed):
             logger.warning("the environment has changed, and the numbers may with it: %s", line)
         return [jax.device_get(one.state) for one in restored], step
-    if any(checkpoint.steps(directory) for directory in directories):
+    if _ended_in_first_save(workdirs, saved):
+        for directory in directories:
+            checkpoint.set_aside(directory, 0, "unshared")
+    elif any(saved):
         raise ValueError(
             f"the runs in {workdirs[0].parent} have no whole checkpoint of the same step: remove those that were not "
             "begun together, or choose another --workdir"
         )
     return [jax.device_get(init(np.int32(seed_of(config, "init")))) for config in configs], 0
+
+
+def _ended_in_first_save(workdirs: Sequence[epath.Path], saved: Sequence[Sequence[int]]) -> bool:
+    """Whether all runs began together, and some have saved the first checkpoint when they ended, and others none."""
+    began = all((workdir / "config.json").exists() for workdir in workdirs)
+    finished = any((workdir / "result.json").exists() for workdir in workdirs)
+    once = len({step for steps in saved for step in steps}) == 1
+    return began and once and not finished and not all(saved)
 
 
 def _evaluator(

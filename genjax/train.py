@@ -20,7 +20,7 @@ from genjax.config import seed_of
 from genjax.data import batches, sources
 from genjax.data.splits import Splits
 from genjax.keys import Stream
-from genjax.metrics import Log, Progress, Writer, finite
+from genjax.metrics import Log, Progress, Writer, check_tensorboard, finite
 from genjax.optim import Net
 from genjax.task import Task
 
@@ -67,7 +67,53 @@ def fit(task: Task, config: Any) -> Result:
     `max_skips` steps in a row that were not finite.
     """
     mesh = parallel.make_mesh()
-    workdir, splits, environment, state, start = _begin(task, config, mesh)
+    workdir, splits, description = _check(config, mesh)
+    with records.alone(workdir):
+        begun = _begin(task, config, mesh, workdir, description)
+        state, step, stopped_by = _train(task, config, mesh, splits, begun)
+        sha = digest.tree_digest(state)
+        if step < config.train.num_steps:
+            return Result(step, state, sha, begun.step, signal.Signals(stopped_by), {})
+        test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
+        if parallel.is_main_process():
+            files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(test)})
+        return Result(step, state, sha, begun.step, None, test)
+
+
+def _check(config: Any, mesh: Mesh) -> tuple[epath.Path, Splits, dict[str, Any]]:
+    """The run's directory, its images, and what is recorded of them; nothing is written."""
+    parallel.check_batch_size(mesh, config.data.batch_size)
+    if config.train.tensorboard:
+        check_tensorboard()
+    workdir = records.check_workdir(config)
+    splits = sources.load(config.data, seed_of(config, "data"))
+    description = sources.describe(splits)
+    records.check_data(workdir, description)
+    records.check_processes(config, description)
+    return workdir, splits, description
+
+
+class _Begun(NamedTuple):
+    """Where a run stands before this call's first step."""
+
+    workdir: epath.Path
+    environment: dict[str, Any]
+    state: Any
+    step: int
+
+
+def _begin(task: Task, config: Any, mesh: Mesh, workdir: epath.Path, description: dict[str, Any]) -> _Begun:
+    """Restores or makes the state; then, as nothing can be wrong any more, writes the run's records."""
+    records.check_workdir(config)  # again: another training may have come and gone while the images were loaded
+    environment = records.environment(config)
+    state, step = _restore_or_init(task, config, mesh, workdir, environment)
+    records.write(workdir, config, description, environment)
+    return _Begun(workdir, environment, state, step)
+
+
+def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -> tuple[Any, int, int]:
+    """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
+    workdir, environment, state, start = begun
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
     several = train.steps_per_dispatch
     step_fn, fingerprint_fn = _step_functions(task, config, mesh)
@@ -80,11 +126,11 @@ def fit(task: Task, config: Any) -> Result:
     if start < train.num_steps and main:
         (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
     with (
+        stopping.requests() as requested,  # the first, so that a signal does not end the last save
         checkpoint.Writer(workdir / "checkpoints", train) as checkpoints,
         Writer(workdir, start, train.tensorboard, main, health) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
-        stopping.requests() as requested,
         jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
@@ -108,37 +154,7 @@ def fit(task: Task, config: Any) -> Result:
                 checkpoints.save(step, state, environment, score)
             if stopped_by:
                 break
-
-    sha, finished = digest.tree_digest(state), step == train.num_steps
-    if not finished:
-        return Result(step, state, sha, start, signal.Signals(stopped_by), {})
-    test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
-    if main:
-        files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(test)})
-    return Result(step, state, sha, start, None, test)
-
-
-class _Begun(NamedTuple):
-    """What is known before the first step."""
-
-    workdir: epath.Path
-    splits: Splits
-    environment: dict[str, Any]
-    state: Any
-    step: int
-
-
-def _begin(task: Task, config: Any, mesh: Mesh) -> _Begun:
-    """Checks all that can be wrong with a run, then writes its records."""
-    parallel.check_batch_size(mesh, config.data.batch_size)
-    workdir = records.check_workdir(config)
-    splits = sources.load(config.data, seed_of(config, "data"))
-    description, environment = sources.describe(splits), records.environment(config)
-    records.check_data(workdir, description)
-    records.check_processes(config, description)
-    state, step = _restore_or_init(task, config, mesh, workdir, environment)
-    records.write(workdir, config, description, environment)
-    return _Begun(workdir, splits, environment, state, step)
+    return state, step, stopped_by
 
 
 def _step_functions(task: Task, config: Any, mesh: Mesh) -> tuple[Callable, Callable]:
@@ -255,6 +271,12 @@ def _restore_or_init(
         params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
         logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
         return state, 0
+    several = config.train.steps_per_dispatch
+    if restored.step % several:
+        raise ValueError(
+            f"the run in {workdir} stands at step {restored.step}, which is no multiple of --train.steps-per-dispatch "
+            f"{several}: go on with a number that divides it"
+        )
     logger.info("resumed %s from step %d", workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
     for line in records.differences(restored.environment, environment):

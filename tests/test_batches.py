@@ -156,6 +156,15 @@ def test_prefetch_raises_what_load_raised_in_its_turn():
     assert prefetch_threads() == []
 
 
+def test_a_study_of_many_seeds_permutes_once_an_epoch():
+    batches.permutation.cache_clear()
+    source = (np.zeros((40, 1, 1, 1), np.uint8), np.zeros((50, 1, 1, 1), np.uint8))
+    for step in range(4):
+        for seed in range(16):
+            batches.load(source, seed, step, 10, slice(None))
+    assert batches.permutation.cache_info().misses == 2 * 16
+
+
 def test_prefetch_stops_its_thread_when_closed_early():
     loaded, second, release = [], threading.Event(), threading.Event()
 

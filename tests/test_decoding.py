@@ -1,7 +1,9 @@
 """Decoding once, in threads, into a cache; what sizes become; domains and their splits."""
 
 import dataclasses
+import errno
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -134,6 +136,17 @@ def test_a_cache_that_cannot_be_written_is_named(config, tmp_path, below):
     assert f"cannot write the image cache in {tmp_path / 'file' / below}" in str(refusal.value)
     assert "--data.cache-dir" in str(refusal.value)
     assert (tmp_path / "file").read_text() == "not a folder"
+
+
+def test_a_full_disk_is_named_before_anything_is_decoded_and_leaves_nothing_there(config, monkeypatch):
+    def full(descriptor, offset, length):
+        assert length > IMAGES.nbytes
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match="cannot write the image cache .*No space left on device.*--data.cache-dir"):
+        decoding.decode_all(NAMES, forbidden, SHAPE, config, "these")
+    assert not list(Path(config.cache_dir).iterdir())
 
 
 def test_a_damaged_cache_is_decoded_anew_and_that_is_said(tmp_path, caplog):

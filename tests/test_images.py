@@ -149,6 +149,23 @@ def test_stretch_is_pillows_bicubic_resize_and_keeps_no_aspect(shape):
     np.testing.assert_array_equal(images.fit(image, shape), images.fit(image, shape, "cover"))
 
 
+def test_what_is_transparent_is_laid_on_white():
+    """As on a page: an icon that is black where it is opaque would else be black all over."""
+    alpha = np.array([[255, 0], [0, 51]], np.uint8)
+    black = np.zeros((2, 2), np.uint8)
+    laid = np.array([[0, 255], [255, 204]])
+    grey = Image.merge("LA", [Image.fromarray(black), Image.fromarray(alpha)])
+    colour = Image.fromarray(np.stack([black, black, black, alpha], axis=-1))
+    for image in (grey, colour):
+        for channels in (1, 3):
+            decoded = images.decode(encode(image), (2, 2, channels))
+            np.testing.assert_array_equal(decoded, laid[..., None].repeat(channels, -1))
+    palette = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert("P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    decoded = images.decode(encode(palette, transparency=1), (2, 2, 3))
+    np.testing.assert_array_equal(decoded[[0, 0, 1, 1], [0, 1, 0, 1], 1], [20, 255, 255, 20])
+
+
 @pytest.mark.parametrize("resize", ["cover", "stretch"])
 def test_an_image_of_the_right_size_is_only_converted(resize):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

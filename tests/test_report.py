@@ -21,10 +21,11 @@ def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
     (tmp_path / "run" / "result.json").unlink()
     write_report(tmp_path / "half.html", "t", {"r": tmp_path / "run"})
     assert "validation images after step 12" in (tmp_path / "half.html").read_text()
-    rows = '{"step": 4, "validation/elbo": null}\n'
+    rows = '{"step": 4, "validation/elbo": null, "flags": {"ill": "It is ill."}}\n'
     Path(tmp_path, "run", "metrics.jsonl").write_text(rows)
     write_report(tmp_path / "bad.html", "t", {"r": tmp_path / "run"})
-    assert "not finite" in (tmp_path / "bad.html").read_text()
+    page = (tmp_path / "bad.html").read_text()
+    assert "not finite" in page and "<li>It is ill.</li>" in page
     for name in ("metrics.jsonl", "timing.jsonl", "samples"):
         shutil.rmtree(tmp_path / "run" / name, ignore_errors=True)
         Path(tmp_path, "run", name).unlink(missing_ok=True)

@@ -6,6 +6,8 @@ import inpaint
 import numpy as np
 import pytest
 import super_resolve
+from etils import epath
+from parts import restoring
 from PIL import Image
 
 from genjax import image_files
@@ -70,6 +72,19 @@ def test_completed_files_keep_names_depth_and_every_observed_pixel(trained, tmp_
         assert grid.size == (columns * 10 + 2, 5 * 10 + 2)
 
 
+def test_a_vae_of_colour_images_makes_colour_of_grey_files(tmp_path):
+    given = ImageFile(pixels(), pixels()[..., 0], icc=b"a profile of grey")
+    image_files.write(tmp_path / "grey.png", given._replace(icc=None))
+    found = restoring.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
+    np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
+    missing = np.arange(64).reshape(8, 8) % 2 == 0
+    restoring.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
+    after = image_files.read(tmp_path / "sample-1" / "out.png")
+    np.testing.assert_array_equal(after.pixels[~missing], given.pixels.repeat(3, -1)[~missing])
+    assert (after.pixels[missing] != given.pixels[missing]).any(-1).all() and after.alpha is not None
+    assert restoring._in_colour(given).icc is None
+
+
 def test_enlarged_files_are_the_given_ones_when_scaled_down(trained, tmp_path, monkeypatch):
     small = pixels(size=2)
     (tmp_path / "in").mkdir()
@@ -97,6 +112,7 @@ def test_what_will_not_do_is_one_error_before_anything_is_written(trained, train
         (inpaint, images, ("--mask", black), "nothing of image 0 is missing"),
         (inpaint, images, ("--mask", white), "nothing of image 0 is observed: for new images, sample from the prior"),
         (inpaint, images, ("--mask", "halves"), "no mask is called 'halves': give half-left"),
+        (inpaint, images, ("--mask", images), "no mask is called '.*in': give half-left"),
         (inpaint, wide, ("--mask", "square"), "wide.png has 8x9 pixels, and this VAE completes images of 8x8"),
         (inpaint, colour, ("--mask", "square"), "colour.png is in colour, and the VAE was trained on grey"),
         (super_resolve, images, ("--factor", 3), "factor 3 cannot lead to this VAE's 8x8 images; it enlarges: 4x4 by"),

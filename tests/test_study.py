@@ -17,7 +17,7 @@ from conftest import tiny_run
 from parts import spread
 from scipy import stats
 
-from genjax import checkpoint, files, parallel, train, vae
+from genjax import checkpoint, classifier, files, keys, parallel, records, train, vae
 from genjax.config import SeedConfig
 from genjax.data import batches
 from genjax.study import fit_together
@@ -119,6 +119,27 @@ def test_a_crash_after_some_have_saved_more_than_others_goes_on_to_the_same_byte
     assert outcomes(resumed, configs(tmp_path)) == whole[1]
 
 
+def test_a_kill_after_some_have_saved_for_the_first_time_goes_on_to_the_same_bytes(tmp_path, caplog, whole):
+    short = {"num_steps": 4}
+    fit_together(TASK, configs(tmp_path, train=short))
+    for seed in SEEDS:
+        (tmp_path / f"seed-{seed}" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "seed-2" / "checkpoints" / "4")
+    resumed = fit_together(TASK, configs(tmp_path))
+    assert {result.resumed_from for result in resumed} == {0} and "moved the unshared checkpoint" in caplog.text
+    assert outcomes(resumed, configs(tmp_path)) == whole[1]
+    assert [seed for seed in SEEDS if (tmp_path / f"seed-{seed}" / "unshared-4").exists()] == [0, 1, 3]
+
+
+def test_runs_that_were_not_begun_together_are_refused_and_stay_as_they_are(tmp_path):
+    short = {"train": {"num_steps": 4}}
+    alone(configs(tmp_path, [0], **short), 2)
+    (tmp_path / "seed-0" / "result.json").unlink()  # as if it had been killed
+    with pytest.raises(ValueError, match="no whole checkpoint of the same step"):
+        fit_together(TASK, configs(tmp_path, [0, 1], **short))
+    assert checkpoint.steps(tmp_path / "seed-0" / "checkpoints") == [4]
+
+
 def test_what_a_study_began_a_single_run_resumes_and_the_other_way_round(tmp_path, singles):
     half = {"train": {"num_steps": 8}}
     fit_together(TASK, configs(tmp_path / "study", **half))
@@ -140,10 +161,11 @@ def test_a_study_that_stops_leaves_no_result_of_a_shorter_one_and_no_lock(tmp_pa
         with pytest.raises(ZeroDivisionError):
             fit_together(TASK, runs)
     assert not list(tmp_path.rglob("result.json"))
-    with checkpoint.Writer(files.resolve(tmp_path / "seed-1" / "checkpoints"), runs[1].train):
+    with records.alone(files.resolve(tmp_path / "seed-1")):
         with pytest.raises(ValueError, match="another training is under way in .*seed-1"):
             fit_together(TASK, runs)
-        checkpoint.Writer(files.resolve(tmp_path / "seed-0" / "checkpoints"), runs[0].train).__exit__()
+        with records.alone(files.resolve(tmp_path / "seed-0")):
+            pass
 
 
 def test_a_run_that_is_never_finite_is_named(tmp_path, monkeypatch):
@@ -284,6 +306,25 @@ def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkey
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"seed-0 holds a run with another configuration:\n  seeds.data: None -> 0"):
         call(monkeypatch, f"{command} --vary data")
+
+
+def test_a_study_of_cyclegans_trains_with_the_classifiers_that_are_named(tmp_path, monkeypatch):
+    image = (32, 32, 1)
+    sha256 = {
+        domain: classifier.save(
+            tmp_path / f"{domain}.npz", classifier.Classifier(image, classifier.init(image, 3, keys.root_key(seed)))
+        )
+        for seed, domain in enumerate("ab")
+    }
+    trained = []
+    monkeypatch.setattr(seed_study, "_train", lambda task, configs: trained.append((task, configs)) or 1 / 0)
+    flags = "--loss.semantic-a2b 1 --loss.semantic-b2a 1 --classifier-a {0}/a.npz --classifier-b {0}/b.npz"
+    with pytest.raises(ZeroDivisionError):
+        call(monkeypatch, f"cyclegan:quickstart --workdir {tmp_path}/study {flags.format(tmp_path)}")
+    ((task, configs),) = trained
+    assert task.train_step.keywords["classifiers"].keys() == {"a", "b"} and len(configs) == 4
+    for config in configs.values():
+        assert {"a": config.classifier_a_sha256, "b": config.classifier_b_sha256} == sha256
 
 
 def test_a_crossed_design_is_taken_apart(tmp_path, monkeypatch, capsys):

@@ -19,6 +19,11 @@ from genjax.metrics import read_rows
 from genjax.train import fit
 
 
+def listing(config):
+    """All files of a run, with the times of their last change."""
+    return {path: path.stat().st_mtime_ns for path in Path(config.workdir).rglob("*")}
+
+
 def outcome(config):
     """What two equal runs have in common: the digest of the state, and the bytes of the metrics."""
     return fit(vae.TASK, config).digest, Path(config.workdir, "metrics.jsonl").read_bytes()
@@ -132,6 +137,16 @@ def test_steps_by_twos_and_by_fours_are_the_same_bits_and_about_those_of_single_
         assert row["fingerprint"]["batch"] == single[row["step"]]["fingerprint"]["batch"]
 
 
+def test_steps_at_a_time_that_do_not_lead_to_where_a_run_stands_are_refused(make_run):
+    every = {"num_steps": 24, "log_every": 6, "eval_every": 12, "checkpoint_every": 12}
+    config = make_run(train={"num_steps": 8, "steps_per_dispatch": 2, "log_every": 4})
+    fit(vae.TASK, config)
+    before = listing(config)
+    with pytest.raises(ValueError, match="stands at step 8, which is no multiple of .*dispatch 6: .* divides it"):
+        fit(vae.TASK, make_run(train=every | {"steps_per_dispatch": 6}))
+    assert listing(config) == before
+
+
 def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
     write_noise(tmp_path / "images", 40)
 
@@ -144,16 +159,65 @@ def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
     assert digest_with(1) == digest_with(8)
 
 
-def test_another_training_in_the_same_directory_is_refused(make_run, monkeypatch):
-    config, load = make_run(), batches.load
+def test_another_training_in_the_same_directory_is_refused_and_changes_nothing(make_run, monkeypatch):
+    config, load, refused = make_run(), batches.load, []
 
-    def load_while_another_begins(*args):
-        with pytest.raises(ValueError, match="another training is under way in .*run"):
-            checkpoint.Writer(Path(config.workdir, "checkpoints"), config.train)
-        return load(*args)
+    def records_of_it():
+        return {path.name: path.read_bytes() for path in Path(config.workdir).glob("*.json*")}
+
+    def load_while_another_begins(source, seed, step, *args):
+        if step == 2:
+            before = records_of_it()
+            with pytest.raises(ValueError, match="another training is under way in .*run"):
+                fit(vae.TASK, make_run(train={"num_steps": 20}))
+            assert records_of_it() == before and "config.json" in before
+            refused.append(step)
+        return load(source, seed, step, *args)
 
     monkeypatch.setattr(batches, "load", load_while_another_begins)
-    assert fit(vae.TASK, config).step == 12
+    assert fit(vae.TASK, config).step == 12 and refused == [2]
+
+
+def test_what_a_refused_start_leaves_is_no_hindrance(make_run, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "environment", lambda config: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(vae.TASK, make_run())
+    assert os.listdir(make_run().workdir) == [".lock"]
+    assert outcome(make_run()) == whole
+
+
+def test_a_training_that_comes_and_goes_while_images_are_loaded_is_not_written_over(make_run, monkeypatch):
+    load = sources.load
+
+    def load_after_another(data, seed):
+        if data.batch_size == 16:
+            fit(vae.TASK, make_run(data={"batch_size": 8}, train={"num_steps": 4}))
+        return load(data, seed)
+
+    monkeypatch.setattr(sources, "load", load_after_another)
+    with pytest.raises(ValueError, match="data.batch_size: 8 -> 16"):
+        fit(vae.TASK, make_run())
+    assert records.load_config(make_run().workdir).data.batch_size == 8
+
+
+def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, whole):
+    """So that one that reaches several processes, one after the other, costs none of them its checkpoint."""
+    arrived, close = [], checkpoint.Writer.__exit__
+    usual = signal.signal(signal.SIGTERM, lambda *_: arrived.append("as usual"))  # where nobody waits for the save
+
+    def signal_and_close(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(*args)
+        arrived.append("closed")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.Writer, "__exit__", signal_and_close)
+            assert fit(vae.TASK, make_run()).digest == whole[0]
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert arrived == ["closed"]
 
 
 def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
@@ -249,6 +313,7 @@ def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, capl
         ({"vae": {"latent_size": 9}}, "vae.latent_size: 4 -> 9"),
         ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),
         ({"train": {"steps_per_dispatch": 2}}, "train.steps_per_dispatch: 1 -> 2"),
+        ({"train": {"num_steps": 24, "tensorboard": True}}, "needs TensorFlow and TensorBoard"),
     ],
     ids=str,
 )
@@ -256,13 +321,10 @@ def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make
     config = make_run()
     fit(vae.TASK, config)
 
-    def listing():
-        return {path: path.stat().st_mtime_ns for path in Path(config.workdir).rglob("*")}
-
-    before = listing()
+    before = listing(config)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         fit(vae.TASK, make_run(**change))
-    assert listing() == before
+    assert listing(config) == before
 
 
 def test_images_that_changed_since_the_run_began_are_refused(make_run, tmp_path):

@@ -1,7 +1,6 @@
 """Domains for adaptation, the cheap rivals of translation, and what all are judged by: arrays in, arrays out."""
 
 import hashlib
-import io
 import math
 import re
 from pathlib import Path
@@ -65,9 +64,7 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
             for letter, domain in zip("AB", domains, strict=True)
             for split, (array,) in domain.images._asdict().items()
         }
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        written[f"{source.name}-to-{target.name}.npz"] = buffer.getvalue()
+        written[f"{source.name}-to-{target.name}.npz"] = files.encode_npz(arrays)
     labels = hashlib.sha256(b"".join(array.tobytes() for domain in domains for (array,) in domain.labels))
     images = hashlib.sha256(b"".join(written.values()))
     record = settings | {"images": images.hexdigest(), "labels": labels.hexdigest()}

@@ -47,9 +47,17 @@ def read(where: str, size: tuple[int, int], channels: int, why: str) -> Pictures
             raise ValueError(f"{path} has {height}x{width} pixels, and {why}")
         if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
             raise ValueError(f"{path} is in colour, and the VAE was trained on grey images: convert it first")
+    if channels == 3:
+        read_files = [_in_colour(image) for image in read_files]
     pixels = np.stack([image_files.to_float(_grey(image, channels), channels) for image in read_files])
     names = [str(path.relative_to(root)) if root.is_dir() else path.name for path in found]
     return Pictures(names, read_files, pixels)
+
+
+def _in_colour(image: image_files.ImageFile) -> image_files.ImageFile:
+    """The same, as what a VAE of colour images makes of it is written: a grey image has no place for it."""
+    grey = image.pixels.shape[-1] == 1
+    return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 
 
 def _grey(image: image_files.ImageFile, channels: int) -> image_files.ImageFile:

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     """int32 [b]: the example's place in the global batch, or in the whole set when evaluating."""
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)  # a study has one for each seed and domain
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
     """A permutation of 0..num_examples-1, from Philox's raw words, which no NumPy release may change (NEP 19)."""
     words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)

@@ -79,7 +79,7 @@ def decode_all(
     treatment of aspects, small and corrupt images. Raises ValueError with the name of an image that cannot be decoded,
     unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt]
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, "on white"]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(config.cache_dir).expanduser()
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
@@ -88,16 +88,16 @@ def decode_all(
         try:
             directory.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
+            os.close(handle)
+            try:
+                _decode_into(Path(name), names, read, shape, config)
+                os.replace(name, path)  # two runs that decode the same images at once write the same bytes
+            finally:
+                Path(name).unlink(missing_ok=True)
         except OSError as error:
             raise ValueError(
                 f"cannot write the image cache in {directory} ({error}): choose another --data.cache-dir"
             ) from error
-        os.close(handle)
-        try:
-            _decode_into(Path(name), names, read, shape, config)
-            os.replace(name, path)  # two runs that decode the same images at once write the same bytes
-        finally:
-            Path(name).unlink(missing_ok=True)
         array = _read_cached(path, shape)
     assert array is not None  # it has just been written
     return array
@@ -119,6 +119,9 @@ def _decode_into(
     path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
 ) -> None:
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *shape))
+    if hasattr(os, "posix_fallocate"):  # a disk that fills up while a mapping is written to kills the process
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     good = np.zeros(len(names), bool)
 
     def decode(i: int) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from etils import epath
@@ -83,12 +84,14 @@ def _check_pairs(root: epath.Path, first: Stored, second: Stored) -> None:
             raise ValueError(f"--data.paired needs the same names in both {split} folders of {root}, and {why}")
 
 
-def read_images(path: epath.PathLike, shape: Sequence[int]) -> np.ndarray:
+def read_images(
+    path: epath.PathLike, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover"
+) -> np.ndarray:
     """uint8 [n, *shape] of an image file, or of all images below a folder; ValueError names one that is corrupt."""
 
     def read(file: epath.Path) -> np.ndarray:
         try:
-            return image_ops.decode(file.read_bytes(), shape)
+            return image_ops.decode(file.read_bytes(), shape, resize)
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise ValueError(f"cannot decode {file}: {error}") from error
 

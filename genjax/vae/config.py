@@ -33,8 +33,8 @@ class VaeConfig:
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
     """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
     sigma: float = 0.5**0.5
-    """Standard deviation of likelihood gaussian, pixels in [0, 1], and what gaussian_learned starts from; fixed at
-    sqrt(1/2), the distortion is the squared error plus a constant."""
+    """Standard deviation of likelihood gaussian, pixels in [0, 1], and about what gaussian_learned starts from (0.111
+    for 0.1); fixed at sqrt(1/2), the distortion is the squared error plus a constant."""
     beta: float = 1.0
     """Weight of the KL term in the objective; it never changes what the logs call elbo."""
     beta_warmup_steps: int = 0

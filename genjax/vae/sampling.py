@@ -23,7 +23,7 @@ def prior(config: VaeRun, params: Any, key: Array, position: Array, temperature:
 
 
 def reconstruct(config: VaeRun, params: Any, key: Array, position: Array, images: Array) -> Array:
-    """E[x|z] for z ~ q(z|x) of uint8 images [n, h, w, c], binarised or dequantised as in training."""
+    """E[x|z] for z ~ q(z|x) of uint8 images [n, h, w, c], binarised at random or dequantised as in training."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, position), images)
     noise = keys.normal(keys.per_example(latent_key, position), config.vae.latent_size)

@@ -46,7 +46,8 @@ def gray_colour() -> CycleGanRun:
     """Grey satellite photographs to coloured ones at 32x32, as x + T(G(x)).
 
     Instance normalisation takes the mean level out of an image, and many of these tiles are little else: the classic
-    form (--cyclegan.output tanh) has to guess it. Affine consistency keeps patterns out that the identity loss lets in.
+    form (--cyclegan.output tanh) has to guess it. Affine consistency keeps patterns out that the identity loss lets in,
+    the identity loss tints that affine consistency lets in.
 
     $ python experiments/train_cyclegan.py gray-colour --workdir runs/gray-colour
 
@@ -59,7 +60,7 @@ def gray_colour() -> CycleGanRun:
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=300),
         train=TrainConfig(num_steps=600, log_every=50, eval_every=300, checkpoint_every=300, num_pictures=24),
         cyclegan=dataclasses.replace(SMALL, output="residual"),
-        loss=losses.MISSION,
+        loss=dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5),
     )
 
 

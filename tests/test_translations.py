@@ -143,8 +143,8 @@ def changed(run, base):
 def test_settings_differ_in_form_and_weights_alone_and_two_are_the_named_configurations():
     icons, colour = cyclegan_configs.quickstart(), cyclegan_configs.gray_colour()
     assert not changed(translation_study.run_of("runs", "icons", "classic", 0), icons)
-    assert not changed(translation_study.run_of("runs", "gray-colour", "mission", 0), colour)
-    assert changed(translation_study.run_of("runs", "gray-colour-west", "mission", 1), colour) == {
+    assert not changed(translation_study.run_of("runs", "gray-colour", "mission-identity", 0), colour)
+    assert changed(translation_study.run_of("runs", "gray-colour-west", "mission-identity", 1), colour) == {
         "data.source", "seed"
     }  # fmt: skip
     identity, affine = {"loss.identity_a", "loss.identity_b"}, {"loss.affine_a2b", "loss.affine_b2a"}

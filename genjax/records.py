@@ -104,12 +104,15 @@ def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
 
 
 def check_processes(config: Any, description: dict[str, Any]) -> None:
-    """Raises ValueError in a process whose configuration or images are not those of process 0."""
+    """Raises ValueError in every process if any has another configuration, or other images, than process 0."""
     own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
     found = differences(parallel.from_main(own), own)
+    alike = parallel.everywhere(not found)
     if found:
         lines = "\n".join(f"  {line}" for line in found)
         raise ValueError(f"process {jax.process_index()} was started otherwise than process 0:\n{lines}")
+    if not alike:
+        raise ValueError("another process was started otherwise than process 0: its own error says how")
 
 
 def write(workdir: epath.Path, config: Any, description: dict[str, Any], environment: dict[str, Any]) -> None:

@@ -140,8 +140,9 @@ def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
 
 def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_path):
     commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
-    (_, _, code), (_, errors, other_code) = ends(tiny.start_processes(commands, devices=2))
-    assert code != 0 and other_code == 1
+    (_, first_errors, code), (_, errors, other_code) = ends(tiny.start_processes(commands, devices=2))
+    assert code == other_code == 1
+    assert "another process was started otherwise than process 0: its own error says how" in first_errors
     assert "process 1 was started otherwise than process 0:\n  config.seed: 0 -> 1" in errors
     assert not (tmp_path / "run").exists()
 

@@ -99,6 +99,29 @@ def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
     assert_same(rows, native)
 
 
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("size", [1, 3, 4, 7])
+def test_convolution_with_rows_as_channels_is_the_native_one_with_its_gradients(size, padding):
+    given = numbers((2, 9, 8, 3)), kernel_of(size, 3, 5)
+    found, native = (
+        outputs_and_gradients(functools.partial(fn, padding), *given)
+        for fn in (convolutions._rows_as_channels, functools.partial(convolutions._native, 1))
+    )
+    assert_same(found, native)
+
+
+@pytest.mark.parametrize(("channels", "stride", "expected"), [(3, 1, "1x7x21x5"), (8, 1, "7x7x8x5"), (3, 2, "7x7x3x5")])
+def test_the_rows_of_a_kernel_are_channels_on_a_gpu_where_an_image_has_few(channels, stride, expected):
+    x, kernel = numbers((1, 11, 12, channels)), kernel_of(7, channels, 5)
+
+    def conv(x, kernel):
+        return convolutions.conv(x, kernel, stride, ((1, 1), (1, 1)))
+
+    for platform, kernel_shape in (("cuda", expected), ("tpu", f"7x7x{channels}x5")):
+        (convolution,) = convolutions_in(lowered(conv, platform, x, kernel))
+        assert f"tensor<{kernel_shape}xf64>" in convolution
+
+
 @pytest.mark.parametrize("form", [convolutions._transpose_by_phases, convolutions._transpose_by_depth])
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -144,7 +167,7 @@ def test_the_gradient_of_a_mirror_counts_each_pixel_as_often_as_it_shows(border)
 
 @pytest.mark.parametrize("size", [3, 4])
 def test_transposed_convolution_is_by_phases_on_cpu_by_depth_on_a_gpu_and_native_elsewhere(size):
-    kernel, x = kernel_of(size, 2, 3), numbers((1, 5, 6, 2))
+    kernel, x = kernel_of(size, 8, 3), numbers((1, 5, 6, 8))
 
     def total(kernel, x):
         return jnp.sum(convolutions.conv_transpose(x, kernel) ** 2)
@@ -160,7 +183,7 @@ def test_transposed_convolution_is_by_phases_on_cpu_by_depth_on_a_gpu_and_native
             assert "lhs_dilate = [2, 2]" not in text and "rhs_dilate = [2, 2]" not in text
     assert len(convolutions_in(lowered(total, "cpu", kernel, x))) == 4
     (convolution,) = convolutions_in(lowered(total, "cuda", kernel, x))
-    assert "tensor<2x2x2x12xf64>" in convolution
+    assert "tensor<2x2x8x12xf64>" in convolution
     (convolution,) = convolutions_in(lowered(total, "tpu", kernel, x))
     assert "lhs_dilate = [2, 2]" in convolution
     assert "rhs_dilate" in lowered(jax.grad(lambda kernel: total(kernel, x)), "tpu", kernel)

@@ -1,5 +1,7 @@
 """The layers against their definitions in NumPy and Flax's own, in float64."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -133,11 +135,37 @@ def normalised(x):
     return (x - mean) / jnp.sqrt(variance + 1e-5)
 
 
+@pytest.fixture(params=["on a CPU", "on a GPU"])
+def norm_form(request, monkeypatch):
+    """Each form of the norm and its gradient, on the CPU of the tests."""
+    if request.param == "on a GPU":
+        monkeypatch.setattr(layers, "_normalised", layers._normalised_in_two_passes)
+        monkeypatch.setattr(layers, "_norm_slope", layers._norm_slope_in_two_passes)
+
+
+@pytest.mark.usefixtures("norm_form")
 def test_instance_norm_is_its_definition_also_far_from_zero():
     x = numbers((2, 5, 6, 3)) * 0.01 + 1000  # a variance near epsilon
     np.testing.assert_allclose(layers.instance_norm(jnp.array(x)), normalised(x), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.usefixtures("norm_form")
+@pytest.mark.parametrize("first", [0, 50])
+def test_instance_norm_in_float32_keeps_its_digits_where_the_mean_or_the_first_pixel_lies_far_away(first):
+    x = numbers((2, 32, 32, 3))
+    x[:, 0, 0] = first
+    x = jnp.array(x + 1000, jnp.float32)
+    exact = normalised(x.astype(jnp.float64))
+    np.testing.assert_allclose(layers.instance_norm(x), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.usefixtures("norm_form")
+def test_instance_norm_of_a_constant_is_zero():
+    x = jnp.full((1, 4, 4, 2), 0.1, jnp.float32)
+    np.testing.assert_allclose(layers.instance_norm(x), 0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("norm_form")
 def test_the_gradient_of_instance_norm_is_that_of_its_definition_and_so_is_its_own_gradient():
     x, weights = jnp.array(numbers((2, 5, 6, 3))), jnp.array(numbers((2, 5, 6, 3), 1))
 
@@ -151,6 +179,19 @@ def test_the_gradient_of_instance_norm_is_that_of_its_definition_and_so_is_its_o
         np.testing.assert_allclose(derivative(layers.instance_norm)(x), derivative(normalised)(x), **EXACT)
 
 
+def test_instance_norm_adds_up_along_one_dimension_at_a_time_on_a_gpu_alone():
+    x = jnp.zeros((2, 5, 6, 3))
+
+    def reduced(platform):
+        traced = jax.jit(jax.grad(lambda x: jnp.sum(layers.instance_norm(x)[0]))).trace(x)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return set(re.findall(r"across dimensions = \[([\d, ]+)\]", text)) & {"1", "2", "1, 2"}
+
+    assert reduced("cuda") == {"1", "2"}
+    assert reduced("cpu") == reduced("tpu") == {"1, 2"}
+
+
+@pytest.mark.usefixtures("norm_form")
 def test_instance_norm_of_bfloat16_has_the_statistics_of_float32():
     x = jnp.array(numbers((2, 64, 64, 3)) + 8, jnp.bfloat16)
     found, (slope,) = layers.instance_norm(x), jax.vjp(layers.instance_norm, x)[1](x)

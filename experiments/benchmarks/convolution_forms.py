@@ -1,9 +1,9 @@
-"""Each form of genjax's convolutions beside XLA's own, forward and backward, on maps of the paper's networks.
+"""Each form of genjax's convolutions and norm beside XLA's own, forward and backward, on maps of the paper's networks.
 
 $ python experiments/benchmarks/convolution_forms.py
 
-For choosing what `genjax/convolutions.py` does on a platform. The forms of an operation take turns; least times, as
-other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
+For choosing what `genjax/convolutions.py` and `layers.py` do on a platform. The forms of an operation take turns; least
+times, as other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
 """
 
 import dataclasses
@@ -69,12 +69,14 @@ def _operations(b: int, size: int) -> dict[str, Operation]:
     plain, padded = (_native_and_cpu(padding) for padding in (NO_PADDING, ((1, 1), (1, 1))))
     transposed: Forms = {"native": forms._transpose_native, "phases": forms._transpose_by_phases}
     transposed = {**transposed, "depth": forms._transpose_by_depth}
-    norms: Forms = {"native": _norm, "written": layers.instance_norm}
+    norms: Forms = {"native": _norm, "written": _written(layers._normalised, layers._norm_slope)}
+    norms = {**norms, "two passes": _written(layers._normalised_in_two_passes, layers._norm_slope_in_two_passes)}
     mirrors: Forms = {"native": functools.partial(forms._mirror_native, 1), "gather": _mirror_gathered}
+    first: Forms = {**plain, "channels": functools.partial(forms._rows_as_channels, NO_PADDING)}
     last: Forms = {"native": plain["native"], "rows": forms._by_rows}
     return {
         "residual 3x3": Operation(plain, ((b, small + 2, small + 2, 256), (3, 3, 256, 256))),
-        "first 7x7": Operation(plain, ((b, size + 6, size + 6, 3), (7, 7, 3, 64))),
+        "first 7x7": Operation(first, ((b, size + 6, size + 6, 3), (7, 7, 3, 64))),
         "last 7x7": Operation(last, ((b, size + 6, size + 6, 64), (7, 7, 64, 3))),
         "discriminator 4x4": Operation(padded, ((b, eighth, eighth, 256), (4, 4, 256, 512))),
         "transposed 3x3, 256 to 128": Operation(transposed, ((b, small, small, 256), (3, 3, 256, 128))),
@@ -94,6 +96,22 @@ def _norm(x: Array) -> Array:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean, variance = (fn(wide, axis=(1, 2), keepdims=True) for fn in (jnp.mean, jnp.var))
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+
+
+def _written(normalised: Callable[..., Any], slope: Callable[..., Array]) -> Callable[[Array], Array]:
+    """`layers.instance_norm` of these two forms on any platform."""
+
+    @jax.custom_vjp
+    def norm(x: Array) -> Array:
+        y: Array = normalised(x)[0]
+        return y
+
+    def forward(x: Array) -> tuple[Array, tuple[Array, ...]]:
+        y, mean, scale = normalised(x)
+        return y, (x, mean, scale)
+
+    norm.defvjp(forward, lambda saved, dy: (slope(*saved, dy),))
+    return norm
 
 
 @jax.custom_vjp

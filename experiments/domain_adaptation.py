@@ -86,6 +86,9 @@ def adapt(options: Adaptation) -> dict[str, Any]:
         raise ValueError(
             f"--semantic must be positive, got {options.semantic}: no_semantics is the translation without"
         )
+    start.check_different(seeds=options.seeds)
+    if options.num_steps < 2:
+        raise ValueError(f"--num-steps must be at least 2, got {options.num_steps}")
     first, second = adaptation.load(options.first), adaptation.load(options.second)
     if first.name == second.name:
         raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")

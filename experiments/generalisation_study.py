@@ -49,7 +49,7 @@ class Study:
 def main() -> dict[str, Any]:
     """Trains in each part, and returns the mean figures of grey to colour in both, beside the rules'."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    translation_study.check_different(seeds=options.seeds, trained=options.trained)
+    start.check_different(seeds=options.seeds, trained=options.trained)
 
     def run_of(where: Part, seed: int) -> CycleGanRun:
         return translation_study.run_of(options.workdir, TRAINED[where], options.setting, seed, options.num_steps)

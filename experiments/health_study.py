@@ -22,7 +22,6 @@ import cyclegan_configs
 import numpy as np
 import tyro
 from parts import adaptation, start, unwell
-from translation_study import check_different
 
 from genjax import classifier, cyclegan, files, records
 from genjax import images as image_ops
@@ -75,7 +74,7 @@ class Study:
 def main() -> dict[str, Any]:
     """Measures, writes a table for each part, and returns its figures."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    check_different(parts=options.parts, seeds=options.seeds)
+    start.check_different(parts=options.parts, seeds=options.seeds)
     results: dict[str, Any] = {}
     for part in options.parts:
         rows, figures = {"injected": injected, "small": small, "modes": modes}[part](options)
@@ -211,7 +210,10 @@ def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
     if path.exists() and files.read_json(path)["step"] == config.train.num_steps:
         return files.read_json(path)["test"]
     with unwell.injected(fault) if fault else contextlib.nullcontext():
-        return start.train(cyclegan.TASK, config)
+        figures = start.train(cyclegan.TASK, config)
+    if fault:  # which is in no configuration
+        files.write_json(path.with_name("fault.json"), {"fault": unwell.FAULTS[fault]})
+    return figures
 
 
 def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:

@@ -22,6 +22,9 @@ from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
 from genjax.metrics import read_rows
 
+LOOK = 50
+"""Steps from one look at the translations to the next."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
@@ -32,12 +35,16 @@ class Study:
     seeds: int = 10
     """Seeds 0, 1, ... for each form."""
     num_steps: int = 300
-    """Steps of each run."""
+    """Steps of each run, a multiple of 50."""
 
 
 def main() -> dict[str, Any]:
     """A row for each run, then how many of each form inverted and how many moved."""
     options = tyro.cli(Study, description=__doc__)
+    if options.seeds < 1 or options.num_steps < 1 or options.num_steps % LOOK:
+        raise ValueError(
+            f"--seeds must be at least 1 and --num-steps a multiple of {LOOK}, the steps between two looks"
+        )
     results: dict[str, Any] = {}
     for output in ("residual", "tanh"):
         rows = [_run(options, output, seed) for seed in range(options.seeds)]
@@ -60,7 +67,7 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
         workdir=f"{options.workdir}/{output}-{seed}",
         seed=seed,
         optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
-        train=TrainConfig(num_steps=steps, eval_every=50, checkpoint_every=steps, num_pictures=24),
+        train=TrainConfig(num_steps=steps, eval_every=LOOK, checkpoint_every=steps, num_pictures=24),
         cyclegan=CycleGanConfig(output=output, width=16, blocks=2, discriminator_width=16),
         loss=losses.CLASSIC,
     )

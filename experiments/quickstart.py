@@ -5,7 +5,6 @@ $ python experiments/quickstart.py
 
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
 import cyclegan_configs
@@ -15,7 +14,7 @@ import vae_configs
 from etils import epath
 from parts import restoring, start
 
-from genjax import cyclegan, images, keys, report, vae
+from genjax import cyclegan, files, images, keys, report, vae
 from genjax.config import seed_of
 from genjax.data import sources
 from genjax.loading import load_sampler
@@ -37,8 +36,9 @@ class Quickstart:
 def main() -> dict[str, Any]:
     """Trains each family and returns its results under its name."""
     options = tyro.cli(Quickstart, description=__doc__)
-    path, began = Path(options.workdir, "report.html"), time.perf_counter()
-    if path.exists() and not Path(options.workdir, "vae", "config.json").exists():
+    workdir, began = files.resolve(options.workdir), time.perf_counter()
+    path = workdir / "report.html"
+    if path.exists() and not (workdir / "vae" / "config.json").exists():
         raise ValueError(f"{path} is not this script's: choose another --workdir")
     families: dict[str, tuple[str, Task, Any]] = {
         "vae": ("VAE: the digits of mnist5k", vae.TASK, vae_configs.quickstart()),

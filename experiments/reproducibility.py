@@ -47,6 +47,9 @@ class Options:
 def main() -> dict[str, Any]:
     """Prints the table and returns its last column."""
     options = tyro.cli(Options, description=__doc__)
+    if options.broken and options.kills:
+        raise ValueError("--break and --kills are two things to try: give one of them")
+    start.check_different(families=options.families, rows=options.rows or ("all",))
     directory, began = Path(tempfile.mkdtemp(prefix="genjax-")), time.perf_counter()
     try:
         results = _kill(options, directory) if options.kills else _try(options, directory)

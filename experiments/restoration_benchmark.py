@@ -58,6 +58,8 @@ def main() -> dict[str, Any]:
     """All tasks, each by each method and rule."""
     options = tyro.cli(Benchmark, description=__doc__)
     out = restoring.check_out(options.out, options.num_samples)
+    if options.num_images < 2:
+        raise ValueError(f"--num-images must be at least 2, got {options.num_images}")
     sampler = load_sampler(options.workdir, options.which)
     for task in options.tasks:
         if task.startswith("x") and task[1:].isdigit():

@@ -29,6 +29,8 @@ def prior(
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); the first ones stay the same whatever num is."""
     _check(out, num=num)
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"--temperature must be 0 or more, and finite, got {temperature}")
     sampler = load_sampler(workdir, which)
     return _write(out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
 
@@ -70,6 +72,8 @@ def traverse(
 
 
 def _check(out: str, **counts: int) -> None:
+    if files.resolve(out).suffix.lower() != ".png":
+        raise ValueError(f"--out {out} must end in .png, as what is written is a PNG")
     if files.resolve(out).exists():
         raise ValueError(f"{out} exists already: give another --out")
     for name, count in counts.items():
@@ -83,7 +87,7 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test
         return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
-    return folders.read_images(where, data.image_shapes[0], data.resize)[:num]
+    return folders.read_images(where, data.image_shapes[0], data.resize, num)
 
 
 def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:

@@ -25,7 +25,8 @@ import vae_configs
 from parts import bands, spread, start
 
 from genjax import cyclegan, files, records, vae
-from genjax.config import SeedConfig
+from genjax.config import SeedConfig, seed_of
+from genjax.data import sources
 from genjax.metrics import finite, read_rows
 from genjax.study import fit_together
 from genjax.task import Task
@@ -143,12 +144,19 @@ def _runs(options: Options, config: Any, vary: Sequence[str]) -> dict[str, Any]:
 
 
 def _train(task: Task, configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Digest and test figures of each run: of finished ones as they are, the others are trained together."""
+    """Digest and test figures of each run: of finished ones as they are, the others are trained together.
+
+    Raises ValueError if a finished one saw other images than are there now; another environment is a warning.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name, config in configs.items():
-        path = records.check_workdir(config) / "result.json"
-        result = files.read_json(path) if path.exists() else {"step": 0}
+        workdir = records.check_workdir(config)
+        result = files.read_json(workdir / "result.json") if (workdir / "result.json").exists() else {"step": 0}
         if result["step"] == config.train.num_steps:
+            records.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
+            then, now = files.read_json(workdir / "environment.json"), records.environment(config)
+            for line in records.differences(then | {"devices": 0}, now | {"devices": 0}):
+                logging.warning("%s was trained in another environment: %s", name, line)
             found[name] = result
     missing = [name for name in configs if name not in found]
     trained = fit_together(task, [configs[name] for name in missing]) if missing else []

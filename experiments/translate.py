@@ -46,30 +46,30 @@ def main() -> dict[str, Any]:
     """Translates what can be read, and counts the rest."""
     options = tyro.cli(Translate, description=__doc__)
     targets = _targets(files.resolve(options.images), files.resolve(options.out))
-    taken = [target for target in targets.values() if target.exists()]
-    if options.skip_existing:
-        targets = {path: target for path, target in targets.items() if target not in taken}
-    elif taken:
-        raise ValueError(
-            f"{taken[0]} exists already ({len(taken)} of {len(targets)} do): give another --out, or --skip-existing"
-        )
+    missing = {path: target for path, target in targets.items() if not target.exists()}
+    if len(missing) < len(targets) and not options.skip_existing:
+        first = next(target for path, target in targets.items() if path not in missing)
+        num = len(targets) - len(missing)
+        raise ValueError(f"{first} exists already ({num} of {len(targets)} do): give another --out, or --skip-existing")
     translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
     failed = 0
     with logging_redirect_tqdm():
-        for path, target in tqdm(targets.items(), unit="img", disable=None):
+        for path, target in tqdm(missing.items(), unit="img", disable=None):
             try:
                 _translate(translator, options.direction, path, target)
             except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the latter for want of memory too
                 logging.error("passed over %s: %s", path, str(error).partition("\n")[0])
                 failed += 1
-    if failed and failed == len(targets):
+    if failed and failed == len(missing):
         raise ValueError(f"none of the {failed} images could be translated (see above)")
-    return {"images": len(targets) - failed, "failed": failed, "step": translator.step, "out": options.out}
+    return {"images": len(missing) - failed, "failed": failed, "step": translator.step, "out": options.out}
 
 
 def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
     """Where the translation of each image goes."""
     found = folders.file_or_folder(source)
+    if source.is_dir() and (out == source or source in out.parents):
+        raise ValueError(f"--out {out} lies in --images {source}, so translations would be translated: give another")
     if source.is_dir():
         return {path: out / path.relative_to(source) for path in found}
     return {source: out if out.suffix.lower() in image_files.SUFFIXES else out / source.name}

@@ -76,7 +76,7 @@ class Study:
 def main() -> dict[str, Any]:
     """Trains, writes tables and pictures, and returns the mean figures of each rule and setting."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
-    check_different(seeds=options.seeds, settings=options.settings)
+    start.check_different(seeds=options.seeds, settings=options.settings)
     runs = {
         (name, seed): run_of(options.workdir, options.source, name, seed, options.num_steps)
         for seed in options.seeds
@@ -97,13 +97,6 @@ def main() -> dict[str, Any]:
     flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in translation_tables.mean(of).items()}
     counts = {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
     return {**counts, **finite(flat), "tables": str(place / "tables.md"), "page": str(page)}
-
-
-def check_different(**options: Sequence[Any]) -> None:
-    """Raises ValueError for a flag that was given nothing, or something twice."""
-    for name, given in options.items():
-        if not given or len(set(given)) < len(given):
-            raise ValueError(f"--{name} needs one or more different ones, got {' '.join(map(str, given)) or 'none'}")
 
 
 def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | None = None) -> CycleGanRun:

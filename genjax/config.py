@@ -104,7 +104,7 @@ class OptimConfig:
     learning_rate: float
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """After the warm-up: constant; a half cosine from the peak to 0 at the last step; constant, then linear decay."""
+    """After the warm-up: constant; a half cosine from the peak to 0, after the last step; or constant, then linear."""
     decay_steps: int = 0
     """Linear schedule: the last steps, over which the rate decays."""
     steps_per_epoch: int = 1
@@ -160,7 +160,8 @@ class TrainConfig:
     keep_every: int = 0
     """Keeps every checkpoint at a multiple of this many steps beside the last two and the best; 0 keeps no others."""
     max_skips: int = 20
-    """Ends the run after this many steps in a row with a loss or gradient that is not finite."""
+    """Ends the run after this many steps in a row with a loss or gradient that is not finite; with several steps a
+    dispatch, only dispatches of such steps alone count."""
     tensorboard: bool = False
     """Writes TensorBoard event files too (needs the extra: pip install 'genjax-images[tensorboard]')."""
     steps_per_dispatch: int = 1

@@ -8,6 +8,7 @@ import numpy as np
 from etils import epath
 from jax import Array
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from genjax import files
 
@@ -82,12 +83,12 @@ def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stre
 
     It is turned as its EXIF tag says, converted to grey or colour and scaled (bicubic, antialiased): to cover the
     shape, and is then cropped around the centre, or stretched to it. 16-bit grey is brought to 8 bits; what is
-    transparent is laid on white.
+    transparent is laid on white. Raises ValueError for samples that are signed, floating point or of 32 bits.
     """
     height, width, channels = shape
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise ValueError("its samples are signed, floating point or of 32 bits, not unsigned of 8 or 16")
+    image = _in_8_bits(image) if image.mode.startswith("I") else ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("L" if channels == 1 else "RGB")
@@ -96,3 +97,14 @@ def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stre
     elif image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(shape)
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, upright. Pillow would clip it at 255, and knows neither of white as 0 nor of a clear level."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+    white_is_0 = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
+    clear = image.info.get("transparency")
+    levels = np.asarray(ImageOps.exif_transpose(image), np.int64)
+    levels = 65535 - levels if white_is_0 else levels
+    levels = levels if clear is None else np.where(levels == clear, 65535, levels)
+    return Image.fromarray(((levels + 128) // 257).clip(0, 255).astype(np.uint8))

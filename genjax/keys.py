@@ -34,7 +34,12 @@ class Stream(enum.IntEnum):
 
 
 def root_key(seed: int | Array) -> Array:
-    """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is."""
+    """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is.
+
+    Raises ValueError for a number outside [0, 2^31), which JAX would not take, or not tell from another.
+    """
+    if isinstance(seed, int) and not 0 <= seed < 2**31:
+        raise ValueError(f"a seed must lie in [0, 2**31), got {seed}")
     return jax.random.key(seed, impl="threefry2x32")
 
 

@@ -90,9 +90,12 @@ def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
     """The rows of a .jsonl file; none if there is no such file."""
     path = epath.Path(path)
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     except ValueError as error:
         raise ValueError(f"{path} is damaged, it holds a line that is no JSON: {error}") from error
+    if not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise ValueError(f"{path} is damaged, it holds a line without a step")
+    return rows
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

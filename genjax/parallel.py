@@ -151,9 +151,11 @@ def pmap_sample(fn: Callable, mesh: Mesh, chunk: int = 64) -> Callable:
     width = chunk * mesh.size
 
     def run(shared: Any, examples: Any) -> Any:
-        num = len(jax.tree.leaves(examples)[0])
+        num, *others = (len(leaf) for leaf in jax.tree.leaves(examples))
         if num == 0:
             raise ValueError("there are no examples: at least one is needed")
+        if any(other != num for other in others):
+            raise ValueError(f"examples and their positions differ in number: {num} and {', '.join(map(str, others))}")
         parts = []
         for start in range(0, num, width):
             rows = np.minimum(np.arange(start, start + width), num - 1)[process_rows(width)]

@@ -92,11 +92,14 @@ def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
     if saved != description:
-        changed = [
-            f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
-            for split, arrays in description.items()
-            if saved.get(split) != arrays
-        ]
+        try:
+            changed = [
+                f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
+                for split, arrays in description.items()
+                if saved.get(split) != arrays
+            ]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
         raise ValueError(
             f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "
             "restore them, or start another run in another --workdir"
@@ -115,8 +118,8 @@ def check_processes(config: Any, description: dict[str, Any]) -> None:
         raise ValueError("another process was started otherwise than process 0: its own error says how")
 
 
-def write(workdir: epath.Path, config: Any, description: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes config.json, data.json and environment.json; ValueError if that cannot be."""
+def write(workdir: epath.Path, config: Any, description: dict[str, Any], environment: dict[str, Any] | None) -> None:
+    """Writes config.json, data.json and, of a run that trains on, environment.json; ValueError if that cannot be."""
     if not parallel.is_main_process():
         return
     record = dataclasses.asdict(config)
@@ -124,7 +127,8 @@ def write(workdir: epath.Path, config: Any, description: dict[str, Any], environ
     try:
         files.write_json(workdir / "config.json", {"family": family_of(config), **record})
         files.write_json(workdir / "data.json", description)
-        files.write_json(workdir / "environment.json", environment)
+        if environment is not None:
+            files.write_json(workdir / "environment.json", environment)
     except OSError as error:
         raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
 
@@ -135,7 +139,7 @@ def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
     try:
-        record = json.loads(path.read_text())
+        record = files.read_json(path)
         found = record.pop("family")
         if family is not None and found != family:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
@@ -177,6 +181,12 @@ def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in record.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
+
+
+def check_types() -> None:
+    """Raises ValueError if JAX is told to compute in float64, of which a training would get some, and a state none."""
+    if jax.config.read("jax_enable_x64"):
+        raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
 
 
 def environment(config: Any) -> dict[str, Any]:

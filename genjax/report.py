@@ -89,15 +89,16 @@ def _number(value: float | None) -> str:
 
 
 def _pictures(directory: epath.Path) -> str:
-    """The latest picture of each kind: files are called KIND-STEP.png."""
-    latest: dict[str, epath.Path] = {}
+    """The latest picture of each kind: files are called KIND-STEP.png, and others are not a training's."""
+    latest: dict[str, tuple[int, epath.Path]] = {}
     for path in sorted(directory.glob("*.png") if directory.exists() else [], key=lambda path: path.name):
-        latest[re.sub(r"-\d+$", "", path.stem)] = path
+        if found := re.fullmatch(r"(.+)-(\d+)", path.stem):
+            latest[found[1]] = int(found[2]), path
     figures = []
-    for kind, path in sorted(latest.items()):
+    for kind, (step, path) in sorted(latest.items()):
         name, *columns = kind.split("_")
         title = f"{name}: {', '.join(columns)}" if columns else name
-        caption = f"<figcaption>{title}, step {int(path.stem.rpartition('-')[2])}</figcaption>"
+        caption = f"<figcaption>{title}, step {step}</figcaption>"
         figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
     return "".join(figures)
 

@@ -32,6 +32,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     Errors and signals are as for `fit`; ValueError also for configurations that differ otherwise, and in one of several
     processes.
     """
+    records.check_types()
     _check_alike(configs)
     mesh = parallel.make_seed_mesh(len(configs))
     row = parallel.make_mesh(list(mesh.devices[0]))

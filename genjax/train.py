@@ -82,6 +82,7 @@ def fit(task: Task, config: Any) -> Result:
 
 def _check(config: Any, mesh: Mesh) -> tuple[epath.Path, Splits, dict[str, Any]]:
     """The run's directory, its images, and what is recorded of them; nothing is written."""
+    records.check_types()
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
         check_tensorboard()
@@ -107,7 +108,8 @@ def _begin(task: Task, config: Any, mesh: Mesh, workdir: epath.Path, description
     records.check_workdir(config)  # again: another training may have come and gone while the images were loaded
     environment = records.environment(config)
     state, step = _restore_or_init(task, config, mesh, workdir, environment)
-    records.write(workdir, config, description, environment)
+    finished = step == config.train.num_steps
+    records.write(workdir, config, description, None if finished else environment)  # where nothing is trained any more
     return _Begun(workdir, environment, state, step)
 
 

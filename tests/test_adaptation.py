@@ -180,7 +180,9 @@ def test_options_that_will_not_do_are_refused(domains, tmp_path):
     (tmp_path / "run" / "mine").touch()
     for wrong, message in (
         (same, "are both called first"), (other_classes, r"has the classes \[0, 1\], digits has \[0, 1, 2"),
-        (domains(semantic=0.0), "--semantic must be positive, got 0.0"), (options, "is not empty and holds no adapt"),
+        (domains(semantic=0.0), "--semantic must be positive, got 0.0"),
+        (domains(seeds=()), "--seeds needs one or more different ones, got none"),
+        (domains(num_steps=1), "--num-steps must be at least 2, got 1"), (options, "is not empty and holds no adapt"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             domain_adaptation.adapt(wrong)

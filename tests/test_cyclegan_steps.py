@@ -110,6 +110,16 @@ def test_networks_begin_apart_and_averages_at_the_generators(make_cyclegan):
     assert digest.tree_digest(state.ema) == digest.tree_digest({"a2b": state.g_a2b.params, "b2a": state.g_b2a.params})
 
 
+def test_the_state_is_in_float32_whatever_jax_computes_in(make_cyclegan):
+    def init():
+        return jax.jit(lambda: steps.init(make_cyclegan(cyclegan={"spectral_norm": True}), keys.root_key(0)))()
+
+    with jax.enable_x64(True):
+        wide = jax.device_get(init())
+    assert {leaf.dtype for leaf in jax.tree.leaves(wide)} == {np.dtype("float32"), np.dtype("int32")}
+    assert digest.tree_digest(wide) == digest.tree_digest(jax.device_get(init()))
+
+
 def test_the_average_follows_the_generators_with_its_decay(eight):
     config, ((first, *_), (second, *_), _) = eight
     decay = min(config.optim.ema_decay, 2 / 11)  # (1 + t) / (10 + t) with t = 1 step before

@@ -131,6 +131,24 @@ def test_a_corrupt_file_is_named_and_left_out_only_if_asked(config, folder, capl
     train, validation, _ = levels(load(root, config, skip_corrupt=True))
     assert sorted(train + validation) == list(range(6))
     assert any(f"left out {root}/train/cut.jpg, which cannot be decoded" in message for message in caplog.messages)
+    caplog.clear()
+    load(root, config, skip_corrupt=True)  # from the cache
+    assert any("1 of 6 images were left out; remove " in message for message in caplog.messages)
+
+
+def test_a_link_to_nothing_is_a_corrupt_file(config, folder, caplog):
+    root = folder({f"{i}.png": i for i in range(6)})
+    (root / "gone.png").symlink_to(root / "nothing.png")
+    with pytest.raises(ValueError, match=f"cannot decode {root}/gone.png: .*--data.skip-corrupt"):
+        load(root, config)
+    assert sorted(sum(levels(load(root, config, skip_corrupt=True)), [])) == list(range(6))
+
+
+@pytest.mark.parametrize("name", ["trainA", "train_a", "train/A"])
+def test_folders_of_two_domains_are_not_one(config, folder, name):
+    root = folder({f"{name}/{i}.png": i for i in range(6)} | {f"{name.lower().replace('a', 'b')}/0.png": 1})
+    with pytest.raises(ValueError, match=f"{root} holds two domains: .* folder:{root}/{name}"):
+        load(root, config)
 
 
 def test_folders_are_decoded_once_and_again_after_a_change(config, folder, monkeypatch):

@@ -103,6 +103,21 @@ def test_all_of_16_bit_grey_is_brought_to_8_bits(kind):
     np.testing.assert_array_equal(colour, np.repeat(LEVELS.reshape(16, 16, 1), 3, -1))
 
 
+def test_16_bit_grey_with_white_as_0_or_a_clear_level_is_read_as_it_looks():
+    deep = (LEVELS.astype(np.uint16) * 257).reshape(16, 16)
+    negative = encode(Image.fromarray(65535 - deep), "TIFF", tiffinfo={262: 0})
+    np.testing.assert_array_equal(images.decode(negative, (16, 16, 1)).ravel(), LEVELS)
+    clear = encode(Image.fromarray(deep), transparency=10 * 257)
+    expected = np.where(LEVELS == 10, 255, LEVELS)
+    np.testing.assert_array_equal(images.decode(clear, (16, 16, 1)).ravel(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_samples_of_other_kinds_are_refused_and_not_made_black(dtype):
+    with pytest.raises(ValueError, match="its samples are signed, floating point or of 32 bits"):
+        images.decode(encode(Image.fromarray(np.ones((4, 4), dtype)), "TIFF"), (4, 4, 1))
+
+
 @pytest.mark.parametrize(
     "orientation, turned",
     [

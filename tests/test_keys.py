@@ -69,3 +69,9 @@ def test_keys_are_pinned():
 def test_implementation_does_not_follow_the_environment():
     with jax.default_prng_impl("rbg"):
         assert str(jax.random.key_impl(keys.root_key(0))) == "threefry2x32"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 2**32, 2**64])
+def test_a_seed_that_jax_would_not_take_or_take_for_another_is_refused(seed):
+    with pytest.raises(ValueError, match=rf"a seed must lie in \[0, 2\*\*31\), got {seed}"):
+        keys.root_key(seed)

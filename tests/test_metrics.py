@@ -109,3 +109,10 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
         for _ in range(4):
             progress.advance(1)
     assert "32.0/32.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{}", "{"])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(ValueError, match=f"{tmp_path}/metrics.jsonl is damaged, it holds a line"):
+        read_rows(tmp_path / "metrics.jsonl")

@@ -70,6 +70,13 @@ def test_pmap_sample_gives_a_row_the_same_bits_in_any_call_on_any_devices(num):
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
+def test_examples_that_differ_in_number_are_refused():
+    run = parallel.pmap_sample(lambda shared, rows: rows[0] + rows[1], parallel.make_mesh(), chunk=2)
+    for other in (1, 5):
+        with pytest.raises(ValueError, match=f"examples and their positions differ in number: 4 and {other}"):
+            run((), (np.zeros(4), np.zeros(other)))
+
+
 def test_batch_that_does_not_divide_is_refused_with_numbers_that_do():
     with pytest.raises(ValueError, match=r"batch_size 12 .* 8 devices.* 8 or 16"):
         parallel.check_batch_size(parallel.make_mesh(), 12)

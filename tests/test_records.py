@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -90,11 +91,11 @@ def test_a_configuration_of_another_version_is_refused_with_the_field(make_run, 
     assert refusal(claim, make_run()) == said
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff"])
 def test_a_configuration_that_is_no_record_is_refused(make_run, text):
     path = claim(make_run()) / "config.json"
-    path.write_text(text)
-    assert f"{path} is not a configuration" in refusal(records.load_config, path.parent, "vae")
+    path.write_bytes(text)
+    assert re.match(f"{path} is (not a configuration|damaged)", refusal(records.load_config, path.parent, "vae"))
 
 
 def test_a_run_of_another_family_is_refused(make_run):
@@ -270,8 +271,9 @@ def test_the_images_of_a_run_are_recorded_and_must_stay_the_same(make_run):
     said = refusal(claim, make_run(), DATA | {"test": [{"shape": [2, 4, 4, 1], "sha256": "cc"}]})
     assert "test [[2, 4, 4, 1]] -> [[2, 4, 4, 1]]; SHA-256 differs" in said
     assert json.loads((workdir / "data.json").read_text()) == DATA
-    (workdir / "data.json").write_text("")
-    assert f"{workdir}/data.json is damaged" in refusal(claim, make_run(), DATA)
+    for text in ("", "[1]", '{"train": 3}', '{"train": [3]}'):
+        (workdir / "data.json").write_text(text)
+        assert f"{workdir}/data.json is damaged" in refusal(claim, make_run(), DATA)
 
 
 def test_differences_lists_each_changed_new_and_lost_field():

@@ -33,6 +33,16 @@ def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
     assert "Not evaluated yet" in (tmp_path / "early.html").read_text()
 
 
+def test_pictures_of_other_names_are_passed_over(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    pages = []
+    for _ in range(2):
+        write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+        pages.append((tmp_path / "report.html").read_text())
+        shutil.copy(next(Path(tmp_path, "run", "samples").glob("*.png")), tmp_path / "run" / "samples" / "mine.png")
+    assert pages[0] == pages[1]
+
+
 def test_flags_are_told_in_words_where_anybody_watches(trained, tmp_path):
     def page(*flags):
         shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)

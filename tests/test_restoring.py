@@ -125,6 +125,9 @@ def test_what_will_not_do_is_one_error_before_anything_is_written(trained, train
     ]:
         with pytest.raises(ValueError, match=said):
             run(monkeypatch, script, workdir, where, out, *more)
+    saved("in/photo.jpg.png", pixels()[..., 0])
+    with pytest.raises(ValueError, match="two images below .*in would be written as photo.jpg.png: rename one"):
+        run(monkeypatch, inpaint, workdir, images, out, "--mask", "square")
     with pytest.raises(ValueError, match="holds a cyclegan run"):
         run(monkeypatch, inpaint, trained_identity.workdir, images, out, "--mask", "square")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):

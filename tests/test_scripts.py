@@ -135,9 +135,26 @@ def test_counts_that_make_no_picture_are_refused_with_the_number(trained, tmp_pa
         (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
         (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
         (sample.interpolate, {"images": str(tmp_path / "in")}, "at least 2 images"),
+        (sample.prior, {"temperature": float("nan")}, "--temperature must be 0 or more, and finite, got nan"),
+        (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
+        (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
     ]:
         with pytest.raises(ValueError, match=said):
-            verb(trained.workdir, tmp_path / "out.png", **options)
+            verb(trained.workdir, **{"out": tmp_path / "out.png"} | options)
+
+
+def test_images_that_are_not_asked_for_are_not_read(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_text("no image")
+    assert sample.reconstruct(trained.workdir, tmp_path / "out.png", num=1, images=str(tmp_path / "in"))["images"] == 1
+
+
+def test_a_platform_that_is_not_there_is_one_message(tmp_path):
+    command = [sys.executable, SCRIPTS / "sample.py", "prior", "--workdir", tmp_path, "--out", tmp_path / "x.png"]
+    done = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "cuda"}, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: JAX finds no device (JAX_PLATFORMS is 'cuda'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_sample_prints_one_json_line(trained, tmp_path):

@@ -219,6 +219,17 @@ def test_with_a_holdout_of_0_what_a_source_has_is_kept_and_not_warned_of(load, n
     assert caplog.messages == []
 
 
+def test_an_array_that_would_not_be_used_is_named(load, npz):
+    with pytest.raises(ValueError, match="has x_val, none of x_test, x_train, x_validation: rename or remove"):
+        load(npz(x_train=constant(range(20)), x_val=constant([1])))
+
+
+def test_rows_that_are_held_out_of_two_domains_are_no_pairs(load, npz):
+    domains = {f"x_train{letter}": constant(range(20)) for letter in "AB"}
+    with pytest.raises(ValueError, match="--data.paired needs .* validation and test images of its own"):
+        load(npz(**domains), shape=(4, 4, 1, 1), paired=True)
+
+
 def test_splits_of_an_npz_may_differ_in_size(load, npz):
     train, test = constant([9, 8, 7, 6], (8, 6)), constant(range(100, 112), (4, 4))
     splits = levels(load(npz(x_train=train, x_validation=constant([1], (12, 12)), x_test=test)))

@@ -279,7 +279,7 @@ def call(monkeypatch, arguments):
     return seed_study.main()
 
 
-def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkeypatch, capsys):
+def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkeypatch, capsys, caplog):
     command = f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1"
     call(monkeypatch, command)
     before = (tmp_path / "seed-0" / "result.json").stat().st_mtime_ns
@@ -306,6 +306,15 @@ def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkey
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"seed-0 holds a run with another configuration:\n  seeds.data: None -> 0"):
         call(monkeypatch, f"{command} --vary data")
+
+    environment = files.read_json(tmp_path / "seed-1" / "environment.json")
+    files.write_json(tmp_path / "seed-1" / "environment.json", environment | {"python": "2.7"})
+    call(monkeypatch, command)
+    assert any("seed-1 was trained in another environment: python: 2.7 ->" in line for line in caplog.messages)
+    data = files.read_json(tmp_path / "seed-1" / "data.json")
+    files.write_json(tmp_path / "seed-1" / "data.json", data | {"train": data["test"]})
+    with pytest.raises(ValueError, match="the images have changed since the run in .*seed-1 began"):
+        call(monkeypatch, command)
 
 
 def test_a_study_of_cyclegans_trains_with_the_classifiers_that_are_named(tmp_path, monkeypatch):

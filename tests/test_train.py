@@ -99,6 +99,21 @@ def test_a_finished_run_is_not_trained_again(make_run, whole):
     assert Path(config.workdir, "metrics.jsonl").read_bytes() == whole[1]
 
 
+def test_a_finished_run_keeps_the_environment_that_it_was_trained_in(make_run, monkeypatch):
+    config, path = make_run(), Path(make_run().workdir, "environment.json")
+    first = fit(vae.TASK, config)
+    trained_in = path.read_bytes()
+    monkeypatch.setattr(records, "environment", lambda config: {"device": "another"})
+    assert fit(vae.TASK, config).digest == first.digest
+    assert path.read_bytes() == trained_in
+
+
+def test_float64_is_refused_before_anything_is_written(make_run):
+    with jax.enable_x64(True), pytest.raises(ValueError, match="JAX_ENABLE_X64 is set, and trainings are in float32"):
+        fit(vae.TASK, make_run())
+    assert not Path(make_run().workdir).exists()
+
+
 def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run, whole):
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     longer = fit(vae.TASK, make_run())

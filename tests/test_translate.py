@@ -71,12 +71,18 @@ def test_one_image_goes_to_a_file_or_into_a_folder(trained_identity, tmp_path, m
 
 def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_identity, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
-        image_files.write(tmp_path / name, ImageFile(pixels(8, 8, 3)))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        image_files.write(tmp_path / "in" / name, ImageFile(pixels(8, 8, 3)))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"out/b.png exists already \(1 of 3 do\): give another --out"):
-        run(monkeypatch, trained_identity.workdir, tmp_path, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"out/b.png exists already \(1 of 2 do\): give another --out"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out" / "a.png").exists() and (tmp_path / "out" / "b.png").read_text() == "mine"
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--skip-existing")
+    assert results["images"] == 1 and (tmp_path / "out" / "b.png").read_text() == "mine"
+    for out in ("in", "in/out"):  # whose translations a later call would translate
+        with pytest.raises(ValueError, match="lies in --images .*, so translations would be translated"):
+            run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / out)
 
 
 def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import generalisation_study
 import numpy as np
 import pytest
 import translation_study
-from parts import gallery, translation_tables, translations
+from parts import gallery, start, translation_tables, translations
 from PIL import Image
 
 from genjax import images as image_ops
@@ -161,7 +161,7 @@ def test_settings_differ_in_form_and_weights_alone_and_two_are_the_named_configu
         translation_study.run_of("runs", "icons", "classic", 0, 0)
     for seeds, said in (((), "none"), ((1, 0, 1), "1 0 1")):
         with pytest.raises(ValueError, match=f"--seeds needs one or more different ones, got {said}"):
-            translation_study.check_different(seeds=seeds, settings=("mission",))
+            start.check_different(seeds=seeds, settings=("mission",))
 
 
 def test_a_run_that_is_the_identity_scores_as_copying_does(trained_identity):

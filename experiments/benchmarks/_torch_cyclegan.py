@@ -162,6 +162,7 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
     del cache
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "torch-tf32"
+    torch.backends.cudnn.benchmark = True  # as the paper's code has it, and as XLA does: kernels chosen by timing
     training = Training(blocks, device, **VARIANTS[variant])
     noise = np.random.default_rng(0).integers(0, 256, (2, batch, size, size, 3), np.uint8)
     a, b = (training.images(images.astype(np.float32) / 127.5 - 1) for images in noise)

@@ -78,7 +78,7 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
         else:
             time.sleep(rng.uniform(0, 2))
         if not _kill(process):
-            raise RuntimeError(f"the training ended before kill {number + 1}: give it more --checkpoints")
+            raise ValueError(f"the training ended before kill {number + 1}: give it more --checkpoints")
         during_a_save += directed and bool(_half_done(_names(killed)))
     resumed = tiny.finish(tiny.start(command, environment))
     log = Path(f"{killed}.log").read_text()

@@ -30,7 +30,7 @@ class Pictures(NamedTuple):
     """Images as they were read."""
 
     names: list[str]
-    """Their paths below the folder, or the file's own name."""
+    """What they are written as: their paths below the folder, or the file's own name; lossy formats become PNG."""
     files: list[image_files.ImageFile]
     pixels: np.ndarray
     """Floats [n, h, w, c] in [0, 1]."""
@@ -50,8 +50,17 @@ def read(where: str, size: tuple[int, int], channels: int, why: str) -> Pictures
     if channels == 3:
         read_files = [_in_colour(image) for image in read_files]
     pixels = np.stack([image_files.to_float(_grey(image, channels), channels) for image in read_files])
-    names = [str(path.relative_to(root)) if root.is_dir() else path.name for path in found]
+    names = [_written_as(path.relative_to(root) if root.is_dir() else epath.Path(path.name)) for path in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two images below {where} would be written as {twice}: rename one of them")
     return Pictures(names, read_files, pixels)
+
+
+def _written_as(path: epath.PathLike) -> str:
+    path = epath.Path(path)
+    lossless = path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp", ".webp")
+    return str(path if lossless else path.with_name(path.name + ".png"))
 
 
 def _in_colour(image: image_files.ImageFile) -> image_files.ImageFile:
@@ -79,11 +88,8 @@ def write(
 ) -> None:
     """Floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
-    Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit; lossy formats become PNG.
+    Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.
     """
-    path = epath.Path(name)
-    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".webp"):
-        name = str(path.with_name(path.name + ".png"))
     each = {f"sample-{i}": value for i, value in enumerate(values, 1)} | {"mean": values.mean(axis=0)}
     for folder, value in each.items():
         restored = image_files.from_float(np.repeat(value, like.pixels.shape[-1] // value.shape[-1], -1), like)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,15 @@ def processes() -> Iterator[None]:
 
 
 def setup() -> None:
-    """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick."""
-    main = parallel.is_main_process()
+    """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick.
+
+    Raises ValueError where JAX finds no device of the kind that JAX_PLATFORMS names.
+    """
+    try:
+        main = parallel.is_main_process()
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(f"JAX finds no device (JAX_PLATFORMS is {asked!r}, and here is {error or 'none'})") from error
     logging.basicConfig(
         level=logging.INFO if main else logging.WARNING,
         format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",
@@ -77,6 +84,13 @@ def setup() -> None:
     sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
+
+
+def check_different(**options: Sequence[Any]) -> None:
+    """Raises ValueError for a flag that was given nothing, or something twice."""
+    for name, given in options.items():
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"--{name} needs one or more different ones, got {' '.join(map(str, given)) or 'none'}")
 
 
 def choose_config(configs: Mapping[str, Callable[[], Any]]) -> Any:
@@ -117,8 +131,8 @@ def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     An error that has a remedy is one message on stderr and exit code 1.
     """
     with processes():
-        setup()
         try:
+            setup()
             results = main()
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)

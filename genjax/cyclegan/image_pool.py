@@ -25,7 +25,8 @@ class Pool(NamedTuple):
 
 def empty(size: int, shape: tuple[int, ...]) -> Pool:
     """A pool of no images yet, for images of `shape`."""
-    return Pool(jnp.zeros((size, *shape)) if size else None, jnp.int32(0))  # Orbax saves no array of no elements
+    images = jnp.zeros((size, *shape), jnp.float32) if size else None  # Orbax saves no array of no elements
+    return Pool(images, jnp.int32(0))
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:

@@ -175,9 +175,10 @@ def _init(module: nn.Module, key: Array, inputs: Any) -> dict[str, Any]:
     shapes = jax.eval_shape(lambda x: module.init(key, x), inputs)["params"]
     leaves, structure = jax.tree.flatten(shapes)
     sizes = [math.prod(leaf.shape) if len(leaf.shape) > 1 else 0 for leaf in leaves]
-    draws = jnp.split(0.02 * jax.random.normal(key, (sum(sizes),)), list(itertools.accumulate(sizes))[:-1])
+    drawn = 0.02 * jax.random.normal(key, (sum(sizes),), jnp.float32)
+    draws = jnp.split(drawn, list(itertools.accumulate(sizes))[:-1])
     filled = [
-        draw.reshape(leaf.shape) if draw.size else jnp.zeros(leaf.shape)
+        draw.reshape(leaf.shape) if draw.size else jnp.zeros(leaf.shape, jnp.float32)
         for draw, leaf in zip(draws, leaves, strict=True)
     ]
     params: dict[str, Any] = jax.tree.unflatten(structure, filled)
@@ -203,7 +204,8 @@ def judge(config: CycleGanRun, params: dict[str, Any], images: Array) -> Array:
 def init_spectral(params: dict[str, Any], key: Array) -> dict[str, Array]:
     """A unit vector [out] for each layer, which `spectral_normalise` turns towards its first singular vector."""
     layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
-    vectors = {name: jax.random.normal(layer_keys[name], layer["bias"].shape) for name, layer in params.items()}
+    biases = {name: layer["bias"] for name, layer in params.items()}
+    vectors = {name: jax.random.normal(layer_keys[name], bias.shape, bias.dtype) for name, bias in biases.items()}
     return {name: _unit(vector) for name, vector in vectors.items()}
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 import genjax
 from genjax import images as image_ops
 from genjax.config import DataConfig
-from genjax.data.splits import Splits, hold_out
+from genjax.data.splits import Splits, check_paired, hold_out
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +40,8 @@ class Stored(NamedTuple):
 
 def decode(domains: Sequence[Stored], config: DataConfig) -> Splits:
     """The images of all `domains`, with what they lack of validation and test held out of train."""
-    if config.paired and any(not {"validation", "test"} <= set(stored.items) for stored in domains):
-        raise ValueError(
-            f"--data.paired needs {config.source} to have validation and test images of its own, one of each domain: "
-            "images held out of training come in no pairs"
-        )
+    for stored in domains:
+        check_paired(config, stored.items)
     arrays = [_decode_domain(stored, i, config) for i, stored in enumerate(domains)]
     return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
 
@@ -79,11 +76,14 @@ def decode_all(
     treatment of aspects, small and corrupt images. Raises ValueError with the name of an image that cannot be decoded,
     unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, "on white"]
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, "on white, 16 bits too"]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(config.cache_dir).expanduser()
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     array = _read_cached(path, shape)
+    if array is not None and len(array) < len(names):
+        left_out = len(names) - len(array)
+        logger.warning("%d of %d images were left out; remove %s to be told which", left_out, len(names), path)
     if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _decode_into(
             array[i] = read(i)
             good[i] = True
         except Exception as error:  # Pillow raises nearly anything on bad bytes
-            if not config.skip_corrupt:
+            if not config.skip_corrupt or isinstance(error, MemoryError):  # which is not the image's fault
                 raise ValueError(
                     f"cannot decode {names[i]}: {error}. Mend it, remove it, or leave it out with --data.skip-corrupt"
                 ) from error

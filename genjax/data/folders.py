@@ -32,9 +32,9 @@ def find(root: epath.Path, config: DataConfig) -> list[Stored]:
 
 def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
     """`root` itself, or the folders train, validation (or val) and test in it."""
-    if (root / "train").is_dir():
+    of_two = next((root / f"train{ending}" for ending in _endings("A") if (root / f"train{ending}").is_dir()), None)
+    if (root / "train").is_dir() and of_two is None:
         return _existing({split: [root / name for name in names] for split, names in SPLIT_FOLDERS.items()})
-    of_two = next((root / name for name in ("trainA", "train_A") if (root / name).is_dir()), None)
     if of_two is not None:  # all images below would be test images too
         raise ValueError(
             f"{root} holds two domains: give --data.channels an entry for each, or one of them as folder:{of_two}"
@@ -42,11 +42,14 @@ def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
     return {"train": root}
 
 
+def _endings(letter: str) -> list[str]:
+    return [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
+
+
 def _two_domain_folders(root: epath.Path, letter: str) -> dict[str, epath.Path]:
     """The folder of each split, named trainA, train_A, train/A or with a lower-case letter."""
-    endings = [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
     found = _existing({
-        split: [root / f"{name}{ending}" for name in names for ending in endings]
+        split: [root / f"{name}{ending}" for name in names for ending in _endings(letter)]
         for split, names in SPLIT_FOLDERS.items()
     })  # fmt: skip
     if "train" not in found:
@@ -85,9 +88,12 @@ def _check_pairs(root: epath.Path, first: Stored, second: Stored) -> None:
 
 
 def read_images(
-    path: epath.PathLike, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover"
+    path: epath.PathLike, shape: Sequence[int], resize: Literal["cover", "stretch"] = "cover", num: int | None = None
 ) -> np.ndarray:
-    """uint8 [n, *shape] of an image file, or of all images below a folder; ValueError names one that is corrupt."""
+    """uint8 [n, *shape] of an image file, or of the first `num` images below a folder (default: of all).
+
+    ValueError names one that is corrupt.
+    """
 
     def read(file: epath.Path) -> np.ndarray:
         try:
@@ -95,7 +101,7 @@ def read_images(
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise ValueError(f"cannot decode {file}: {error}") from error
 
-    return np.stack([read(file) for file in file_or_folder(path)])
+    return np.stack([read(file) for file in file_or_folder(path)[:num]])
 
 
 def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
@@ -143,5 +149,8 @@ def stamp(path: epath.Path) -> list[str | int]:
     if "://" in str(path):
         found = path.stat()
         return [str(path), found.length, found.mtime]
-    local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+    try:
+        local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+    except OSError:  # a link to nothing, which cannot be decoded either
+        return [os.path.abspath(path)]
     return [os.path.abspath(path), local.st_size, local.st_mtime_ns]

@@ -4,7 +4,7 @@ import numpy as np
 from etils import epath
 
 from genjax.config import DataConfig
-from genjax.data.splits import Splits, hold_out
+from genjax.data.splits import Splits, check_paired, hold_out
 
 
 def images(path: epath.Path, config: DataConfig) -> Splits:
@@ -14,8 +14,11 @@ def images(path: epath.Path, config: DataConfig) -> Splits:
     other arrays.
     """
     names, archive = _read(path)
-    domains = []
-    for letter in _letters(names):
+    domains, letters = [], _letters(names)
+    known = {f"x_{split}{letter}" for split in Splits._fields for letter in letters}
+    if unknown := sorted(name for name in names if name.startswith("x_") and name not in known):
+        raise ValueError(f"{path} has {', '.join(unknown)}, none of {', '.join(sorted(known))}: rename or remove them")
+    for letter in letters:
         arrays = {split: archive[f"x_{split}{letter}"] for split in Splits._fields if f"x_{split}{letter}" in archive}
         if "train" not in arrays:
             held = ", ".join(names) or "nothing"
@@ -28,6 +31,7 @@ def images(path: epath.Path, config: DataConfig) -> Splits:
                     "[n, h, w, 1 or 3]"
                 )
             arrays[split] = array if array.ndim == 4 else array[..., None]
+        check_paired(config, arrays)
         domains.append(_held_out(arrays, config))
     return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
 

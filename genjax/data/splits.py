@@ -1,10 +1,12 @@
 """The shape that data takes: arrays by split and domain, and which rows are held out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+from genjax.config import DataConfig
 
 logger = logging.getLogger(__name__)
 
@@ -39,3 +41,12 @@ def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T
             found[name], order = [train[row] for row in sorted(order[:num])], order[num:]
     found["train"] = [train[row] for row in sorted(order)]
     return {name: found[name] for name in Splits._fields}
+
+
+def check_paired(config: DataConfig, splits: Collection[str]) -> None:
+    """Raises ValueError if `config` says paired of a domain whose `splits` lack validation or test."""
+    if config.paired and not {"validation", "test"} <= set(splits):
+        raise ValueError(
+            f"--data.paired needs {config.source} to have validation and test images of its own, one of each domain: "
+            "images held out of training come in no pairs"
+        )

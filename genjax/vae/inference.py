@@ -65,7 +65,7 @@ class Found(NamedTuple):
     """What was found of each image."""
 
     z: Array
-    """[b, num, d]: draw i is the same for any larger num."""
+    """[b, num, d]: draw i is the same for any larger num, up to rounding below `effort.chains`."""
     health: Array
     """[b]: the share of proposals that were accepted, of chains; the effective share of proposals, of importance; 1
     otherwise."""

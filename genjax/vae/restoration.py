@@ -34,7 +34,8 @@ class Restored(NamedTuple):
     """Restored images and how they were found."""
 
     images: np.ndarray
-    """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num."""
+    """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num, up to rounding if num is
+    below the chains at work at once (`effort.chains`), which a stiff model's chain can amplify."""
     method: Method
     health: np.ndarray
     """[n]: the share of proposals that were accepted, or the effective share of those that were weighed. Near 0, the

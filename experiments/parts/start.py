@@ -69,7 +69,7 @@ def setup() -> None:
         main = parallel.is_main_process()
     except (AssertionError, RuntimeError) as error:
         asked = os.environ.get("JAX_PLATFORMS", "")
-        raise ValueError(f"JAX finds no device (JAX_PLATFORMS is {asked!r}, and here is {error or 'none'})") from error
+        raise ValueError(f"JAX finds no device, JAX_PLATFORMS being {asked!r}: unset it ({error})") from error
     logging.basicConfig(
         level=logging.INFO if main else logging.WARNING,
         format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",

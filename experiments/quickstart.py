@@ -11,7 +11,6 @@ import cyclegan_configs
 import numpy as np
 import tyro
 import vae_configs
-from etils import epath
 from parts import restoring, start
 
 from genjax import cyclegan, files, images, keys, report, vae
@@ -72,7 +71,7 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
     }
     for name, (given, found) in pictures.items():
         columns = [given, *found.swapaxes(0, 1), found.mean(axis=1), truth]
-        restoring.write_grid(epath.Path(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
+        restoring.write_grid(files.resolve(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
 
 
 if __name__ == "__main__":

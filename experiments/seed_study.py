@@ -149,15 +149,21 @@ def _train(task: Task, configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises ValueError if a finished one saw other images than are there now; another environment is a warning.
     """
     found: dict[str, dict[str, Any]] = {}
+    described: dict[int, Any] = {}  # by the seed that may have binarised the images
+    changed = set()
     for name, config in configs.items():
         workdir = records.check_workdir(config)
         result = files.read_json(workdir / "result.json") if (workdir / "result.json").exists() else {"step": 0}
         if result["step"] == config.train.num_steps:
-            records.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
+            seed = seed_of(config, "data") if config.data.binarize == "fixed" else 0
+            if seed not in described:
+                described[seed] = sources.describe(sources.load(config.data, seed))
+            records.check_data(workdir, described[seed])
             then, now = files.read_json(workdir / "environment.json"), records.environment(config)
-            for line in records.differences(then | {"devices": 0}, now | {"devices": 0}):
-                logging.warning("%s was trained in another environment: %s", name, line)
+            changed |= set(records.differences(then | {"devices": 0}, now | {"devices": 0}))
             found[name] = result
+    for line in sorted(changed):
+        logging.warning("a finished run was trained in another environment: %s", line)
     missing = [name for name in configs if name not in found]
     trained = fit_together(task, [configs[name] for name in missing]) if missing else []
     for name, result in zip(missing, trained, strict=True):

@@ -69,7 +69,9 @@ def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path
     """Where the translation of each image goes."""
     found = folders.file_or_folder(source)
     if source.is_dir() and (out == source or source in out.parents):
-        raise ValueError(f"--out {out} lies in --images {source}, so translations would be translated: give another")
+        raise ValueError(
+            f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
+        )
     if source.is_dir():
         return {path: out / path.relative_to(source) for path in found}
     return {source: out if out.suffix.lower() in image_files.SUFFIXES else out / source.name}

@@ -32,7 +32,7 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Cross-correlation of x [b, h, w, c], with `padding` zeros around it, and kernel [rows, columns, c, features].
 
     To [b, h', w', features], h' = (h + zeros - rows) // stride + 1 and w' alike. An NVIDIA GPU multiplies eight
-    channels at a time, or more: for fewer, as an image has, the rows of the kernel are channels there.
+    channels at a time, or more: for fewer, as an image has, and stride 1 the rows of the kernel are channels there.
     """
     native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_native, _on_cpu))
     if stride == 1 and kernel.shape[2] < 8:

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 from jax import Array
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
 from genjax import files
 
@@ -83,11 +83,13 @@ def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stre
 
     It is turned as its EXIF tag says, converted to grey or colour and scaled (bicubic, antialiased): to cover the
     shape, and is then cropped around the centre, or stretched to it. 16-bit grey is brought to 8 bits; what is
-    transparent is laid on white. Raises ValueError for samples that are signed, floating point or of 32 bits.
+    transparent is laid on white. Raises ValueError for samples that are signed, floating point, or of 12 or 32 bits.
     """
     height, width, channels = shape
-    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-        raise ValueError("its samples are signed, floating point or of 32 bits, not unsigned of 8 or 16")
+    deep_tiff = image.format == "TIFF" and image.mode.startswith("I")
+    bits = image.tag_v2.get(BITSPERSAMPLE) if deep_tiff else None  # type: ignore[attr-defined]
+    if image.mode == "F" or (deep_tiff and (image.mode == "I" or bits != (16,))):
+        raise ValueError("its samples are signed, floating point, or of 12 or 32 bits, not unsigned of 8 or 16")
     image = _in_8_bits(image) if image.mode.startswith("I") else ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from genjax.config import check_seed
+
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 """Threefry-2x32's constants (Salmon et al. 2011, table 2 and section 3.3)."""
@@ -38,8 +40,8 @@ def root_key(seed: int | Array) -> Array:
 
     Raises ValueError for a number outside [0, 2^31), which JAX would not take, or not tell from another.
     """
-    if isinstance(seed, int) and not 0 <= seed < 2**31:
-        raise ValueError(f"a seed must lie in [0, 2**31), got {seed}")
+    if isinstance(seed, int):
+        check_seed("a seed", seed)
     return jax.random.key(seed, impl="threefry2x32")
 
 

@@ -56,7 +56,7 @@ def _fit_alone(
     train, row = configs[0].train, parallel.make_mesh(list(mesh.devices[0]))
     single, start = _restore_or_init(task, configs, workdirs, row, environment)
     for config, workdir, description in zip(configs, workdirs, descriptions, strict=True):
-        records.write(workdir, config, description, environment)
+        records.write(workdir, config, description, environment if start < train.num_steps else None)
         if start < train.num_steps:
             (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
 

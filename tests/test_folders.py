@@ -144,11 +144,17 @@ def test_a_link_to_nothing_is_a_corrupt_file(config, folder, caplog):
     assert sorted(sum(levels(load(root, config, skip_corrupt=True)), [])) == list(range(6))
 
 
-@pytest.mark.parametrize("name", ["trainA", "train_a", "train/A"])
-def test_folders_of_two_domains_are_not_one(config, folder, name):
-    root = folder({f"{name}/{i}.png": i for i in range(6)} | {f"{name.lower().replace('a', 'b')}/0.png": 1})
-    with pytest.raises(ValueError, match=f"{root} holds two domains: .* folder:{root}/{name}"):
+@pytest.mark.parametrize("names", ["trainA trainB testA", "train_a train_b test_a"])
+def test_folders_of_two_domains_are_not_one(config, folder, names):
+    root = folder({f"{name}/{i}.png": i for i in range(6) for name in names.split()})
+    with pytest.raises(ValueError, match=f"{root} holds two domains: .* folder:{root}/{names.split()[0]}"):
         load(root, config)
+
+
+def test_folders_of_classes_are_one_domain_whatever_they_are_called(config, folder):
+    root = folder({f"train/{name}/{i}.png": i for name in "AB" for i in range(3)} | {"test/A/0.png": 9})
+    train, validation, test = levels(load(root, config))
+    assert sorted(train + validation) == [0, 0, 1, 1, 2, 2] and test == [9]
 
 
 def test_folders_are_decoded_once_and_again_after_a_change(config, folder, monkeypatch):

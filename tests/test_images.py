@@ -112,9 +112,17 @@ def test_16_bit_grey_with_white_as_0_or_a_clear_level_is_read_as_it_looks():
     np.testing.assert_array_equal(images.decode(clear, (16, 16, 1)).ravel(), expected)
 
 
+def test_12_bits_are_refused_and_not_made_black():
+    tifffile = pytest.importorskip("tifffile", reason="only tifffile writes 12 bits")
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.full((4, 4), 4095, np.uint16), bitspersample=12, photometric="minisblack")
+    with pytest.raises(ValueError, match="of 12 or 32 bits"):
+        images.decode(buffer.getvalue(), (4, 4, 1))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_samples_of_other_kinds_are_refused_and_not_made_black(dtype):
-    with pytest.raises(ValueError, match="its samples are signed, floating point or of 32 bits"):
+    with pytest.raises(ValueError, match="its samples are signed, floating point, or of 12 or 32 bits"):
         images.decode(encode(Image.fromarray(np.ones((4, 4), dtype)), "TIFF"), (4, 4, 1))
 
 

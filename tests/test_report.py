@@ -39,7 +39,7 @@ def test_pictures_of_other_names_are_passed_over(trained, tmp_path):
     for _ in range(2):
         write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
         pages.append((tmp_path / "report.html").read_text())
-        shutil.copy(next(Path(tmp_path, "run", "samples").glob("*.png")), tmp_path / "run" / "samples" / "mine.png")
+        shutil.copy(next(Path(tmp_path, "run", "samples").glob("*-*.png")), tmp_path / "run" / "samples" / "mine.png")
     assert pages[0] == pages[1]
 
 

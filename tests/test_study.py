@@ -310,7 +310,7 @@ def test_the_script_prints_every_run_and_takes_more_seeds_later(tmp_path, monkey
     environment = files.read_json(tmp_path / "seed-1" / "environment.json")
     files.write_json(tmp_path / "seed-1" / "environment.json", environment | {"python": "2.7"})
     call(monkeypatch, command)
-    assert any("seed-1 was trained in another environment: python: 2.7 ->" in line for line in caplog.messages)
+    assert any("a finished run was trained in another environment: python: 2.7 ->" in line for line in caplog.messages)
     data = files.read_json(tmp_path / "seed-1" / "data.json")
     files.write_json(tmp_path / "seed-1" / "data.json", data | {"train": data["test"]})
     with pytest.raises(ValueError, match="the images have changed since the run in .*seed-1 began"):

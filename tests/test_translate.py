@@ -81,7 +81,7 @@ def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_id
     results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--skip-existing")
     assert results["images"] == 1 and (tmp_path / "out" / "b.png").read_text() == "mine"
     for out in ("in", "in/out"):  # whose translations a later call would translate
-        with pytest.raises(ValueError, match="lies in --images .*, so translations would be translated"):
+        with pytest.raises(ValueError, match="lies in --images .*, and the next call would translate translations"):
             run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / out)
 
 

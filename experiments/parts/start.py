@@ -68,8 +68,11 @@ def setup() -> None:
     try:
         main = parallel.is_main_process()
     except (AssertionError, RuntimeError) as error:
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        raise ValueError(f"JAX finds no device, JAX_PLATFORMS being {asked!r}: unset it ({error})") from error
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked:
+            raise
+        detail = f" ({error})" if str(error) else ""
+        raise ValueError(f"JAX finds no device, JAX_PLATFORMS being {asked!r}: unset it{detail}") from error
     logging.basicConfig(
         level=logging.INFO if main else logging.WARNING,
         format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",

@@ -32,9 +32,10 @@ def find(root: epath.Path, config: DataConfig) -> list[Stored]:
 
 def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
     """`root` itself, or the folders train, validation (or val) and test in it."""
-    of_two = next((root / f"train{ending}" for ending in _endings("A") if (root / f"train{ending}").is_dir()), None)
-    if (root / "train").is_dir() and of_two is None:
+    if (root / "train").is_dir():
         return _existing({split: [root / name for name in names] for split, names in SPLIT_FOLDERS.items()})
+    names = ("trainA", "train_A", "traina", "train_a")
+    of_two = next((root / name for name in names if (root / name).is_dir()), None)
     if of_two is not None:  # all images below would be test images too
         raise ValueError(
             f"{root} holds two domains: give --data.channels an entry for each, or one of them as folder:{of_two}"
@@ -42,14 +43,11 @@ def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
     return {"train": root}
 
 
-def _endings(letter: str) -> list[str]:
-    return [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
-
-
 def _two_domain_folders(root: epath.Path, letter: str) -> dict[str, epath.Path]:
     """The folder of each split, named trainA, train_A, train/A or with a lower-case letter."""
+    endings = [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
     found = _existing({
-        split: [root / f"{name}{ending}" for name in names for ending in _endings(letter)]
+        split: [root / f"{name}{ending}" for name in names for ending in endings]
         for split, names in SPLIT_FOLDERS.items()
     })  # fmt: skip
     if "train" not in found:

@@ -6,17 +6,20 @@ from etils import epath
 from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
+LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
+"""Arrays whose names begin so are meant to be used."""
+
 
 def images(path: epath.Path, config: DataConfig) -> Splits:
     """Arrays x_train, and x_validation and x_test or not; or each with A and with B, for two domains.
 
-    They are uint8 [n, h, w] or [n, h, w, c]. Raises FileNotFoundError, or ValueError for a file that is damaged or has
-    other arrays.
+    They are uint8 [n, h, w] or [n, h, w, c]. Raises FileNotFoundError, or ValueError for a file that is damaged, has
+    other arrays in their place, or one such as x_val.
     """
     names, archive = _read(path)
     domains, letters = [], _letters(names)
     known = {f"x_{split}{letter}" for split in Splits._fields for letter in letters}
-    if unknown := sorted(name for name in names if name.startswith("x_") and name not in known):
+    if unknown := sorted(name for name in names if name.startswith(LIKE_SPLITS) and name not in known):
         raise ValueError(f"{path} has {', '.join(unknown)}, none of {', '.join(sorted(known))}: rename or remove them")
     for letter in letters:
         arrays = {split: archive[f"x_{split}{letter}"] for split in Splits._fields if f"x_{split}{letter}" in archive}

@@ -210,10 +210,7 @@ def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
     if path.exists() and files.read_json(path)["step"] == config.train.num_steps:
         return files.read_json(path)["test"]
     with unwell.injected(fault) if fault else contextlib.nullcontext():
-        figures = start.train(cyclegan.TASK, config)
-    if fault:  # which is in no configuration
-        files.write_json(path.with_name("fault.json"), {"fault": unwell.FAULTS[fault]})
-    return figures
+        return start.train(cyclegan.TASK, config)
 
 
 def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:

@@ -25,10 +25,10 @@ import vae_configs
 from parts import bands, spread, start
 
 from genjax import cyclegan, files, records, vae
-from genjax.config import SeedConfig, seed_of
+from genjax.config import SeedConfig
 from genjax.data import sources
 from genjax.metrics import finite, read_rows
-from genjax.study import fit_together
+from genjax.study import fit_together, load
 from genjax.task import Task
 
 STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
@@ -144,26 +144,14 @@ def _runs(options: Options, config: Any, vary: Sequence[str]) -> dict[str, Any]:
 
 
 def _train(task: Task, configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Digest and test figures of each run: of finished ones as they are, the others are trained together.
-
-    Raises ValueError if a finished one saw other images than are there now; another environment is a warning.
-    """
+    """Digest and test figures of each run: of finished ones as they are, the others are trained together."""
     found: dict[str, dict[str, Any]] = {}
-    described: dict[int, Any] = {}  # by the seed that may have binarised the images
-    changed = set()
     for name, config in configs.items():
-        workdir = records.check_workdir(config)
-        result = files.read_json(workdir / "result.json") if (workdir / "result.json").exists() else {"step": 0}
+        path = records.check_workdir(config) / "result.json"
+        result = files.read_json(path) if path.exists() else {"step": 0}
         if result["step"] == config.train.num_steps:
-            seed = seed_of(config, "data") if config.data.binarize == "fixed" else 0
-            if seed not in described:
-                described[seed] = sources.describe(sources.load(config.data, seed))
-            records.check_data(workdir, described[seed])
-            then, now = files.read_json(workdir / "environment.json"), records.environment(config)
-            changed |= set(records.differences(then | {"devices": 0}, now | {"devices": 0}))
             found[name] = result
-    for line in sorted(changed):
-        logging.warning("a finished run was trained in another environment: %s", line)
+    _check_finished([configs[name] for name in found])
     missing = [name for name in configs if name not in found]
     trained = fit_together(task, [configs[name] for name in missing]) if missing else []
     for name, result in zip(missing, trained, strict=True):
@@ -172,6 +160,18 @@ def _train(task: Task, configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             sys.exit(128 + result.stopped_by)
         found[name] = {"step": result.step, "digest": result.digest, "test": finite(result.test)}
     return {name: found[name] for name in configs}
+
+
+def _check_finished(configs: Sequence[Any]) -> None:
+    """Raises ValueError if one of these runs saw other images than are there now; another environment is a warning."""
+    changed = set()
+    for config, splits in zip(configs, load(configs), strict=True):
+        workdir = files.resolve(config.workdir)
+        records.check_data(workdir, sources.describe(splits))
+        then, now = files.read_json(workdir / "environment.json"), records.environment(config)
+        changed |= set(records.differences(then | {"devices": 0}, now | {"devices": 0}))
+    for line in sorted(changed):
+        logging.warning("a finished run was trained in another environment: %s", line)
 
 
 def _names(results: Mapping[str, Any]) -> list[str]:

@@ -86,11 +86,7 @@ def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stre
     transparent is laid on white. Raises ValueError for samples that are signed, floating point, or of 12 or 32 bits.
     """
     height, width, channels = shape
-    deep_tiff = image.format == "TIFF" and image.mode.startswith("I")
-    bits = image.tag_v2.get(BITSPERSAMPLE) if deep_tiff else None  # type: ignore[attr-defined]
-    if image.mode == "F" or (deep_tiff and (image.mode == "I" or bits != (16,))):
-        raise ValueError("its samples are signed, floating point, or of 12 or 32 bits, not unsigned of 8 or 16")
-    image = _in_8_bits(image) if image.mode.startswith("I") else ImageOps.exif_transpose(image)
+    image = _in_8_bits(image) if image.mode.startswith(("I", "F")) else ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("L" if channels == 1 else "RGB")
@@ -102,8 +98,13 @@ def fit(image: Image.Image, shape: Sequence[int], resize: Literal["cover", "stre
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, upright. Pillow would clip it at 255, and knows neither of white as 0 nor of a clear level."""
+    """Grey of 16 bits, upright. Pillow would clip it at 255, and knows neither of white as 0 nor of a clear level.
+
+    Raises ValueError for samples of another kind.
+    """
     tags = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+    if image.mode == "F" or (tags and (image.mode == "I" or tags.get(BITSPERSAMPLE) != (16,))):
+        raise ValueError("its samples are signed, floating point, or of 12 or 32 bits, not unsigned of 8 or 16")
     white_is_0 = tags.get(PHOTOMETRIC_INTERPRETATION) == 0
     clear = image.info.get("transparency")
     levels = np.asarray(ImageOps.exif_transpose(image), np.int64)

@@ -38,7 +38,7 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     row = parallel.make_mesh(list(mesh.devices[0]))
     parallel.check_batch_size(row, configs[0].data.batch_size)
     workdirs = [records.check_workdir(config) for config in configs]
-    splits, environment = _load(configs), records.environment(configs[0]) | {"devices": row.size}
+    splits, environment = load(configs), records.environment(configs[0]) | {"devices": row.size}
     descriptions = [sources.describe(split) for split in splits]
     for workdir, description in zip(workdirs, descriptions, strict=True):
         records.check_data(workdir, description)
@@ -187,10 +187,9 @@ def _check_alike(configs: Sequence[Any]) -> None:
         raise ValueError(f"each run of a study needs a workdir of its own, got {workdirs}")
 
 
-def _load(configs: Sequence[Any]) -> list[Splits]:
-    """Each run's images: the same arrays, unless a seed has binarised them."""
-    fixed = configs[0].data.binarize == "fixed"
-    seeds = [seed_of(config, "data") if fixed else 0 for config in configs]
+def load(configs: Sequence[Any]) -> list[Splits]:
+    """The images of each of any number of runs that differ in seeds: the same arrays, unless a seed binarises them."""
+    seeds = [seed_of(config, "data") if config.data.binarize == "fixed" else 0 for config in configs]
     by_seed = {seed: sources.load(configs[0].data, seed) for seed in sorted(set(seeds))}
     return [by_seed[seed] for seed in seeds]
 

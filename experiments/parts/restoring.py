@@ -57,8 +57,7 @@ def read(where: str, size: tuple[int, int], channels: int, why: str) -> Pictures
     return Pictures(names, read_files, pixels)
 
 
-def _written_as(path: epath.PathLike) -> str:
-    path = epath.Path(path)
+def _written_as(path: epath.Path) -> str:
     lossless = path.suffix.lower() in (".png", ".tif", ".tiff", ".bmp", ".webp")
     return str(path if lossless else path.with_name(path.name + ".png"))
 

@@ -128,9 +128,9 @@ def _decode_into(
         try:
             array[i] = read(i)
             good[i] = True
+        except MemoryError as error:
+            raise ValueError(f"no memory to decode {names[i]}: try fewer --data.decode-threads") from error
         except Exception as error:  # Pillow raises nearly anything on bad bytes
-            if isinstance(error, MemoryError):
-                raise ValueError(f"no memory to decode {names[i]}: try fewer --data.decode-threads") from error
             if not config.skip_corrupt:
                 raise ValueError(
                     f"cannot decode {names[i]}: {error}. Mend it, remove it, or leave it out with --data.skip-corrupt"

@@ -138,7 +138,7 @@ def _write(config: CycleGanRun, params: dict[Direction, Any], source: dict[str, 
     state = unknown._replace(ema=unknown.ema | params)
     environment = records.environment(config) | source
     workdir = files.resolve(config.workdir)
-    with checkpoint.Writer(workdir / "checkpoints", config.train) as checkpoints:
+    with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
         checkpoints.save(0, state, environment, None)
     records.write(workdir, config, {}, environment)
 

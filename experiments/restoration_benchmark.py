@@ -140,7 +140,7 @@ def _fill(
 
 def _inpaint(
     options: Benchmark, sampler: Sampler, images: np.ndarray, mask: np.ndarray, method: restoration.Choice
-) -> restoration.Restored:
+) -> restoration.Restoration:
     return restoration.inpaint(
         sampler.config, sampler.params, keys.root_key(options.seed), images, mask, method, options.num_samples,
         options.effort,

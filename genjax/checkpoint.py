@@ -105,7 +105,7 @@ def set_aside(directory: epath.PathLike, after: int, why: str = "damaged") -> No
     parallel.wait_for_all("checkpoints are set aside")
 
 
-class Writer:
+class Saver:
     """Where a training saves; a context manager, for saves are asynchronous.
 
     Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_every`.
@@ -134,7 +134,7 @@ class Writer:
         kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
         return [step in kept or (self._keep_every > 0 and step % self._keep_every == 0) for step in found]
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "Saver":
         return self
 
     def __exit__(self, *exc_info: Any) -> None:

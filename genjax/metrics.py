@@ -40,7 +40,7 @@ class Writer:
         }
         self._metrics, self._timing = self._files.values()
         self._tensorboard = (
-            check_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
+            import_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
         )
 
     def write(self, step: int, metrics: dict[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
@@ -107,7 +107,7 @@ def _rows_until(path: epath.Path, last_step: int) -> list[dict[str, Any]]:
     return [row for row in read_rows(path) if row["step"] <= last_step]
 
 
-def check_tensorboard() -> Any:
+def import_tensorboard() -> Any:
     """The module that writes for TensorBoard; ValueError if what it needs is not installed."""
     try:
         from clu import metric_writers
@@ -173,10 +173,10 @@ class Log:
         self, step: int, metrics: dict[str, Array], fingerprint: dict[str, Array], stop: int | Array
     ) -> None:
         """Takes what `step` returned, which the device may still be computing, and reads that of the step before."""
-        self.finish()
+        self.catch_up()
         self._pending = step, metrics, fingerprint, stop
 
-    def finish(self) -> None:
+    def catch_up(self) -> None:
         """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
         if self._pending is None:
             return

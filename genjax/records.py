@@ -183,7 +183,7 @@ def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_types() -> None:
+def check_float32() -> None:
     """Raises ValueError if JAX is told to compute in float64, of which a training would get some, and a state none."""
     if jax.config.read("jax_enable_x64"):
         raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")

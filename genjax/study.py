@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,6 +24,17 @@ from genjax.train import Result, bind, evaluator, fingerprint
 logger = logging.getLogger(__name__)
 
 
+class _Runs(NamedTuple):
+    """The runs of a study, side by side."""
+
+    task: Task
+    configs: Sequence[Any]
+    mesh: Mesh
+    workdirs: Sequence[epath.Path]
+    splits: Sequence[Splits]
+    environment: dict[str, Any]
+
+
 def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     """Trains all of `configs`, which differ in workdir and seeds alone, from the latest step that all of them saved.
 
@@ -32,44 +43,66 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     Errors and signals are as for `fit`; ValueError also for configurations that differ otherwise, and in one of several
     processes.
     """
-    records.check_types()
+    runs, descriptions = _check(task, configs)
+    with contextlib.ExitStack() as held:
+        for workdir in runs.workdirs:
+            held.enter_context(records.alone(workdir))
+        states, start = _begin(runs, descriptions)
+        states, step, stopped_by = _train(runs, states, start)
+        finished = step == configs[0].train.num_steps
+        stopped = None if finished else signal.Signals(stopped_by)
+        test = _evaluator(runs, [images.test for images in runs.splits], Stream.TEST)
+        figures = test(states) if finished else [{}] * len(configs)
+        results = []
+        for workdir, state, of_run in zip(runs.workdirs, states, figures, strict=True):
+            results.append(Result(step, state, digest.tree_digest(state), start, stopped, of_run))
+            if finished:
+                record = {"step": step, "digest": results[-1].digest, "test": finite(of_run)}
+                files.write_json(workdir / "result.json", record)
+        return results
+
+
+def _check(task: Task, configs: Sequence[Any]) -> tuple[_Runs, list[dict[str, Any]]]:
+    """The runs, and what is recorded of the images of each; nothing is written."""
+    records.check_float32()
     _check_alike(configs)
     mesh = parallel.make_seed_mesh(len(configs))
     row = parallel.make_mesh(list(mesh.devices[0]))
     parallel.check_batch_size(row, configs[0].data.batch_size)
     workdirs = [records.check_workdir(config) for config in configs]
-    splits, environment = load(configs), records.environment(configs[0]) | {"devices": row.size}
-    descriptions = [sources.describe(split) for split in splits]
+    splits = load(configs)
+    descriptions = [sources.describe(images) for images in splits]
     for workdir, description in zip(workdirs, descriptions, strict=True):
         records.check_data(workdir, description)
-    with contextlib.ExitStack() as held:
-        for workdir in workdirs:
-            held.enter_context(records.alone(workdir))
-        return _fit_alone(task, configs, mesh, workdirs, splits, descriptions, environment)
+    environment = records.environment(configs[0]) | {"devices": row.size}
+    return _Runs(task, configs, mesh, workdirs, splits, environment), descriptions
 
 
-def _fit_alone(
-    task: Task, configs: Sequence[Any], mesh: Mesh, workdirs: Sequence[epath.Path], splits: Sequence[Splits],
-    descriptions: Sequence[dict[str, Any]], environment: dict[str, Any],
-) -> list[Result]:  # fmt: skip
-    """`fit_together` in directories that no other training is in."""
-    train, row = configs[0].train, parallel.make_mesh(list(mesh.devices[0]))
-    single, start = _restore_or_init(task, configs, workdirs, row, environment)
-    for config, workdir, description in zip(configs, workdirs, descriptions, strict=True):
-        records.write(workdir, config, description, environment if start < train.num_steps else None)
-        if start < train.num_steps:
+def _begin(runs: _Runs, descriptions: Sequence[dict[str, Any]]) -> tuple[list[Any], int]:
+    """The states to begin with, on the host, and the step that all stand at; writes the runs' records."""
+    states, start = _restore_or_init(runs)
+    unfinished = start < runs.configs[0].train.num_steps
+    for config, workdir, description in zip(runs.configs, runs.workdirs, descriptions, strict=True):
+        records.write(workdir, config, description, runs.environment if unfinished else None)
+        if unfinished:
             (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
+    return states, start
 
+
+def _train(runs: _Runs, single: Sequence[Any], start: int) -> tuple[list[Any], int, int]:
+    """The states after the last step, that step, and the number of the signal that ended training early, or 0."""
+    task, configs, mesh, splits = runs.task, runs.configs, runs.mesh, runs.splits
+    train = configs[0].train
     step_fn = parallel.pmap_seeds(bind(task.train_step, configs[0], Stream.TRAIN), mesh, donate=(0,))
     fingerprint_fn = parallel.pmap_seeds(lambda state, batch, seed: fingerprint(state, batch), mesh)
-    validate = _evaluator(task, configs, mesh, [split.validation for split in splits], Stream.VALIDATION)
+    validate = _evaluator(runs, [images.validation for images in splits], Stream.VALIDATION)
     states = parallel.shard_seeds(mesh, single, parallel.BY_SEED)
     seeds = parallel.shard_seeds(mesh, [np.int32(seed_of(c, "noise")) for c in configs], parallel.BY_SEED)
-    loaded = _prefetched(configs, mesh, [split.train for split in splits], range(start, train.num_steps))
+    loaded = _prefetched(runs, range(start, train.num_steps))
     step, stopped_by = start, 0
     with (
         stopping.requests() as requested,  # the first, so that a signal does not end the last saves
-        _recording(task, configs, splits, workdirs, start, single, environment) as recorded,
+        _recording(runs, single, start) as recorded,
         contextlib.closing(loaded),
         jax.transfer_guard_host_to_device("disallow"),
     ):
@@ -89,44 +122,30 @@ def _fit_alone(
                 recorded.save(step, parallel.split_seeds(mesh, states), scores)
             if stopped_by:
                 break
-
-    finished = step == train.num_steps
-    test = _evaluator(task, configs, mesh, [split.test for split in splits], Stream.TEST)
-    final = parallel.split_seeds(mesh, states)
-    figures = test(final) if finished else [{}] * len(configs)
-    results = []
-    for workdir, state, of_run in zip(workdirs, final, figures, strict=True):
-        sha = digest.tree_digest(state)
-        if finished:
-            files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(of_run)})
-        stopped = None if finished else signal.Signals(stopped_by)
-        results.append(Result(step, state, sha, start, stopped, of_run))
-    return results
+    return parallel.split_seeds(mesh, states), step, stopped_by
 
 
 @contextlib.contextmanager
-def _recording(
-    task: Task, configs: Sequence[Any], splits: Sequence[Splits], workdirs: Sequence[epath.Path], start: int,
-    states: Sequence[Any], environment: dict[str, Any],
-) -> Iterator["_Records"]:  # fmt: skip
+def _recording(runs: _Runs, states: Sequence[Any], start: int) -> Iterator["_Records"]:
     """Opens what all runs write down, each in its directory."""
-    train, size = configs[0].train, configs[0].data.batch_size
+    train, size = runs.configs[0].train, runs.configs[0].data.batch_size
+    of_runs = zip(runs.configs, runs.splits, runs.workdirs, states, strict=True)
     with contextlib.ExitStack() as stack:
-        savers = [stack.enter_context(checkpoint.Writer(workdir / "checkpoints", train)) for workdir in workdirs]
+        savers = [stack.enter_context(checkpoint.Saver(workdir / "checkpoints", train)) for workdir in runs.workdirs]
         writers, logs = [], []
-        for i, (config, images, workdir, state) in enumerate(zip(configs, splits, workdirs, states, strict=True)):
-            health = task.health and task.health(config, images)
+        for i, (config, images, workdir, state) in enumerate(of_runs):
+            health = runs.task.health and runs.task.health(config, images)
             writers.append(stack.enter_context(Writer(workdir, start, tensorboard=False, health=health)))
             progress = stack.enter_context(Progress(start, train.num_steps, size, active=i == 0))
             logs.append(Log(writers[-1], progress, train, int(state.skipped)))
-        yield _Records(workdirs, savers, writers, logs, environment)
+        yield _Records(runs.workdirs, savers, writers, logs, runs.environment)
 
 
 class _Records:
     """What all runs of a study write down."""
 
     def __init__(
-        self, workdirs: Sequence[epath.Path], savers: Sequence[checkpoint.Writer], writers: Sequence[Writer],
+        self, workdirs: Sequence[epath.Path], savers: Sequence[checkpoint.Saver], writers: Sequence[Writer],
         logs: Sequence[Log], environment: dict[str, Any],
     ):  # fmt: skip
         self._workdirs, self._savers, self._writers, self._logs = workdirs, savers, writers, logs
@@ -159,7 +178,7 @@ class _Records:
             for workdir, log, row, fingerprint_row in zip(self._workdirs, self._logs, of_runs, printed, strict=True):
                 try:
                     log.after_step(step, row, fingerprint_row, stop=0)
-                    log.finish()
+                    log.catch_up()
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{workdir}: {error}") from error
 
@@ -194,12 +213,11 @@ def load(configs: Sequence[Any]) -> list[Splits]:
     return [by_seed[seed] for seed in seeds]
 
 
-def _restore_or_init(
-    task: Task, configs: Sequence[Any], workdirs: Sequence[epath.Path], mesh: Mesh, environment: dict[str, Any]
-) -> tuple[list[Any], int]:
+def _restore_or_init(runs: _Runs) -> tuple[list[Any], int]:
     """The states to begin with, on the host, and the step that all of them stand at."""
+    task, configs, workdirs = runs.task, runs.configs, runs.workdirs
     init = jax.jit(lambda seed: task.init(configs[0], keys.for_step(keys.root_key(seed), Stream.INIT, 0)))
-    abstract = parallel.abstract(mesh, lambda: init(0))
+    abstract = parallel.abstract(parallel.make_mesh(list(runs.mesh.devices[0])), lambda: init(0))
     directories = [workdir / "checkpoints" for workdir in workdirs]
     saved = [checkpoint.steps(directory) for directory in directories]
     shared = set.intersection(*map(set, saved))
@@ -212,7 +230,7 @@ def _restore_or_init(
         logger.info("resumed %d runs from step %d", len(configs), step)
         for directory in directories:
             checkpoint.set_aside(directory, step, "unshared")  # some may have saved once more than others
-        changed = {line for one in restored for line in records.differences(one.environment, environment)}
+        changed = {line for one in restored for line in records.differences(one.environment, runs.environment)}
         for line in sorted(changed):
             logger.warning("the environment has changed, and the numbers may with it: %s", line)
         return [jax.device_get(one.state) for one in restored], step
@@ -236,28 +254,26 @@ def _ended_in_first_save(workdirs: Sequence[epath.Path], saved: Sequence[Sequenc
 
 
 def _evaluator(
-    task: Task, configs: Sequence[Any], mesh: Mesh, images: Sequence[batches.Source], stream: Stream
+    runs: _Runs, images: Sequence[batches.Source], stream: Stream
 ) -> Callable[[Sequence[Any]], list[dict[str, float]]]:
-    """A function from the states of all runs to the figures of each."""
-    rows = [parallel.make_mesh(list(devices)) for devices in mesh.devices]
+    """A function from the states of all runs to the figures of each over its `images`."""
+    rows = [parallel.make_mesh(list(devices)) for devices in runs.mesh.devices]
     functions = [
-        evaluator(task, config, rows[i % len(rows)], source, stream)
-        for i, (config, source) in enumerate(zip(configs, images, strict=True))
+        evaluator(runs.task, config, rows[i % len(rows)], source, stream)
+        for i, (config, source) in enumerate(zip(runs.configs, images, strict=True))
     ]
     return lambda states: [evaluate(state) for evaluate, state in zip(functions, states, strict=True)]
 
 
-def _prefetched(
-    configs: Sequence[Any], mesh: Mesh, images: Sequence[batches.Source], steps: range
-) -> Generator[Any, None, None]:
+def _prefetched(runs: _Runs, steps: range) -> Generator[Any, None, None]:
     """The training batches of all runs at `steps`, on the devices."""
-    data = configs[0].data
+    data = runs.configs[0].data
 
     def load(step: int) -> Any:
         loaded = [
-            batches.load(source, seed_of(config, "data"), step, data.batch_size, slice(None))
-            for config, source in zip(configs, images, strict=True)
+            batches.load(images.train, seed_of(config, "data"), step, data.batch_size, slice(None))
+            for config, images in zip(runs.configs, runs.splits, strict=True)
         ]
-        return parallel.shard_seeds(mesh, loaded, parallel.BY_SEED_AND_DATA)
+        return parallel.shard_seeds(runs.mesh, loaded, parallel.BY_SEED_AND_DATA)
 
     return batches.prefetch(load, steps, data.prefetch)

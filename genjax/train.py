@@ -20,7 +20,7 @@ from genjax.config import seed_of
 from genjax.data import batches, sources
 from genjax.data.splits import Splits
 from genjax.keys import Stream
-from genjax.metrics import Log, Progress, Writer, check_tensorboard, finite
+from genjax.metrics import Log, Progress, Writer, finite, import_tensorboard
 from genjax.optim import Net
 from genjax.task import Task
 
@@ -82,10 +82,10 @@ def fit(task: Task, config: Any) -> Result:
 
 def _check(config: Any, mesh: Mesh) -> tuple[epath.Path, Splits, dict[str, Any]]:
     """The run's directory, its images, and what is recorded of them; nothing is written."""
-    records.check_types()
+    records.check_float32()
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
-        check_tensorboard()
+        import_tensorboard()  # to say now, and not after the images are loaded, that it is not installed
     workdir = records.check_workdir(config)
     splits = sources.load(config.data, seed_of(config, "data"))
     description = sources.describe(splits)
@@ -129,7 +129,7 @@ def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -
         (workdir / "result.json").unlink(missing_ok=True)  # of a shorter run
     with (
         stopping.requests() as requested,  # the first, so that a signal does not end the last save
-        checkpoint.Writer(workdir / "checkpoints", train) as checkpoints,
+        checkpoint.Saver(workdir / "checkpoints", train) as checkpoints,
         Writer(workdir, start, train.tensorboard, main, health) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
@@ -141,7 +141,7 @@ def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -
             log.after_step(step, metrics, fingerprint_fn(state, batch) if step % train.log_every == 0 else {}, stop)
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
-                log.finish()
+                log.catch_up()
                 figures = validate(state)
                 score = task.score(figures)
                 figures = {f"validation/{name}": value for name, value in figures.items()}
@@ -151,7 +151,7 @@ def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -
                 writer.flush()
             stopped_by = log.stopped_by
             if step % train.checkpoint_every == 0 or last or stopped_by:
-                log.finish()
+                log.catch_up()
                 writer.flush()
                 checkpoints.save(step, state, environment, score)
             if stopped_by:

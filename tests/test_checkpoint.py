@@ -97,7 +97,7 @@ def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_pa
     """Random numbers do not compress, so most of the file is the array itself, without a checksum of its own."""
     config = TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)
     mesh, make = parallel.make_mesh(), lambda: {"w": jax.random.normal(jax.random.key(0), (256, 256))}
-    with checkpoint.Writer(tmp_path, config) as writer:
+    with checkpoint.Saver(tmp_path, config) as writer:
         writer.save(1, parallel.replicate(mesh, make), {}, None)
     (file,) = (file for file in data_files(tmp_path / "1") if file.stat().st_size > 4 * 256 * 256 // 2)
     data = bytearray(file.read_bytes())
@@ -133,7 +133,7 @@ def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):
 
 
 def save_scores(directory, config, scores):
-    with checkpoint.Writer(directory, config) as writer:
+    with checkpoint.Saver(directory, config) as writer:
         for step, score in scores.items():
             writer.save(step, {"w": jnp.full(3, step)}, {}, score)
 
@@ -168,7 +168,7 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_every=1)
     advance = jax.jit(lambda state: {"w": state["w"] + 1}, donate_argnums=0)
     state = {"w": jnp.zeros((512, 1024))}
-    with checkpoint.Writer(tmp_path, config) as writer:
+    with checkpoint.Saver(tmp_path, config) as writer:
         for step in range(1, 4):
             state = advance(state)
             writer.save(step, state, {}, None)

@@ -188,7 +188,7 @@ def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_c
         shapes = jax.eval_shape(lambda run=run: cyclegan.TASK.init(run, keys.root_key(0)))
         state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         records.write(Path(run.workdir), run, {}, {})
-        with checkpoint.Writer(Path(run.workdir, "checkpoints"), run.train) as checkpoints:
+        with checkpoint.Saver(Path(run.workdir, "checkpoints"), run.train) as checkpoints:
             checkpoints.save(1, state, {}, None)
     found = compare(*pair)
     assert {leaf.split(".")[0] for leaf in found["leaves"]} == {"d_a", "d_b", "spectral"}

@@ -193,7 +193,7 @@ def write_run(make_cyclegan):
         state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
         state = state._replace(ema=jax.tree.map(lambda x: 10 * x + 0.1, state.ema))  # unlike those of the last step
         records.write(Path(config.workdir), config, {}, {})
-        with checkpoint.Writer(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
+        with checkpoint.Saver(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
             checkpoints.save(7, state, {}, None)
         return config.workdir
 

@@ -172,7 +172,7 @@ def test_each_direction_has_its_own_generator_and_channels(tmp_path, direction):
     config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
     records.write(tmp_path / "run", config, {}, {})
-    with checkpoint.Writer(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
+    with checkpoint.Saver(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
         checkpoints.save(1, state, {}, None)
     images = photographs(2, 8, 8)[..., : config.data.channels[direction == "b2a"]]
     found = getattr(load_translator(tmp_path / "run"), direction)(images)

@@ -215,7 +215,7 @@ def test_a_training_that_comes_and_goes_while_images_are_loaded_is_not_written_o
 
 def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, whole):
     """So that one that reaches several processes, one after the other, costs none of them its checkpoint."""
-    arrived, close = [], checkpoint.Writer.__exit__
+    arrived, close = [], checkpoint.Saver.__exit__
     usual = signal.signal(signal.SIGTERM, lambda *_: arrived.append("as usual"))  # where nobody waits for the save
 
     def signal_and_close(*args):
@@ -225,7 +225,7 @@ def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, wh
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint.Writer, "__exit__", signal_and_close)
+            patch.setattr(checkpoint.Saver, "__exit__", signal_and_close)
             assert fit(vae.TASK, make_run()).digest == whole[0]
     finally:
         signal.signal(signal.SIGTERM, usual)

@@ -30,7 +30,7 @@ PROJECTIONS = 50
 """Rounds of back-projection, each followed by a clip to [0, 1]."""
 
 
-class Restored(NamedTuple):
+class Restoration(NamedTuple):
     """Restored images and how they were found."""
 
     images: np.ndarray
@@ -45,7 +45,7 @@ class Restored(NamedTuple):
 def inpaint(
     config: VaeRun, params: Any, key: Array, images: np.ndarray, mask: np.ndarray, method: Choice = "auto",
     num_samples: int = 8, effort: Effort = DEFAULT_EFFORT, position: np.ndarray | None = None, mesh: Mesh | None = None,
-) -> Restored:  # fmt: skip
+) -> Restoration:  # fmt: skip
     """Completes images [n, h, w, c], uint8 or floats in [0, 1], where `mask` ([h, w] or [n, h, w], bool) is True.
 
     Pixels where it is False come back bit for bit. Image i depends on the key, position[i] (by default i) and its own
@@ -59,14 +59,14 @@ def inpaint(
     chosen: Method = "hamiltonian" if method == "auto" else method
     run = _compiled(_inpaint_rows, config, (chosen, num_samples, effort), mesh)
     found, health = run((jax.device_get(params), key), (_positions(position, observed), observed, missing))
-    return Restored(np.where(missing[:, None], found, observed[:, None]), chosen, health)
+    return Restoration(np.where(missing[:, None], found, observed[:, None]), chosen, health)
 
 
 def super_resolve(
     config: VaeRun, params: Any, key: Array, images: np.ndarray, factor: int, kernel: Kernel = "box",
     method: Choice = "auto", num_samples: int = 8, effort: Effort = DEFAULT_EFFORT, position: np.ndarray | None = None,
     mesh: Mesh | None = None,
-) -> Restored:  # fmt: skip
+) -> Restoration:  # fmt: skip
     """Enlarges images [n, h / factor, w / factor, c], uint8 or floats in [0, 1], to the size that the VAE was trained
     on.
 
@@ -85,7 +85,7 @@ def super_resolve(
         )
     run = _compiled(_super_resolve_rows, config, (factor, kernel, chosen, num_samples, effort), mesh)
     found, health = run((jax.device_get(params), key), (_positions(position, small), small))
-    return Restored(found, chosen, health)
+    return Restoration(found, chosen, health)
 
 
 def check_mask(mask: np.ndarray, num: int, shape: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,9 @@ from genjax.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
+SHARED = 1 << 20
+"""Bytes for each device from which on the devices share the saving of an array; cutting up small ones takes longer."""
+
 
 class Restored(NamedTuple):
     """A verified checkpoint."""
@@ -113,8 +116,10 @@ class Saver:
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
         self._scores, self._keep_every = scores(directory), config.keep_every
+        saving = ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=SHARED)
         self._checkpointer = ocp.training.Checkpointer(
             directory,
+            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving)),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=self,
             cleanup_tmp_directories=True,

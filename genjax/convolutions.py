@@ -35,10 +35,9 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     channels at a time, or more: for fewer, as an image has, and stride 1 the rows of the kernel are channels there.
     """
     native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_native, _on_cpu))
-    if stride == 1 and kernel.shape[2] < 8:
-        on_gpu = functools.partial(_rows_as_channels, padding)
-        return lax.platform_dependent(x, kernel, cpu=on_cpu, cuda=on_gpu, default=native)
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=native)
+    narrow = stride == 1 and kernel.shape[2] < 8
+    on_gpu = functools.partial(_rows_as_channels, padding) if narrow else native
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, cuda=on_gpu, default=native)
 
 
 def conv_by_rows(x: Array, kernel: Array) -> Array:

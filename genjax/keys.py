@@ -45,9 +45,9 @@ def root_key(seed: int | Array) -> Array:
     return jax.random.key(seed, impl="threefry2x32")
 
 
-def for_step(root: Array, stream: Stream, step: int | Array) -> Array:
+def for_step(root: Array, stream: Stream | Array, step: int | Array) -> Array:
     """The key of `step` in `stream`: the same on every device and in every process."""
-    return jax.random.fold_in(jax.random.fold_in(root, int(stream)), step)
+    return jax.random.fold_in(jax.random.fold_in(root, stream), step)
 
 
 def per_example(key: Array, position: Array) -> Array:

@@ -69,8 +69,8 @@ def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[
 
 
 def pmap_train(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch) -> (state, metrics)`: the state is replicated and donated, the batch is split."""
-    return pmap(step, mesh, (REPLICATED, SPLIT), (REPLICATED, REPLICATED), donate=(0,))
+    """`step(state, batch, seed) -> (state, metrics)`: the state is donated, the batch split, all else replicated."""
+    return pmap(step, mesh, (REPLICATED, SPLIT, REPLICATED), (REPLICATED, REPLICATED), donate=(0,))
 
 
 def mean_over_devices(tree: Any) -> Any:
@@ -189,9 +189,15 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
-def replicate(mesh: Mesh, make: Callable[[], Any]) -> Any:
-    """The arrays that `make()` returns, made on every device of the mesh."""
-    return jax.jit(make, out_shardings=NamedSharding(mesh, REPLICATED))()
+def put(mesh: Mesh, value: int) -> jax.Array:
+    """`value`, the same in every process, as an int32 scalar on every device of the mesh."""
+    with jax.transfer_guard_host_to_device("allow"):  # as in shard_batch
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, REPLICATED), np.asarray(value, np.int32))
+
+
+def replicate(mesh: Mesh, make: Callable[..., Any], *arguments: Any) -> Any:
+    """The arrays that `make(*arguments)` returns, made on every device of the mesh."""
+    return jax.jit(make, out_shardings=NamedSharding(mesh, REPLICATED))(*arguments)
 
 
 def abstract(mesh: Mesh, make: Callable[[], Any]) -> Any:

@@ -57,9 +57,9 @@ def stoppable(step: Callable) -> Callable:
     So every process learns of it at the same step, and none waits alone for the others to save.
     """
 
-    def stoppable(state: Any, batch_and_request: tuple[Any, Array]) -> Any:
+    def stoppable(state: Any, batch_and_request: tuple[Any, Array], seed: Array) -> Any:
         batch, request = batch_and_request
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, seed)
         return state, (metrics, lax.pmax(request[0], "data"))
 
     return stoppable

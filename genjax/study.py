@@ -48,11 +48,11 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
         for workdir in runs.workdirs:
             held.enter_context(records.alone(workdir))
         states, start = _begin(runs, descriptions)
-        states, step, stopped_by = _train(runs, states, start)
+        evaluate = _evaluator(runs)
+        states, step, stopped_by = _train(runs, states, start, evaluate)
         finished = step == configs[0].train.num_steps
         stopped = None if finished else signal.Signals(stopped_by)
-        test = _evaluator(runs, [images.test for images in runs.splits], Stream.TEST)
-        figures = test(states) if finished else [{}] * len(configs)
+        figures = evaluate(states, Stream.TEST) if finished else [{}] * len(configs)
         results = []
         for workdir, state, of_run in zip(runs.workdirs, states, figures, strict=True):
             results.append(Result(step, state, digest.tree_digest(state), start, stopped, of_run))
@@ -89,13 +89,14 @@ def _begin(runs: _Runs, descriptions: Sequence[dict[str, Any]]) -> tuple[list[An
     return states, start
 
 
-def _train(runs: _Runs, single: Sequence[Any], start: int) -> tuple[list[Any], int, int]:
+def _train(
+    runs: _Runs, single: Sequence[Any], start: int, evaluate: Callable[..., list[dict[str, float]]]
+) -> tuple[list[Any], int, int]:
     """The states after the last step, that step, and the number of the signal that ended training early, or 0."""
-    task, configs, mesh, splits = runs.task, runs.configs, runs.mesh, runs.splits
+    task, configs, mesh = runs.task, runs.configs, runs.mesh
     train = configs[0].train
     step_fn = parallel.pmap_seeds(bind(task.train_step, configs[0], Stream.TRAIN), mesh, donate=(0,))
     fingerprint_fn = parallel.pmap_seeds(lambda state, batch, seed: fingerprint(state, batch), mesh)
-    validate = _evaluator(runs, [images.validation for images in splits], Stream.VALIDATION)
     states = parallel.shard_seeds(mesh, single, parallel.BY_SEED)
     seeds = parallel.shard_seeds(mesh, [np.int32(seed_of(c, "noise")) for c in configs], parallel.BY_SEED)
     loaded = _prefetched(runs, range(start, train.num_steps))
@@ -114,7 +115,7 @@ def _train(runs: _Runs, single: Sequence[Any], start: int) -> tuple[list[Any], i
             last = step == train.num_steps
             scores: list[float | None] = [None] * len(configs)
             if step % train.eval_every == 0 or last:
-                figures = validate(parallel.split_seeds(mesh, states))
+                figures = evaluate(parallel.split_seeds(mesh, states), Stream.VALIDATION)
                 scores = [task.score(of_run) for of_run in figures]
                 recorded.after_evaluation(step, figures)
             stopped_by = requested()
@@ -253,16 +254,20 @@ def _ended_in_first_save(workdirs: Sequence[epath.Path], saved: Sequence[Sequenc
     return began and once and not finished and not all(saved)
 
 
-def _evaluator(
-    runs: _Runs, images: Sequence[batches.Source], stream: Stream
-) -> Callable[[Sequence[Any]], list[dict[str, float]]]:
-    """A function from the states of all runs to the figures of each over its `images`."""
-    rows = [parallel.make_mesh(list(devices)) for devices in runs.mesh.devices]
-    functions = [
-        evaluator(runs.task, config, rows[i % len(rows)], source, stream)
-        for i, (config, source) in enumerate(zip(runs.configs, images, strict=True))
-    ]
-    return lambda states: [evaluate(state) for evaluate, state in zip(functions, states, strict=True)]
+def _evaluator(runs: _Runs) -> Callable[[Sequence[Any], Stream], list[dict[str, float]]]:
+    """A function from the states of all runs to the figures of each over its validation or test images."""
+    meshes = [parallel.make_mesh(list(devices)) for devices in runs.mesh.devices]
+    of_rows = [evaluator(runs.task, runs.configs[0], mesh) for mesh in meshes]
+
+    def evaluate(states: Sequence[Any], stream: Stream) -> list[dict[str, float]]:
+        return [
+            of_rows[i % len(of_rows)](
+                state, images.test if stream is Stream.TEST else images.validation, stream, seed_of(config, "noise")
+            )
+            for i, (state, config, images) in enumerate(zip(states, runs.configs, runs.splits, strict=True))
+        ]
+
+    return evaluate
 
 
 def _prefetched(runs: _Runs, steps: range) -> Generator[Any, None, None]:

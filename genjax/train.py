@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 from etils import epath
@@ -42,16 +41,14 @@ class Result(NamedTuple):
     """Metrics on the test images; empty if it ended early."""
 
 
-def bind(fn: Callable, config: Any, stream: Stream) -> Callable:
-    """`fn(config, state, batch, key)` as a function of (state, batch), its key derived inside the compiled graph.
+def bind(fn: Callable, config: Any, stream: Stream | Array) -> Callable:
+    """`fn(config, state, batch, key)` as a function of (state, batch, seed), its key derived inside the compiled graph.
 
     Training has a new key at each step; other streams have one key, so that their figures differ by the state alone.
-    The seed is the configuration's, if it is not given.
+    The seed, int32 [], is an input: one program serves all seeds.
     """
 
-    own = seed_of(config, "noise")
-
-    def bound(state: Any, batch: Any, seed: int | Array = own) -> Any:
+    def bound(state: Any, batch: Any, seed: Array) -> Any:
         step = state.step if stream is Stream.TRAIN else 0
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
             return fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, step))
@@ -70,11 +67,12 @@ def fit(task: Task, config: Any) -> Result:
     workdir, splits, description = _check(config, mesh)
     with records.alone(workdir):
         begun = _begin(task, config, mesh, workdir, description)
-        state, step, stopped_by = _train(task, config, mesh, splits, begun)
+        evaluate = evaluator(task, config, mesh)
+        state, step, stopped_by = _train(task, config, mesh, splits, begun, evaluate)
         sha = digest.tree_digest(state)
         if step < config.train.num_steps:
             return Result(step, state, sha, begun.step, signal.Signals(stopped_by), {})
-        test = evaluator(task, config, mesh, splits.test, Stream.TEST)(state)
+        test = evaluate(state, splits.test, Stream.TEST, seed_of(config, "noise"))
         if parallel.is_main_process():
             files.write_json(workdir / "result.json", {"step": step, "digest": sha, "test": finite(test)})
         return Result(step, state, sha, begun.step, None, test)
@@ -113,16 +111,18 @@ def _begin(task: Task, config: Any, mesh: Mesh, workdir: epath.Path, description
     return _Begun(workdir, environment, state, step)
 
 
-def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -> tuple[Any, int, int]:
+def _train(
+    task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun, evaluate: Callable[..., dict[str, float]]
+) -> tuple[Any, int, int]:
     """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
     workdir, environment, state, start = begun
     train, size, main = config.train, config.data.batch_size, parallel.is_main_process()
     several = train.steps_per_dispatch
     step_fn, fingerprint_fn = _step_functions(task, config, mesh)
-    validate = evaluator(task, config, mesh, splits.validation, Stream.VALIDATION)
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps, several))
-    flags = stopping.flags(mesh)
+    flags, noise = stopping.flags(mesh), seed_of(config, "noise")
+    seed = parallel.put(mesh, noise)
     health = task.health and task.health(config, splits)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
@@ -137,12 +137,12 @@ def _train(task: Task, config: Any, mesh: Mesh, splits: Splits, begun: _Begun) -
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
-            state, (metrics, stop) = step_fn(state, (batch, flags[requested()]))
+            state, (metrics, stop) = step_fn(state, (batch, flags[requested()]), seed)
             log.after_step(step, metrics, fingerprint_fn(state, batch) if step % train.log_every == 0 else {}, stop)
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 log.catch_up()
-                figures = validate(state)
+                figures = evaluate(state, splits.validation, Stream.VALIDATION, noise)
                 score = task.score(figures)
                 figures = {f"validation/{name}": value for name, value in figures.items()}
                 writer.write(step, figures)
@@ -176,8 +176,9 @@ def in_turn(step: Callable, num: int) -> Callable:
     if num == 1:
         return step
 
-    def steps(state: Any, batch: batches.Batch) -> Any:
-        state, metrics = lax.scan(step, state, jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch))
+    def steps(state: Any, batch: batches.Batch, seed: Array) -> Any:
+        parts = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
+        state, metrics = lax.scan(lambda state, part: step(state, part, seed), state, parts)
         return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
     return steps
@@ -198,22 +199,25 @@ def fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
     return digest.fingerprint(state) | {"batch": lax.psum(own, "data")}
 
 
-def evaluator(
-    task: Task, config: Any, mesh: Mesh, source: batches.Source, stream: Stream
-) -> Callable[[Any], dict[str, float]]:
-    """A function from a state to the task's figures over all images of `source`, each counted once.
+def evaluator(task: Task, config: Any, mesh: Mesh) -> Callable[[Any, batches.Source, Stream, int], dict[str, float]]:
+    """A function from a state, images, stream and seed to the task's figures over all the images, each counted once.
 
     Means are taken in float64 on the host, so they differ with the batch size or the devices by
-    no more than one image's float32 rounding.
+    no more than one image's float32 rounding. One program serves all streams and seeds.
     """
-    bound, size = bind(task.eval_step, config, stream), config.data.batch_size
-    score_batch = parallel.pmap_eval(lambda shared, batch: bound(shared[0], batch, seed=shared[1]), mesh)
-    seed = parallel.replicate(mesh, lambda: jnp.int32(seed_of(config, "noise")))  # an input: one program for all seeds
+    size = config.data.batch_size
 
-    def evaluate(state: Any) -> dict[str, float]:
+    def score(shared: tuple[Any, Array, Array], batch: batches.Batch) -> Any:
+        state, stream, seed = shared
+        return bind(task.eval_step, config, stream)(state, batch, seed)
+
+    score_batch = parallel.pmap_eval(score, mesh)
+
+    def evaluate(state: Any, source: batches.Source, stream: Stream, seed: int) -> dict[str, float]:
+        shared = (state, parallel.put(mesh, stream), parallel.put(mesh, seed))
         scored = []
         for batch in batches.in_order(source, size, parallel.process_rows(size)):
-            scored.append(jax.device_get(score_batch((state, seed), parallel.shard_batch(mesh, batch))))
+            scored.append(jax.device_get(score_batch(shared, parallel.shard_batch(mesh, batch))))
         return task.figures({
             name: float(np.mean(np.concatenate([metrics[name] for metrics in parts])[: len(images)], dtype=np.float64))
             for images, parts in zip(source, zip(*scored, strict=True), strict=True)
@@ -227,14 +231,16 @@ def _artist(
     task: Task, config: Any, mesh: Mesh, source: batches.Source, workdir: epath.Path
 ) -> Callable[[int, Any], None]:
     """A function that writes grids of pictures, always from the same keys and the same images, spread over `source`."""
-    paint = parallel.pmap_eval(bind(task.visualize, config, Stream.SAMPLE), mesh)
+    bound = bind(task.visualize, config, Stream.SAMPLE)
+    paint = parallel.pmap_eval(lambda shared, batch: bound(shared[0], batch, shared[1]), mesh)
+    seed = parallel.put(mesh, seed_of(config, "noise"))
     num, size = config.train.num_pictures, config.data.batch_size
     spread = tuple(array[np.linspace(0, len(array) - 1, num).astype(int)] for array in source)
 
     def draw(step: int, state: Any) -> None:
         painted = []
         for batch in batches.in_order(spread, size, parallel.process_rows(size)):
-            painted.append(jax.device_get(paint(state, parallel.shard_batch(mesh, batch))))
+            painted.append(jax.device_get(paint((state, seed), parallel.shard_batch(mesh, batch))))
         if parallel.is_main_process():
             for name in painted[0]:
                 pictures = np.concatenate([part[name] for part in painted])[:num]
@@ -263,13 +269,13 @@ def _restore_or_init(
 ) -> tuple[Any, int]:
     """The state to begin with and the step it stands at."""
 
-    def init() -> Any:
-        return task.init(config, keys.for_step(keys.root_key(seed_of(config, "init")), Stream.INIT, 0))
+    def init(seed: int | Array) -> Any:
+        return task.init(config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
 
     directory = workdir / "checkpoints"
-    restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, init))
+    restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, lambda: init(0)))
     if restored is None:
-        state = parallel.replicate(mesh, init)
+        state = parallel.replicate(mesh, init, parallel.put(mesh, seed_of(config, "init")))
         params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
         logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
         return state, 0

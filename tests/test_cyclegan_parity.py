@@ -233,7 +233,7 @@ def test_training_steps(make_cyclegan, name):
             {"a2b": elements, "b2a": elements},
         )  # fmt: skip
 
-        state, metrics = step_fn(state, batch)
+        state, metrics = step_fn(state, batch, parallel.put(mesh, config.seed))
         for term in ("total", "d_a", "d_b", *weights):
             if term != "gradient_penalty":
                 wanted = expected["g"] if term == "total" else expected.get(term, 0.0)

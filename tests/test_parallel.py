@@ -11,8 +11,9 @@ def mesh_of(num):
     return parallel.make_mesh(jax.devices()[:num])
 
 
-def step(state, batch):
+def step(state, batch, seed=0):
     """A per-device step with matrix products, so that another order of summation would show."""
+    del seed
     grads = jax.grad(lambda w: jnp.mean(jnp.tanh(batch @ w) ** 2))(state)
     mean = lax.pmean(grads, "data")
     return state - 0.1 * mean, jnp.sum(mean)
@@ -33,7 +34,7 @@ def test_pmap_train_equals_the_literal_pmap_bitwise():
     expected, got = state, parallel.replicate(mesh, lambda: jnp.asarray(state))
     for _ in range(3):
         expected = np.asarray(literal(expected, batch.reshape(8, 2, 5))[0])
-        got = jax.block_until_ready(ours(got, parallel.shard_batch(mesh, batch))[0])
+        got = jax.block_until_ready(ours(got, parallel.shard_batch(mesh, batch), jnp.int32(0))[0])
     np.testing.assert_array_equal(expected, np.asarray(got))
 
 
@@ -41,7 +42,7 @@ def test_pmap_train_donates_the_state():
     state, batch = data()
     mesh = parallel.make_mesh()
     old = parallel.replicate(mesh, lambda: jnp.asarray(state))
-    jax.block_until_ready(parallel.pmap_train(step, mesh)(old, parallel.shard_batch(mesh, batch)))
+    jax.block_until_ready(parallel.pmap_train(step, mesh)(old, parallel.shard_batch(mesh, batch), jnp.int32(0)))
     assert old.is_deleted()
 
 
@@ -94,12 +95,12 @@ def test_abstract_describes_what_replicate_makes():
 def test_the_mean_over_devices_is_that_of_their_parts_and_costs_one_device_nothing(num):
     mesh = mesh_of(num)
 
-    def parts(state, batch):
+    def parts(state, batch, seed):
         return state, parallel.mean_over_devices({"sum": jnp.sum(batch), "rows": jnp.float32(len(batch))})
 
     fn = parallel.pmap_train(parts, mesh)
     batch = parallel.shard_batch(mesh, np.arange(16, dtype=np.float32))
-    compiled = fn.lower(jnp.float32(0), batch).compile()
+    compiled = fn.lower(jnp.float32(0), batch, jnp.int32(0)).compile()
     assert ("all-reduce" in compiled.as_text()) == (num > 1)
-    means = jax.block_until_ready(compiled(parallel.replicate(mesh, lambda: jnp.float32(0)), batch)[1])
+    means = jax.block_until_ready(compiled(parallel.replicate(mesh, lambda: jnp.float32(0)), batch, jnp.int32(0))[1])
     assert {name: float(value) for name, value in means.items()} == {"sum": 120 / num, "rows": 16 / num}

@@ -35,10 +35,13 @@ def whole(trained):
     return outcome(trained)
 
 
-def test_same_seed_same_bytes_and_another_seed_others(make_run, tmp_path, whole):
+def test_same_seed_same_bytes_and_another_seed_others_by_the_same_programs(make_run, tmp_path, whole):
+    programs = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     assert outcome(make_run()) == whole
+    compiled = set(programs.iterdir())
     other = outcome(make_run(workdir=str(tmp_path / "other"), seed=1))
     assert other[0] != whole[0] and other[1] != whole[1]
+    assert set(programs.iterdir()) == compiled
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -243,7 +246,7 @@ def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "pmap", remember)
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     fit(vae.TASK, make_run(train={"num_steps": 12}))
-    assert [fn._cache_size() for fn in compiled] == [1] * 10  # train, fingerprint, validate, draw, test; twice
+    assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, fingerprint, evaluate, draw; twice
 
 
 def test_an_implicit_transfer_to_the_device_ends_the_run(make_run, monkeypatch):
@@ -258,7 +261,7 @@ def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
         state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
         test = sources.load(config.data, 0).test
         assert len(test[0]) % batch_size  # the last batch is not full
-        return train.evaluator(vae.TASK, config, mesh, test, Stream.TEST)(state)
+        return train.evaluator(vae.TASK, config, mesh)(state, test, Stream.TEST, 0)
 
     reference = figures(1, 7)
     for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
@@ -276,7 +279,7 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
     rng = np.random.default_rng(0)
     for sizes in ((37, 20), (16, 40)):
         source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
-        figures = train.evaluator(task, config, mesh, source, Stream.TEST)(state=None)
+        figures = train.evaluator(task, config, mesh)(None, source, Stream.TEST, 0)
         for name, images in zip("ab", source, strict=True):
             np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 

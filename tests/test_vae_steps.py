@@ -81,15 +81,18 @@ def test_gradient_of_the_step_is_the_finite_difference_of_its_objective(make_run
     mesh = mesh_of(1)
     batch = batches.load(sources.load(config.data, 0).train, 0, 0, 16, slice(None))
     step_fn = parallel.pmap(
-        bind(steps.train_step, config, Stream.TRAIN), mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED
-    )
+        bind(steps.train_step, config, Stream.TRAIN), mesh, (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED),
+        parallel.REPLICATED,
+    )  # fmt: skip
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
     state = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, state)
 
     def objective(params):
-        return float(step_fn(state._replace(net=state.net._replace(params=params)), batch)[1]["objective"])
+        return float(
+            step_fn(state._replace(net=state.net._replace(params=params)), batch, jnp.int32(0))[1]["objective"]
+        )
 
-    mu = step_fn(state, batch)[0].net.opt_state.mu
+    mu = step_fn(state, batch, jnp.int32(0))[0].net.opt_state.mu
     grads = jax.tree.map(lambda m: m / (1 - config.optim.b1), mu)
     rng = np.random.default_rng(0)
     for _ in range(5):

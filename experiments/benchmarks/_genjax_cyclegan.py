@@ -50,6 +50,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, batch, *shape, 3), np.uint8)
     images = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(batch, dtype=np.int32)))
+    seed = parallel.put(mesh, 0)
     step: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
 
     def to_b(params: Any, images: jax.Array) -> jax.Array:
@@ -60,12 +61,12 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     figures: dict[str, Any] = {}
     photographs = jax.device_put(noise[0].astype(np.float32) / 255)
     params = jax.tree.map(jnp.copy, state.ema)
-    step_fn, figures["compile_step_seconds"] = _compile(step, state, images)
+    step_fn, figures["compile_step_seconds"] = _compile(step, state, images, seed)
     translator, _ = _compile(translate_fn, params, photographs)
 
     def train() -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(step_fn(state, images))
+        state, _ = jax.block_until_ready(step_fn(state, images, seed))
 
     def translate() -> None:
         jax.block_until_ready(translator(params, photographs))

@@ -57,15 +57,16 @@ def main() -> dict[str, Any]:
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, options.batch, *shape, 3), np.uint8)
     batch = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(options.batch, dtype=np.int32)))
+    seed = parallel.put(mesh, 0)
     step_fn: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
     began = time.perf_counter()
-    lowered = step_fn.lower(state, batch)
+    lowered = step_fn.lower(state, batch, seed)
     traced = time.perf_counter()
     compiled = lowered.compile()
     results = {"trace_seconds": traced - began, "compile_seconds": time.perf_counter() - traced}
     for name in ("first_step_seconds", "second_step_seconds"):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batch))
+        state, _ = jax.block_until_ready(compiled(state, batch, seed))
         results[name] = time.perf_counter() - began
     device = mesh.devices.flat[0]
     statistics = device.memory_stats() or {}

@@ -85,12 +85,13 @@ def _measure(task: Any, config: Any, seconds: float) -> dict[str, float]:
 
     host = [_timed(lambda step=step: jax.block_until_ready(load(step))) for step in range(200)]
     state = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0)))
+    seed = parallel.put(mesh, 0)
     step_fn: Any = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
     batch = load(0)
 
     def step(batch: batches.Batch) -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(step_fn(state, batch))
+        state, _ = jax.block_until_ready(step_fn(state, batch, seed))
 
     step(batch)
     num = max(3, min(1000, int(seconds / _timed(lambda: step(batch)))))

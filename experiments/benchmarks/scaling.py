@@ -151,7 +151,8 @@ def traced(config: Any, mesh: Mesh) -> Any:
     task = vae.TASK if isinstance(config, VaeRun) else cyclegan.TASK
     state = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
     step_fn: Any = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
-    return step_fn.trace(state, batch)
+    seed = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(mesh, parallel.REPLICATED))
+    return step_fn.trace(state, batch, seed)
 
 
 def read(config: Any, mesh: Mesh) -> Step:

@@ -88,6 +88,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
     )  # fmt: skip
     mesh = parallel.make_mesh(jax.devices()[:1])
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
+    seed = parallel.put(mesh, 0)
     step_fn: Any = parallel.pmap_train(in_turn(bind(steps.train_step, config, Stream.TRAIN), several), mesh)
     done = 0
 
@@ -99,7 +100,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
             return parallel.shard_batch(mesh, stacked(parts))
 
         for batch in batches.prefetch(load, range(done, done + num, several), config.data.prefetch):
-            state, _ = step_fn(state, batch)
+            state, _ = step_fn(state, batch, seed)
         jax.block_until_ready(state)
         done += num
 

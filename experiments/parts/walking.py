@@ -35,12 +35,12 @@ def walk(
     def init() -> Any:
         return in_dtype(jax.jit(lambda: steps.init(config, keys.root_key(0)))(), dtype)
 
-    state = parallel.replicate(mesh, init)
+    state, seed = parallel.replicate(mesh, init), parallel.put(mesh, config.seed)
     step_fn = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
     for step in range(num_steps):
         size = config.data.batch_size
         batch = batches.load(source, config.seed, step, size, parallel.process_rows(size))
-        state, metrics = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch)))
+        state, metrics = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch), seed))
         yield state, metrics
 
 

@@ -17,8 +17,9 @@ from genjax.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-SHARED = 1 << 20
-"""Bytes for each device from which on the devices share the saving of an array; cutting up small ones takes longer."""
+SHARED_BYTES = 1 << 20
+"""For each device: arrays of as many or more are saved by all devices, each its part. Cutting up small ones takes
+longer than saving them whole."""
 
 
 class Restored(NamedTuple):
@@ -116,10 +117,11 @@ class Saver:
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
         self._scores, self._keep_every = scores(directory), config.keep_every
-        saving = ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=SHARED)
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = SHARED_BYTES
         self._checkpointer = ocp.training.Checkpointer(
             directory,
-            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving)),
+            context=context,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=self,
             cleanup_tmp_directories=True,

@@ -69,7 +69,7 @@ def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[
 
 
 def pmap_train(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch, seed) -> (state, metrics)`: the state is donated, the batch split, all else replicated."""
+    """`step(state, batch, seed) -> (state, metrics)`: the batch is split, all else replicated, the state donated."""
     return pmap(step, mesh, (REPLICATED, SPLIT, REPLICATED), (REPLICATED, REPLICATED), donate=(0,))
 
 
@@ -111,8 +111,8 @@ def shard_seeds(mesh: Mesh, runs: Sequence[Any], spec: P) -> list[Any]:
     `spec` is BY_SEED, or for batches BY_SEED_AND_DATA.
     """
     rows, sharding = mesh.shape["seed"], NamedSharding(mesh, spec)
-    put = lambda *leaves: jax.device_put(np.stack(leaves), sharding)  # noqa: E731
-    return [jax.tree.map(put, *runs[start : start + rows]) for start in range(0, len(runs), rows)]
+    placed = lambda *leaves: jax.device_put(np.stack(leaves), sharding)  # noqa: E731
+    return [jax.tree.map(placed, *runs[start : start + rows]) for start in range(0, len(runs), rows)]
 
 
 def split_seeds(mesh: Mesh, groups: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -47,9 +48,9 @@ def fit_together(task: Task, configs: Sequence[Any]) -> list[Result]:
     with contextlib.ExitStack() as held:
         for workdir in runs.workdirs:
             held.enter_context(records.alone(workdir))
-        states, start = _begin(runs, descriptions)
+        initial, start = _begin(runs, descriptions)
         evaluate = _evaluator(runs)
-        states, step, stopped_by = _train(runs, states, start, evaluate)
+        states, step, stopped_by = _train(runs, initial, start, evaluate)
         finished = step == configs[0].train.num_steps
         stopped = None if finished else signal.Signals(stopped_by)
         figures = evaluate(states, Stream.TEST) if finished else [{}] * len(configs)
@@ -90,20 +91,20 @@ def _begin(runs: _Runs, descriptions: Sequence[dict[str, Any]]) -> tuple[list[An
 
 
 def _train(
-    runs: _Runs, single: Sequence[Any], start: int, evaluate: Callable[..., list[dict[str, float]]]
+    runs: _Runs, initial: Sequence[Any], start: int, evaluate: Callable[..., list[dict[str, float]]]
 ) -> tuple[list[Any], int, int]:
     """The states after the last step, that step, and the number of the signal that ended training early, or 0."""
     task, configs, mesh = runs.task, runs.configs, runs.mesh
     train = configs[0].train
     step_fn = parallel.pmap_seeds(bind(task.train_step, configs[0], Stream.TRAIN), mesh, donate=(0,))
     fingerprint_fn = parallel.pmap_seeds(lambda state, batch, seed: fingerprint(state, batch), mesh)
-    states = parallel.shard_seeds(mesh, single, parallel.BY_SEED)
+    states = parallel.shard_seeds(mesh, initial, parallel.BY_SEED)
     seeds = parallel.shard_seeds(mesh, [np.int32(seed_of(c, "noise")) for c in configs], parallel.BY_SEED)
     loaded = _prefetched(runs, range(start, train.num_steps))
     step, stopped_by = start, 0
     with (
         stopping.requests() as requested,  # the first, so that a signal does not end the last saves
-        _recording(runs, single, start) as recorded,
+        _recording(runs, initial, start) as recorded,
         contextlib.closing(loaded),
         jax.transfer_guard_host_to_device("disallow"),
     ):
@@ -127,10 +128,10 @@ def _train(
 
 
 @contextlib.contextmanager
-def _recording(runs: _Runs, states: Sequence[Any], start: int) -> Iterator["_Records"]:
+def _recording(runs: _Runs, initial: Sequence[Any], start: int) -> Iterator["_Records"]:
     """Opens what all runs write down, each in its directory."""
     train, size = runs.configs[0].train, runs.configs[0].data.batch_size
-    of_runs = zip(runs.configs, runs.splits, runs.workdirs, states, strict=True)
+    of_runs = zip(runs.configs, runs.splits, runs.workdirs, initial, strict=True)
     with contextlib.ExitStack() as stack:
         savers = [stack.enter_context(checkpoint.Saver(workdir / "checkpoints", train)) for workdir in runs.workdirs]
         writers, logs = [], []
@@ -260,12 +261,11 @@ def _evaluator(runs: _Runs) -> Callable[[Sequence[Any], Stream], list[dict[str, 
     of_rows = [evaluator(runs.task, runs.configs[0], mesh) for mesh in meshes]
 
     def evaluate(states: Sequence[Any], stream: Stream) -> list[dict[str, float]]:
-        return [
-            of_rows[i % len(of_rows)](
-                state, images.test if stream is Stream.TEST else images.validation, stream, seed_of(config, "noise")
-            )
-            for i, (state, config, images) in enumerate(zip(states, runs.configs, runs.splits, strict=True))
-        ]
+        figures = []
+        for of_row, state, config, images in zip(itertools.cycle(of_rows), states, runs.configs, runs.splits):  # noqa: B905
+            source = {Stream.VALIDATION: images.validation, Stream.TEST: images.test}[stream]
+            figures.append(of_row(state, source, stream, seed_of(config, "noise")))
+        return figures
 
     return evaluate
 

@@ -45,7 +45,7 @@ def bind(fn: Callable, config: Any, stream: Stream | Array) -> Callable:
     """`fn(config, state, batch, key)` as a function of (state, batch, seed), its key derived inside the compiled graph.
 
     Training has a new key at each step; other streams have one key, so that their figures differ by the state alone.
-    The seed, int32 [], is an input: one program serves all seeds.
+    The seed, int32 [], is an input: one program serves all seeds. So may the stream be, of evaluations.
     """
 
     def bound(state: Any, batch: Any, seed: Array) -> Any:
@@ -121,8 +121,7 @@ def _train(
     step_fn, fingerprint_fn = _step_functions(task, config, mesh)
     draw = _artist(task, config, mesh, splits.validation, workdir)
     loaded = _prefetched(config, mesh, splits.train, range(start, train.num_steps, several))
-    flags, noise = stopping.flags(mesh), seed_of(config, "noise")
-    seed = parallel.put(mesh, noise)
+    flags, seed = stopping.flags(mesh), parallel.put(mesh, seed_of(config, "noise"))
     health = task.health and task.health(config, splits)
     step, stopped_by = start, 0
     if start < train.num_steps and main:
@@ -133,7 +132,7 @@ def _train(
         Writer(workdir, start, train.tensorboard, main, health) as writer,
         Progress(start, train.num_steps, size, main) as progress,
         contextlib.closing(loaded),
-        jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: the batches
+        jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: batches, streams, seeds
     ):
         log = Log(writer, progress, train, skipped=int(state.skipped))
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
@@ -142,7 +141,7 @@ def _train(
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 log.catch_up()
-                figures = evaluate(state, splits.validation, Stream.VALIDATION, noise)
+                figures = evaluate(state, splits.validation, Stream.VALIDATION, seed_of(config, "noise"))
                 score = task.score(figures)
                 figures = {f"validation/{name}": value for name, value in figures.items()}
                 writer.write(step, figures)

@@ -14,7 +14,7 @@ from typing import Any
 # Read once, when JAX is imported, here and in the scripts that tests start.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Many tests compile the same program: one cache for this session, so nothing is left from an earlier one.
+# Many tests compile the same program: a cache for this process and those that it starts, and nothing of earlier ones.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="genjax-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

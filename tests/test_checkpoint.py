@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import checkpoint, keys, parallel, vae
+from genjax import checkpoint, digest, keys, parallel, vae
 from genjax.config import TrainConfig
 from genjax.train import fit
 
@@ -97,8 +98,8 @@ def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_pa
     """Random numbers do not compress, so most of the file is the array itself, without a checksum of its own."""
     config = TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)
     mesh, make = parallel.make_mesh(), lambda: {"w": jax.random.normal(jax.random.key(0), (256, 256))}
-    with checkpoint.Saver(tmp_path, config) as writer:
-        writer.save(1, parallel.replicate(mesh, make), {}, None)
+    with checkpoint.Saver(tmp_path, config) as saver:
+        saver.save(1, parallel.replicate(mesh, make), {}, None)
     (file,) = (file for file in data_files(tmp_path / "1") if file.stat().st_size > 4 * 256 * 256 // 2)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -133,9 +134,9 @@ def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):
 
 
 def save_scores(directory, config, scores):
-    with checkpoint.Saver(directory, config) as writer:
+    with checkpoint.Saver(directory, config) as saver:
         for step, score in scores.items():
-            writer.save(step, {"w": jnp.full(3, step)}, {}, score)
+            saver.save(step, {"w": jnp.full(3, step)}, {}, score)
 
 
 def test_the_last_two_the_best_and_every_nth_are_kept(tmp_path):
@@ -163,15 +164,37 @@ def test_saved_on_eight_devices_and_restored_on_fewer(trained, num):
     assert {len(leaf.addressable_shards) for leaf in jax.tree.leaves(restored.state)} == {num}
 
 
+@pytest.mark.parametrize("num", [1, 2, 8])
+def test_devices_share_the_saving_of_large_arrays_alone(tmp_path, num):
+    """Each writes its part; whatever devices there are then, the array is whole again."""
+    rows = checkpoint.SHARED_BYTES // 4 // 16
+    mesh, shapes = parallel.make_mesh(), {"large": (8 * rows, 16), "small": (8 * rows - 8, 16)}
+
+    def make():
+        return {name: jax.random.normal(jax.random.key(0), shape) for name, shape in shapes.items()}
+
+    state = parallel.replicate(mesh, make)
+    with checkpoint.Saver(tmp_path, TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)) as saver:
+        saver.save(1, state, {}, None)
+    restored = checkpoint.restore(tmp_path, 1, parallel.abstract(parallel.make_mesh(jax.devices()[:num]), make))
+    assert restored.digest == digest.tree_digest(state)
+    (described,) = (json.loads(file.read_text()) for file in tmp_path.rglob("array_metadatas/*"))
+    parts = {
+        entry["array_metadata"]["param_name"]: entry["array_metadata"]["write_shape"]
+        for entry in described["array_metadatas"]
+    }
+    assert parts == {"large": [rows, 16], "small": list(shapes["small"])}
+
+
 def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
     """Saving goes on in the background while the state's buffers are donated to the next steps."""
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_every=1)
     advance = jax.jit(lambda state: {"w": state["w"] + 1}, donate_argnums=0)
     state = {"w": jnp.zeros((512, 1024))}
-    with checkpoint.Saver(tmp_path, config) as writer:
+    with checkpoint.Saver(tmp_path, config) as saver:
         for step in range(1, 4):
             state = advance(state)
-            writer.save(step, state, {}, None)
+            saver.save(step, state, {}, None)
             for _ in range(5):
                 state = advance(state)
     abstract = parallel.abstract(parallel.make_mesh(jax.devices()[:1]), lambda: {"w": jnp.zeros((512, 1024))})

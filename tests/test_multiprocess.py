@@ -10,6 +10,7 @@ import pytest
 from parts import promises, tiny
 from parts.walking import mesh_of
 
+from genjax import checkpoint, keys, parallel, records, vae
 from genjax.metrics import read_rows
 
 CHECKPOINTS = 4
@@ -136,6 +137,16 @@ def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
     rows, expected = (read_rows(Path(workdir) / "metrics.jsonl") for workdir in (tmp_path / "run", one[0]))
     for row, other in zip(rows, expected, strict=False):
         assert row.get("fingerprint", {}).get("batch") == other.get("fingerprint", {}).get("batch")
+
+
+def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
+    wide = ("--vae.hidden", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
+    every = ("num-steps", "log-every", "eval-every", "checkpoint-every")
+    short = (part for name in every for part in (f"--train.{name}", "2"))
+    ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))
+    run = records.load_config(tmp_path / "run")
+    abstract = parallel.abstract(mesh_of(1), lambda: vae.TASK.init(run, keys.root_key(0)))
+    assert checkpoint.restore(tmp_path / "run" / "checkpoints", 2, abstract).digest == ended["digest"]
 
 
 def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_path):

@@ -67,6 +67,20 @@ def test_a_cyclegan_gathers_both_translations_of_each_image_too(make_cyclegan):
     assert images <= found["all-gather"][1] <= images + 8 * 2 * 4  # and their positions
 
 
+def test_the_step_that_is_timed_is_that_of_the_named_configuration(monkeypatch, make_run):
+    timed = []
+
+    def compiled(config, mesh):
+        timed.append(config)
+        return traced(config, mesh)
+
+    traced = scaling.traced
+    monkeypatch.setattr(scaling, "traced", compiled)
+    monkeypatch.setitem(scaling.CONFIGS["vae"], "tiny", make_run)
+    assert scaling.time_steps("vae:tiny", 24, steps=1) > 0
+    assert [(config.vae.hidden, config.data.batch_size) for config in timed] == [((16,), 24)]
+
+
 def test_a_larger_batch_gets_a_larger_pool_unless_there_is_none(make_cyclegan):
     run = make_cyclegan()
     assert scaling.with_batch(run, 8).cyclegan.pool_size == 12

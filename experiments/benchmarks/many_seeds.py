@@ -4,8 +4,8 @@ $ python experiments/benchmarks/many_seeds.py vae:digits --seeds 8
 
 On one device. Compiles without the cache on the disk. The programs take turns, so that what else the machine does
 meets them alike; a step is one of all seeds, and beside the median of its seconds there is the least, which other work
-disturbs less. `reckoned_seconds` is a training of the configuration's length by the medians: one after another, each
-seed's program is compiled by itself.
+disturbs less. `reckoned_seconds` is a training of the configuration's length by the medians; one program serves
+all seeds, one after another.
 """
 
 import dataclasses
@@ -76,7 +76,6 @@ def main() -> dict[str, Any]:
     step_seconds = {kind: statistics.median(values[1:]) for kind, values in taken.items()}
     least = {kind: min(values[1:]) for kind, values in taken.items()}
     whole = {kind: compile_seconds[kind] + config.train.num_steps * step_seconds[kind] for kind in PROGRAMS}
-    whole["singly"] += (options.seeds - 1) * compile_seconds["singly"]
     tables = {"compile_seconds": compile_seconds, "step_seconds": step_seconds, "least_step_seconds": least,
               "reckoned_seconds": whole}  # fmt: skip
     rounded = {f"{kind}.{of}": float(f"{v:.4g}") for of, table in tables.items() for kind, v in table.items()}

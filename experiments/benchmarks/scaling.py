@@ -195,11 +195,11 @@ def time_steps(name: str, batch_size: int, steps: int) -> float:
     rng, domains = np.random.default_rng(0), range(len(config.data.channels))
     images = [rng.integers(0, 256, (batch_size, *config.data.stored_shape("train", d)), np.uint8) for d in domains]
     batch = parallel.shard_batch(mesh, Batch(tuple(images), np.arange(batch_size, dtype=np.int32)))
-    state = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0)))
+    state, seed = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0))), parallel.put(mesh, 0)
     seconds = []
     for _ in range(3 + steps):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batch))
+        state, _ = jax.block_until_ready(compiled(state, batch, seed))
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[3:])
 

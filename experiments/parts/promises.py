@@ -137,8 +137,8 @@ def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") 
         task = tiny.FAMILIES[family].package.TASK
         *_, (state, _) = walk(task, config, source, mesh_of(8), 3)
     path = files.resolve(directory / "checkpoints")
-    with checkpoint.Saver(path, config.train) as writer:
-        writer.save(3, state, {}, None)
+    with checkpoint.Saver(path, config.train) as saver:
+        saver.save(3, state, {}, None)
     abstract = parallel.abstract(mesh_of(2), lambda: task.init(config, keys.root_key(0)))
     on_eight = _digests_by_device(state)
     try:

@@ -201,8 +201,8 @@ def fingerprint(state: Any, batch: batches.Batch) -> dict[str, Array]:
 def evaluator(task: Task, config: Any, mesh: Mesh) -> Callable[[Any, batches.Source, Stream, int], dict[str, float]]:
     """A function from a state, images, stream and seed to the task's figures over all the images, each counted once.
 
-    Means are taken in float64 on the host, so they differ with the batch size or the devices by
-    no more than one image's float32 rounding. One program serves all streams and seeds.
+    Means are taken in float64 on the host, so they differ with the batch size or the devices by no more than one
+    image's float32 rounding. One program serves all streams and seeds.
     """
     size = config.data.batch_size
 

@@ -4,8 +4,8 @@ $ python experiments/benchmarks/many_seeds.py vae:digits --seeds 8
 
 On one device. Compiles without the cache on the disk. The programs take turns, so that what else the machine does
 meets them alike; a step is one of all seeds, and beside the median of its seconds there is the least, which other work
-disturbs less. `reckoned_seconds` is a training of the configuration's length by the medians; one program serves
-all seeds, one after another.
+disturbs less. `reckoned_seconds` is a training of the configuration's length by the medians, each program compiled
+once, as all seeds share the one that takes them one after another.
 """
 
 import dataclasses

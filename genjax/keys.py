@@ -62,8 +62,8 @@ def normal(example_keys: Array, size: int) -> Array:
     bit of a logarithm otherwise. So at least 64 are computed for each row, and the barrier keeps the compiler from
     computing fewer.
     """
-    noise = jax.vmap(lambda key: jax.random.normal(key, (max(size, 64),)))(example_keys)
-    return jax.lax.optimization_barrier(noise)[:, :size]
+    noise = jax.vmap(lambda key: jax.random.normal(key, (max(size, 64),), jnp.float32))(example_keys)
+    return lax.optimization_barrier(noise)[:, :size].astype(float)
 
 
 def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:

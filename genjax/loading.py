@@ -90,7 +90,7 @@ def load_sampler(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | No
     blend, sweep = compiled(sampling.interpolate), compiled(sampling.traverse)
 
     def prior(key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        return draw((params, key, jnp.asarray(temperature, float)), (np.asarray(position, np.int32),))
+        return draw((params, key, np.float32(temperature)), (np.asarray(position, np.int32),))
 
     def reconstruct(key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
         return rebuild((params, key), (np.asarray(position, np.int32), image_ops.check(images, shape)))

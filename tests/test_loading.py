@@ -12,6 +12,7 @@ from genjax.data import sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler, load_translator
 from genjax.metrics import read_rows
+from genjax.vae import inference, masks, restoration
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,24 @@ def test_sixty_four_images_are_the_first_of_a_hundred_and_twenty_eight_on_any_de
     pieces = [other.prior(key, np.arange(start, stop)) for start, stop in [(0, 3), (3, 70), (70, 128)]]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
     assert len(np.unique(whole.reshape(128, -1), axis=0)) == 128
+
+
+def test_a_program_that_computes_in_float64_draws_the_same(trained, sampler, test_images):
+    key, position, effort = keys.root_key(0), np.arange(3), inference.Effort(warmup=2, steps_per_draw=1, chains=2)
+
+    def draws():
+        yield sampler.prior(key, position, 0.8)
+        yield sampler.reconstruct(key, position, test_images[:3])
+        for name in ("random-0.5", "rectangles"):
+            yield masks.named(name, key, position, (8, 8))
+        half = masks.named("half-left", key, position, (8, 8))
+        for method in ("pseudo_gibbs", "importance"):
+            yield restoration.inpaint(trained, sampler.params, key, test_images[:3], half, method, 2, effort).images
+
+    with jax.enable_x64(True):
+        wide = list(draws())
+    for narrow, other in zip(draws(), wide, strict=True):
+        np.testing.assert_allclose(other, narrow, atol=1e-4)
 
 
 def test_reconstructions_do_not_depend_on_what_they_are_made_with(sampler, test_images):

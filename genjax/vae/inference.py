@@ -6,6 +6,7 @@ a key for each image and its chain, so nothing depends on what else is in the ba
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -270,9 +271,8 @@ def _draw_pixels(config: VaeRun, chain_keys: Array, pixels: nets.Pixels) -> Arra
     """x from p(x|z): [b, k, h, w, c]."""
     shape = pixels.location.shape[2:]
     if config.vae.likelihood == "bernoulli":
-        uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, shape)))(chain_keys)
-        return (uniform < jax.nn.sigmoid(pixels.location)).astype(pixels.location.dtype)
-    noise = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, shape)))(chain_keys)
+        return (_uniform(chain_keys, shape) < jax.nn.sigmoid(pixels.location)).astype(pixels.location.dtype)
+    noise = _normal(chain_keys, math.prod(shape)).reshape(pixels.location.shape)
     return pixels.location + jnp.exp(pixels.log_sigma) * noise
 
 
@@ -292,8 +292,9 @@ def _normal(chain_keys: Array, size: int) -> Array:
     return keys.normal(chain_keys.reshape(-1), size).reshape(*chain_keys.shape, size)
 
 
-def _uniform(chain_keys: Array) -> Array:
-    return jax.vmap(jax.vmap(jax.random.uniform))(chain_keys)
+def _uniform(chain_keys: Array, shape: tuple[int, ...] = ()) -> Array:
+    """Uniform draws in [0, 1), [b, k, *shape]."""
+    return keys.uniform(chain_keys.reshape(-1), shape).reshape(*chain_keys.shape, *shape)
 
 
 def _log_normal(z: Array) -> Array:

@@ -47,7 +47,7 @@ def _inside(places: np.ndarray, start: np.ndarray | int, length: np.ndarray | in
 
 def _random(key: Array, position: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarray:
     num_pixels = size[0] * size[1]
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (num_pixels,)))(keys.per_example(key, jnp.asarray(position)))
+    uniform = keys.uniform(keys.per_example(key, jnp.asarray(position)), (num_pixels,))
     order = np.argsort(np.asarray(uniform), axis=1, kind="stable")
     missing = np.zeros(order.shape, bool)
     np.put_along_axis(missing, order[:, :count], True, axis=1)
@@ -55,7 +55,7 @@ def _random(key: Array, position: np.ndarray, count: int, size: tuple[int, int])
 
 
 def _rectangles(key: Array, position: np.ndarray, size: tuple[int, int], num: int = 3) -> np.ndarray:
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (num, 2, 2)))(keys.per_example(key, jnp.asarray(position)))
+    uniform = keys.uniform(keys.per_example(key, jnp.asarray(position)), (num, 2, 2))
     length_share, place = np.moveaxis(np.asarray(uniform), -1, 0)  # [n, rectangles, side]
     length = np.floor(np.array(size) * (0.25 + 0.25 * length_share)).astype(int).clip(1)
     start = np.floor(place * (np.array(size) - length + 1)).astype(int)

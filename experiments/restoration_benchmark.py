@@ -3,9 +3,9 @@
 $ python experiments/restoration_benchmark.py --workdir runs/mnist5k --out restoration
 
 Hides a half, the middle, and half of the pixels at random of test images, and scales them down by 2 and by 4. Figures
-are means over the images: PSNR in dB, of the missing pixels alone where pixels are missing; SSIM of whole images; of
-binarised images the nats per missing pixel, -log p(missing | observed) / number, by the mean of p(missing | z) over the
-samples, which is too high rather than too low.
+are means over the images: PSNR in dB, of the missing pixels alone where pixels are missing; SSIM of whole images,
+if they have 11x11 pixels; of binarised images the nats per missing pixel, -log p(missing | observed) / number, by the
+mean of p(missing | z) over the samples, which is too high rather than too low.
 """
 
 import dataclasses
@@ -66,9 +66,7 @@ def main() -> dict[str, Any]:
             restoration.check_factor(sampler.config, int(task[1:]))
         else:
             masks.named(task, keys.root_key(0), np.arange(1), sampler.config.data.image_size)
-    data = dataclasses.replace(
-        sampler.config.data, crop_margin=0
-    )  # the rules learn from images of the size of the test's
+    data = dataclasses.replace(sampler.config.data, crop_margin=0)  # the rules learn from images of the test's size
     splits = sources.load(data, seed_of(sampler.config, "data"))
     moments = rules.moments(_unit(splits.train[0]))
     rows: list[dict[str, Any]] = []
@@ -203,9 +201,10 @@ def _figures(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
         "standard_error": float(mean.std(ddof=1) / np.sqrt(len(mean))),
         "psnr_sample": float(each.mean()),
         "psnr_best_of_8": float(each[:8].max(axis=0).mean()),
-        "ssim_mean": float(paired.ssim(restored.mean(axis=1), truth).mean()),
-        "ssim_sample": float(paired.ssim(restored[:, 0], truth).mean()),
     }
+    if min(truth.shape[1:3]) >= paired.SSIM_SIZE:
+        row["ssim_mean"] = float(paired.ssim(restored.mean(axis=1), truth).mean())
+        row["ssim_sample"] = float(paired.ssim(restored[:, 0], truth).mean())
     if restored.shape[1] > 1:
         spread = restored.std(axis=1)
         counted = np.ones(spread.shape, bool) if mask is None else np.broadcast_to(mask[..., None], spread.shape)

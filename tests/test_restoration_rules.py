@@ -55,3 +55,5 @@ def test_the_mean_of_samples_is_judged_apart_from_the_samples():
     assert row["psnr_sample"] == pytest.approx((20 - 20 * np.log10(0.08)) / 2)
     assert row["psnr_best_of_8"] == pytest.approx(-20 * np.log10(0.08))
     assert row["diversity"] == pytest.approx(0.09)
+    assert "ssim_mean" in row
+    assert "ssim_mean" not in restoration_benchmark._figures(samples[:, :, :10], truth[:, :10])  # it has no window

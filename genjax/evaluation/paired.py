@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
-"""The Gaussian window of Wang et al. 2004: 11x11 pixels."""
+SSIM_SIGMA, SSIM_SIZE = 1.5, 11
+"""The Gaussian window of Wang et al. 2004, of 11x11 pixels."""
 
 
 def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
@@ -33,15 +33,14 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
     The mean over channels and over all windows that lie within the image, so of 11 pixels or more: ValueError below.
     """
-    size = 2 * SSIM_RADIUS + 1
-    if min(images.shape[1:3]) < size:
-        raise ValueError(f"the window of SSIM has {size}x{size} pixels, the images {images.shape[1]}x{images.shape[2]}")
+    _, height, width, _ = images.shape
+    if min(height, width) < SSIM_SIZE:
+        raise ValueError(f"the window of SSIM has {SSIM_SIZE}x{SSIM_SIZE} pixels, the images {height}x{width}")
+    radius = SSIM_SIZE // 2
 
     def blurred(x: np.ndarray) -> np.ndarray:
-        inner = slice(SSIM_RADIUS, -SSIM_RADIUS)
-        return ndimage.gaussian_filter(x, (0, SSIM_SIGMA, SSIM_SIGMA, 0), radius=(0, SSIM_RADIUS, SSIM_RADIUS, 0))[
-            :, inner, inner
-        ]
+        whole = ndimage.gaussian_filter(x, (0, SSIM_SIGMA, SSIM_SIGMA, 0), radius=(0, radius, radius, 0))
+        return whole[:, radius:-radius, radius:-radius]
 
     x, y = images.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = blurred(x), blurred(y)

@@ -28,8 +28,9 @@ from genjax import cyclegan, files, records, vae
 from genjax.config import SeedConfig
 from genjax.data import sources
 from genjax.metrics import finite, read_rows
-from genjax.study import fit_together, load
+from genjax.study import fit_together
 from genjax.task import Task
+from genjax.train import load
 
 STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 

@@ -5,15 +5,14 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 from jax import Array
 from tqdm import tqdm
 
-from genjax import files
+from genjax import files, parallel
 from genjax.config import TrainConfig
 from genjax.task import Health
 
@@ -33,7 +32,7 @@ class Writer:
         self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True,
         health: Health | None = None,
     ):  # fmt: skip
-        self._workdir, self._active, self._health = workdir, active, health
+        self.workdir, self._active, self._health = workdir, active, health
         self._began = time.perf_counter()
         self._files = {
             workdir / name: _rows_until(workdir / name, start_step) for name in ("metrics.jsonl", "timing.jsonl")
@@ -46,13 +45,13 @@ class Writer:
     def write(self, step: int, metrics: dict[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """One row of metrics after `step` steps, and the state's fingerprint; a value that is not finite is null."""
         row: dict[str, Any] = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
+        self._metrics.append(row)
         if self._health is not None:
             before: dict[str, str] = next(
                 (earlier["flags"] for earlier in reversed(self._metrics) if "flags" in earlier), {}
             )
-            row["flags"] = self._health([*self._metrics, row])
+            row["flags"] = self._health(self._metrics)
             self._tell(step, before, row["flags"])
-        self._metrics.append(row)
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, metrics)
 
@@ -60,9 +59,9 @@ class Writer:
         """Logs the flags that this step has raised or lowered."""
         if self._active:
             for name in sorted(now.keys() - before.keys()):
-                logger.warning("%s, step %d: %s", self._workdir.name, step, now[name])
+                logger.warning("%s, step %d: %s", self.workdir.name, step, now[name])
             for name in sorted(before.keys() - now.keys()):
-                logger.warning("%s, step %d: no longer %s", self._workdir.name, step, name)
+                logger.warning("%s, step %d: no longer %s", self.workdir.name, step, name)
 
     def write_timing(self, step: int, images_per_second: float) -> None:
         """One row of clock times: seconds since this process began to train, and the rate since its last row."""
@@ -160,42 +159,64 @@ class Progress:
 
 
 class Log:
-    """Writes a step's metrics when the next step is under way, so the host never waits for the device it feeds."""
+    """Writes the rows of a run, or of many side by side.
 
-    def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
-        self._writer, self._progress, self._config = writer, progress, config
-        self._pending: tuple[int, dict[str, Array], dict[str, Array], int | Array] | None = None
-        self._skipped, self._skipped_in_a_row = skipped, 0
+    A step's metrics are read when the next step is under way, so the host never waits for the device it feeds.
+    """
+
+    def __init__(self, writers: Sequence[Writer], progress: Progress, config: TrainConfig, skipped: Sequence[int]):
+        self._writers, self._progress, self._config = writers, progress, config
+        self._pending: tuple[int, list[Any], list[Any], int | Array] | None = None
+        self._skipped, self._skipped_in_a_row = list(skipped), [0] * len(skipped)
         self.stopped_by = 0
         """The signal that a process was sent before the latest step that has been read; 0 for none."""
 
-    def after_step(
-        self, step: int, metrics: dict[str, Array], fingerprint: dict[str, Array], stop: int | Array
-    ) -> None:
-        """Takes what `step` returned, which the device may still be computing, and reads that of the step before."""
+    def after_step(self, step: int, metrics: list[Any], fingerprints: list[Any], stop: int | Array) -> None:
+        """Takes what `step` returned, as a Program has it, and reads that of the step before.
+
+        The devices may still be computing it. `fingerprints` are empty for a step that has no row.
+        """
         self.catch_up()
-        self._pending = step, metrics, fingerprint, stop
+        self._pending = step, metrics, fingerprints, stop
+
+    def after_evaluation(self, step: int, figures: Sequence[dict[str, float]]) -> None:
+        """A row of validation figures for each run."""
+        self.catch_up()
+        rows = [{f"validation/{name}": value for name, value in of_run.items()} for of_run in figures]
+        for writer, row in zip(self._writers, rows, strict=True):
+            writer.write(step, row)
+        self._progress.report(step, rows[0])
+
+    def flush(self) -> None:
+        """Puts all rows on the disk."""
+        self.catch_up()
+        for writer in self._writers:
+            writer.flush()
 
     def catch_up(self) -> None:
         """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
         if self._pending is None:
             return
-        (step, metrics, fingerprint, stop), self._pending = self._pending, None
+        (step, metrics, fingerprints, stop), self._pending = self._pending, None
         self._progress.advance(self._config.steps_per_dispatch)
-        self._count_skips(step, int(metrics["skipped"]))
+        self._count_skips(step, [int(count) for count in parallel.by_run([group["skipped"] for group in metrics])])
         self.stopped_by = int(stop)
         if step % self._config.log_every == 0:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             rate = self._progress.images_per_second(step)
-            self._writer.write(step, values, {name: f"{int(value):08x}" for name, value in fingerprint.items()})
-            self._writer.write_timing(step, rate)
-            self._progress.report(step, values)
+            rows = [{name: float(value) for name, value in row.items()} for row in parallel.by_run(metrics)]
+            for writer, row, digests in zip(self._writers, rows, parallel.by_run(fingerprints), strict=True):
+                writer.write(step, row, {name: f"{int(value):08x}" for name, value in digests.items()})
+                writer.write_timing(step, rate)
+            self._progress.report(step, rows[0])
 
-    def _count_skips(self, step: int, skipped: int) -> None:
-        new, self._skipped = skipped - self._skipped, skipped
-        self._skipped_in_a_row = self._skipped_in_a_row + new if new == self._config.steps_per_dispatch else 0
-        if self._skipped_in_a_row >= self._config.max_skips:
-            raise FloatingPointError(
-                f"the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a row, up to step {step}; "
-                "none of them entered the state. Lower the learning rate, or use precision float32"
-            )
+    def _count_skips(self, step: int, skipped: Sequence[int]) -> None:
+        dispatch = self._config.steps_per_dispatch
+        for run, count in enumerate(skipped):
+            new, self._skipped[run] = count - self._skipped[run], count
+            in_a_row = self._skipped_in_a_row[run] = self._skipped_in_a_row[run] + new if new == dispatch else 0
+            if in_a_row >= self._config.max_skips:
+                raise FloatingPointError(
+                    f"{self._writers[run].workdir}: the loss or a gradient was not finite in {in_a_row} steps in a "
+                    f"row, up to step {step}; none of them entered the state. Lower the learning rate, or use "
+                    "precision float32"
+                )

@@ -131,11 +131,21 @@ def split_seeds(mesh: Mesh, groups: Sequence[Any]) -> list[Any]:
     return runs
 
 
-def pmap_eval(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch) -> pytree of [b, ...]`: the batch is split, each process gets the whole result."""
+def by_run(groups: Sequence[Any]) -> list[Any]:
+    """What each run has, on the host, of groups of runs: leaves [] of one run, or [rows, ...] of several."""
+    found = []
+    for group in jax.device_get(list(groups)):
+        rows = jax.tree.map(np.atleast_1d, group)
+        num = len(jax.tree.leaves(rows)[0])
+        found += [jax.tree.map(lambda leaf, row=row: leaf[row], rows) for row in range(num)]
+    return found
 
-    def gathered(state: Any, batch: Any) -> Any:
-        return jax.lax.all_gather(step(state, batch), "data", tiled=True)
+
+def pmap_eval(step: Callable, mesh: Mesh) -> Callable:
+    """`step(shared, batch) -> pytree of [b, ...]`: the batch is split, each process gets the whole result."""
+
+    def gathered(shared: Any, batch: Any) -> Any:
+        return lax.all_gather(step(shared, batch), "data", tiled=True)
 
     return pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
 

@@ -38,7 +38,6 @@ def test_the_stream_of_rows_does_not_depend_on_the_batch_size(batch_size):
 def test_a_batch_depends_on_seed_and_step_alone_not_on_history():
     expected = [batches.indices(3, FIRST, step, 6, 20) for step in range(12)]
     for step in reversed(range(12)):
-        batches.permutation.cache_clear()
         np.testing.assert_array_equal(batches.indices(3, FIRST, step, 6, 20), expected[step])
 
 
@@ -156,13 +155,19 @@ def test_prefetch_raises_what_load_raised_in_its_turn():
     assert prefetch_threads() == []
 
 
-def test_a_study_of_many_seeds_permutes_once_an_epoch():
-    batches.permutation.cache_clear()
-    source = (np.zeros((40, 1, 1, 1), np.uint8), np.zeros((50, 1, 1, 1), np.uint8))
+def test_what_is_remembered_is_permuted_once_an_epoch_for_each_of_many_seeds(monkeypatch):
+    permuted, source = [], (np.arange(40).reshape(40, 1, 1, 1), np.arange(50).reshape(50, 1, 1, 1))
+    monkeypatch.setattr(batches, "permutation", lambda *of, fn=batches.permutation: permuted.append(of) or fn(*of))
+    order = batches.remembered(2 * 100)
     for step in range(4):
-        for seed in range(16):
-            batches.load(source, seed, step, 10, slice(None))
-    assert batches.permutation.cache_info().misses == 2 * 16
+        for seed in range(100):
+            own, afresh = (
+                batches.load(source, seed, step, 10, slice(None), how) for how in (order, batches.permutation)
+            )
+            for mine, other in zip((*own.images, own.position), (*afresh.images, afresh.position), strict=True):
+                np.testing.assert_array_equal(mine, other)
+            del permuted[-2:]  # afresh
+    assert len(permuted) == len(set(permuted)) == 2 * 100
 
 
 def test_prefetch_stops_its_thread_when_closed_early():

@@ -17,7 +17,7 @@ from genjax.cyclegan import image_pool, losses, nets, steps  # noqa: E402
 from genjax.cyclegan.config import CycleGanConfig, LossConfig  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
-from genjax.train import bind  # noqa: E402
+from genjax.program import bind  # noqa: E402
 
 EXACT = dict(rtol=1e-8, atol=1e-12)
 NAMES = ("g_a2b", "g_b2a", "d_a", "d_b")

@@ -17,9 +17,9 @@ from conftest import tiny_run
 from parts import spread
 from scipy import stats
 
-from genjax import checkpoint, classifier, files, keys, parallel, records, train, vae
+from genjax import checkpoint, classifier, files, keys, parallel, program, records, train, vae
 from genjax.config import SeedConfig
-from genjax.data import batches
+from genjax.data import batches, sources
 from genjax.study import fit_together
 
 SEEDS = range(4)
@@ -48,7 +48,7 @@ def alone(runs, num_devices):
     some = lambda devices=None: make(jax.devices()[:num_devices] if devices is None else devices)  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "make_mesh", some)
-        patch.setattr(train, "_artist", lambda *args: lambda step, state: None)
+        patch.setattr(program, "_artist", lambda *args: None)
         return [train.fit(TASK, run) for run in runs]
 
 
@@ -166,6 +166,24 @@ def test_a_study_that_stops_leaves_no_result_of_a_shorter_one_and_no_lock(tmp_pa
             fit_together(TASK, runs)
         with records.alone(files.resolve(tmp_path / "seed-0")):
             pass
+
+
+def test_a_study_that_another_has_come_before_while_it_loaded_changes_nothing(tmp_path, monkeypatch):
+    load = sources.load
+
+    def load_while_another_trains(*args):
+        monkeypatch.setattr(sources, "load", load)
+        fit_together(TASK, configs(tmp_path, [0, 1], train={"num_steps": 4}))
+        return load(*args)
+
+    monkeypatch.setattr(sources, "load", load_while_another_trains)
+    with pytest.raises(
+        ValueError, match="seed-0 holds a run with another configuration:\n  optim.learning_rate: 0.002"
+    ):
+        fit_together(TASK, configs(tmp_path, [0, 1], optim={"learning_rate": 0.05}, train={"num_steps": 8}))
+    for seed in (0, 1):
+        assert files.read_json(tmp_path / f"seed-{seed}" / "config.json")["optim"]["learning_rate"] == 0.002
+        assert checkpoint.steps(tmp_path / f"seed-{seed}" / "checkpoints") == [4]
 
 
 def test_a_run_that_is_never_finite_is_named(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import cheaply_compiled, write_noise
 
-from genjax import checkpoint, digest, keys, parallel, records, report, train, vae
+from genjax import checkpoint, digest, keys, parallel, program, records, report, train, vae
 from genjax.data import batches, sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler
@@ -195,7 +195,7 @@ def test_another_training_in_the_same_directory_is_refused_before_it_restores_or
 
 def test_what_a_refused_start_leaves_is_no_hindrance(make_run, monkeypatch, whole):
     with monkeypatch.context() as patch:
-        patch.setattr(records, "environment", lambda config: 1 / 0)
+        patch.setattr(train, "_restore_or_init", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit(vae.TASK, make_run())
     assert os.listdir(make_run().workdir) == [".lock"]
@@ -261,7 +261,7 @@ def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
         state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
         test = sources.load(config.data, 0).test
         assert len(test[0]) % batch_size  # the last batch is not full
-        return train.evaluator(vae.TASK, config, mesh)(state, test, Stream.TEST, 0)
+        return program.evaluator(vae.TASK, config, mesh)(state, test, Stream.TEST, 0)
 
     reference = figures(1, 7)
     for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
@@ -279,7 +279,7 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
     rng = np.random.default_rng(0)
     for sizes in ((37, 20), (16, 40)):
         source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
-        figures = train.evaluator(task, config, mesh)(None, source, Stream.TEST, 0)
+        figures = program.evaluator(task, config, mesh)(None, source, Stream.TEST, 0)
         for name, images in zip("ab", source, strict=True):
             np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 

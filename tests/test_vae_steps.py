@@ -7,7 +7,7 @@ from parts.walking import mesh_of, replicas_agree, walk
 from genjax import digest, keys, parallel
 from genjax.data import batches, sources
 from genjax.keys import Stream
-from genjax.train import bind
+from genjax.program import bind
 from genjax.vae import losses, nets, sampling, steps
 
 

@@ -14,7 +14,7 @@ from genjax.cyclegan import losses, steps, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.keys import Stream
-from genjax.train import bind
+from genjax.program import bind
 
 
 class Prepared(NamedTuple):

@@ -22,7 +22,7 @@ from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.keys import Stream
-from genjax.train import bind
+from genjax.program import bind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

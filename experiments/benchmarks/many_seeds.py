@@ -28,7 +28,7 @@ import vae_configs  # noqa: E402
 from genjax import cyclegan, digest, keys, parallel, vae  # noqa: E402
 from genjax.data import batches, sources  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
-from genjax.train import bind  # noqa: E402
+from genjax.program import bind  # noqa: E402
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "vae": (vae.TASK, vae_configs.CONFIGS),

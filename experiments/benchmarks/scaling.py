@@ -34,7 +34,7 @@ import vae_configs  # noqa: E402
 from genjax import cyclegan, keys, parallel, vae  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
-from genjax.train import bind  # noqa: E402
+from genjax.program import bind  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
 
 CONFIGS: dict[str, dict[str, Any]] = {"vae": vae_configs.CONFIGS, "cyclegan": cyclegan_configs.CONFIGS}

@@ -27,7 +27,7 @@ from genjax import keys, parallel
 from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.data import batches
 from genjax.keys import Stream
-from genjax.train import bind, in_turn, stacked
+from genjax.program import bind, in_turn, stacked
 from genjax.vae import steps
 from genjax.vae.config import VaeConfig, VaeRun
 

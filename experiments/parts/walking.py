@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from genjax import keys, parallel
 from genjax.data import batches
 from genjax.keys import Stream
-from genjax.train import bind
+from genjax.program import bind
 
 
 def mesh_of(num: int) -> Mesh:

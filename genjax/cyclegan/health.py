@@ -4,6 +4,7 @@ A flag is about the mean over the latest rows, so no single step raises one, and
 rows have the same flags, whether the run was interrupted or not.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -63,7 +64,8 @@ def flags(config: CycleGanRun, known: Reference, rows: Rows) -> dict[str, str]:
     generator is to fool it (critics of wgan_gp should be as good). hidden_a2b: one grey level of noise raises the error
     of there and back again by more than HIDDEN, as validated last.
     """
-    recent = [row for row in rows if row["step"] >= FIRST and "accuracy_d_a" in row][-WINDOW:]
+    trained = (row for row in reversed(rows) if row["step"] >= FIRST and "accuracy_d_a" in row)
+    recent = list(itertools.islice(trained, WINDOW))[::-1]
     validated = next((row for row in reversed(rows) if "validation/probe_a2b" in row), {})
     if len(recent) < LEAST:
         return {}

@@ -20,10 +20,13 @@ class Batch(NamedTuple):
     images: tuple[Any, ...]
     """uint8 [b, h, w, c], one for each domain."""
     position: Any
-    """int32 [b]: the example's place in the global batch, or in the whole set when evaluating."""
+    """int32 [b]: the example's place in the global batch, or in the set that is gone through in order."""
 
 
-@functools.lru_cache(maxsize=32)  # a study has one for each seed and domain
+Order = Callable[[int, int, int, int], np.ndarray]
+"""`permutation`, or what remembers its last results."""
+
+
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
     """A permutation of 0..num_examples-1, from Philox's raw words, which no NumPy release may change (NEP 19)."""
     words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)
@@ -32,7 +35,14 @@ def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.nda
     return order
 
 
-def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+def remembered(num: int) -> Order:
+    """`permutation`, with its last `num` results kept: of each run and domain that take turns one, or better two."""
+    return functools.lru_cache(num)(permutation)
+
+
+def indices(
+    seed: int, stream: int, step: int, batch_size: int, num_examples: int, order: Order = permutation
+) -> np.ndarray:
     """Rows [batch_size] of the global batch of `step`.
 
     Example p = step * batch_size + i of the stream is row p mod N of the permutation of epoch p // N: every row once an
@@ -41,15 +51,15 @@ def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: in
     epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
     rows = np.empty(batch_size, np.int64)
     for e in np.unique(epoch):
-        rows[epoch == e] = permutation(seed, stream, int(e), num_examples)[place[epoch == e]]
+        rows[epoch == e] = order(seed, stream, int(e), num_examples)[place[epoch == e]]
     return rows
 
 
-def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> Batch:
+def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, order: Order = permutation) -> Batch:
     """The part `rows` of the training batch of `step`; each domain is shuffled by itself."""
     streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
     images = tuple(
-        array[indices(seed, stream, step, batch_size, len(array))[rows]]
+        array[indices(seed, stream, step, batch_size, len(array), order)[rows]]
         for array, stream in zip(source, streams, strict=False)
     )
     return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])

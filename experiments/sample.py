@@ -4,14 +4,14 @@ $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out sampl
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 from parts import start
 from tyro.conf import arg
 
-from genjax import digest, files, keys
+from genjax import digest, files, keys, loading
 from genjax import images as image_ops
 from genjax.config import seed_of
 from genjax.data import folders, sources
@@ -21,7 +21,7 @@ Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise: the same seed, the same picture.")]
 Images = Annotated[str, arg(help="An image or a folder of images; empty for the run's own test images.")]
-Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]
+Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
 
 
 def prior(

@@ -9,7 +9,7 @@ passed over.
 
 import dataclasses
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import tyro
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from genjax import files, image_files, parallel
-from genjax.cyclegan.nets import DOMAINS
+from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.data import folders
 from genjax.loading import Translator, Which, load_translator
 
@@ -30,7 +30,7 @@ class Translate:
 
     workdir: str
     """Directory of the training run."""
-    direction: Literal["a2b", "b2a"]
+    direction: Direction
     """From domain A to B, or back."""
     images: str
     """An image, or a folder whose images are translated, those of its folders too."""
@@ -77,7 +77,7 @@ def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path
     return {source: out if out.suffix.lower() in image_files.SUFFIXES else out / source.name}
 
 
-def _translate(translator: Translator, direction: Literal["a2b", "b2a"], path: epath.Path, target: epath.Path) -> None:
+def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
     image = image_files.read(path)
     channels = translator.config.data.channels[DOMAINS[direction][0]]
     run = translator.a2b if direction == "a2b" else translator.b2a

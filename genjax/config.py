@@ -8,7 +8,7 @@ import dataclasses
 from typing import Literal, Protocol
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
-Stream = Literal["init", "data", "noise"]
+SeedName = Literal["init", "data", "noise"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -214,9 +214,9 @@ class Run(Protocol):
     def seeds(self) -> SeedConfig: ...
 
 
-def seed_of(run: Run, stream: Stream) -> int:
-    """The seed of one of a run's streams: its own, or the run's."""
-    own = getattr(run.seeds, stream)
+def seed_of(run: Run, name: SeedName) -> int:
+    """One of a run's seeds: its own, or the run's."""
+    own = getattr(run.seeds, name)
     return run.seed if own is None else own
 
 

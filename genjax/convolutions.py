@@ -1,6 +1,6 @@
 """Convolutions in the forms that each platform runs fast; all forms compute the same, up to rounding.
 
-A platform of which nothing is said has XLA's own. What each form gains: experiments/results/speed.md.
+Platforms that are not named have XLA's own form. What each form gains: experiments/results/speed.md.
 """
 
 import functools

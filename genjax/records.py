@@ -160,8 +160,7 @@ def _check_resumable(saved: Any, config: Any) -> None:
     old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
     differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
     steps = "train.num_steps"
-    scheduled = config.optim.schedule != "constant" or new.get("cyclegan.instance_noise", 0) > 0
-    if steps in differing and new[steps] > old[steps] and not scheduled:
+    if steps in differing and new[steps] > old[steps] and not config.follows_num_steps:
         differing.remove(steps)
     dispatch = "train.steps_per_dispatch"
     if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # then their bits are the same

@@ -22,7 +22,7 @@ class Task(NamedTuple):
     eval_step: Callable[..., tuple[dict[str, Array], ...]]
     """(config, state, batch, key) -> metrics [b], one for each image, of each domain; no name occurs in two domains"""
     visualize: Callable[..., dict[str, Array]]
-    """(config, state, batch, key) -> pictures [b, h, w, c] in [0, 1], by name"""
+    """(config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name"""
     figures: Callable[[dict[str, float]], dict[str, float]]
     """means of the metrics over all images -> what is reported of them"""
     score: Callable[[dict[str, float]], float | None]

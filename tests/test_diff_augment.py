@@ -107,9 +107,9 @@ def test_an_image_is_augmented_by_its_place_in_the_global_batch_alone():
 
 def test_no_two_things_in_a_step_are_augmented_alike(make_cyclegan):
     config, given = make_cyclegan(cyclegan={"diff_augment": 1.0}), images(2, (16, 16, 1))
-    step = jax.jit(lambda key: [steps._shown(config, 0, np.arange(2), key, what, given) for what in steps.FOLDED_KEYS])
+    step = jax.jit(lambda key: [steps._shown(config, 0, np.arange(2), key, what, given) for what in steps.USES])
     seen = {np.asarray(one).tobytes() for seed in (0, 1) for one in step(keys.root_key(seed))}
-    assert len(seen) == 2 * len(steps.FOLDED_KEYS)
+    assert len(seen) == 2 * len(steps.USES)
 
 
 @pytest.mark.parametrize(("step", "sigma"), [(0, 0.3), (6, 0.15), (12, 0.0)])

@@ -121,8 +121,8 @@ def test_a_classifier_is_shown_the_translation_with_noise_of_its_own(classifiers
 
 
 def test_all_that_is_shown_in_a_step_has_a_key_of_its_own():
-    found = {jax.random.key_data(steps._key_of(keys.root_key(0), what)).tobytes() for what in steps.FOLDED_KEYS}
-    assert len(found) == len(steps.FOLDED_KEYS) == 8
+    found = {jax.random.key_data(steps._key_of(keys.root_key(0), what)).tobytes() for what in steps.USES}
+    assert len(found) == len(steps.USES) == 15
 
 
 def test_noise_for_classifiers_changes_nothing_that_discriminators_see(step):

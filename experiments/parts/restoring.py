@@ -1,25 +1,23 @@
 """What inpaint.py and super_resolve.py share: image files in, restored files and a grid of them out."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from etils import epath
 from tyro.conf import arg
 
-from genjax import files, image_files
+from genjax import files, image_files, loading
 from genjax import images as image_ops
 from genjax.data import folders
+from genjax.vae import restoration
 
 Workdir = Annotated[str, arg(help="Directory of the VAE's training run.")]
 Out = Annotated[str, arg(help="Folder for the results, which must not exist yet, or be empty.")]
-Method = Annotated[
-    Literal["auto", "pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"],
-    arg(help="How latents are drawn; auto chooses, and the last line says what."),
-]
+Method = Annotated[restoration.Choice, arg(help="How latents are drawn; auto chooses, and the last line says what.")]
 Samples = Annotated[int, arg(help="Alternatives to draw of each image: what is missing is seldom certain.")]
 Seed = Annotated[int, arg(help="Seed of the draws: the same seed, the same pictures.")]
-Which = Annotated[Literal["last", "best"], arg(help="The last checkpoint, or the best on validation.")]
+Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
 
 BATCH = 64
 """Images restored at a time; the pictures do not depend on it."""

@@ -56,7 +56,8 @@ def figures(images: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> di
     }
     if truth.shape[-1] == 1:
         ink, true_ink = translated < 0.5, wanted < 0.5
-        found["iou"] = float((ink & true_ink).sum() / max((ink | true_ink).sum(), 1))
+        either = (ink | true_ink).sum()
+        found["iou"] = float((ink & true_ink).sum() / either) if either else 1.0  # as in training's evaluations
     correlation = np.asarray(translation.correlation(*(jnp.asarray(x, jnp.float32) for x in (translated, given))))
     return found | {
         "change": float(np.abs(translated - given).mean()),

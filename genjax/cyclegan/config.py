@@ -153,6 +153,11 @@ class CycleGanRun:
     classifier_b_sha256: str = ""
     """SHA-256 of the second."""
 
+    @property
+    def follows_num_steps(self) -> bool:
+        """Whether a step depends on how many there are to be."""
+        return self.optim.schedule != "constant" or self.cyclegan.instance_noise > 0
+
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         check_schedule(self.optim, self.train)

@@ -31,7 +31,7 @@ class GeneratorTerms(NamedTuple):
     """All [b], before their weights; a term with weight 0 is 0."""
 
     total: Array
-    """L, weighted: what the generators minimise."""
+    """L, weighted: what the generators minimise, but for `semantic_terms`."""
     adversarial_a2b: Array
     adversarial_b2a: Array
     cycle_a: Array
@@ -103,7 +103,7 @@ def generator_terms(
 
 
 def total(weights: LossConfig, terms: GeneratorTerms) -> Array:
-    """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a."""
+    """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a, without `semantic_terms`."""
     cycle = weights.cycle_a * terms.cycle_a + weights.cycle_b * terms.cycle_b
     identity = weights.identity_a * terms.identity_a + weights.identity_b * terms.identity_b
     affine = weights.affine_a2b * terms.affine_a2b + weights.affine_b2a * terms.affine_b2a

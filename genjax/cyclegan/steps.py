@@ -17,11 +17,13 @@ from genjax.data.batches import Batch
 
 GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
-NUM_KEYS = 7
-"""Keys that a step's key is split into. Others are folded from it by numbers from here on."""
-FOLDED_KEYS = ("fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b")
-"""Those others, each for what it changes: translations as discriminators see them in the generators' step, both images
-that either discriminator learns from, translations as classifiers see them. Append, never reorder."""
+USES = (
+    "images_a", "images_b", "element", "pool_a", "pool_b", "fraction_a", "fraction_b",
+    "fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b",
+)  # fmt: skip
+"""What a step draws random numbers for, each by a key of its own: augmentation, dihedral transforms, pools, gradient
+penalties; translations as discriminators see them in the generators' step, both images that either discriminator learns
+from, translations as classifiers see them. The places are part of every result: append, never reorder."""
 
 
 class CycleGanState(NamedTuple):
@@ -77,14 +79,13 @@ def train_step(
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
     generators' translations from before the step, by way of the pools. `classifiers` are for the semantic losses.
     """
-    a_key, b_key, element_key, pool_a_key, pool_b_key, fraction_a_key, fraction_b_key = jax.random.split(key, NUM_KEYS)
     show = functools.partial(_shown, config, state.step, batch.position, key)
     classified = functools.partial(_classified, config, batch.position, key)
-    a = _training_images(config, batch, 0, a_key)
-    b = _training_images(config, batch, 1, b_key)
+    a = _training_images(config, batch, 0, _key_of(key, "images_a"))
+    b = _training_images(config, batch, 1, _key_of(key, "images_b"))
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
     discriminators, _ = _normalised(config, params, state.spectral)
-    element = _elements(config, keys.per_example(element_key, batch.position))
+    element = _elements(config, keys.per_example(_key_of(key, "element"), batch.position))
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
         terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
@@ -97,10 +98,11 @@ def train_step(
     generators = {name: params[name] for name in GENERATORS}
     grads, (terms, fake) = jax.grad(generators_objective, has_aux=True)(generators)
 
-    pool_a, judged_a = image_pool.query(state.pool_a, fake.a, batch.position, pool_a_key)
-    pool_b, judged_b = image_pool.query(state.pool_b, fake.b, batch.position, pool_b_key)
+    pool_a, judged_a = image_pool.query(state.pool_a, fake.a, batch.position, _key_of(key, "pool_a"))
+    pool_b, judged_b = image_pool.query(state.pool_b, fake.b, batch.position, _key_of(key, "pool_b"))
     fraction_a, fraction_b = (
-        jax.vmap(jax.random.uniform)(keys.per_example(k, batch.position)) for k in (fraction_a_key, fraction_b_key)
+        jax.vmap(jax.random.uniform)(keys.per_example(_key_of(key, use), batch.position))
+        for use in ("fraction_a", "fraction_b")
     )
     shown_a, shown_b = (show("real_a", a), show("fake_a", judged_a)), (show("real_b", b), show("fake_b", judged_b))
 
@@ -214,12 +216,12 @@ def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array)
     return 2 * augment.training_images(config.data, example_keys, batch.images[domain]) - 1
 
 
-def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, what: str, images: Array) -> Array:
+def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, use: str, images: Array) -> Array:
     """What a discriminator is shown of `images` [b, h, w, c] in a step; the images themselves without an option."""
     net = config.cyclegan
     if net.diff_augment == 0 and net.instance_noise == 0:
         return images
-    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(_key_of(step_key, what)))
+    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(_key_of(step_key, use)))
     images = diff_augment.augment(augment_keys, images, net.diff_augment)
     if net.instance_noise == 0:
         return images
@@ -227,16 +229,16 @@ def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, w
     return diff_augment.add_noise(noise_keys, images, sigma)
 
 
-def _classified(config: CycleGanRun, position: Array, step_key: Array, what: str, images: Array) -> Array:
+def _classified(config: CycleGanRun, position: Array, step_key: Array, use: str, images: Array) -> Array:
     """What a classifier is shown of translations [b, h, w, c] in a step; the images themselves without noise."""
     if config.loss.semantic_noise == 0:
         return images
-    noise_keys = keys.per_example(_key_of(step_key, what), position)
+    noise_keys = keys.per_example(_key_of(step_key, use), position)
     return diff_augment.add_noise(noise_keys, images, jnp.float32(config.loss.semantic_noise))
 
 
-def _key_of(step_key: Array, what: str) -> Array:
-    return jax.random.fold_in(step_key, NUM_KEYS + FOLDED_KEYS.index(what))
+def _key_of(step_key: Array, use: str) -> Array:
+    return jax.random.fold_in(step_key, USES.index(use))
 
 
 def _updated(config: CycleGanRun, state: CycleGanState, grads: dict[str, Any], rate: Array) -> CycleGanState:

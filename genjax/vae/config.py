@@ -65,6 +65,11 @@ class VaeRun:
     train: TrainConfig
     vae: VaeConfig
 
+    @property
+    def follows_num_steps(self) -> bool:
+        """Whether a step depends on how many there are to be."""
+        return self.optim.schedule != "constant"
+
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
         check_schedule(self.optim, self.train)

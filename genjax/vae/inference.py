@@ -38,8 +38,8 @@ class Effort:
     chains: int = 16
     """Chains of an image, or one for each draw where those are fewer; the draws of one chain depend on each other."""
     warmup: int = 20
-    """Steps of a chain before its first draw: for metropolis of pseudo-Gibbs, which are always accepted, for
-    hamiltonian such that adapt the step size."""
+    """Steps of a chain before its first draw: metropolis accepts each proposal in them, hamiltonian adapts its step
+    size."""
     steps_per_draw: int = 5
     """Steps of a chain from one draw to the next."""
     leapfrogs: int = 8

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
 from genjax import images as image_ops
@@ -57,8 +57,8 @@ def inpaint(
     observed = _unit_floats(images, shape, "this VAE was trained on images of that size")
     missing = check_mask(mask, len(observed), shape)
     chosen: Method = "hamiltonian" if method == "auto" else method
-    run = _compiled(_inpaint_rows, config, (chosen, num_samples, effort), mesh)
-    found, health = run((jax.device_get(params), key), (_positions(position, observed), observed, missing))
+    run, params = _ready(_inpaint_rows, config, (chosen, num_samples, effort), params, mesh)
+    found, health = run((params, key), (_positions(position, observed), observed, missing))
     return Restoration(np.where(missing[:, None], found, observed[:, None]), chosen, health)
 
 
@@ -83,8 +83,8 @@ def super_resolve(
         raise ValueError(
             f"{chosen} cannot draw binary pixels that have given sums: choose importance, map or hamiltonian"
         )
-    run = _compiled(_super_resolve_rows, config, (factor, kernel, chosen, num_samples, effort), mesh)
-    found, health = run((jax.device_get(params), key), (_positions(position, small), small))
+    run, params = _ready(_super_resolve_rows, config, (factor, kernel, chosen, num_samples, effort), params, mesh)
+    found, health = run((params, key), (_positions(position, small), small))
     return Restoration(found, chosen, health)
 
 
@@ -204,15 +204,21 @@ def _restore(
     return jnp.clip(images, 0, 1), found.health
 
 
+def _ready(rows: Callable, config: VaeRun, static: tuple, params: Any, mesh: Mesh | None) -> tuple[Callable, Any]:
+    """`rows` compiled for the devices of `mesh`, by default all, and the parameters on each of them."""
+    mesh = mesh or parallel.make_mesh()
+    return _compiled(rows, config, static, mesh), jax.device_put(params, NamedSharding(mesh, parallel.REPLICATED))
+
+
 @functools.lru_cache(maxsize=16)
-def _compiled(rows: Callable, config: VaeRun, static: tuple, mesh: Mesh | None) -> Callable:
+def _compiled(rows: Callable, config: VaeRun, static: tuple, mesh: Mesh) -> Callable:
     """`rows(config, *static, *shared, *examples)` for any number of examples, a few at a time: each has many chains."""
 
     def bound(shared: tuple, examples: tuple) -> Any:
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
             return rows(config, *static, *shared, *examples)
 
-    return parallel.pmap_sample(bound, mesh or parallel.make_mesh(), chunk=8)
+    return parallel.pmap_sample(bound, mesh, chunk=8)
 
 
 def _positions(position: np.ndarray | None, images: np.ndarray) -> np.ndarray:

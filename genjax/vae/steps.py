@@ -74,7 +74,7 @@ def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tupl
 
 
 def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
-    """Pictures [b, h, w, c] in [0, 1]: samples from the prior, and images beside their reconstructions."""
+    """Pictures [b, h, w, c], about [0, 1]: samples from the prior, and images beside their reconstructions."""
     prior_key, posterior_key = jax.random.split(key)
     reconstructions = sampling.reconstruct(config, state.ema, posterior_key, batch.position, batch.images[0])
     return {

@@ -85,7 +85,7 @@ def for_seeds(task: Task, configs: Sequence[Any], splits: Sequence[Splits], mesh
         stream, seed = shared
         return lax.all_gather(bind(task.eval_step, config, stream)(state, batch, seed), "data", tiled=True)
 
-    score_fn = parallel.pmap_seeds(score, mesh)
+    score_fn = parallel.pmap_seeds(score, mesh)  # of one group at a time: as quickly compiled as for one run
 
     def placed(of_runs: Iterable[batches.Batch]) -> Any:
         return parallel.shard_seeds(mesh, list(of_runs), parallel.BY_SEED_AND_DATA)
@@ -103,7 +103,8 @@ def for_seeds(task: Task, configs: Sequence[Any], splits: Sequence[Splits], mesh
         shared = parallel.shard_seeds(mesh, [(np.int32(stream), seed) for seed in noise], parallel.BY_SEED)
         scored = []
         for of_runs in zip(*(batches.in_order(source, size, slice(None)) for source in sources), strict=True):
-            scored.append(parallel.by_run(score_fn(state, placed(of_runs), shared)))
+            groups = zip(state, placed(of_runs), shared, strict=True)
+            scored.append(parallel.by_run([score_fn([own], [batch], [key])[0] for own, batch, key in groups]))
         return [means(task, source, parts) for source, parts in zip(sources, zip(*scored, strict=True), strict=True)]
 
     return Program(

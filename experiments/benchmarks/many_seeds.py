@@ -29,10 +29,15 @@ from genjax import cyclegan, digest, keys, parallel, vae  # noqa: E402
 from genjax.data import batches, sources  # noqa: E402
 from genjax.keys import Stream  # noqa: E402
 from genjax.program import bind  # noqa: E402
+from genjax.task import Task  # noqa: E402
 
-FAMILIES: dict[str, tuple[Any, Any]] = {
-    "vae": (vae.TASK, vae_configs.CONFIGS),
-    "cyclegan": (cyclegan.TASK, cyclegan_configs.CONFIGS),
+STUDIES: dict[str, tuple[Task, Callable]] = {
+    f"{family}:{name}": (task, make)
+    for family, task, configs in (
+        ("vae", vae.TASK, vae_configs.CONFIGS),
+        ("cyclegan", cyclegan.TASK, cyclegan_configs.CONFIGS),
+    )
+    for name, make in configs.items()
 }
 COMPARED_AFTER = 10
 """Steps after which losses and states are compared."""
@@ -54,9 +59,10 @@ def main() -> dict[str, Any]:
     """Seconds, and how far the results are apart."""
     options = tyro.cli(Options, description=__doc__)
     jax.config.update("jax_enable_compilation_cache", False)
-    family, name = options.study.split(":")
-    task, configs = FAMILIES[family]
-    config = dataclasses.replace(configs[name](), workdir="unused")
+    if options.study not in STUDIES:
+        raise ValueError(f"{options.study} names no configuration: give one of {', '.join(STUDIES)}")
+    task, make_config = STUDIES[options.study]
+    config = dataclasses.replace(make_config(), workdir="unused")
     inputs, seeds = _load(config, options), range(options.seeds)
     init = jax.jit(lambda seed: task.init(config, keys.for_step(keys.root_key(seed), Stream.INIT, 0)))
     begun = {kind: [jax.device_get(init(seed)) for seed in seeds] for kind in PROGRAMS}

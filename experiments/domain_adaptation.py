@@ -39,7 +39,7 @@ from parts.adaptation import COPIES, METHODS, SIZE, Domain
 from genjax import classifier, cyclegan, files, layers
 from genjax import images as image_ops
 from genjax.classifier import Classifier
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import DataConfig, OptimConfig, TrainConfig, check_seed
 from genjax.cyclegan import translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.cyclegan.nets import DOMAINS, Direction
@@ -98,6 +98,10 @@ def adapt(options: Adaptation) -> dict[str, Any]:
             f"{options.first} has the classes {classes[0]}, {options.second} has {classes[1]}: they differ"
         )
     workdir = files.resolve(options.workdir)
+    if options.classifier_steps < 1:
+        raise ValueError(f"--classifier-steps must be at least 1, got {options.classifier_steps}")
+    for seed in options.seeds:
+        check_seed("each of --seeds", seed)
     settings = ("first", "second", "num_steps", "classifier_steps", "semantic")
     adaptation.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
     rows = []

@@ -191,11 +191,11 @@ def _provoked(source: str) -> CycleGanRun:
 
 def _run(options: Study, part: str, name: str, seed: int, base: CycleGanRun, num_steps: int) -> CycleGanRun:
     """A run of `base` of another length, its rate falling over the same share of it; validated half-way and at last."""
-    num_steps = options.num_steps or num_steps
+    num_steps = num_steps if options.num_steps is None else options.num_steps
     half = max(num_steps // 2, 1)
     optim = dataclasses.replace(base.optim, decay_steps=half) if base.optim.schedule == "linear" else base.optim
     train = dataclasses.replace(base.train, num_steps=num_steps, eval_every=half, checkpoint_every=half)
-    workdir = f"{options.workdir}/{part}/{name}"
+    workdir = str(files.resolve(options.workdir) / part / name)
     return dataclasses.replace(base, workdir=workdir, seed=seed, optim=optim, train=train)
 
 

@@ -64,7 +64,7 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
     steps = options.num_steps
     config = dataclasses.replace(
         base,
-        workdir=f"{options.workdir}/{output}-{seed}",
+        workdir=str(files.resolve(options.workdir) / f"{output}-{seed}"),
         seed=seed,
         optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
         train=TrainConfig(num_steps=steps, eval_every=LOOK, checkpoint_every=steps, num_pictures=24),

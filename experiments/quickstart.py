@@ -46,7 +46,7 @@ def main() -> dict[str, Any]:
     results: dict[str, Any] = {}
     runs = {}
     for family, (heading, task, config) in families.items():
-        config = dataclasses.replace(config, workdir=f"{options.workdir}/{family}", seed=options.seed)
+        config = dataclasses.replace(config, workdir=str(workdir / family), seed=options.seed)
         results |= {f"{family}.{name}": value for name, value in start.train(task, config).items()}
         runs[heading] = config.workdir
         if family == "vae":

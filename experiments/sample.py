@@ -29,8 +29,8 @@ def prior(
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); the first ones stay the same whatever num is."""
     _check(out, num=num)
-    if not 0 <= temperature < np.inf:
-        raise ValueError(f"--temperature must be 0 or more, and finite, got {temperature}")
+    if not 0 <= temperature <= 1e6:
+        raise ValueError(f"--temperature must lie in [0, 1e6], got {temperature}")
     sampler = load_sampler(workdir, which)
     return _write(out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
 

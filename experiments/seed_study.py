@@ -116,6 +116,7 @@ def _choose(options: Options, flags: Sequence[str]) -> tuple[Family, Any, list[s
         raise ValueError(f"--vary {options.vary} is not one or more of {','.join(STREAMS)}, with commas between them")
     if options.design == "crossed" and len(vary) < 2:
         raise ValueError(f"--design crossed needs two or more streams to cross: --vary {','.join(STREAMS)}")
+    files.resolve(options.workdir)  # to say now that it will not do
     described = {name: (family.configs[name].__doc__ or "", family.configs[name]())}
     config = tyro.extras.overridable_config_cli(described, args=[name, "--workdir", options.workdir, *flags])
     if config.seed != 0 or config.seeds != SeedConfig():

@@ -5,7 +5,8 @@ the same name on the command line (`--data.batch-size 64`); its docstring is the
 """
 
 import dataclasses
-from typing import Literal, Protocol
+import math
+from typing import Any, Literal, Protocol
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
@@ -15,6 +16,13 @@ def require(condition: bool, message: str) -> None:
     """Raises ValueError with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
+
+
+def check_finite(config: Any) -> None:
+    """Raises ValueError for a number of `config` that is infinite or none, and so for each that is compared below."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        require(not isinstance(value, float) or math.isfinite(value), f"{field.name} must be finite, got {value}")
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -125,6 +133,7 @@ class OptimConfig:
     """Decay of the averaged weights, used for evaluation and sampling: min(ema_decay, (1 + t) / (10 + t)) at step t."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
         require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
         require(self.eps > 0, f"eps must be positive, got {self.eps}")

@@ -1,6 +1,7 @@
 """Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
 
 import fcntl
+import hashlib
 import importlib.util
 import io
 import json
@@ -16,16 +17,27 @@ from etils import epath
 def resolve(path: epath.PathLike) -> epath.Path:
     """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is.
 
-    Raises ValueError for other schemes, for gs:/ with one slash, and for gs:// without the package it needs.
+    Raises ValueError for no path at all, for other schemes, for gs:/ with one slash, for gs:// without the package it
+    needs, and for `~` where nobody has a home.
     """
     name = os.fspath(path)
+    if not name:
+        raise ValueError("a path is empty (as that of an unset variable): name a file or a directory")
     if not re.match(r"gs:|[\w.+-]+:/", name):
-        return epath.Path(name).expanduser().resolve()
+        try:
+            return epath.Path(name).expanduser().resolve()
+        except RuntimeError as error:  # no HOME, and no user of that name
+            raise ValueError(f"{name}: {error} Write the path without ~") from error
     if not re.match(r"gs://[^/]", name):
         raise ValueError(f"{name}: only local paths and gs://BUCKET/... are supported")
     if importlib.util.find_spec("gcsfs") is None:  # which brings google-cloud-storage, that Orbax needs
         raise ValueError(f"{name} needs gcsfs: pip install 'genjax-images[gcs]'")
     return epath.Path(name)  # whose own resolve() takes gs: for a local directory
+
+
+def partial(path: epath.Path) -> epath.Path:
+    """Where a file is while it is written: beside `path`, by a short name that nobody else would give."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
@@ -39,9 +51,9 @@ def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
         path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    unfinished = partial(path)
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:

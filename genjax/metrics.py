@@ -19,6 +19,9 @@ from genjax.task import Health
 logger = logging.getLogger(__name__)
 
 
+ROWS = ("metrics.jsonl", "timing.jsonl")
+
+
 class Writer:
     """Rows of a run's files. metrics.jsonl holds no clock times, so equal runs have equal files.
 
@@ -34,9 +37,7 @@ class Writer:
     ):  # fmt: skip
         self.workdir, self._active, self._health = workdir, active, health
         self._began = time.perf_counter()
-        self._files = {
-            workdir / name: _rows_until(workdir / name, start_step) for name in ("metrics.jsonl", "timing.jsonl")
-        }
+        self._files = {workdir / name: _rows_until(workdir / name, start_step) for name in ROWS}
         self._metrics, self._timing = self._files.values()
         self._tensorboard = (
             import_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
@@ -86,15 +87,22 @@ class Writer:
 
 
 def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; none if there is no such file."""
+    """The rows of a .jsonl file; none if there is no such file; ValueError if it holds something else."""
     path = epath.Path(path)
+    remedy = "restore it from a backup, or move it away, and its rows are lost"
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, it holds a line that is no JSON: {error}") from error
-    if not all(isinstance(row, dict) and "step" in row for row in rows):
-        raise ValueError(f"{path} is damaged, it holds a line without a step")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is damaged, it holds a line that is no JSON ({error}): {remedy}") from error
+    if not all(isinstance(row, dict) and type(row.get("step")) is int for row in rows):
+        raise ValueError(f"{path} is damaged, it holds a line without a step: {remedy}")
     return rows
+
+
+def check_rows(workdir: epath.Path) -> None:
+    """Raises ValueError if a file of rows in `workdir` is damaged."""
+    for name in ROWS:
+        read_rows(workdir / name)
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -39,7 +39,8 @@ def connect(where: str) -> None:
     try:
         address, num, process = where.split(",")
         num_processes, process_id = int(num), int(process)
-        named = ":" in address and 0 <= process_id < num_processes
+        host, _, port = address.rpartition(":")
+        named = bool(host) and 0 < int(port) < 2**16 and 0 <= process_id < num_processes
     except ValueError:
         named = False
     if not named:

@@ -29,7 +29,7 @@ MAY_CHANGE = frozenset({
 """Fields that change nothing about the numbers, and so may differ when a run is resumed."""
 
 LOCK = ".lock"
-LEFT_OVERS = (LOCK, "config.json.partial")
+LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
 """Names of files that a start leaves in the directory of a run that did not come to be."""
 
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")

@@ -17,7 +17,7 @@ from genjax.config import seed_of
 from genjax.data import batches, sources
 from genjax.data.splits import Splits
 from genjax.keys import Stream
-from genjax.metrics import Log, Progress, Writer, finite, import_tensorboard
+from genjax.metrics import Log, Progress, Writer, check_rows, finite, import_tensorboard
 from genjax.optim import Net
 from genjax.program import Program, for_one
 from genjax.task import Task
@@ -120,6 +120,7 @@ def _begin(runs: Sequence[Run], restore: Callable[[], tuple[Any, int]]) -> tuple
     """The state and the step to begin with; then, as nothing can be wrong any more, writes the runs' records."""
     for run in runs:  # again: another training may have come and gone while the images were loaded
         records.check_workdir(run.config)
+        check_rows(run.workdir)
     state, start = restore()
     unfinished = start < runs[0].config.train.num_steps
     for run in runs:

@@ -8,12 +8,14 @@ import pytest
 from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.vae.config import VaeConfig, VaeRun
+from genjax.vae.inference import Effort
 
 GOOD = {
     DataConfig: {"source": "digits", "image_size": (8, 8), "channels": (1,), "batch_size": 4},
     OptimConfig: {"learning_rate": 1e-3},
     TrainConfig: {"num_steps": 100},
     VaeConfig: {},
+    Effort: {},
     CycleGanConfig: {},
     LossConfig: {"adversarial_a2b": 1.0, "adversarial_b2a": 1.0, "cycle_a": 10.0, "cycle_b": 10.0},
 }
@@ -67,7 +69,12 @@ def linear(decay_steps=50, **options):
         (DataConfig, {"decode_threads": 0}, "decode_threads must be at least 1, got 0"),
         (DataConfig, {"prefetch": 0}, "prefetch must be at least 1, got 0"),
         (OptimConfig, {"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        (OptimConfig, {"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
+        (OptimConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
+        (OptimConfig, {"eps": float("inf")}, "eps must be finite, got inf"),
+        (VaeConfig, {"beta": float("inf")}, "beta must be finite, got inf"),
+        (CycleGanConfig, {"instance_noise": float("inf")}, "instance_noise must be finite, got inf"),
+        (LossConfig, {"cycle_a": float("inf")}, "cycle_a must be finite, got inf"),
+        (Effort, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
         (OptimConfig, {"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
         (OptimConfig, {"eps": 0.0}, "eps must be positive, got 0.0"),
         (OptimConfig, {"b1": 1.0}, "b1 must lie in [0, 1), got 1.0"),
@@ -133,7 +140,7 @@ def linear(decay_steps=50, **options):
             )
             for kind in ("hinge", "wgan_gp")
         ),
-        (LossConfig, {"cycle_b": float("nan")}, "cycle_b must not be negative, got nan"),
+        (LossConfig, {"cycle_b": float("nan")}, "cycle_b must be finite, got nan"),
     ],
 )
 def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):

@@ -158,8 +158,9 @@ def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_an_address_that_cannot_be_is_refused(tmp_path):
-    environment = tiny.environment(1, GENJAX_DISTRIBUTED="localhost:1234,2,2")
+@pytest.mark.parametrize("where", ["localhost:1234,2,2", "localhost:abc,1,0", "localhost:99999,1,0", ":1234,1,0"])
+def test_an_address_that_cannot_be_is_refused(tmp_path, where):
+    environment = tiny.environment(1, GENJAX_DISTRIBUTED=where)
     process = tiny.start(command_in(tmp_path / "run"), environment)
     _, errors = process.communicate()
     assert process.returncode == 1 and "give auto, or HOST:PORT,NUM,ID with ID below NUM" in errors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genjax import records
+from genjax import files, records
 
 
 def refusal(function, *args, error=ValueError):
@@ -211,6 +211,21 @@ def test_num_steps_may_not_rise_where_instance_noise_falls_over_them(make_cycleg
             claim(runs[1])
 
 
+# Paths and files
+
+
+def test_an_empty_path_is_refused_and_not_taken_for_the_root_or_this_directory(make_run):
+    assert "a path is empty" in refusal(records.check_workdir, make_run(""))
+
+
+def test_what_is_being_written_takes_no_name_that_a_user_gave(tmp_path):
+    (tmp_path / "x.png.partial").write_text("precious")
+    long = "y" * 250 + ".json"
+    for name in ("x.png", long):
+        files.write_atomically(tmp_path / name, b"new")
+    assert contents(tmp_path) == {"x.png.partial": b"precious", "x.png": b"new", long: b"new"}
+
+
 # Directories that cannot be claimed
 
 
@@ -223,7 +238,7 @@ def test_a_directory_of_other_things_is_refused_and_left_as_it_was(make_run, tmp
 
 
 def test_an_empty_directory_and_one_from_a_kill_while_claiming_are_claimed(make_run, tmp_path):
-    for name, left in (("empty", []), ("killed", ["config.json.partial"])):
+    for name, left in (("empty", []), ("killed", [files.partial(tmp_path / "config.json").name])):
         (tmp_path / name).mkdir()
         for file in left:
             (tmp_path / name / file).write_text('{"family":')

@@ -135,7 +135,7 @@ def test_counts_that_make_no_picture_are_refused_with_the_number(trained, tmp_pa
         (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
         (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
         (sample.interpolate, {"images": str(tmp_path / "in")}, "at least 2 images"),
-        (sample.prior, {"temperature": float("nan")}, "--temperature must be 0 or more, and finite, got nan"),
+        (sample.prior, {"temperature": float("nan")}, r"--temperature must lie in \[0, 1e6\], got nan"),
         (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
         (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
     ]:

@@ -285,7 +285,7 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
 
 
 def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
-    config = make_run(vae={"beta": float("inf")}, train={"max_skips": 6})
+    config = make_run(vae={"beta": 3e38}, train={"max_skips": 6})  # whose product with the rate is infinite
     with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):
         fit(vae.TASK, config)
     saved = load_sampler(config.workdir)
@@ -339,6 +339,19 @@ def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make
     before = listing(config)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         fit(vae.TASK, make_run(**change))
+    assert listing(config) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "step"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_run_whose_rows_are_damaged_is_refused_and_left_as_it_was(make_run, name, damage):
+    config = make_run(train={"num_steps": 8})
+    fit(vae.TASK, config)
+    path = Path(config.workdir, name)
+    path.write_text(path.read_text()[:-9] if damage == "cut" else path.read_text().replace('"step": 2', '"step": "2"'))
+    before = listing(config)
+    with pytest.raises(ValueError, match=f"{name} is damaged, .*: restore it from a backup, or move it away"):
+        fit(vae.TASK, make_run())
     assert listing(config) == before
 
 

@@ -17,7 +17,7 @@ import absl.logging
 import jax
 import tyro
 
-from genjax import parallel, report
+from genjax import files, parallel, report
 from genjax.metrics import finite
 from genjax.task import Task
 from genjax.train import fit
@@ -86,7 +86,12 @@ def setup() -> None:
     usual = sys.unraisablehook
     sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
+        try:
+            jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
+        except RuntimeError:
+            logging.warning(
+                "there is no home directory to keep compiled programs in: JAX_COMPILATION_CACHE_DIR has one"
+            )
 
 
 def check_different(**options: Sequence[Any]) -> None:
@@ -122,10 +127,10 @@ def train(task: Task, config: Any) -> dict[str, Any]:
 
 def write_report(title: str, workdir: str) -> str:
     """Writes the page of a finished training into its directory, once for all processes: where it is."""
-    path = f"{workdir}/report.html"
+    path = files.resolve(workdir) / "report.html"
     if parallel.is_main_process():
         report.write_report(path, title, {"Training": workdir})
-    return path
+    return str(path)
 
 
 def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -140,6 +145,14 @@ def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)
             sys.exit(f"error: {error}")
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            said = str(error).partition("\n")[0]
+            sys.exit(f"error: out of memory ({said}): give smaller numbers, as of images at once, or a smaller network")
+        except KeyboardInterrupt:
+            print("interrupted where nothing was to be saved; the same command begins, or goes on", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         if results and parallel.is_main_process():
             print(json.dumps(results), flush=True)
     return results

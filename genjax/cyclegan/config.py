@@ -11,6 +11,7 @@ from genjax.config import (
     Precision,
     SeedConfig,
     TrainConfig,
+    check_finite,
     check_schedule,
     check_seed,
     require,
@@ -51,6 +52,7 @@ class CycleGanConfig:
     falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for name in ("width", "discriminator_width", "discriminator_layers"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
@@ -110,6 +112,7 @@ class LossConfig:
     stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")

@@ -15,6 +15,7 @@ import PIL
 from PIL import Image, ImageOps
 
 import genjax
+from genjax import files
 from genjax import images as image_ops
 from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
@@ -78,7 +79,7 @@ def decode_all(
     """
     treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, "on white, 16 bits too"]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
-    directory = Path(config.cache_dir).expanduser()
+    directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     array = _read_cached(path, shape)
     if array is not None and len(array) < len(names):

@@ -11,6 +11,7 @@ from genjax.config import (
     Precision,
     SeedConfig,
     TrainConfig,
+    check_finite,
     check_schedule,
     check_seed,
     require,
@@ -41,6 +42,7 @@ class VaeConfig:
     """Steps over which beta rises linearly from 0."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         require(len(self.hidden) >= 1 and min(self.hidden) >= 1, f"hidden needs positive widths, got {self.hidden}")
         require(self.latent_size >= 1, f"latent_size must be at least 1, got {self.latent_size}")
         require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")

@@ -16,6 +16,7 @@ import optax
 from jax import Array, lax
 
 from genjax import keys
+from genjax.config import check_finite
 from genjax.vae import losses, nets
 from genjax.vae.config import VaeRun
 
@@ -54,6 +55,7 @@ class Effort:
     """map and hamiltonian: Adam's first learning rate, which falls to 0."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value <= 0 and not (field.name == "warmup" and value == 0):

@@ -22,6 +22,7 @@ import cyclegan_configs
 import numpy as np
 import tyro
 import vae_configs
+from etils import epath
 from parts import bands, spread, start
 
 from genjax import cyclegan, files, records, vae
@@ -116,12 +117,20 @@ def _choose(options: Options, flags: Sequence[str]) -> tuple[Family, Any, list[s
         raise ValueError(f"--vary {options.vary} is not one or more of {','.join(STREAMS)}, with commas between them")
     if options.design == "crossed" and len(vary) < 2:
         raise ValueError(f"--design crossed needs two or more streams to cross: --vary {','.join(STREAMS)}")
-    files.resolve(options.workdir)  # to say now that it will not do
+    _check_place(files.resolve(options.workdir))
     described = {name: (family.configs[name].__doc__ or "", family.configs[name]())}
     config = tyro.extras.overridable_config_cli(described, args=[name, "--workdir", options.workdir, *flags])
     if config.seed != 0 or config.seeds != SeedConfig():
         raise ValueError("the seeds of a study are given as --seeds and --vary, not as --seed or --seeds.STREAM")
     return family, config, vary
+
+
+def _check_place(workdir: epath.Path) -> None:
+    """Raises ValueError if what this script writes would take the place of what is not its own."""
+    record, curves = workdir / "study.json", workdir / "curves.png"
+    found = files.read_json(record) if record.exists() else {}
+    if (record.exists() or curves.exists()) and not (isinstance(found, dict) and "study" in found):
+        raise ValueError(f"{record} or {curves.name} beside it is no study's: move them, or choose another --workdir")
 
 
 def _runs(options: Options, config: Any, vary: Sequence[str]) -> dict[str, Any]:

@@ -368,6 +368,14 @@ def test_a_crossed_design_is_taken_apart(tmp_path, monkeypatch, capsys):
     assert "share of 0.333 on average" in printed and "1 degree of freedom" in printed
 
 
+@pytest.mark.parametrize("name", ["study.json", "curves.png"])
+def test_files_that_are_no_studys_are_not_overwritten(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="is no study's: move them, or choose another --workdir"):
+        call(monkeypatch, f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

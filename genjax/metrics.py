@@ -18,8 +18,8 @@ from genjax.task import Health
 
 logger = logging.getLogger(__name__)
 
-
 ROWS = ("metrics.jsonl", "timing.jsonl")
+"""The files of rows in a run's directory."""
 
 
 class Writer:

@@ -11,7 +11,6 @@ from PIL import Image
 
 from genjax import keys, parallel
 from genjax.data import sources
-from genjax.evaluation import paired
 from genjax.loading import load_sampler
 from genjax.vae import restoration
 from genjax.vae.inference import Effort
@@ -168,15 +167,17 @@ def test_observed_pixels_come_back_bit_for_bit_and_an_image_depends_on_nothing_e
     assert np.std(whole.images, axis=1).max() > 0.01
 
 
-@pytest.mark.parametrize("factor, kernel", [(2, "bicubic"), (4, "box"), (8, "bicubic")])
-def test_scaled_down_again_an_enlarged_image_is_the_given_one(sampler, digits, factor, kernel):
-    low = np.clip(downsample(digits[:9] / 255, factor, kernel), 0, 1)
+@pytest.mark.parametrize("factor, kernel", [(2, "box"), (2, "bicubic"), (4, "box"), (4, "bicubic"), (8, "bicubic")])
+def test_scaled_down_again_an_enlarged_image_is_the_given_one_to_within_half_a_grey_level(
+    sampler, digits, factor, kernel
+):
+    low = np.clip(downsample(digits / 255, factor, kernel), 0, 1)
     found = super_resolve(
         sampler.config, sampler.params, keys.root_key(0), low, factor, kernel, "importance", 2, QUICK
     ).images
     assert found.min() >= 0 and found.max() <= 1
     for sample in (0, 1):
-        assert paired.psnr(downsample(found[:, sample], factor, kernel), low).min() > 50
+        assert np.abs(downsample(found[:, sample], factor, kernel) - low).max() * 255 < 0.5
 
 
 @pytest.mark.parametrize("kernel", ["box", "bicubic"])

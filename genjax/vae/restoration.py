@@ -26,8 +26,11 @@ Kernel = Literal["box", "bicubic"]
 Choice = Method | Literal["auto"]
 FACTORS = (2, 4, 8)
 DEFAULT_EFFORT = Effort()
-PROJECTIONS = 50
-"""Rounds of back-projection, each followed by a clip to [0, 1]."""
+PROJECTIONS, MOST_PROJECTIONS = 50, 2000
+"""Rounds of back-projection, each followed by a clip to [0, 1]: for every enlarged image, and for one that is not yet
+CONSISTENT. For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
+CONSISTENT = 0.25 / 255
+"""How far a pixel of an enlarged image, scaled down again, may lie from the one that was given."""
 
 
 class Restoration(NamedTuple):
@@ -180,8 +183,19 @@ def _super_resolve_rows(
         back = [side.T for side in b]
         return images + apply(back, whitened - apply(b, images))
 
+    def project(images: Array) -> Array:
+        return jnp.clip(complete(images), 0, 1)
+
     def agree(images: Array) -> Array:
-        return jax.lax.fori_loop(0, PROJECTIONS, lambda _, x: jnp.clip(complete(x), 0, 1), images)
+        def apart(images: Array) -> Array:
+            return jnp.max(jnp.abs(apply(a, images) - given), axis=(2, 3, 4), keepdims=True) > CONSISTENT
+
+        def further(turn: tuple[Array, Array]) -> tuple[Array, Array]:  # each image for as long as it needs, alone
+            return turn[0] + 1, jnp.where(apart(turn[1]), project(turn[1]), turn[1])
+
+        images = jax.lax.fori_loop(0, PROJECTIONS, lambda _, images: project(images), images)
+        unfinished = lambda turn: (turn[0] < MOST_PROJECTIONS) & jnp.any(apart(turn[1]))  # noqa: E731
+        return jax.lax.while_loop(unfinished, further, (jnp.int32(PROJECTIONS), images))[1]
 
     shape = (len(small), height, width, channels)
     found, health = _restore(config, method, num, effort, params, key, position, Evidence(log_prob, complete), shape)

@@ -348,8 +348,31 @@ def test_scores_without_pairs_leave_the_truth_out(identity):
         {f"{name}_{direction}" for name in ("cycle", "probe", "correlation", "inverted", "change")}
         for direction in nets.DOMAINS
     ]
+    assert all((scores[f"inverted_{of}"] == 0).all() for scores, of in zip(unpaired, nets.DOMAINS, strict=True))
     assert steps.score({"cycle_a2b": 0.1}) is None
     assert steps.score({"l1_a2b": 0.1, "l1_b2a": 0.3}) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("size", "elements"), [((16, 16), {1, 2, 3, 4, 5, 6, 7}), ((16, 32), {2, 4, 6})])
+def test_affine_consistency_is_about_every_transform_but_the_identity(make_cyclegan, size, elements):
+    config = make_cyclegan(data={"image_size": size})
+    drawn = steps._elements(config, keys.per_example(keys.root_key(0), jnp.arange(500)))
+    assert set(np.asarray(drawn).tolist()) == elements
+
+
+def test_generators_are_judged_by_what_discriminators_would_be_shown(make_cyclegan, monkeypatch):
+    def terms(*arguments, original=losses.generator_terms):
+        a, show = arguments[3], arguments[-1]
+        altered.append(show("fooled_a", a) is not a)
+        return original(*arguments)
+
+    monkeypatch.setattr(losses, "generator_terms", terms)
+    for strength in (0.0, 1.0):
+        altered = []
+        config = make_cyclegan(cyclegan=SMALL | {"diff_augment": strength})
+        with cheaply_compiled():
+            next(walk(steps, config, noise(), mesh_of(1), 1))
+        assert altered and set(altered) == {strength > 0}
 
 
 def test_pictures_show_input_translation_cycle_and_truth_side_by_side(identity):

@@ -36,6 +36,11 @@ def test_sixty_four_images_are_the_first_of_a_hundred_and_twenty_eight_on_any_de
     assert len(np.unique(whole.reshape(128, -1), axis=0)) == 128
 
 
+def test_the_temperature_is_that_of_the_latents(sampler):
+    cold, warm = (sampler.prior(keys.root_key(0), np.arange(8), temperature) for temperature in (0.0, 1.0))
+    assert np.ptp(cold, axis=0).max() == 0 < np.ptp(warm, axis=0).max()
+
+
 def test_a_program_that_computes_in_float64_draws_the_same(trained, sampler, test_images):
     key, position, effort = keys.root_key(0), np.arange(3), inference.Effort(warmup=2, steps_per_draw=1, chains=2)
 

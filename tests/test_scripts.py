@@ -18,6 +18,7 @@ from conftest import write_noise
 from PIL import Image
 
 import genjax
+from genjax.cyclegan.config import LossConfig
 
 SCRIPTS = Path(sample.__file__).parent
 
@@ -70,6 +71,23 @@ def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number, code):
     assert (process.returncode, output) == (code, "")
     (step,) = (int(name) for name in os.listdir(tmp_path / "run" / "checkpoints"))
     assert f"stopped and saved at step {step}" in errors and 100 <= step < 10**6
+
+
+def test_horse2zebra_is_trained_as_its_implementations_train_it():
+    run = cyclegan_configs.horse2zebra()
+    assert (run.optim.learning_rate, run.optim.b1, run.optim.schedule, run.optim.linear_decay) == (
+        2e-4,
+        0.5,
+        "linear",
+        "epoch_end",
+    )
+    assert run.optim.steps_per_epoch == 1334 and run.train.num_steps == 200 * 1334 == 2 * run.optim.decay_steps
+    assert (run.data.batch_size, run.data.image_size, run.data.crop_margin, run.data.flip) == (1, (256, 256), 30, True)
+    assert (run.cyclegan.blocks, run.cyclegan.width, run.cyclegan.pool_size) == (9, 64, 50)
+    assert (
+        run.loss == LossConfig(adversarial_a2b=1, adversarial_b2a=1, cycle_a=10, cycle_b=10, identity_a=5, identity_b=5)
+        and run.loss.adversarial == "least_squares"
+    )
 
 
 @pytest.mark.parametrize(("name", "size", "suffix"), [

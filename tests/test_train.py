@@ -284,6 +284,36 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
             np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 
 
+def test_every_evaluation_of_a_state_draws_the_same_whatever_its_step(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+    evaluate, test = program.evaluator(vae.TASK, config, mesh), sources.load(config.data, 0).test
+    later = state._replace(step=parallel.put(mesh, 7))
+    assert evaluate(state, test, Stream.TEST, 0) == evaluate(later, test, Stream.TEST, 0)
+
+
+def test_figures_are_of_the_split_they_are_called_by_and_hide_no_nan(make_run, tmp_path):
+    levels = {name: np.full((16, 8, 8), i, np.uint8) for i, name in enumerate(("x_train", "x_validation", "x_test"))}
+    np.savez(tmp_path / "x.npz", **levels)
+
+    def score(config, state, batch, key):
+        level = batch.images[0].mean((1, 2, 3))
+        return (
+            {
+                "level": level,
+                "elbo": level,
+                "negative_elbo": level,
+                "hole": jax.numpy.where(level == 2, jax.numpy.nan, 1),
+            },
+        )
+
+    config = make_run(data={"source": f"npz:{tmp_path}/x.npz", "binarize": "none"})
+    result = fit(vae.TASK._replace(eval_step=score), config)
+    validated = [row for row in read_rows(Path(config.workdir, "metrics.jsonl")) if "validation/level" in row]
+    assert result.test["level"] == 2 and {row["validation/level"] for row in validated} == {1}
+    assert np.isnan(result.test["hole"]) and {row["validation/hole"] for row in validated} == {1}
+
+
 def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
     config = make_run(vae={"beta": 3e38}, train={"max_skips": 6})  # whose product with the rate is infinite
     with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):

@@ -134,3 +134,5 @@ def test_bits_per_dim_of_uniform_images(x64):
     coin = losses.bits_per_dim(DataConfig(**data, binarize="fixed"), jnp.asarray(64 * math.log(0.5)))
     np.testing.assert_allclose(coin, 1, rtol=1e-12)
     assert losses.bits_per_dim(DataConfig(**data), jnp.asarray(0.0)) is None
+    colour = DataConfig(**data | {"source": "satellite", "channels": (3,)}, dequantize=True)
+    np.testing.assert_allclose(losses.bits_per_dim(colour, jnp.asarray(3 * 64 * math.log(0.5))), 9, rtol=1e-12)

@@ -116,6 +116,23 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(make_run, mo
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(later))
 
 
+def test_the_best_is_best_by_the_bound_whatever_training_minimises():
+    assert steps.score({"objective": 1.0, "elbo": -9.0, "negative_elbo": 9.0, "rate": 2.0, "distortion": 7.0}) == 9
+
+
+def test_evaluation_does_not_augment(make_run):
+    config = make_run(data={"binarize": "none", "flip": True, "crop_margin": 3})
+    state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
+    batch = batches.Batch((np.repeat(image, 16, axis=0),), np.zeros(16, np.int32))
+    (alike,) = steps.eval_step(config, state, batch, keys.root_key(1))
+    (spread,) = steps.eval_step(config, state, batch._replace(position=np.arange(16)), keys.root_key(1))
+    (mirrored,) = steps.eval_step(
+        config, state, batch._replace(images=(batch.images[0][:, :, ::-1],)), keys.root_key(1)
+    )
+    assert np.ptp(alike["rate"]) == 0 and np.ptp(spread["rate"]) < 1e-5 < abs(alike["rate"] - mirrored["rate"]).min()
+
+
 def test_evaluation_and_sampling_use_the_averaged_weights(make_run):
     config = make_run()
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()

@@ -43,7 +43,7 @@ def carried_generator(family: str) -> Any:
     """Batches from a generator that moves on from call to call, and that no checkpoint holds."""
     rng = np.random.default_rng(0)
 
-    def load(source: Any, seed: int, step: int, batch_size: int, rows: slice) -> batches.Batch:
+    def load(source: Any, seed: int, step: int, batch_size: int, rows: slice, order: batches.Order) -> batches.Batch:
         chosen = tuple(array[rng.integers(0, len(array), batch_size)][rows] for array in source)
         return batches.Batch(chosen, np.arange(batch_size, dtype=np.int32)[rows])
 

@@ -124,9 +124,9 @@ def test_evaluation_does_not_augment(make_run):
     config = make_run(data={"binarize": "none", "flip": True, "crop_margin": 3})
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
-    batch = batches.Batch((np.repeat(image, 16, axis=0),), np.zeros(16, np.int32))
+    batch = batches.Batch((jnp.repeat(jnp.asarray(image), 16, axis=0),), jnp.zeros(16, jnp.int32))
     (alike,) = steps.eval_step(config, state, batch, keys.root_key(1))
-    (spread,) = steps.eval_step(config, state, batch._replace(position=np.arange(16)), keys.root_key(1))
+    (spread,) = steps.eval_step(config, state, batch._replace(position=jnp.arange(16)), keys.root_key(1))
     (mirrored,) = steps.eval_step(
         config, state, batch._replace(images=(batch.images[0][:, :, ::-1],)), keys.root_key(1)
     )

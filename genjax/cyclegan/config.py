@@ -39,7 +39,8 @@ class CycleGanConfig:
     discriminator_layers: int = 3
     """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
     spectral_norm: bool = False
-    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018)."""
+    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). Where an instance norm
+    follows, as on all but the first and the last of a PatchGAN, it undoes any scale: their slope stays unbounded."""
     pool_size: int = 50
     """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
     discriminator_rate: float = 1.0

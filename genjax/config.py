@@ -214,7 +214,7 @@ class SeedConfig:
             check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
 
 
-class Run(Protocol):
+class Seeded(Protocol):
     """A run of either family, as far as its seeds go."""
 
     @property
@@ -223,7 +223,7 @@ class Run(Protocol):
     def seeds(self) -> SeedConfig: ...
 
 
-def seed_of(run: Run, name: SeedName) -> int:
+def seed_of(run: Seeded, name: SeedName) -> int:
     """One of a run's seeds: its own, or the run's."""
     own = getattr(run.seeds, name)
     return run.seed if own is None else own

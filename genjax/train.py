@@ -93,14 +93,14 @@ def load(configs: Sequence[Any]) -> list[Splits]:
 
 
 def fit_runs(
-    task: Task, runs: Sequence[Run], restore: Callable[[], tuple[Any, int]], compile: Callable[[], Program]
+    task: Task, runs: Sequence[Run], restore: Callable[[], tuple[Any, int]], prepare: Callable[[], Program]
 ) -> list[Result]:
     """Trains `runs`, which differ in workdir and seeds alone, as one program, from the state and step to begin with."""
     with contextlib.ExitStack() as held:
         for run in runs:
             held.enter_context(records.alone(run.workdir))
         state, start = _begin(runs, restore)
-        program = compile()
+        program = prepare()
         state, step, stopped_by = _train(task, runs, program, state, start)
         finished = step == runs[0].config.train.num_steps
         figures = program.evaluate(state, Stream.TEST) if finished else [{}] * len(runs)
@@ -148,9 +148,8 @@ def _train(task: Task, runs: Sequence[Run], program: Program, state: Any, start:
         log = Log(writers, stack.enter_context(Progress(start, train.num_steps, size, main)), train, skipped)
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
             state, metrics, stop = program.step(state, batch, requested())
-            log.after_step(
-                step, metrics, program.fingerprint(state, batch) if step % train.log_every == 0 else [], stop
-            )
+            fingerprints = program.fingerprint(state, batch) if step % train.log_every == 0 else []
+            log.after_step(step, metrics, fingerprints, stop)
             last = step == train.num_steps
             scores: list[float | None] = [None] * len(runs)
             if step % train.eval_every == 0 or last:

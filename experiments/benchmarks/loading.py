@@ -78,10 +78,10 @@ def _measure(task: Any, config: Any, seconds: float) -> dict[str, float]:
     began = time.perf_counter()
     source, size = sources.load(config.data, 0).train, config.data.batch_size
     decoding = time.perf_counter() - began
-    mesh = parallel.make_mesh(jax.devices()[:1])
+    mesh, order = parallel.make_mesh(jax.devices()[:1]), batches.remembered(2 * len(source))
 
     def load(step: int) -> batches.Batch:
-        return parallel.shard_batch(mesh, batches.load(source, 0, step, size, slice(None)))
+        return parallel.shard_batch(mesh, batches.load(source, 0, step, size, slice(None), order))
 
     host = [_timed(lambda step=step: jax.block_until_ready(load(step))) for step in range(200)]
     state = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0)))

@@ -90,13 +90,13 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
     seed = parallel.put(mesh, 0)
     step_fn: Any = parallel.pmap_train(in_turn(bind(steps.train_step, config, Stream.TRAIN), several), mesh)
-    done = 0
+    done, order = 0, batches.remembered(2)
 
     def run(num: int) -> None:
         nonlocal state, done
 
         def load(step: int) -> batches.Batch:
-            parts = [batches.load((images,), 0, s, size, slice(None)) for s in range(step, step + several)]
+            parts = [batches.load((images,), 0, s, size, slice(None), order) for s in range(step, step + several)]
             return parallel.shard_batch(mesh, stacked(parts))
 
         for batch in batches.prefetch(load, range(done, done + num, several), config.data.prefetch):

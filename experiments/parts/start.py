@@ -89,9 +89,7 @@ def setup() -> None:
         try:
             jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
         except RuntimeError:
-            logging.warning(
-                "there is no home directory to keep compiled programs in: JAX_COMPILATION_CACHE_DIR has one"
-            )
+            logging.warning("no home directory to keep compiled programs in: set JAX_COMPILATION_CACHE_DIR")
 
 
 def check_different(**options: Sequence[Any]) -> None:
@@ -151,7 +149,7 @@ def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
             said = str(error).partition("\n")[0]
             sys.exit(f"error: out of memory ({said}): give smaller numbers, as of images at once, or a smaller network")
         except KeyboardInterrupt:
-            print("interrupted where nothing was to be saved; the same command begins, or goes on", file=sys.stderr)
+            print("interrupted: the same command begins again, or goes on from the last checkpoint", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
         if results and parallel.is_main_process():
             print(json.dumps(results), flush=True)

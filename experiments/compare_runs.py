@@ -19,10 +19,10 @@ import jax
 import numpy as np
 import tyro
 from etils import epath
-from parts import start
 
-from genjax import checkpoint, cyclegan, files, keys, records, vae
-from genjax.metrics import read_rows
+from genjax import cli, cyclegan, files, keys, vae
+from genjax.train import checkpoint, run_directory
+from genjax.train.writers import read_rows
 
 DIFFERENT = 3
 """Exit code for runs that differ: 1, which diff would give, is that of an error in all scripts."""
@@ -53,19 +53,19 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
 
     Raises ValueError or OSError, naming the file, for a directory that holds no run and for what cannot be read.
     """
-    configs = [records.load_config(workdir) for workdir in (a, b)]
+    configs = [run_directory.load_config(workdir) for workdir in (a, b)]
     runs = [files.resolve(workdir) for workdir in (a, b)]
     fields = {
         "config": [_fields(config) for config in configs],
         "data": [_images(run) for run in runs],
         "environment": [files.read_json(run / "environment.json") for run in runs],
     }
-    differing = {name: records.differences(*both) for name, both in fields.items()}
+    differing = {name: run_directory.differences(*both) for name, both in fields.items()}
     for name, lines in differing.items():
         _show(f"{name}.json: {'differs' if lines else 'equal'}", *lines)
 
     rows = saved = Found()
-    families = [records.family_of(config) for config in configs]
+    families = [run_directory.family_of(config) for config in configs]
     if families[0] == families[1]:
         rows = compare_rows(*(read_rows(run / "metrics.jsonl") for run in runs))
         _show(*rows.lines)
@@ -126,10 +126,10 @@ def _place(row: dict[str, Any]) -> tuple[int, str]:
 
 
 def _row_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """As of `records.differences`; a fingerprint counts if both rows have one, for those of earlier versions do not."""
+    """As of `run_directory.differences`; a fingerprint counts if both rows have one, for those of earlier versions do not."""
     if not ("fingerprint" in old and "fingerprint" in new):
         old, new = ({name: value for name, value in row.items() if name != "fingerprint"} for row in (old, new))
-    return records.differences(old, new)
+    return run_directory.differences(old, new)
 
 
 def _reading(groups: Sequence[str]) -> str:
@@ -155,7 +155,7 @@ def compare_checkpoints(configs: Sequence[Any], directories: Sequence[epath.Path
 
 def _leaves(config: Any, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
     """The leaves of a verified checkpoint by name, on the host, whatever devices saved it."""
-    init = TASKS[records.family_of(config)].init
+    init = TASKS[run_directory.family_of(config)].init
     shapes = jax.eval_shape(lambda: init(config, keys.root_key(0)))
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
     found = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)
@@ -180,7 +180,7 @@ def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
 def _fields(config: Any) -> dict[str, Any]:
     record = dataclasses.asdict(config)
     del record["workdir"]
-    return {"family": records.family_of(config), **record}
+    return {"family": run_directory.family_of(config), **record}
 
 
 def _images(run: epath.Path) -> dict[str, Any]:
@@ -204,5 +204,5 @@ def _show(heading: str, *lines: str) -> None:
 
 if __name__ == "__main__":
     results: dict[str, Any] = {}
-    start.run(lambda: results.setdefault("found", tyro.cli(compare, description=__doc__)))
+    cli.run(lambda: results.setdefault("found", tyro.cli(compare, description=__doc__)))
     sys.exit(0 if results["found"]["equal"] else DIFFERENT)

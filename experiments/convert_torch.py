@@ -15,17 +15,18 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch_names
 import tyro
 from etils import epath
-from parts import start, torch_names
 from tyro.conf import arg
 
-from genjax import checkpoint, digest, files, keys, parallel, records, torch_files
+from genjax import cli, files, keys, parallel, torch_files
 from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.loading import Which, is_there, load_translator
+from genjax.train import checkpoint, fingerprint, run_directory
 
 NAMES: dict[Direction, str] = {"a2b": "latest_net_G_A.pth", "b2a": "latest_net_G_B.pth"}
 """What the original calls the files of its generators."""
@@ -62,7 +63,7 @@ def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: Ima
     leaves = jax.tree.leaves(params)
     return {
         "workdir": str(workdir), "directions": " ".join(given), "generator": config.cyclegan.generator,
-        "parameters": sum(leaf.size for leaf in leaves), "digest": digest.tree_digest(params),
+        "parameters": sum(leaf.size for leaf in leaves), "digest": fingerprint.tree_digest(params),
     }  # fmt: skip
 
 
@@ -136,14 +137,14 @@ def _write(config: CycleGanRun, params: dict[Direction, Any], source: dict[str, 
         lambda leaf: np.full(leaf.shape, np.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0, leaf.dtype), shapes
     )
     state = unknown._replace(ema=unknown.ema | params)
-    environment = records.environment(config) | source
+    environment = run_directory.environment(config) | source
     workdir = files.resolve(config.workdir)
     with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
         checkpoints.save(0, state, environment, None)
-    records.write(workdir, config, {}, environment)
+    run_directory.write(workdir, config, {}, environment)
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}
 
 if __name__ == "__main__":
-    start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))

@@ -33,17 +33,19 @@ import numpy as np
 import tyro
 from etils import epath
 from jax import Array
-from parts import adaptation, start
-from parts.adaptation import COPIES, METHODS, SIZE, Domain
 
-from genjax import classifier, cyclegan, files, layers
-from genjax import images as image_ops
-from genjax.classifier import Classifier
+from genjax import cli, cyclegan, files
 from genjax.config import DataConfig, OptimConfig, TrainConfig, check_seed
 from genjax.cyclegan import translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.data import image_arrays
+from genjax.evaluation import classifier
+from genjax.evaluation.classifier import Classifier
 from genjax.loading import load_translator
+from genjax.nn import layers
+from studies.adaptation import methods
+from studies.adaptation.methods import COPIES, METHODS, SIZE, Domain
 
 ROUNDS = 4
 """Of labelling images of the target and learning from them."""
@@ -86,10 +88,10 @@ def adapt(options: Adaptation) -> dict[str, Any]:
         raise ValueError(
             f"--semantic must be positive, got {options.semantic}: no_semantics is the translation without"
         )
-    start.check_different(seeds=options.seeds)
+    cli.check_different(seeds=options.seeds)
     if options.num_steps < 2:
         raise ValueError(f"--num-steps must be at least 2, got {options.num_steps}")
-    first, second = adaptation.load(options.first), adaptation.load(options.second)
+    first, second = methods.load(options.first), methods.load(options.second)
     if first.name == second.name:
         raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")
     classes = [sorted({int(label) for (array,) in domain.labels for label in array}) for domain in (first, second)]
@@ -103,7 +105,7 @@ def adapt(options: Adaptation) -> dict[str, Any]:
     for seed in options.seeds:
         check_seed("each of --seeds", seed)
     settings = ("first", "second", "num_steps", "classifier_steps", "semantic")
-    adaptation.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
+    methods.write_images(workdir, {name: getattr(options, name) for name in settings}, (first, second))
     rows = []
     for seed in options.seeds:
         for direction, (source, target) in DOMAINS.items():
@@ -111,8 +113,8 @@ def adapt(options: Adaptation) -> dict[str, Any]:
             rows.append(_adapt(Case(workdir, options, direction, seed, domains[source], domains[target])))
             logging.info("%s", rows[-1])
     files.write_json(workdir / "results.json", rows)
-    print(f"{adaptation.table(rows)}\n")
-    return adaptation.means(rows)
+    print(f"{methods.table(rows)}\n")
+    return methods.means(rows)
 
 
 class Case(NamedTuple):
@@ -147,7 +149,7 @@ def _adapt(case: Case) -> dict[str, Any]:
     oracle = _fit(case, case.target.name, target_x, target_y)
     found = {
         "source_only": source_only,
-        "moments": _fit(case, f"{case.name}-moments", adaptation.match_moments(x, x, target_x), y),
+        "moments": _fit(case, f"{case.name}-moments", methods.match_moments(x, x, target_x), y),
         "pseudo_labels": (pseudo := _label_oneself(case, source_only)),
         "guessed": _fit(case, f"{case.name}-guessed", *_guessed(case, pseudo)),
         "oracle": oracle,
@@ -165,7 +167,7 @@ def _adapt(case: Case) -> dict[str, Any]:
         _draw(case.workdir / f"{case.name}-{method}-seed-{case.seed}.png", x_test, translated_test, judged)
     accuracies = {method: classifier.accuracy(found[method], judged, truth) for method in METHODS if method in found}
     gaps = {
-        f"gap_{method}": adaptation.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
+        f"gap_{method}": methods.gap_closed(accuracies["source_only"], accuracies[method], accuracies["oracle"])
         for method in ("pseudo_labels", "translated", "both")
     }
     return {
@@ -178,7 +180,7 @@ def _fit(case: Case, what: str, images: np.ndarray, labels: np.ndarray) -> Class
     """A classifier of these images, distorted, or the one that was trained before."""
     path = _classifier_file(case, what)
     if not path.exists():
-        distorted, steps = adaptation.distort(images, COPIES), case.options.classifier_steps
+        distorted, steps = methods.distort(images, COPIES), case.options.classifier_steps
         fitted = classifier.fit(distorted, np.tile(labels, COPIES), case.num_classes, case.seed, steps, 64, 2e-3)
         classifier.save(path, fitted)
     return classifier.load(path)[0]
@@ -208,7 +210,7 @@ def _guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
     """
     (y,), (target_x,) = case.source.labels.train, case.target.images.train
     proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # the target's own are not known
-    sure, guessed = adaptation.pseudo_labels(classifier.probabilities(current, target_x), proportions)
+    sure, guessed = methods.pseudo_labels(classifier.probabilities(current, target_x), proportions)
     if len(sure) == 0:
         raise ValueError(
             f"{case.name}, seed {case.seed}: of none of the {len(target_x)} target images is a classifier sure enough "
@@ -234,14 +236,16 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
             source=f"npz:{case.workdir / case.name}.npz", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
         ),
         optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
-        train=TrainConfig(num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_pictures=24),
+        train=TrainConfig(
+            num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_sample_images=24
+        ),
         cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=32, discriminator_layers=2),
         loss=loss,
         classifier_a=classifiers[0],
         classifier_b=classifiers[1],
     )
     task, config = cyclegan.with_classifiers(config)
-    start.train(task, config)
+    cli.train(task, config)
     return config
 
 
@@ -252,21 +256,21 @@ def _translate(config: CycleGanRun, direction: Direction, pictures: np.ndarray) 
     @jax.jit
     def translate(params: Any, chunk: Array) -> Array:
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
-            return translation.translate(config, params, direction, image_ops.to_unit(chunk))
+            return translation.translate(config, params, direction, image_arrays.to_unit(chunk))
 
     size = 256  # the translator itself takes one at a time, as for photographs
     padded = np.resize(pictures, (-(-len(pictures) // size) * size, *pictures.shape[1:]))
     parts = [translate(translator.params, padded[i : i + size]) for i in range(0, len(padded), size)]
-    return image_ops.to_uint8(np.concatenate(jax.device_get(parts)))[: len(pictures)]
+    return image_arrays.to_uint8(np.concatenate(jax.device_get(parts)))[: len(pictures)]
 
 
 def _draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: np.ndarray) -> None:
     """A picture: source images, below them their translations, and images of the target beneath."""
     rows = np.linspace(0, len(source) - 1, PICTURES).astype(int)
     others = np.linspace(0, len(target) - 1, PICTURES).astype(int)
-    grid = image_ops.grid(np.concatenate([source[rows], translated[rows], target[others]]), PICTURES)
-    image_ops.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))
+    grid = image_arrays.grid(np.concatenate([source[rows], translated[rows], target[others]]), PICTURES)
+    image_arrays.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import tyro
-from parts import restoring, start
 from tqdm import tqdm
 
-from genjax import files, image_files, keys
+import restored_pictures
+from genjax import cli, files, keys
+from genjax.data import pictures
 from genjax.loading import load_sampler
 from genjax.vae import inference, masks, restoration
 
@@ -27,47 +28,47 @@ GREY = 0.5
 class Inpaint:
     """What to complete, with what, and where to."""
 
-    workdir: restoring.Workdir
+    workdir: restored_pictures.Workdir
     images: str
     """An image, or a folder of images, of the size that the VAE was trained on."""
     mask: str
     """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
     image, white where pixels are missing."""
-    out: restoring.Out
-    num_samples: restoring.Samples = 8
-    method: restoring.Method = "auto"
-    seed: restoring.Seed = 0
-    which: restoring.Which = "last"
+    out: restored_pictures.Out
+    num_samples: restored_pictures.Samples = 8
+    method: restored_pictures.Method = "auto"
+    seed: restored_pictures.Seed = 0
+    which: restored_pictures.Which = "last"
     effort: inference.Effort = restoration.DEFAULT_EFFORT
 
 
 def main() -> dict[str, Any]:
     """Completes all images, a batch at a time."""
     options = tyro.cli(Inpaint, description=__doc__)
-    out = restoring.check_out(options.out, options.num_samples)
+    out = restored_pictures.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     height, width, channels = sampler.config.data.image_shapes[0]
     why = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
-    pictures = restoring.read(options.images, (height, width), channels, why)
+    pictures = restored_pictures.read(options.images, (height, width), channels, why)
     key, num = keys.root_key(options.seed), len(pictures.names)
     missing, by_name = _missing(options.mask, key, num, (height, width))
     restoration.check_mask(missing, num, (height, width, channels))
 
     samples, health = [], []
-    for begin in tqdm(range(0, num, restoring.BATCH), unit="batch", disable=None):
-        rows = slice(begin, begin + restoring.BATCH)
+    for begin in tqdm(range(0, num, restored_pictures.BATCH), unit="batch", disable=None):
+        rows = slice(begin, begin + restored_pictures.BATCH)
         restored = restoration.inpaint(
             sampler.config, sampler.params, key, pictures.pixels[rows], missing[rows], options.method,
             options.num_samples, options.effort, np.arange(num)[rows],
         )  # fmt: skip
         for i, values in enumerate(restored.images, begin):
-            restoring.write(out, pictures.names[i], values, pictures.files[i], missing[i])
-        samples.append(restored.images[: max(0, restoring.GRID_ROWS - begin)])
+            restored_pictures.write(out, pictures.names[i], values, pictures.files[i], missing[i])
+        samples.append(restored.images[: max(0, restored_pictures.GRID_ROWS - begin)])
         health.append(restored.health)
     shown = np.concatenate(samples)
     observed = np.where(missing[..., None], GREY, pictures.pixels)[: len(shown)]
     truth = [pictures.pixels[: len(shown)]] if by_name else []
-    restoring.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
+    restored_pictures.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
     return {
         "images": num, "method": restored.method, "health": round(float(np.median(np.concatenate(health))), 4),
         "step": sampler.step, "out": options.out, "grid": str(out / "grid.png"),
@@ -78,7 +79,7 @@ def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.n
     """The masks [n, h, w], and whether they are by name."""
     if not files.resolve(mask).is_file():
         return masks.named(mask, keys.for_step(key, keys.Stream.MASK, 0), np.arange(num), size), True
-    white = image_files.to_float(image_files.read(files.resolve(mask)), 1)[..., 0] >= 0.5
+    white = pictures.to_float(pictures.read(files.resolve(mask)), 1)[..., 0] >= 0.5
     if white.shape != size:
         raise ValueError(
             f"the mask {mask} has {white.shape[0]}x{white.shape[1]} pixels, and this VAE's images {size[0]}x{size[1]}"
@@ -87,4 +88,4 @@ def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.n
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

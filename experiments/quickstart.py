@@ -7,15 +7,15 @@ import dataclasses
 import time
 from typing import Any
 
-import cyclegan_configs
 import numpy as np
 import tyro
-import vae_configs
-from parts import restoring, start
 
-from genjax import cyclegan, files, images, keys, report, vae
+import restored_pictures
+from configs import cyclegan as cyclegan_configs
+from configs import vae as vae_configs
+from genjax import cli, cyclegan, files, keys, report, vae
 from genjax.config import seed_of
-from genjax.data import sources
+from genjax.data import image_arrays, sources
 from genjax.loading import load_sampler
 from genjax.task import Task
 from genjax.vae import masks, restoration
@@ -47,7 +47,7 @@ def main() -> dict[str, Any]:
     runs = {}
     for family, (heading, task, config) in families.items():
         config = dataclasses.replace(config, workdir=str(workdir / family), seed=options.seed)
-        results |= {f"{family}.{name}": value for name, value in start.train(task, config).items()}
+        results |= {f"{family}.{name}": value for name, value in cli.train(task, config).items()}
         runs[heading] = config.workdir
         if family == "vae":
             _draw_restorations(config.workdir)
@@ -61,7 +61,10 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
     config, params, key = sampler.config, sampler.params, keys.root_key(0)
     (test,) = sources.load(config.data, seed_of(config, "data")).test
     digits = test[np.linspace(0, len(test) - 1, num).astype(int)]
-    truth, mask = images.unit_floats(digits), masks.named("half-right", key, np.arange(num), config.data.image_size)
+    truth, mask = (
+        image_arrays.unit_floats(digits),
+        masks.named("half-right", key, np.arange(num), config.data.image_size),
+    )
     filled = restoration.inpaint(config, params, key, digits, mask, num_samples=4, effort=effort).images
     small = restoration.downsample(truth, 4, "box")
     large = restoration.super_resolve(config, params, key, small, 4, num_samples=4, effort=effort).images
@@ -71,8 +74,8 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
     }
     for name, (given, found) in pictures.items():
         columns = [given, *found.swapaxes(0, 1), found.mean(axis=1), truth]
-        restoring.write_grid(files.resolve(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
+        restored_pictures.write_grid(files.resolve(workdir) / "samples" / f"{name}-{sampler.step:08d}.png", columns)
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

@@ -23,7 +23,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; a process for R7 
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import tyro  # noqa: E402
-from parts import kills, promises, start  # noqa: E402
+
+from genjax import cli  # noqa: E402
+from studies.reproducibility import (
+    checks,  # noqa: E402
+    kills,  # noqa: E402
+)
 
 Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 
@@ -49,7 +54,7 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Options, description=__doc__)
     if options.broken and options.kills:
         raise ValueError("--break and --kills are two things to try: give one of them")
-    start.check_different(families=options.families, rows=options.rows or ("all",))
+    cli.check_different(families=options.families, rows=options.rows or ("all",))
     directory, began = Path(tempfile.mkdtemp(prefix="genjax-")), time.perf_counter()
     try:
         results = _kill(options, directory) if options.kills else _try(options, directory)
@@ -63,13 +68,13 @@ def _try(options: Options, directory: Path) -> dict[str, bool]:
     rows: Sequence[str] = [options.broken] if options.broken else options.rows
     if "R7" in rows and not gpu:
         raise ValueError("R7 is about an NVIDIA GPU, and there is no nvidia-smi here: name other --rows")
-    rows = rows or [row for row in promises.PROMISES if row != "R7" or gpu]
+    rows = rows or [row for row in checks.PROMISES if row != "R7" or gpu]
     results: dict[str, bool] = {}
     for row in rows:
         for family in options.families:
             began, where = time.perf_counter(), directory / f"{row}-{family}"
             where.mkdir()
-            outcome = promises.PROMISES[row](family, where, row if options.broken else "")
+            outcome = checks.PROMISES[row](family, where, row if options.broken else "")
             verdict, seconds = "PASS" if outcome.held else "FAIL", time.perf_counter() - began
             print(f"{row}  {verdict}  {family:8}  {seconds:4.0f} s  {outcome.seen}", flush=True)
             results[row] = results.get(row, True) and outcome.held
@@ -91,4 +96,4 @@ def _kill(options: Options, directory: Path) -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if all(start.run(main).values()) else 1)
+    sys.exit(0 if all(cli.run(main).values()) else 1)

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from parts import start
 from tyro.conf import arg
 
-from genjax import digest, files, keys, loading
-from genjax import images as image_ops
+from genjax import cli, files, keys, loading
 from genjax.config import seed_of
-from genjax.data import folders, sources
+from genjax.data import folders, image_arrays, sources
 from genjax.loading import Sampler, load_sampler
+from genjax.train import fingerprint
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
@@ -66,7 +65,7 @@ def traverse(
     _check(out, dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
     (image,) = _examples(sampler, images, 1)
-    count = min(dimensions, sampler.config.vae.latent_size)
+    count = min(dimensions, sampler.config.vae.latent_dim)
     rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in range(count)]
     return _write(out, np.concatenate(rows), columns=steps)
 
@@ -91,8 +90,8 @@ def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
 
 
 def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    image_ops.write_png(files.resolve(out), image_ops.grid(image_ops.to_uint8(pictures), columns))
-    return {"out": str(out), "images": len(pictures), "digest": digest.tree_digest(pictures)}
+    image_arrays.write_png(files.resolve(out), image_arrays.grid(image_arrays.to_uint8(pictures), columns))
+    return {"out": str(out), "images": len(pictures), "digest": fingerprint.tree_digest(pictures)}
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -103,4 +102,4 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    start.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))

@@ -18,20 +18,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import cyclegan_configs
 import numpy as np
 import tyro
-import vae_configs
 from etils import epath
-from parts import bands, spread, start
 
-from genjax import cyclegan, files, records, vae
+from configs import cyclegan as cyclegan_configs
+from configs import vae as vae_configs
+from genjax import cli, cyclegan, files, vae
 from genjax.config import SeedConfig
 from genjax.data import sources
-from genjax.metrics import finite, read_rows
-from genjax.study import fit_together
 from genjax.task import Task
-from genjax.train import load
+from genjax.train import run_directory
+from genjax.train.loop import load
+from genjax.train.multi_seed import fit_together
+from genjax.train.writers import finite, read_rows
+from studies.seeds import curves, statistics
 
 STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 
@@ -84,10 +85,10 @@ def main() -> dict[str, Any]:
     configs = _runs(options, config, vary)
     results = _train(task, configs)
     figures = {name: np.array([_number(run["test"][name]) for run in results.values()]) for name in _names(results)}
-    summaries = {name: spread.summarize(values) for name, values in figures.items()}
+    summaries = {name: statistics.summarize(values) for name, values in figures.items()}
     shape = (len(options.seeds),) * len(vary)
     crossed = options.design == "crossed"
-    parts = {name: spread.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
+    parts = {name: statistics.decompose(x.reshape(shape), vary) for name, x in figures.items()} if crossed else {}
 
     print(_table(family, results, summaries, crossed))
     print(f"\n{_decomposition(family, parts) if crossed else _note(vary)}\n")
@@ -95,11 +96,11 @@ def main() -> dict[str, Any]:
     flat = _flat(summaries, parts)
     files.write_json(files.resolve(options.workdir) / "study.json", record | flat)
     rows = [read_rows(files.resolve(run.workdir) / "metrics.jsonl") for run in configs.values()]
-    curves = bands.draw(files.resolve(options.workdir) / "curves.png", f"{options.study}, {len(rows)} runs", rows,
+    drawn = curves.draw(files.resolve(options.workdir) / "curves.png", f"{options.study}, {len(rows)} runs", rows,
                          family.curves)  # fmt: skip
     seconds = round(time.perf_counter() - began, 1)
     counts = {"study": options.study, "seeds": len(options.seeds), "runs": len(results), "seconds": seconds}
-    return {**counts, **flat, "curves": str(curves)}
+    return {**counts, **flat, "curves": str(drawn)}
 
 
 def _choose(options: Options, flags: Sequence[str]) -> tuple[Family, Any, list[str]]:
@@ -158,7 +159,7 @@ def _train(task: Task, configs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Digest and test figures of each run: of finished ones as they are, the others are trained together."""
     found: dict[str, dict[str, Any]] = {}
     for name, config in configs.items():
-        path = records.check_workdir(config) / "result.json"
+        path = run_directory.check_workdir(config) / "result.json"
         result = files.read_json(path) if path.exists() else {"step": 0}
         if result["step"] == config.train.num_steps:
             found[name] = result
@@ -178,9 +179,9 @@ def _check_finished(configs: Sequence[Any]) -> None:
     changed = set()
     for config, splits in zip(configs, load(configs), strict=True):
         workdir = files.resolve(config.workdir)
-        records.check_data(workdir, sources.describe(splits))
-        then, now = files.read_json(workdir / "environment.json"), records.environment(config)
-        changed |= set(records.differences(then | {"devices": 0}, now | {"devices": 0}))
+        run_directory.check_data(workdir, sources.describe(splits))
+        then, now = files.read_json(workdir / "environment.json"), run_directory.environment(config)
+        changed |= set(run_directory.differences(then | {"devices": 0}, now | {"devices": 0}))
     for line in sorted(changed):
         logging.warning("a finished run was trained in another environment: %s", line)
 
@@ -213,7 +214,7 @@ def _note(vary: Sequence[str]) -> str:
     return f"The interval is Student's t, over {over}; it is about training again, not about other images."
 
 
-def _decomposition(family: Family, parts: Mapping[str, Mapping[str, spread.Component]]) -> str:
+def _decomposition(family: Family, parts: Mapping[str, Mapping[str, statistics.Component]]) -> str:
     """For each stream its share of the sum of squares and its standard deviation; and what little that says."""
     shown = [name for name in family.figures if name in parts]
     streams = list(parts[shown[0]])
@@ -224,8 +225,8 @@ def _decomposition(family: Family, parts: Mapping[str, Mapping[str, spread.Compo
         cells = [cell for part in found for cell in (f"{part.share:.3f}", f"{part.sd:.2g}")]
         rows.append([stream, str(found[0].df), *cells])
     df, total = parts[shown[0]][streams[0]].df, sum(part.df for part in parts[shown[0]].values())
-    mean, seldom = spread.share_without_effect(df, total)
-    low, high = spread.sd_factors(df)
+    mean, seldom = statistics.share_without_effect(df, total)
+    low, high = statistics.sd_factors(df)
     return (
         f"{_markdown(rows)}\n\nShares are of the total sum of squares. Standard deviations are by expected mean "
         "squares, 0 where that estimates a negative variance; the rest is what the streams do not add up to.\n"
@@ -235,7 +236,7 @@ def _decomposition(family: Family, parts: Mapping[str, Mapping[str, spread.Compo
     )
 
 
-def _flat(summaries: Mapping[str, spread.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
+def _flat(summaries: Mapping[str, statistics.Summary], parts: Mapping[str, Any]) -> dict[str, float | None]:
     """All figures by one name each: `mean.elbo`, or `share.elbo.init` for a crossed design."""
     of = ("mean", "sd") if parts else ("mean", "sd", "low", "high")
     flat = {f"{what}.{name}": getattr(summary, what) for what in of for name, summary in summaries.items()}
@@ -249,4 +250,4 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

@@ -1,22 +1,20 @@
 """Trains a VAE; the same command again resumes it.
 
-$ python experiments/train_vae.py digits --workdir runs/digits
+$ python experiments/train_vae.py mnist5k --workdir runs/mnist5k
 """
 
 from typing import Any
 
-import vae_configs
-from parts import start
-
-from genjax import vae
+from configs import vae
+from genjax import cli
 
 
 def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
-    config = start.choose_config(vae_configs.CONFIGS)
-    results = start.train(vae.TASK, config)
-    return {**results, "report": start.write_report(f"VAE on {config.data.source}", config.workdir)}
+    config = cli.choose_config(vae.CONFIGS)
+    results = cli.train(config)
+    return {**results, "report": cli.write_report(f"VAE on {config.data.source}", config.workdir)}
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

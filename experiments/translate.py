@@ -14,13 +14,12 @@ from typing import Any
 import jax
 import tyro
 from etils import epath
-from parts import start
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from genjax import files, image_files, parallel
+from genjax import cli, files, parallel
 from genjax.cyclegan.nets import DOMAINS, Direction
-from genjax.data import folders
+from genjax.data import folders, pictures
 from genjax.loading import Translator, Which, load_translator
 
 
@@ -74,16 +73,16 @@ def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path
         )
     if source.is_dir():
         return {path: out / path.relative_to(source) for path in found}
-    return {source: out if out.suffix.lower() in image_files.SUFFIXES else out / source.name}
+    return {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
 
 
 def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
-    image = image_files.read(path)
+    image = pictures.read(path)
     channels = translator.config.data.channels[DOMAINS[direction][0]]
     run = translator.a2b if direction == "a2b" else translator.b2a
-    translated = run(image_files.to_float(image, channels)[None])[0]
-    image_files.write(target, image_files.from_float(translated, image))
+    translated = run(pictures.to_float(image, channels)[None])[0]
+    pictures.write(target, pictures.from_float(translated, image))
 
 
 if __name__ == "__main__":
-    start.run(main)
+    cli.run(main)

@@ -6,7 +6,7 @@ the same name on the command line (`--data.batch-size 64`); its docstring is the
 
 import dataclasses
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
@@ -164,11 +164,11 @@ class TrainConfig:
     """Steps between evaluations on the validation images, each with a grid of samples."""
     checkpoint_every: int = 500
     """Steps between checkpoints; a multiple of eval_every, so that the best can be told by its validation figure."""
-    num_pictures: int = 64
+    num_sample_images: int = 64
     """Validation images in each grid of pictures."""
-    keep_every: int = 0
+    keep_period: int = 0
     """Keeps every checkpoint at a multiple of this many steps beside the last two and the best; 0 keeps no others."""
-    max_skips: int = 20
+    max_nonfinite_steps: int = 20
     """Ends the run after this many steps in a row with a loss or gradient that is not finite; with several steps a
     dispatch, only dispatches of such steps alone count."""
     tensorboard: bool = False
@@ -180,7 +180,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
-        for name in (*counts, "num_pictures", "max_skips", "steps_per_dispatch"):
+        for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         for name in counts:
             require(
@@ -193,8 +193,8 @@ class TrainConfig:
             "so that each checkpoint has a validation figure",
         )
         require(
-            self.keep_every >= 0 and self.keep_every % self.checkpoint_every == 0,
-            f"keep_every ({self.keep_every}) must be 0 or a multiple of checkpoint_every ({self.checkpoint_every})",
+            self.keep_period >= 0 and self.keep_period % self.checkpoint_every == 0,
+            f"keep_period ({self.keep_period}) must be 0 or a multiple of checkpoint_every ({self.checkpoint_every})",
         )
 
 
@@ -214,22 +214,39 @@ class SeedConfig:
             check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
 
 
-class Seeded(Protocol):
-    """A run of either family, as far as its seeds go."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that one training depends on; each family adds its networks and losses."""
+
+    workdir: str = ""
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
+    seed: int = 0
+    """Everything random follows from it."""
+    seeds: SeedConfig = SeedConfig()
+    precision: Precision = "float32"
+    """float32 throughout; tensorfloat32, the same but that a GPU's matrix units may round the factors of products; or
+    bfloat16 for the layers' arithmetic alone."""
+    data: DataConfig
+    optim: OptimConfig
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+        _check_schedule(self.optim, self.train)
 
     @property
-    def seed(self) -> int: ...
-    @property
-    def seeds(self) -> SeedConfig: ...
+    def depends_on_num_steps(self) -> bool:
+        """True if a step depends on how many there are to be, so that num_steps may not change on resuming."""
+        return self.optim.schedule != "constant"
 
 
-def seed_of(run: Seeded, name: SeedName) -> int:
-    """One of a run's seeds: its own, or the run's."""
-    own = getattr(run.seeds, name)
+def seed_of(run: RunConfig, name: SeedName) -> int:
+    """The seed of one stream: its own if it has one, else the run's."""
+    own: int | None = getattr(run.seeds, name)
     return run.seed if own is None else own
 
 
-def check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
+def _check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
     """Raises ValueError for a schedule that does not fit the length of the training."""
     require(
         optim.warmup_steps < train.num_steps,

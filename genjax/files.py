@@ -1,6 +1,5 @@
 """Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
 
-import fcntl
 import hashlib
 import importlib.util
 import io
@@ -8,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -74,19 +73,3 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(epath.Path(path).read_text())
     except ValueError as error:  # not JSON, or not even text
         raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from error
-
-
-def lock(path: epath.PathLike) -> IO[str]:
-    """Opens `path` for this process alone, until it is closed or the process ends, however it ends.
-
-    Raises BlockingIOError while another process has it.
-    """
-    file = open(path, "a")  # which leaves the times of an existing one as they are
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise
-    except OSError:  # a file system that knows no locks
-        pass
-    return file

@@ -9,13 +9,15 @@ from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 
-from genjax import checkpoint, files, keys, layers, parallel, records
-from genjax import images as image_ops
+from genjax import files, keys, parallel
+from genjax.compiled import compile_rows
 from genjax.cyclegan import steps as cyclegan_steps
 from genjax.cyclegan import translation
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.data import image_arrays
 from genjax.keys import Stream
+from genjax.train import checkpoint, run_directory
 from genjax.vae import sampling
 from genjax.vae import steps as vae_steps
 from genjax.vae.config import VaeRun
@@ -69,13 +71,13 @@ def load_sampler(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | No
     `which` is the last checkpoint or the best one on validation. Raises ValueError or FileNotFoundError if there is no
     VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
     """
-    config = records.load_config(workdir, "vae")
+    config = run_directory.load_config(workdir, "vae")
     mesh = mesh or parallel.make_mesh()
     restored = _restore(vae_steps.init, config, mesh, workdir, which)
     params, shape = restored.state.ema, config.data.image_shapes[0]
 
     def compiled(fn: Callable) -> Callable:
-        return parallel.pmap_sample(_bound(fn, config), mesh)
+        return compile_rows(fn, config, mesh)
 
     def draw_rows(config: VaeRun, params: Any, key: Array, temperature: Array, position: Array) -> Array:
         key = keys.for_step(key, Stream.PRIOR, 0)
@@ -92,17 +94,17 @@ def load_sampler(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | No
         return draw((params, key, np.float32(temperature)), (np.asarray(position, np.int32),))
 
     def reconstruct(key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
-        return rebuild((params, key), (np.asarray(position, np.int32), image_ops.check(images, shape)))
+        return rebuild((params, key), (np.asarray(position, np.int32), image_arrays.check(images, shape)))
 
     def interpolate(start: np.ndarray, end: np.ndarray, num: int) -> np.ndarray:
-        starts, ends = (np.repeat(image_ops.check(image[None], shape), num, axis=0) for image in (start, end))
+        starts, ends = (np.repeat(image_arrays.check(image[None], shape), num, axis=0) for image in (start, end))
         return blend((params,), (starts, ends, np.linspace(0, 1, num, dtype=np.float32)))
 
     def traverse(image: np.ndarray, dimension: int, values: np.ndarray) -> np.ndarray:
-        if not 0 <= dimension < config.vae.latent_size:
-            raise ValueError(f"dimension {dimension} is none of the latent ones, 0 to {config.vae.latent_size - 1}")
+        if not 0 <= dimension < config.vae.latent_dim:
+            raise ValueError(f"dimension {dimension} is none of the latent ones, 0 to {config.vae.latent_dim - 1}")
         values = np.asarray(values, np.float32)
-        rows = np.repeat(image_ops.check(image[None], shape), len(values), axis=0)
+        rows = np.repeat(image_arrays.check(image[None], shape), len(values), axis=0)
         return sweep((params,), (rows, np.full(len(values), dimension, np.int32), values))
 
     return Sampler(config, restored.step, params, prior, reconstruct, interpolate, traverse)
@@ -113,7 +115,7 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
 
     `which` and errors are as for `load_sampler`. Nothing in `workdir` is changed.
     """
-    config = records.load_config(workdir, "cyclegan")
+    config = run_directory.load_config(workdir, "cyclegan")
     mesh = mesh or parallel.make_mesh()
     restored = _restore(cyclegan_steps.init, config, mesh, workdir, which)
     params = restored.state.ema
@@ -123,7 +125,7 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
             return translation.translate(config, params, direction, images)
 
         # One image at a time on each device: they may be photographs of many megapixels.
-        run = parallel.pmap_sample(_bound(translate_rows, config), mesh, chunk=1)
+        run = compile_rows(translate_rows, config, mesh, chunk=1)
         channels = config.data.channels[DOMAINS[direction][0]]
         held = is_there(params[direction])
 
@@ -135,7 +137,7 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
                 )
             if images.ndim != 4 or images.shape[-1] != channels:
                 raise ValueError(f"expected images [n, h, w, {channels}], got {list(images.shape)}")
-            return run((params,), (image_ops.unit_floats(images),))
+            return run((params,), (image_arrays.unit_floats(images),))
 
         return translate
 
@@ -145,16 +147,6 @@ def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh |
 def is_there(params: Any) -> bool:
     """Whether these are the parameters of a network; NaN stands for those that a converted run lacks."""
     return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(params))
-
-
-def _bound(fn: Callable, config: Any) -> Callable:
-    """`fn(config, *shared, *rows)` as a function of (shared, rows)."""
-
-    def bound(shared: tuple, rows: tuple) -> Array:
-        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
-            return fn(config, *shared, *rows)
-
-    return bound
 
 
 def _restore(

@@ -5,8 +5,7 @@ Functions are written per device: each sees its slice of the batch and names the
 """
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +16,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 REPLICATED, SPLIT = P(), P("data")
-BY_SEED, BY_SEED_AND_DATA = P("seed"), P("seed", "data")
+
+PyTree = Any
+"""Any nesting of tuples, dictionaries and NamedTuples, with arrays as leaves."""
 
 HEARTBEAT_SECONDS = 10
 """A process that has not been heard of for as long is dead to the others, which then end too."""
@@ -69,112 +70,12 @@ def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[
     return jax.jit(mapped, donate_argnums=donate)
 
 
-def pmap_train(step: Callable, mesh: Mesh) -> Callable:
-    """`step(state, batch, seed) -> (state, metrics)`: the batch is split, all else replicated, the state donated."""
-    return pmap(step, mesh, (REPLICATED, SPLIT, REPLICATED), (REPLICATED, REPLICATED), donate=(0,))
-
-
 def mean_over_devices(tree: Any) -> Any:
     """The mean of each leaf over the devices along "data", inside a function that is compiled for a mesh.
 
     On one device it is the leaf itself, which XLA's CPU compiler would copy.
     """
     return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
-
-
-def make_seed_mesh(num_seeds: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axes "seed" and "data" for as many runs at once, over `devices` (default: all).
-
-    As many rows of it as divide both the runs and the devices: each row trains its share of the runs, one after another
-    within a step, and splits their batches over its devices.
-    """
-    devices = jax.devices() if devices is None else devices
-    rows = math.gcd(num_seeds, len(devices))
-    return Mesh(np.array(devices).reshape(rows, -1), ("seed", "data"))
-
-
-def pmap_seeds(step: Callable, mesh: Mesh, donate: tuple[int, ...] = ()) -> Callable:
-    """Compiles `step(state, batch, seed) -> pytree` for many runs at once, as a function of what `shard_seeds` made.
-
-    Runs that share a row of the mesh are unrolled in the program, not batched: so each has the bits that it has alone.
-    """
-
-    def unrolled(states: Any, batches: Any, seeds: Any) -> Any:
-        runs = zip(*jax.tree.map(lambda leaf: leaf[0], (states, batches, seeds)), strict=True)
-        return [jax.tree.map(lambda leaf: leaf[None], step(*run)) for run in runs]
-
-    return pmap(unrolled, mesh, (BY_SEED, BY_SEED_AND_DATA, BY_SEED), BY_SEED, donate)
-
-
-def shard_seeds(mesh: Mesh, runs: Sequence[Any], spec: P) -> list[Any]:
-    """The pytrees of host arrays of many runs on a seed mesh: entry j has the j-th run of each row, leaves [rows, ...].
-
-    `spec` is BY_SEED, or for batches BY_SEED_AND_DATA.
-    """
-    rows, sharding = mesh.shape["seed"], NamedSharding(mesh, spec)
-    placed = lambda *leaves: jax.device_put(np.stack(leaves), sharding)  # noqa: E731
-    return [jax.tree.map(placed, *runs[start : start + rows]) for start in range(0, len(runs), rows)]
-
-
-def split_seeds(mesh: Mesh, groups: Sequence[Any]) -> list[Any]:
-    """The inverse of `shard_seeds` for states: each run's, replicated on the devices of its row; nothing is moved."""
-    runs = []
-    for group in groups:
-        for devices in mesh.devices:
-            sharding = NamedSharding(make_mesh(list(devices)), REPLICATED)
-
-            def of_row(leaf: jax.Array, devices: Any = devices, sharding: NamedSharding = sharding) -> jax.Array:
-                shape = leaf.shape[1:]
-                shards = [shard.data.reshape(shape) for shard in leaf.addressable_shards if shard.device in devices]
-                return jax.make_array_from_single_device_arrays(shape, sharding, shards)
-
-            runs.append(jax.tree.map(of_row, group))
-    return runs
-
-
-def by_run(groups: Sequence[Any]) -> list[Any]:
-    """What each run has, on the host, of groups of runs: leaves [] of one run, or [rows, ...] of several."""
-    found = []
-    for group in jax.device_get(list(groups)):
-        rows = jax.tree.map(np.atleast_1d, group)
-        num = len(jax.tree.leaves(rows)[0])
-        found += [jax.tree.map(lambda leaf, row=row: leaf[row], rows) for row in range(num)]
-    return found
-
-
-def pmap_eval(step: Callable, mesh: Mesh) -> Callable:
-    """`step(shared, batch) -> pytree of [b, ...]`: the batch is split, each process gets the whole result."""
-
-    def gathered(shared: Any, batch: Any) -> Any:
-        return lax.all_gather(step(shared, batch), "data", tiled=True)
-
-    return pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
-
-
-def pmap_sample(fn: Callable, mesh: Mesh, chunk: int = 64) -> Callable:
-    """Compiles `fn(shared, examples) -> pytree of [n, ...]` for any n.
-
-    `shared` is replicated; each leaf of `examples` is a host array [n, ...]. Every device always works on `chunk`
-    examples (the last ones are padded), so an example's result has the same bits whatever n, the calls it is spread
-    over, or the number of devices.
-    """
-    compiled = pmap_eval(fn, mesh)
-    width = chunk * mesh.size
-
-    def run(shared: Any, examples: Any) -> Any:
-        num, *others = (len(leaf) for leaf in jax.tree.leaves(examples))
-        if num == 0:
-            raise ValueError("there are no examples: at least one is needed")
-        if any(other != num for other in others):
-            raise ValueError(f"examples and their positions differ in number: {num} and {', '.join(map(str, others))}")
-        parts = []
-        for start in range(0, num, width):
-            rows = np.minimum(np.arange(start, start + width), num - 1)[process_rows(width)]
-            part = compiled(shared, shard_batch(mesh, jax.tree.map(lambda leaf, rows=rows: leaf[rows], examples)))
-            parts.append(jax.device_get(part))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *parts)
-
-    return run
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
@@ -200,7 +101,7 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
-def put(mesh: Mesh, value: int) -> jax.Array:
+def replicate_scalar(mesh: Mesh, value: int) -> jax.Array:
     """`value`, the same in every process, as an int32 scalar on every device of the mesh."""
     with jax.transfer_guard_host_to_device("allow"):  # as in shard_batch
         return jax.make_array_from_process_local_data(NamedSharding(mesh, REPLICATED), np.asarray(value, np.int32))
@@ -224,14 +125,14 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def from_main(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """`value` of process 0, anything that JSON can write, in every process; all have to call it."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))
 
 
-def everywhere(condition: bool) -> bool:
+def all_processes(condition: bool) -> bool:
     """Whether `condition` holds in every process; all have to call it."""
     return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 

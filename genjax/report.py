@@ -11,8 +11,9 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from genjax import files
-from genjax.metrics import read_rows
-from genjax.records import flatten
+from genjax.families import FAMILIES
+from genjax.train.run_directory import flatten
+from genjax.train.writers import read_rows
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,9 +27,6 @@ summary { cursor: pointer; color: #555; margin: 0.5rem 0; }
 """
 
 
-UNITS = {"vae": "likelihoods in nats per image", "cyclegan": "pixels in [0, 1]"}
-
-
 def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
     """Writes the page about `runs` (heading -> run directory) to `path`."""
     body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(files.resolve(run))}" for heading, run in runs.items())
@@ -40,7 +38,7 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
 
 
 def _run(workdir: epath.Path) -> str:
-    rows = read_rows(workdir / "metrics.jsonl")
+    rows = list(read_rows(workdir / "metrics.jsonl"))
     speed = [row["images_per_second"] for row in read_rows(workdir / "timing.jsonl")]
     details = "".join(
         f"<details><summary>{name}</summary>{_table(flatten(files.read_json(workdir / name)))}</details>"
@@ -64,14 +62,14 @@ def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
         images, step = "validation", evaluated[-1]["step"]
         named = [name for name in evaluated[-1] if name.startswith("validation/")]
         figures = {name.removeprefix("validation/"): evaluated[-1][name] for name in named}
-    units = UNITS[files.read_json(workdir / "config.json")["family"]]
+    units = FAMILIES[files.read_json(workdir / "config.json")["family"]].units
     heading = f"On the {images} images after step {step} (averaged weights; {units}):"
     return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"
 
 
 def _health(rows: Sequence[dict[str, Any]]) -> str:
     """The flags that are up at the last row, and those that were up before; nothing where nobody watched."""
-    watched = [(row["step"], row["flags"]) for row in rows if "flags" in row]
+    watched = [(row["step"], row["warnings"]) for row in rows if "warnings" in row]
     if not watched:
         return ""
     step, now = watched[-1]
@@ -109,7 +107,7 @@ def _curves(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         for name, value in row.items():
             split, _, metric = name.rpartition("/")
-            if name not in ("step", "fingerprint", "flags") and value is not None:
+            if name not in ("step", "fingerprint", "warnings") and value is not None:
                 steps, values = series.setdefault(metric, {}).setdefault(split or "training", ([], []))
                 steps.append(row["step"])
                 values.append(value)

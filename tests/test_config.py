@@ -87,7 +87,7 @@ def linear(decay_steps=50, **options):
         (OptimConfig, {"decay_steps": 5, "schedule": "cosine"}, "schedule cosine goes with no decay_steps, got 5"),
         (OptimConfig, linear(warmup_steps=3), "schedule linear goes with no warmup_steps, got 3"),
         (OptimConfig, linear(steps_per_epoch=0), "steps_per_epoch must be at least 1, got 0"),
-        (TrainConfig, {"num_pictures": 0}, "num_pictures must be at least 1, got 0"),
+        (TrainConfig, {"num_sample_images": 0}, "num_sample_images must be at least 1, got 0"),
         (TrainConfig, {"num_steps": 0}, "num_steps must be at least 1, got 0"),
         (TrainConfig, {"log_every": 0}, "log_every must be at least 1, got 0"),
         (TrainConfig, {"eval_every": 0}, "eval_every must be at least 1, got 0"),
@@ -98,7 +98,7 @@ def linear(decay_steps=50, **options):
             {"steps_per_dispatch": 20},
             "log_every (50) must be a multiple of steps_per_dispatch (20)",
         ),
-        (TrainConfig, {"max_skips": 0}, "max_skips must be at least 1, got 0"),
+        (TrainConfig, {"max_nonfinite_steps": 0}, "max_nonfinite_steps must be at least 1, got 0"),
         (
             TrainConfig,
             {"checkpoint_every": 70, "eval_every": 20},
@@ -106,13 +106,13 @@ def linear(decay_steps=50, **options):
         ),
         (
             TrainConfig,
-            {"checkpoint_every": 20, "eval_every": 20, "keep_every": 30},
-            "keep_every (30) must be 0 or a multiple of checkpoint_every (20)",
+            {"checkpoint_every": 20, "eval_every": 20, "keep_period": 30},
+            "keep_period (30) must be 0 or a multiple of checkpoint_every (20)",
         ),
-        (TrainConfig, {"keep_every": -500}, "keep_every (-500) must be 0 or a multiple of checkpoint_every (500)"),
+        (TrainConfig, {"keep_period": -500}, "keep_period (-500) must be 0 or a multiple of checkpoint_every (500)"),
         (VaeConfig, {"hidden": ()}, "hidden needs positive widths, got ()"),
         (VaeConfig, {"hidden": (8, 0)}, "hidden needs positive widths, got (8, 0)"),
-        (VaeConfig, {"latent_size": 0}, "latent_size must be at least 1, got 0"),
+        (VaeConfig, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup_steps": -1}, "beta_warmup_steps must not be negative, got -1"),
@@ -127,7 +127,7 @@ def linear(decay_steps=50, **options):
             for field in dataclasses.fields(LossConfig)
             if field.name != "adversarial"
         ),
-        (CycleGanConfig, {"discriminator_rate": 0.0}, "discriminator_rate must be positive, got 0.0"),
+        (CycleGanConfig, {"discriminator_lr_scale": 0.0}, "discriminator_lr_scale must be positive, got 0.0"),
         (CycleGanConfig, {"diff_augment": 1.1}, "diff_augment must lie in [0, 1], got 1.1"),
         (CycleGanConfig, {"diff_augment": -0.1}, "diff_augment must lie in [0, 1], got -0.1"),
         (CycleGanConfig, {"instance_noise": -0.1}, "instance_noise must not be negative, got -0.1"),
@@ -293,11 +293,19 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
         {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
         {
             "data": {"image_size": (1, 1), "channels": (1,), "decode_threads": 1, "prefetch": 1},
-            "vae": {"hidden": (1,), "latent_size": 1},
+            "vae": {"hidden": (1,), "latent_dim": 1},
         },
         {
             "train": dict.fromkeys(
-                ("num_steps", "log_every", "eval_every", "checkpoint_every", "num_pictures", "max_skips"), 1
+                (
+                    "num_steps",
+                    "log_every",
+                    "eval_every",
+                    "checkpoint_every",
+                    "num_sample_images",
+                    "max_nonfinite_steps",
+                ),
+                1,
             )
         },
         {"data": {"holdout": 0.0, "crop_margin": 30, "resize": "stretch", "upscale": True}},
@@ -309,7 +317,7 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
         {"optim": {"steps_per_epoch": 7}},  # without linear schedule it says nothing
         {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_learned"}},
         {"data": {"binarize": "fixed"}, "vae": {"beta": 0.0}},
-        {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_every": 120}},
+        {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_period": 120}},
     ],
 )
 def test_the_last_allowed_values_are_accepted(changes):
@@ -337,8 +345,8 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 0}},
         {"optim": linear(100), "train": {"num_steps": 100}},
         {"loss": dict.fromkeys([*GOOD[LossConfig], "gradient_penalty"], 0.0)},
-        {"loss": {"label_smoothing": 0.49, "adversarial": "logistic", "r1": 10.0}},
-        {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_rate": 1e-3}},
+        {"loss": {"label_smoothing": 0.49, "adversarial": "vanilla", "r1": 10.0}},
+        {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_lr_scale": 1e-3}},
     ],
 )
 def test_the_last_allowed_values_of_a_translation_are_accepted(changes):

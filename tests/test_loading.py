@@ -4,15 +4,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import cheaply_compiled
 
-from genjax import checkpoint, cyclegan, digest, keys, parallel, records, train
+from genjax import cyclegan, keys, parallel
 from genjax.cyclegan import translation
 from genjax.data import sources
 from genjax.keys import Stream
 from genjax.loading import load_sampler, load_translator
-from genjax.metrics import read_rows
+from genjax.train import checkpoint, fingerprint, loop, run_directory
+from genjax.train.writers import read_rows
 from genjax.vae import inference, masks, restoration
+from tiny import cheaply_compiled
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +164,8 @@ def test_a_translation_has_the_same_bits_in_any_batch_and_on_any_number_of_devic
 
 def test_a_translator_holds_the_averaged_generators(trained_identity, translator):
     with cheaply_compiled():  # as the fixture does; what is compared has been restored, not computed
-        state = train.fit(cyclegan.TASK, trained_identity).state
-    assert digest.tree_digest(translator.params) == digest.tree_digest(state.ema)
+        state = loop.fit(cyclegan.TASK, trained_identity).state
+    assert fingerprint.tree_digest(translator.params) == fingerprint.tree_digest(state.ema)
 
 
 def test_images_that_a_translator_cannot_take_are_refused_with_their_shape(translator):
@@ -190,12 +191,12 @@ def test_a_run_without_pairs_has_no_best_translator(trained_identity, trained):
 
 @pytest.mark.parametrize("direction", ["a2b", "b2a"])
 def test_each_direction_has_its_own_generator_and_channels(tmp_path, direction):
-    from conftest import tiny_cyclegan
+    from tiny import tiny_cyclegan
 
     data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
     config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
-    records.write(tmp_path / "run", config, {}, {})
+    run_directory.write(tmp_path / "run", config, {}, {})
     with checkpoint.Saver(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
         checkpoints.save(1, state, {}, None)
     images = photographs(2, 8, 8)[..., : config.data.channels[direction == "b2a"]]

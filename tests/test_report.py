@@ -12,7 +12,7 @@ def test_the_page_is_whole_in_itself_and_holds_what_the_run_holds(trained, tmp_p
     assert "<h1>A &lt;title&gt;</h1>" in page and "Digits &amp; more" in page
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 3 and all(source.startswith("data:image/png;base64,") for source in sources)
-    for fact in ("vae.latent_size", "packages.jax", "train", "samples, step 12", "test images after step 12", "elbo"):
+    for fact in ("vae.latent_dim", "packages.jax", "train", "samples, step 12", "test images after step 12", "elbo"):
         assert fact in page
 
 

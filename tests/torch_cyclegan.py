@@ -162,9 +162,9 @@ def init_(module, generator):
 def gan_loss(kind, logits, real, for_discriminator):
     """Loss for having `logits` judged real or not; a generator asks for real=True on its fakes."""
     target = torch.full_like(logits, 1.0 if real else 0.0)
-    if kind == "least_squares":
+    if kind == "lsgan":
         return F.mse_loss(logits, target)
-    if kind == "logistic":
+    if kind == "vanilla":
         return F.binary_cross_entropy_with_logits(logits, target)
     if kind not in ("hinge", "wgan"):
         raise ValueError(f"unknown GAN loss {kind!r}")

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import keys, layers, parallel
+from genjax import keys, parallel
+from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, steps, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
-from genjax.keys import Stream
-from genjax.program import bind
+from genjax.nn import layers
 
 
 class Prepared(NamedTuple):
@@ -50,8 +50,8 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, batch, *shape, 3), np.uint8)
     images = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(batch, dtype=np.int32)))
-    seed = parallel.put(mesh, 0)
-    step: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
+    seed = parallel.replicate_scalar(mesh, 0)
+    step: Any = compile_train_step(cyclegan.TASK, config, mesh)
 
     def to_b(params: Any, images: jax.Array) -> jax.Array:
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
@@ -61,12 +61,12 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     figures: dict[str, Any] = {}
     photographs = jax.device_put(noise[0].astype(np.float32) / 255)
     params = jax.tree.map(jnp.copy, state.ema)
-    step_fn, figures["compile_step_seconds"] = _compile(step, state, images, seed)
+    step_fn, figures["compile_step_seconds"] = _compile(step, state, images, seed, signal)
     translator, _ = _compile(translate_fn, params, photographs)
 
     def train() -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(step_fn(state, images, seed))
+        state, *_ = jax.block_until_ready(step_fn(state, images, seed, signal))
 
     def translate() -> None:
         jax.block_until_ready(translator(params, photographs))

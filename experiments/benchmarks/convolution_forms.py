@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import tyro
 from jax import Array
 
-from genjax import convolutions as forms
-from genjax import layers
-from genjax.convolutions import NO_PADDING
+from genjax.nn import layers
+from genjax.nn.kernels import convolutions as forms
+from genjax.nn.kernels.convolutions import NO_PADDING
 
 logger = logging.getLogger(__name__)
 

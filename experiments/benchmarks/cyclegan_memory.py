@@ -17,12 +17,11 @@ import numpy as np
 import tyro
 
 from genjax import keys, parallel
+from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
-from genjax.keys import Stream
-from genjax.program import bind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +56,10 @@ def main() -> dict[str, Any]:
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, options.batch, *shape, 3), np.uint8)
     batch = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(options.batch, dtype=np.int32)))
-    seed = parallel.put(mesh, 0)
-    step_fn: Any = parallel.pmap_train(bind(steps.train_step, config, Stream.TRAIN), mesh)
+    seed = parallel.replicate_scalar(mesh, 0)
+    step_fn: Any = compile_train_step(cyclegan.TASK, config, mesh)
     began = time.perf_counter()
-    lowered = step_fn.lower(state, batch, seed)
+    lowered = step_fn.lower(state, batch, seed, signal)
     traced = time.perf_counter()
     compiled = lowered.compile()
     results = {"trace_seconds": traced - began, "compile_seconds": time.perf_counter() - traced}

@@ -28,9 +28,8 @@ import cyclegan_configs  # noqa: E402
 import vae_configs  # noqa: E402
 
 from genjax import cyclegan, keys, parallel, vae  # noqa: E402
+from genjax.compiled import compile_train_step  # noqa: E402
 from genjax.data import batches, sources  # noqa: E402
-from genjax.keys import Stream  # noqa: E402
-from genjax.program import bind  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,20 +77,20 @@ def _measure(task: Any, config: Any, seconds: float) -> dict[str, float]:
     began = time.perf_counter()
     source, size = sources.load(config.data, 0).train, config.data.batch_size
     decoding = time.perf_counter() - began
-    mesh, order = parallel.make_mesh(jax.devices()[:1]), batches.remembered(2 * len(source))
+    mesh, order = parallel.make_mesh(jax.devices()[:1]), batches.cached_permutation(2 * len(source))
 
     def load(step: int) -> batches.Batch:
         return parallel.shard_batch(mesh, batches.load(source, 0, step, size, slice(None), order))
 
     host = [_timed(lambda step=step: jax.block_until_ready(load(step))) for step in range(200)]
     state = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0)))
-    seed = parallel.put(mesh, 0)
-    step_fn: Any = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
+    seed = parallel.replicate_scalar(mesh, 0)
+    step_fn: Any = compile_train_step(task, config, mesh)
     batch = load(0)
 
     def step(batch: batches.Batch) -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(step_fn(state, batch, seed))
+        state, *_ = jax.block_until_ready(step_fn(state, batch, seed, signal))
 
     step(batch)
     num = max(3, min(1000, int(seconds / _timed(lambda: step(batch)))))

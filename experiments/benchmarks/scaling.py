@@ -32,9 +32,8 @@ import cyclegan_configs  # noqa: E402
 import vae_configs  # noqa: E402
 
 from genjax import cyclegan, keys, parallel, vae  # noqa: E402
+from genjax.compiled import compile_train_step  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
-from genjax.keys import Stream  # noqa: E402
-from genjax.program import bind  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
 
 CONFIGS: dict[str, dict[str, Any]] = {"vae": vae_configs.CONFIGS, "cyclegan": cyclegan_configs.CONFIGS}
@@ -150,9 +149,9 @@ def traced(config: Any, mesh: Mesh) -> Any:
     batch = Batch(images, jax.ShapeDtypeStruct((data.batch_size,), np.int32, sharding=split))
     task = vae.TASK if isinstance(config, VaeRun) else cyclegan.TASK
     state = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
-    step_fn: Any = parallel.pmap_train(bind(task.train_step, config, Stream.TRAIN), mesh)
+    step_fn: Any = compile_train_step(task, config, mesh)
     seed = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(mesh, parallel.REPLICATED))
-    return step_fn.trace(state, batch, seed)
+    return step_fn.trace(state, batch, seed, signal)
 
 
 def read(config: Any, mesh: Mesh) -> Step:
@@ -195,7 +194,10 @@ def time_steps(name: str, batch_size: int, steps: int) -> float:
     rng, domains = np.random.default_rng(0), range(len(config.data.channels))
     images = [rng.integers(0, 256, (batch_size, *config.data.stored_shape("train", d)), np.uint8) for d in domains]
     batch = parallel.shard_batch(mesh, Batch(tuple(images), np.arange(batch_size, dtype=np.int32)))
-    state, seed = parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0))), parallel.put(mesh, 0)
+    state, seed = (
+        parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0))),
+        parallel.replicate_scalar(mesh, 0),
+    )
     seconds = []
     for _ in range(3 + steps):
         began = time.perf_counter()

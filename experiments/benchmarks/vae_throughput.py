@@ -24,10 +24,9 @@ import tyro
 from torch import nn
 
 from genjax import keys, parallel
+from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.data import batches
-from genjax.keys import Stream
-from genjax.program import bind, in_turn, stacked
 from genjax.vae import steps
 from genjax.vae.config import VaeConfig, VaeRun
 
@@ -84,13 +83,13 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
             num_steps=several, log_every=several, eval_every=several, checkpoint_every=several,
             steps_per_dispatch=several,
         ),
-        vae=VaeConfig(hidden=(HIDDEN, HIDDEN), latent_size=LATENTS, activation="tanh"),
+        vae=VaeConfig(hidden=(HIDDEN, HIDDEN), latent_dim=LATENTS, activation="tanh"),
     )  # fmt: skip
     mesh = parallel.make_mesh(jax.devices()[:1])
     state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
-    seed = parallel.put(mesh, 0)
-    step_fn: Any = parallel.pmap_train(in_turn(bind(steps.train_step, config, Stream.TRAIN), several), mesh)
-    done, order = 0, batches.remembered(2)
+    seed = parallel.replicate_scalar(mesh, 0)
+    step_fn: Any = compile_train_step(vae.TASK, config, mesh)
+    done, order = 0, batches.cached_permutation(2)
 
     def run(num: int) -> None:
         nonlocal state, done
@@ -100,7 +99,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
             return parallel.shard_batch(mesh, stacked(parts))
 
         for batch in batches.prefetch(load, range(done, done + num, several), config.data.prefetch):
-            state, _ = step_fn(state, batch, seed)
+            state, *_ = step_fn(state, batch, seed, signal)
         jax.block_until_ready(state)
         done += num
 

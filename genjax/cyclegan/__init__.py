@@ -1,50 +1,19 @@
 """CycleGAN (Zhu et al. 2017): translation between two domains of images that come in no pairs."""
 
-import dataclasses
-import functools
-
-from genjax import classifier
-from genjax.cyclegan import health, steps
+from genjax.cyclegan import monitor, semantic, steps
 from genjax.cyclegan.config import CycleGanRun
+from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
 
-TASK = Task(
-    steps.init, steps.train_step, steps.eval_step, steps.visualize, steps.figures, steps.score, health.watch
-)  # fmt: skip
-
-
-def with_classifiers(config: CycleGanRun) -> tuple[Task, CycleGanRun]:
-    """The task whose steps hold the classifiers that `config` names, and `config` with their SHA-256; TASK without any.
-
-    Raises FileNotFoundError or ValueError if a file holds no classifier, another one than the SHA-256 says, or one for
-    images of another shape, and ValueError if the two have other classes.
-    """
-    if not config.classifier_a:
-        return TASK, config
-    shape_a, shape_b = config.data.image_shapes
-    a, sha256_a = _load("a", config.classifier_a, config.classifier_a_sha256, shape_a)
-    b, sha256_b = _load("b", config.classifier_b, config.classifier_b_sha256, shape_b)
-    if a.num_classes != b.num_classes:
-        raise ValueError(
-            f"{config.classifier_a} tells {a.num_classes} classes apart, {config.classifier_b} {b.num_classes}: give "
-            "classifiers of the same classes"
-        )
-    step = functools.partial(steps.train_step, classifiers={"a": a.params, "b": b.params})
-    known = dataclasses.replace(config, classifier_a_sha256=sha256_a, classifier_b_sha256=sha256_b)
-    return TASK._replace(train_step=step), known
-
-
-def _load(domain: str, path: str, expected: str, shape: tuple[int, ...]) -> tuple[classifier.Classifier, str]:
-    """The classifier of a domain with images of `shape`, and its SHA-256, which is `expected` if that is not empty."""
-    loaded, sha256 = classifier.load(path)
-    if expected not in ("", sha256):
-        raise ValueError(
-            f"{path} is not the classifier of this run: its SHA-256 is {sha256}, not {expected}. Restore it, or give "
-            f"no --classifier-{domain}-sha256 and another --workdir"
-        )
-    if loaded.image_shape != shape:
-        raise ValueError(
-            f"{path} is for images of {loaded.image_shape} (height, width, channels), and those of {domain.upper()} "
-            f"have {shape}: train another, or change --data.image-size or --data.channels"
-        )
-    return loaded, sha256
+TASK: Task[CycleGanRun, steps.CycleGanState] = Task(
+    name="cyclegan",
+    config_class=CycleGanRun,
+    units="pixels in [0, 1]",
+    init=steps.init,
+    train_step=steps.train_step,
+    evaluators=(per_image_means(steps.eval_step, steps.summarize),),
+    visualize=steps.visualize,
+    score=steps.score,
+    monitor=monitor.watch,
+    load_constants=semantic.load_classifiers,
+)

@@ -3,19 +3,7 @@
 import dataclasses
 from typing import Literal
 
-import tyro
-
-from genjax.config import (
-    DataConfig,
-    OptimConfig,
-    Precision,
-    SeedConfig,
-    TrainConfig,
-    check_finite,
-    check_schedule,
-    check_seed,
-    require,
-)
+from genjax.config import DataConfig, RunConfig, check_finite, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +31,7 @@ class CycleGanConfig:
     follows, as on all but the first and the last of a PatchGAN, it undoes any scale: their slope stays unbounded."""
     pool_size: int = 50
     """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
-    discriminator_rate: float = 1.0
+    discriminator_lr_scale: float = 1.0
     """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
     diff_augment: float = 0.0
     """Strength of DiffAugment (Zhao et al. 2020) on all that the discriminators see, for small sets of images: colour,
@@ -59,7 +47,10 @@ class CycleGanConfig:
         require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
         require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
         require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
-        require(self.discriminator_rate > 0, f"discriminator_rate must be positive, got {self.discriminator_rate}")
+        require(
+            self.discriminator_lr_scale > 0,
+            f"discriminator_lr_scale must be positive, got {self.discriminator_lr_scale}",
+        )
         require(0 <= self.diff_augment <= 1, f"diff_augment must lie in [0, 1], got {self.diff_augment}")
         require(self.instance_noise >= 0, f"instance_noise must not be negative, got {self.instance_noise}")
 
@@ -77,7 +68,7 @@ class LossConfig:
     L_cycle is cycle_a and cycle_b, L_per the identity, affine and semantic terms. A weight of 0 leaves a term out.
     """
 
-    adversarial: Literal["least_squares", "logistic", "hinge", "wgan_gp"] = "least_squares"
+    adversarial: Literal["lsgan", "vanilla", "hinge", "wgan_gp"] = "lsgan"
     """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or
     the Wasserstein loss with gradient penalty (Gulrajani et al. 2017)."""
     adversarial_a2b: float
@@ -109,7 +100,7 @@ class LossConfig:
     """gamma: half the weight of |gradient|^2 at real images, beside the whole adversarial loss (Mescheder et al.
     2018)."""
     label_smoothing: float = 0.0
-    """least_squares and logistic: how far below 1 a discriminator's target for real images is; that for translated ones
+    """lsgan and vanilla: how far below 1 a discriminator's target for real images is; that for translated ones
     stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:
@@ -119,9 +110,9 @@ class LossConfig:
             require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")
         require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
         require(
-            self.label_smoothing == 0 or self.adversarial in ("least_squares", "logistic"),
+            self.label_smoothing == 0 or self.adversarial in ("lsgan", "vanilla"),
             f"label_smoothing {self.label_smoothing} lowers a target that {self.adversarial} has not: set it to 0, or "
-            "--loss.adversarial least_squares or logistic",
+            "--loss.adversarial lsgan or vanilla",
         )
         require(
             self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
@@ -131,20 +122,9 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CycleGanRun:
+class CycleGanRun(RunConfig):
     """Everything that one CycleGAN training depends on."""
 
-    workdir: str = tyro.MISSING
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
-    seed: int = 0
-    """Everything random follows from it."""
-    seeds: SeedConfig = SeedConfig()
-    precision: Precision = "float32"
-    """float32 throughout; tensorfloat32, the same but that a GPU's matrix units may round the factors of products; or
-    bfloat16 for the layers' arithmetic alone."""
-    data: DataConfig
-    optim: OptimConfig
-    train: TrainConfig
     cyclegan: CycleGanConfig
     loss: LossConfig
     classifier_a: str = ""
@@ -158,13 +138,12 @@ class CycleGanRun:
     """SHA-256 of the second."""
 
     @property
-    def follows_num_steps(self) -> bool:
-        """Whether a step depends on how many there are to be."""
-        return self.optim.schedule != "constant" or self.cyclegan.instance_noise > 0
+    def depends_on_num_steps(self) -> bool:
+        """True if a step depends on how many there are to be: instance noise falls to 0 over them."""
+        return super().depends_on_num_steps or self.cyclegan.instance_noise > 0
 
     def __post_init__(self) -> None:
-        check_seed("seed", self.seed)
-        check_schedule(self.optim, self.train)
+        super().__post_init__()
         require(
             not self.data.dequantize and self.data.binarize == "none",
             "dequantize and binarize are for likelihoods, which CycleGAN has none of",

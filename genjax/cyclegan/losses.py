@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import classifier
 from genjax.cyclegan import nets
 from genjax.cyclegan.config import CycleGanRun, LossConfig
+from genjax.evaluation import classifier
 
 CLASSIC = LossConfig(
     adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0, identity_a=5.0, identity_b=5.0
@@ -82,7 +82,7 @@ def generator_terms(
 
     def fooled(domain: str, images: Array) -> Array:
         shown = show(f"fooled_{domain}", images)
-        return adversarial_generator(weights, nets.judge(config, discriminators[f"d_{domain}"], shown))
+        return adversarial_generator(weights, nets.discriminate(config, discriminators[f"d_{domain}"], shown))
 
     def affine(translate: Callable[[Array], Array], images: Array, translated: Array) -> Array:
         return l1(dihedral(translated, element), translate(dihedral(images, element)))
@@ -120,23 +120,23 @@ def discriminator_loss(
     """
 
     def logits(images: Array) -> Array:
-        return nets.judge(config, params, images)
+        return nets.discriminate(config, params, images)
 
     judged = Logits(logits(real), logits(fake))
     loss = adversarial_discriminator(config.loss, *judged)
     if config.loss.adversarial == "wgan_gp":
         loss = loss + 0.5 * config.loss.gradient_penalty * gradient_penalty(logits, real, fake, fraction)
     if config.loss.r1 > 0:
-        loss = loss + 0.5 * config.loss.r1 / 2 * squared_slope(logits, real)
+        loss = loss + 0.5 * config.loss.r1 / 2 * r1_penalty(logits, real)
     return loss, judged
 
 
 def adversarial_generator(config: LossConfig, logits: Array) -> Array:
     """How far translations with these logits [b, ...] are from fooling their discriminator: [b]."""
     match config.adversarial:
-        case "least_squares":
+        case "lsgan":
             return _mean((logits - 1) ** 2)
-        case "logistic":
+        case "vanilla":
             return _mean(jax.nn.softplus(-logits))
         case _:  # hinge and wgan_gp
             return -_mean(logits)
@@ -149,12 +149,12 @@ def adversarial_discriminator(config: LossConfig, real: Array, fake: Array) -> A
     """
     smoothing = config.label_smoothing
     match config.adversarial:
-        case "least_squares":
+        case "lsgan":
             return 0.5 * (_mean((real - (1 - smoothing)) ** 2) + _mean(fake**2))
-        case "logistic" if smoothing > 0:
+        case "vanilla" if smoothing > 0:
             on_real = (1 - smoothing) * jax.nn.softplus(-real) + smoothing * jax.nn.softplus(real)
             return 0.5 * (_mean(on_real) + _mean(jax.nn.softplus(fake)))
-        case "logistic":
+        case "vanilla":
             return 0.5 * (_mean(jax.nn.softplus(-real)) + _mean(jax.nn.softplus(fake)))
         case "hinge":
             return 0.5 * (_mean(jax.nn.relu(1 - real)) + _mean(jax.nn.relu(1 + fake)))
@@ -172,7 +172,7 @@ def gradient_penalty(logits: Callable[[Array], Array], real: Array, fake: Array,
     return (norm - 1) ** 2
 
 
-def squared_slope(logits: Callable[[Array], Array], images: Array) -> Array:
+def r1_penalty(logits: Callable[[Array], Array], images: Array) -> Array:
     """|d logits / d image|^2 at images [b, h, w, c], the logits of an image added up: [b].
 
     Times gamma / 2 it is R1 (Mescheder et al. 2018, equation 9), which pulls a discriminator flat at real images.
@@ -201,8 +201,8 @@ def semantic_terms(
     sides = {name: side for name, side in sides.items() if getattr(weights, name) > 0}
     if not sides:
         return {}
-    if classifiers is None:
-        raise ValueError(f"{' and '.join(sides)} need classifiers: train with the task of cyclegan.with_classifiers")
+    if not classifiers:
+        raise ValueError(f"{' and '.join(sides)} need classifiers: give them as constants")
     terms = {}
     for name, (domain, images, other, translated) in sides.items():
         seen = classifier.logits(classifiers[domain], (images + 1) / 2)

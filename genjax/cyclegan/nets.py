@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import layers
 from genjax.cyclegan.config import CycleGanRun
+from genjax.nn import layers
 
 Direction = Literal["a2b", "b2a"]
 
@@ -194,7 +194,7 @@ def generate(config: CycleGanRun, direction: Direction, params: dict[str, Any], 
     return images + change if config.cyclegan.output == "residual" else jnp.tanh(change)
 
 
-def judge(config: CycleGanRun, params: dict[str, Any], images: Array) -> Array:
+def discriminate(config: CycleGanRun, params: dict[str, Any], images: Array) -> Array:
     """Logits [b, h', w', 1] for images [b, h, w, c] in [-1, 1]: high where they look real."""
     judged: Any = _discriminator(config).apply({"params": params}, images)
     logits: Array = judged.astype(images.dtype)

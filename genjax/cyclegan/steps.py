@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import images as image_ops
 from genjax import keys, optim, parallel
-from genjax.cyclegan import diff_augment, image_pool, losses, nets, translation, vitals
+from genjax.cyclegan import losses, nets, step_metrics, translation
 from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.image_pool import Pool
-from genjax.data import augment
+from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
+from genjax.gan import diff_augment, image_pool
+from genjax.gan.image_pool import Pool
 
 GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
@@ -72,12 +72,12 @@ def init(config: CycleGanRun, key: Array) -> CycleGanState:
 
 
 def train_step(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, classifiers: dict[str, Any] | None = None
+    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, constants: dict[str, Any] | None = None
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """One update on this device's part of the batch; means over the devices make the replicas agree.
 
     Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
-    generators' translations from before the step, by way of the pools. `classifiers` are for the semantic losses.
+    generators' translations from before the step, by way of the pools. `constants` are the classifiers of the semantic losses.
     """
     show = functools.partial(_shown, config, state.step, batch.position, key)
     classified = functools.partial(_classified, config, batch.position, key)
@@ -89,7 +89,7 @@ def train_step(
 
     def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
         terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
-        semantic = losses.semantic_terms(config.loss, a, b, fake, classifiers, classified)
+        semantic = losses.semantic_terms(config.loss, a, b, fake, constants, classified)
         means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
         for name in semantic:
             means["total"] += getattr(config.loss, name) * means[name]
@@ -139,7 +139,7 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     is below 0. Where there are pairs, l1: of a translation and its truth, and of an image itself (copy) and that truth;
     ink_both and ink_either: shares of pixels, for `figures`.
     """
-    a, b = (image_ops.to_unit(images) for images in batch.images)
+    a, b = (image_arrays.to_unit(images) for images in batch.images)
     probe_keys = [keys.per_example(k, batch.position) for k in jax.random.split(key)]
     copy: dict[str, Array] = {}
     if config.data.paired and a.shape == b.shape:
@@ -150,7 +150,7 @@ def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     return of_a | copy, _translation_metrics(config, state, "b2a", b, a, probe_keys[1])
 
 
-def figures(means: dict[str, float]) -> dict[str, float]:
+def summarize(means: dict[str, float]) -> dict[str, float]:
     """What is reported: the means over the images, and the intersection over union of the ink of all together."""
     ratios = {}
     for name, both in means.items():
@@ -192,7 +192,7 @@ def _named(direction: str, metrics: dict[str, Array]) -> dict[str, Array]:
 def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> dict[str, Array]:
     """Pictures [b, h, w, c] in [0, 1]: image, translation, there and back again, and the truth where there is one."""
     del key
-    a, b = (image_ops.to_unit(images) for images in batch.images)
+    a, b = (image_arrays.to_unit(images) for images in batch.images)
     a2b = translation.translate(config, state.ema, "a2b", a)
     b2a = translation.translate(config, state.ema, "b2a", b)
     rows = {
@@ -205,9 +205,9 @@ def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Arra
     }
 
 
-def score(figures: dict[str, float]) -> float | None:
-    """What the best checkpoint has least of: the mean L1 to the truth, or nothing where there are no pairs."""
-    return (figures["l1_a2b"] + figures["l1_b2a"]) / 2 if "l1_a2b" in figures else None
+def score(metrics: dict[str, float]) -> float | None:
+    """Validation loss that selects the best checkpoint: the mean L1 to the truth, or None where there are no pairs."""
+    return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
 
 
 def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array) -> Array:
@@ -255,16 +255,16 @@ def _vitals(
     config: CycleGanRun, state: CycleGanState, a: Array, b: Array, fake: losses.Fakes, logits: dict[str, losses.Logits]
 ) -> dict[str, Array]:
     """The health of a step, by the state before it."""
-    measured = vitals.of_translations("a2b", a, fake.b, state.pool_a, state.pool_b)
-    measured |= vitals.of_translations("b2a", b, fake.a, state.pool_b, state.pool_a)
+    measured = step_metrics.of_translations("a2b", a, fake.b, state.pool_a, state.pool_b)
+    measured |= step_metrics.of_translations("b2a", b, fake.a, state.pool_b, state.pool_a)
     for name in DISCRIMINATORS:
-        measured |= vitals.of_discriminator(config.loss, name, logits[name])
+        measured |= step_metrics.of_discriminator(config.loss, name, logits[name])
     return measured
 
 
 def _rate(config: CycleGanRun, name: str, rate: Array) -> Array:
     """The learning rate of a network, `rate` being that of the generators."""
-    return rate * config.cyclegan.discriminator_rate if name in DISCRIMINATORS else rate
+    return rate * config.cyclegan.discriminator_lr_scale if name in DISCRIMINATORS else rate
 
 
 def _elements(config: CycleGanRun, example_keys: Array) -> Array:

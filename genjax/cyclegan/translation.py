@@ -9,7 +9,7 @@ from jax import Array
 from genjax.cyclegan import nets
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import Direction
-from genjax.images import LUMA
+from genjax.data.image_arrays import LUMA
 
 
 def translate(config: CycleGanRun, params: Any, direction: Direction, images: Array) -> Array:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import images as image_ops
 from genjax.config import DataConfig
+from genjax.data import image_arrays
 from genjax.keys import uniform
 
 
@@ -25,7 +25,7 @@ def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
         return dequantize(keys, images)
     if config.binarize == "stochastic":
         return binarize(keys, images)
-    return image_ops.to_unit(images)  # "fixed" binarisation happened when the source was loaded
+    return image_arrays.to_unit(images)  # "fixed" binarisation happened when the source was loaded
 
 
 def flip(keys: Array, images: Array) -> Array:
@@ -54,4 +54,4 @@ def dequantize(keys: Array, images: Array) -> Array:
 def binarize(keys: Array, images: Array) -> Array:
     """1 with probability x / 255, else 0: uint8 to floats (Salakhutdinov and Murray 2008)."""
     draws = uniform(keys, images.shape[1:])
-    return (draws < image_ops.to_unit(images)).astype(draws.dtype)
+    return (draws < image_arrays.to_unit(images)).astype(draws.dtype)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
+from genjax import parallel
 from genjax.data.splits import Source
 from genjax.keys import Stream
 
@@ -35,7 +37,7 @@ def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.nda
     return order
 
 
-def remembered(num: int) -> Order:
+def cached_permutation(num: int) -> Order:
     """`permutation`, with its last `num` results kept: of each run and domain that take turns one, or better two."""
     return functools.lru_cache(num)(permutation)
 
@@ -65,7 +67,22 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, ord
     return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])
 
 
-def in_order(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
+def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
+    """Returns a function from a step to this process's part of the batches of the `num_steps` steps from there on.
+
+    Several batches are one [b, num_steps, ...]: examples first, along which devices split it. Permutations are kept
+    while they are in use.
+    """
+    rows, order = parallel.process_rows(batch_size), cached_permutation(2 * len(source))
+
+    def load_steps(step: int) -> Batch:
+        parts = [load(source, seed, s, batch_size, rows, order) for s in range(step, step + num_steps)]
+        return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
+
+    return load_steps
+
+
+def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
     """The parts `rows` of batches that cover every example of every domain once, in order.
 
     Beyond its end, a domain is filled up with its last example: whoever reads the results drops what lies there.

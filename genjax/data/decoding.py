@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 import genjax
 from genjax import files
-from genjax import images as image_ops
 from genjax.config import DataConfig
+from genjax.data import image_arrays
 from genjax.data.splits import Splits, check_paired, hold_out
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
 
-class Stored(NamedTuple):
+class LazyImages(NamedTuple):
     """The images of one domain, where they lie."""
 
     items: Mapping[str, Sequence[Any]]
@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     """What changes when an item does, as JSON can write it."""
 
 
-def decode(domains: Sequence[Stored], config: DataConfig) -> Splits:
+def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits:
     """The images of all `domains`, with what they lack of validation and test held out of train."""
     for stored in domains:
         check_paired(config, stored.items)
@@ -47,7 +47,7 @@ def decode(domains: Sequence[Stored], config: DataConfig) -> Splits:
     return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
 
 
-def _decode_domain(stored: Stored, domain: int, config: DataConfig) -> dict[str, np.ndarray]:
+def _decode_domain(stored: LazyImages, domain: int, config: DataConfig) -> dict[str, np.ndarray]:
     arrays = {}
     for split, items in hold_out(stored.items, config.holdout).items():
         shape = config.stored_shape(split, domain)
@@ -65,7 +65,7 @@ def convert(image: Image.Image, shape: tuple[int, int, int], config: DataConfig)
             f"its {height}x{width} pixels are fewer than the {config.image_size[0]}x{config.image_size[1]} of "
             "--data.image-size; --data.upscale enlarges it"
         )
-    return image_ops.fit(image, shape, config.resize)
+    return image_arrays.fit(image, shape, config.resize)
 
 
 def decode_all(

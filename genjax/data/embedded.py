@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from genjax import images as image_ops
+from genjax.data import image_arrays
 from genjax.data.splits import Splits
 
 DEMO = "'genjax-images[demo]'"
@@ -36,7 +36,7 @@ def digits() -> Splits:
     White on black; 1,439, 179 and 179. From UCI's Optical Recognition of Handwritten Digits (CC BY 4.0).
     """
     pixels = optional_module("sklearn.datasets", "digits", DEMO).load_digits().images
-    return _by_tenths(image_ops.to_uint8(pixels / 16)[..., None])
+    return _by_tenths(image_arrays.to_uint8(pixels / 16)[..., None])
 
 
 def mnist5k_labels() -> Splits:

@@ -10,15 +10,15 @@ from etils import epath
 from PIL import Image
 
 from genjax import files
-from genjax import images as image_ops
 from genjax.config import DataConfig
-from genjax.data.decoding import Stored
+from genjax.data import image_arrays
+from genjax.data.decoding import LazyImages
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
-def find(root: epath.Path, config: DataConfig) -> list[Stored]:
+def find(root: epath.Path, config: DataConfig) -> list[LazyImages]:
     """The images of each domain below `root`; ValueError or FileNotFoundError if a folder is missing or empty."""
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}")
@@ -64,7 +64,7 @@ def _existing(named: dict[str, list[epath.Path]]) -> dict[str, epath.Path]:
     return {split: path for split, path in first.items() if path is not None}
 
 
-def _stored(folders: dict[str, epath.Path], config: DataConfig) -> Stored:
+def _stored(folders: dict[str, epath.Path], config: DataConfig) -> LazyImages:
     found = {split: _distinct(image_files(folder)) for split, folder in folders.items()}
     minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
     if len(found["train"]) < minimum:
@@ -72,10 +72,10 @@ def _stored(folders: dict[str, epath.Path], config: DataConfig) -> Stored:
             f"{folders['train']} holds {len(found['train'])} images, and training needs at least {minimum}; "
             f"looked in it and below for {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    return Stored(found, name=str, open=lambda path: Image.open(io.BytesIO(path.read_bytes())), identity=stamp)
+    return LazyImages(found, name=str, open=lambda path: Image.open(io.BytesIO(path.read_bytes())), identity=stamp)
 
 
-def _check_pairs(root: epath.Path, first: Stored, second: Stored) -> None:
+def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> None:
     """Pairs are files of the same name, but for its suffix."""
     for split in set(first.items) & set(second.items) - {"train"}:
         a, b = ([path.stem for path in stored.items[split]] for stored in (first, second))
@@ -95,7 +95,7 @@ def read_images(
 
     def read(file: epath.Path) -> np.ndarray:
         try:
-            return image_ops.decode(file.read_bytes(), shape, resize)
+            return image_arrays.decode(file.read_bytes(), shape, resize)
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise ValueError(f"cannot decode {file}: {error}") from error
 

@@ -8,13 +8,13 @@ from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data.decoding import Stored
+from genjax.data.decoding import LazyImages
 from genjax.data.embedded import optional_module
 from genjax.data.folders import stamp
 from genjax.data.splits import Splits, hold_out
 
 
-def find(name: str, config: DataConfig) -> list[Stored]:
+def find(name: str, config: DataConfig) -> list[LazyImages]:
     """The feature `image` of a dataset, by name or by the directory of a prepared one.
 
     Two domains are splits called trainA, trainB, testA, testB, or the two classes of the feature `label`. ValueError if
@@ -59,7 +59,7 @@ def labels(name: str, config: DataConfig) -> Splits:
     return Splits(*zip(*found, strict=True))
 
 
-def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], stamped: list) -> Stored:
+def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], stamped: list) -> LazyImages:
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
     def open_image(item: tuple[str, int]) -> Image.Image:
@@ -67,7 +67,7 @@ def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], sta
         pixels = data[split][row]["image"]
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    return Stored(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", open_image, lambda item: [stamped, *item])
+    return LazyImages(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", open_image, lambda item: [stamped, *item])
 
 
 def _rows(builder: Any, name: str, split: str, label: int | None) -> list[tuple[str, int]]:

@@ -3,19 +3,7 @@
 import dataclasses
 from typing import Literal
 
-import tyro
-
-from genjax.config import (
-    DataConfig,
-    OptimConfig,
-    Precision,
-    SeedConfig,
-    TrainConfig,
-    check_finite,
-    check_schedule,
-    check_seed,
-    require,
-)
+from genjax.config import RunConfig, check_finite, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +15,7 @@ class VaeConfig:
     hidden: tuple[int, ...] = (500, 500)
     """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
     fully connected and four times the last width, on either side of the latents."""
-    latent_size: int = 32
+    latent_dim: int = 32
     """Dimensions of z."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
@@ -44,37 +32,20 @@ class VaeConfig:
     def __post_init__(self) -> None:
         check_finite(self)
         require(len(self.hidden) >= 1 and min(self.hidden) >= 1, f"hidden needs positive widths, got {self.hidden}")
-        require(self.latent_size >= 1, f"latent_size must be at least 1, got {self.latent_size}")
+        require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
         require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
         require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VaeRun:
+class VaeRun(RunConfig):
     """Everything that one VAE training depends on."""
 
-    workdir: str = tyro.MISSING
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
-    seed: int = 0
-    """Everything random follows from it."""
-    seeds: SeedConfig = SeedConfig()
-    precision: Precision = "float32"
-    """float32 throughout; tensorfloat32, the same but that a GPU's matrix units may round the factors of products; or
-    bfloat16 for the layers' arithmetic alone."""
-    data: DataConfig
-    optim: OptimConfig
-    train: TrainConfig
     vae: VaeConfig
 
-    @property
-    def follows_num_steps(self) -> bool:
-        """Whether a step depends on how many there are to be."""
-        return self.optim.schedule != "constant"
-
     def __post_init__(self) -> None:
-        check_seed("seed", self.seed)
-        check_schedule(self.optim, self.train)
+        super().__post_init__()
         require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
         height, width = self.data.image_size
         if self.vae.architecture == "conv":

@@ -175,7 +175,7 @@ def importance(model: _Model, image_keys: Array, guess: Array, num: int, effort:
     half = effort.proposals // 2
     latent_keys, pick_keys = _split(image_keys)
     keys_of = jax.vmap(lambda key: keys.per_example(key, jnp.arange(effort.proposals)))(latent_keys)
-    posterior, noise = model.encode(guess), _normal(keys_of, model.config.vae.latent_size)
+    posterior, noise = model.encode(guess), _normal(keys_of, model.config.vae.latent_dim)
     near = posterior.mean + jnp.exp(posterior.log_sigma) * noise[:, :half]
     z = jnp.concatenate([near, noise[:, half:]], axis=1)
     scaled = (z - posterior.mean) * jnp.exp(-posterior.log_sigma)
@@ -197,7 +197,7 @@ def modes(model: _Model, image_keys: Array, guess: Array, effort: Effort) -> tup
     Adam from the encoder's mean of `guess` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017).
     """
     restart_keys = jax.vmap(lambda key: keys.per_example(key, jnp.arange(effort.restarts)))(image_keys)
-    start = _normal(restart_keys, model.config.vae.latent_size).at[:, :1].set(model.encode(guess).mean)
+    start = _normal(restart_keys, model.config.vae.latent_dim).at[:, :1].set(model.encode(guess).mean)
     adam = optax.adam(optax.cosine_decay_schedule(effort.learning_rate, effort.ascent_steps))
     gradient = jax.grad(lambda z: -jnp.sum(model.log_joint(z)))
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import layers
+from genjax.nn import layers
 from genjax.vae.config import VaeRun
 
 LOG_SIGMA_BOUND = 6.0
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         x = x.reshape(len(x), -1)
         for width in vae.hidden if vae.architecture == "mlp" else (_dense_width(vae.hidden),):
             x = activation(nn.Dense(width, dtype=dtype)(x))
-        mean, log_sigma = jnp.split(nn.Dense(2 * vae.latent_size, dtype=dtype)(x), 2, axis=-1)
+        mean, log_sigma = jnp.split(nn.Dense(2 * vae.latent_dim, dtype=dtype)(x), 2, axis=-1)
         return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
 
 
@@ -98,7 +98,7 @@ def init_params(config: VaeRun, key: Array) -> dict[str, Any]:
     encoder_key, decoder_key = jax.random.split(key)
     return {
         "encoder": Encoder(config).init(encoder_key, jnp.zeros((1, *config.data.image_shapes[0])))["params"],
-        "decoder": Decoder(config).init(decoder_key, jnp.zeros((1, config.vae.latent_size)))["params"],
+        "decoder": Decoder(config).init(decoder_key, jnp.zeros((1, config.vae.latent_dim)))["params"],
     }
 
 

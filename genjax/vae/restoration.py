@@ -15,8 +15,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
-from genjax import images as image_ops
-from genjax import keys, layers, parallel
+from genjax import keys, parallel
+from genjax.compiled import compile_rows
+from genjax.data import image_arrays
 from genjax.keys import Stream
 from genjax.vae import inference, losses, nets
 from genjax.vae.config import VaeRun
@@ -208,7 +209,7 @@ def _restore(
 ) -> tuple[Array, Array]:  # fmt: skip
     """E[x|z] [b, num, h, w, c] in [0, 1] for each draw of z, and the health of the draws [b]."""
     guess_key, row_key = jax.random.split(keys.for_step(key, Stream.RESTORE, 0))
-    noise = keys.normal(keys.per_example(guess_key, jnp.arange(64)), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(guess_key, jnp.arange(64)), config.vae.latent_dim)
     mean = jnp.mean(losses.mean_image(config.vae, nets.decode(config, params, noise)), axis=0)
     guess = evidence.complete(jnp.broadcast_to(mean, (shape[0], 1, *shape[1:])))
     row_keys = keys.per_example(row_key, position)
@@ -228,11 +229,10 @@ def _ready(rows: Callable, config: VaeRun, static: tuple, params: Any, mesh: Mes
 def _compiled(rows: Callable, config: VaeRun, static: tuple, mesh: Mesh) -> Callable:
     """`rows(config, *static, *shared, *examples)` for any number of examples, a few at a time: each has many chains."""
 
-    def bound(shared: tuple, examples: tuple) -> Any:
-        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
-            return rows(config, *static, *shared, *examples)
+    def bound(config: VaeRun, *arguments: Any) -> Any:
+        return rows(config, *static, *arguments)
 
-    return parallel.pmap_sample(bound, mesh, chunk=8)
+    return compile_rows(bound, config, mesh, chunk=8)
 
 
 def _positions(position: np.ndarray | None, images: np.ndarray) -> np.ndarray:
@@ -247,4 +247,4 @@ def _check_num(num_samples: int) -> None:
 def _unit_floats(images: np.ndarray, shape: Sequence[int], why: str) -> np.ndarray:
     if images.ndim != 4 or images.shape[1:] != tuple(shape):
         raise ValueError(f"expected images [n, {', '.join(map(str, shape))}] ({why}), got {list(images.shape)}")
-    return image_ops.unit_floats(images)
+    return image_arrays.unit_floats(images)

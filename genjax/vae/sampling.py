@@ -9,16 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import images as image_ops
 from genjax import keys
-from genjax.data import augment
+from genjax.data import augment, image_arrays
 from genjax.vae import losses, nets
 from genjax.vae.config import VaeRun
 
 
 def prior(config: VaeRun, params: Any, key: Array, position: Array, temperature: Array | float) -> Array:
     """E[x|z] for z ~ N(0, temperature^2), row i from `key` and `position` [n] (int32): [n, h, w, c], about [0, 1]."""
-    noise = keys.normal(keys.per_example(key, position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(key, position), config.vae.latent_dim)
     return losses.mean_image(config.vae, nets.decode(config, params, temperature * noise))
 
 
@@ -26,7 +25,7 @@ def reconstruct(config: VaeRun, params: Any, key: Array, position: Array, images
     """E[x|z] for z ~ q(z|x) of uint8 images [n, h, w, c], binarised at random or dequantised as in training."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, position), images)
-    noise = keys.normal(keys.per_example(latent_key, position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, position), config.vae.latent_dim)
     z = losses.sample_posterior(nets.encode(config, params, x), noise)
     return losses.mean_image(config.vae, nets.decode(config, params, z))
 
@@ -49,4 +48,4 @@ def traverse(config: VaeRun, params: Any, images: Array, dimension: Array, value
 
 
 def _latents(config: VaeRun, params: Any, images: Array) -> Array:
-    return nets.encode(config, params, image_ops.to_unit(images)).mean
+    return nets.encode(config, params, image_arrays.to_unit(images)).mean

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import images, keys, optim, parallel
-from genjax.data import augment
+from genjax import keys, optim, parallel
+from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
 from genjax.vae import losses, nets, sampling
 from genjax.vae.config import VaeRun
@@ -39,7 +39,7 @@ def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tup
     """
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
-    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_dim)
     beta = losses.beta(config.vae, state.step)
 
     def objective(params: Any) -> tuple[Array, losses.Terms]:
@@ -67,7 +67,7 @@ def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tupl
     """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
-    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_size)
+    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_dim)
     beta = losses.beta(config.vae, state.step)
     terms = losses.elbo_terms(config, state.ema, x, noise, beta)
     return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
@@ -79,18 +79,13 @@ def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict
     reconstructions = sampling.reconstruct(config, state.ema, posterior_key, batch.position, batch.images[0])
     return {
         "samples": sampling.prior(config, state.ema, prior_key, batch.position, 1.0),
-        "reconstructions": jnp.concatenate([images.to_unit(batch.images[0]), reconstructions], axis=2),
+        "reconstructions": jnp.concatenate([image_arrays.to_unit(batch.images[0]), reconstructions], axis=2),
     }
 
 
-def figures(means: dict[str, float]) -> dict[str, float]:
-    """What is reported: the means over the images as they are."""
-    return means
-
-
-def score(figures: dict[str, float]) -> float:
-    """What the best checkpoint has least of: the negative ELBO on the validation images."""
-    return figures["negative_elbo"]
+def score(metrics: dict[str, float]) -> float:
+    """Validation loss that selects the best checkpoint: the negative ELBO."""
+    return metrics["negative_elbo"]
 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:

@@ -1,1 +1,0 @@
-"""What the scripts share; no part of the library."""

@@ -1,0 +1,208 @@
+"""What the README promises of reproducibility, row by row: each tried on a tiny training, and able to fail.
+
+R3 to R6 need 8 devices in this process; R1, R2 and R7 start processes of their own. `fault` puts a fault into what is
+tried, by its name in altered.FAULTS; the promise must then be found broken.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax import cli, files, keys, optim, parallel
+from genjax.data import sources
+from genjax.train import checkpoint, fingerprint
+from studies.reproducibility import kills, tiny_runs
+from studies.reproducibility.faults import altered, recorded
+from studies.reproducibility.stepping import mesh_of, walk
+
+LOSSES = ("objective", "total", "d_a", "d_b")
+"""Names of what is minimised, of both families."""
+
+
+class Outcome(NamedTuple):
+    """Whether a promise held, and what was seen."""
+
+    held: bool
+    seen: str
+
+
+def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R1: the same command twice, and once with another seed, which must differ."""
+    environment = tiny_runs.environment(1)
+    started = {
+        name: tiny_runs.start(tiny_runs.command(family, directory / name, fault, seed=seed), environment)
+        for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    }
+    one, two, other = (
+        (tiny_runs.finish(process)["digest"], tiny_runs.metrics(directory / name)) for name, process in started.items()
+    )
+    held = one == two and other[0] != one[0] and other[1] != one[1]
+    return Outcome(held, f"{one[0][:8]} {two[0][:8]}, seed 1 {other[0][:8]}")
+
+
+def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R2: SIGKILL with a save half done, then the same command, against an uninterrupted run."""
+    environment = tiny_runs.environment(1)
+    whole = tiny_runs.finish(tiny_runs.start(tiny_runs.command(family, directory / "whole", fault), environment))
+    for attempt in range(8):
+        killed = directory / f"killed-{attempt}"
+        command = tiny_runs.command(family, killed, fault)
+        if kills.kill_at(command, killed, kills.MOMENTS["during a save"], environment):
+            break
+    else:
+        raise RuntimeError("no kill came while a save was half done")
+    resumed = tiny_runs.finish(tiny_runs.start(command, environment))
+    held = (
+        0 < resumed["resumed_from"] < resumed["step"]
+        and resumed["digest"] == whole["digest"]
+        and tiny_runs.metrics(killed) == tiny_runs.metrics(directory / "whole")
+    )
+    return Outcome(held, f"{whole['digest'][:8]} {resumed['digest'][:8]}, resumed from {resumed['resumed_from']}")
+
+
+def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R3: what enters the losses in three steps, on 1, 2, 4, 8 devices and in 2 processes with 2 devices each."""
+    seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
+    seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
+    digests = {name: fingerprint.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
+    examples = 3 * tiny_runs.config(family, directory).data.batch_size
+    held = len(set(digests.values())) == 1 and len(seen["1"]) >= examples
+    return Outcome(held, " ".join(f"{name}:{value}" for name, value in digests.items()))
+
+
+def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
+    """Digests of what enters the losses in three steps."""
+    config = tiny_runs.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    with altered(family, fault), recorded(family) as inputs:
+        for _ in walk(tiny_runs.FAMILIES[family].package.TASK, config, source, mesh, 3):
+            pass
+    return inputs
+
+
+def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
+    """The same of each of two processes with two devices each."""
+    processes = tiny_runs.start_processes(
+        [[sys.executable, "-m", "studies.reproducibility.checks", family, str(directory), fault]] * 2, devices=2
+    )
+    inputs = []
+    for output, errors, process in [(*process.communicate(), process) for process in processes]:
+        if process.returncode != 0:
+            raise RuntimeError(f"one of two processes failed:\n{errors[-3000:]}")
+        inputs.append(set(json.loads(output.splitlines()[-1])))
+    return inputs
+
+
+def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R4: losses and gradients of one step on 1 and on 8 devices, in float64 and float32."""
+    config = tiny_runs.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    task, worst = tiny_runs.FAMILIES[family].package.TASK, {}
+    for dtype in (jnp.float64, jnp.float32):
+        with jax.enable_x64(dtype == jnp.float64), altered(family, fault):
+            (one, on_one), (eight, on_eight) = (
+                jax.device_get(next(walk(task, config, source, mesh_of(num), 1, dtype))) for num in (1, 8)
+            )
+        grads = list(zip(first_moments(one), first_moments(eight), strict=True))
+        losses = [(on_one[name], on_eight[name]) for name in LOSSES if name in on_one]
+        if dtype == jnp.float64:
+            errors = [np.max(np.abs(a - b) / (1e-8 * np.abs(a) + 1e-12)) for a, b in [*grads, *losses]]
+        else:
+            total = np.sqrt(sum(np.sum(np.square(grad)) for grad, _ in grads))
+            errors = [np.linalg.norm(a - b) / (1e-5 * np.linalg.norm(a) + 1e-7 * total) for a, b in grads]
+            errors += [abs(a - b) / (1e-5 * abs(a)) for a, b in losses]
+        worst[dtype.__name__] = float(max(errors))
+    seen = ", ".join(f"{name} {error:.2g} of the tolerance" for name, error in worst.items())
+    return Outcome(max(worst.values()) <= 1, seen)
+
+
+def first_moments(state: Any) -> list[np.ndarray]:
+    """Adam's first moments of all networks: after one step, the gradients times a constant."""
+    nets = [value for value in state if isinstance(value, optim.Net)]
+    return jax.tree.leaves([net.opt_state.mu for net in nets])
+
+
+def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R5: the bytes that all of 8 devices hold, saved there and restored on 2."""
+    config = tiny_runs.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    with altered(family, fault):
+        task = tiny_runs.FAMILIES[family].package.TASK
+        *_, (state, _) = walk(task, config, source, mesh_of(8), 3)
+    path = files.resolve(directory / "checkpoints")
+    with checkpoint.Saver(path, config.train) as saver:
+        saver.save(3, state, {}, None)
+    abstract = parallel.abstract(mesh_of(2), lambda: task.init(config, keys.root_key(0)))
+    on_eight = _digests_by_device(state)
+    try:
+        on_two = _digests_by_device(checkpoint.restore(path, 3, abstract).state)
+    except ValueError:  # Orbax saves what some device holds, whose SHA-256 is not that of the first
+        on_two = {"damaged"}
+    held = on_eight == on_two and len(on_eight) == 1
+    return Outcome(held, f"8: {' '.join(sorted(on_eight))}, 2: {' '.join(sorted(on_two))}")
+
+
+def replicas_equal(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R6: all of 8 devices, each with its own images, hold the same bytes after each of three steps."""
+    config = tiny_runs.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    with altered(family, fault):
+        states = walk(tiny_runs.FAMILIES[family].package.TASK, config, source, mesh_of(8), 3)
+        found = [len(_digests_by_device(state)) for state, _ in states]
+    return Outcome(found == [1, 1, 1], f"different states on 8 devices after each step: {found}")
+
+
+def _digests_by_device(tree: Any) -> set[str]:
+    """The digests of what each device holds; one if all hold the same."""
+    num = len(jax.tree.leaves(tree)[0].addressable_shards)
+    return {
+        fingerprint.tree_digest(jax.tree.map(lambda leaf, i=i: np.asarray(leaf.addressable_shards[i].data), tree))[:8]
+        for i in range(num)
+    }
+
+
+GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+"""The profile under which a GPU gives the same bytes again: no operation that may not, the same kernels each time."""
+
+
+def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
+    """R7: R1 on a GPU, under the profile."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
+    environment = tiny_runs.environment(1, XLA_FLAGS=flags)
+    del environment["JAX_PLATFORMS"]
+    one, two = (
+        tiny_runs.finish(tiny_runs.start(tiny_runs.command(family, directory / name, fault), environment))["digest"]
+        for name in ("one", "two")
+    )
+    held = one == two and tiny_runs.metrics(directory / "one") == tiny_runs.metrics(directory / "two")
+    return Outcome(held, f"{one[:8]} {two[:8]}")
+
+
+PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {
+    "R1": same_bytes,
+    "R2": killed_and_resumed,
+    "R3": same_inputs,
+    "R4": same_numbers,
+    "R5": saved_and_restored_elsewhere,
+    "R6": replicas_equal,
+    "R7": same_bytes_on_gpu,
+}
+
+
+def main() -> None:
+    """As one of several processes: prints what enters the losses on its devices."""
+    family, directory, fault = sys.argv[1:]
+    with cli.processes():
+        print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Rules without a network, beside which a restoration is to be judged: images [n, h, w, c] in [0, 1] in and out.
+
+All know the training images; what is chosen, the strength of the ridge, is chosen on the validation images.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from genjax.data import image_arrays
+
+STRENGTHS = (1e-3, 1e-2, 1e-1)
+
+
+def mean_fill(train: np.ndarray, images: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """The mean training image where pixels are missing."""
+    return np.where(missing, train.mean(axis=0), images)
+
+
+def neighbours(train: np.ndarray, images: np.ndarray, missing: np.ndarray, num: int = 10) -> np.ndarray:
+    """The mean of the `num` training images that are nearest on the observed pixels, where pixels are missing."""
+    flat, seen = train.reshape(len(train), -1), np.broadcast_to(~missing, images.shape).reshape(len(images), -1)
+    x = images.reshape(len(images), -1) * seen
+    distance = (x**2).sum(axis=1)[:, None] - 2 * x @ flat.T + seen.astype(float) @ (flat**2).T
+    nearest = np.argpartition(distance, num, axis=1)[:, :num]
+    return np.where(missing, train[nearest].mean(axis=1), images)
+
+
+class Moments(NamedTuple):
+    """Of training images: all that ridge regression needs, whatever is known."""
+
+    mean: np.ndarray
+    """[L]"""
+    covariance: np.ndarray
+    """[L, L]"""
+
+
+def moments(train: np.ndarray) -> Moments:
+    """Mean and covariance of images, flattened."""
+    flat = train.reshape(len(train), -1)
+    return Moments(flat.mean(axis=0), np.cov(flat.T))
+
+
+def ridge_fill(of: Moments, images: np.ndarray, missing: np.ndarray, strength: float) -> np.ndarray:
+    """Missing pixels by linear regression on the observed ones, with a penalty."""
+    filled = images.copy()
+    hidden = np.broadcast_to(missing, images.shape).reshape(len(images), -1)
+    for row, gone in zip(filled.reshape(len(images), -1), hidden, strict=True):
+        known = of.covariance[np.ix_(~gone, ~gone)] + strength * np.eye((~gone).sum())
+        weights = np.linalg.solve(known, row[~gone] - of.mean[~gone])
+        row[gone] = of.mean[gone] + of.covariance[np.ix_(gone, ~gone)] @ weights
+    return filled.clip(0, 1)
+
+
+def ridge_enlarge(of: Moments, small: np.ndarray, measure: np.ndarray, strength: float) -> np.ndarray:
+    """Images [n, L] by linear regression on y = measure @ x [n, S], with a penalty."""
+    gain = of.covariance @ measure.T
+    known = measure @ gain + strength * np.eye(len(measure))
+    weights = np.linalg.solve(known, (small - of.mean @ measure.T).T)
+    return (of.mean + (gain @ weights).T).clip(0, 1)
+
+
+def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.ndarray:
+    """Pillow's enlargement, channel by channel in floats, clipped."""
+    size = (small.shape[2] * factor, small.shape[1] * factor)
+    planes = [
+        [np.asarray(Image.fromarray(plane).resize(size, filter)) for plane in np.moveaxis(image, -1, 0)]
+        for image in small.astype(np.float32)
+    ]
+    return np.moveaxis(np.array(planes), 1, -1).clip(0, 1)
+
+
+def binarized(images: np.ndarray, seed: int) -> np.ndarray:
+    """uint8 images with pixels drawn once as 0 or 255 by their intensities."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    return np.where(generator.uniform(size=images.shape) < image_arrays.unit_floats(images), 255, 0).astype(np.uint8)

@@ -1,0 +1,32 @@
+"""One picture of many translations: a labelled row for each way of making them, a column for each image."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+from PIL import Image, ImageDraw, ImageFont
+
+from genjax.data import image_arrays
+
+SCALE, GAP, MARGIN = 2, 4, 8
+
+
+def page(path: epath.Path, title: str, rows: Mapping[str, np.ndarray]) -> epath.Path:
+    """Writes a PNG of `rows`, uint8 [k, h, w, 1 or 3] by their labels, at twice their size: where it is."""
+    font = ImageFont.load_default(15)
+    pictures = [images.repeat(SCALE, axis=1).repeat(SCALE, axis=2) for images in rows.values()]
+    num, height, width, _ = pictures[0].shape
+    label_width = round(max(font.getlength(label) for label in rows)) + 2 * MARGIN
+    top = 24 + MARGIN
+    size = (label_width + num * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN)
+    canvas = Image.new("RGB", (max(size[0], round(font.getlength(title)) + 2 * MARGIN), size[1]), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, MARGIN), title, fill="black", font=font)
+    for row, (label, images) in enumerate(zip(rows, pictures, strict=True)):
+        y = top + row * (height + GAP)
+        draw.text((MARGIN, y + height / 2), label, fill="black", font=font, anchor="lm")
+        for column, image in enumerate(images):
+            whole = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+            canvas.paste(whole, (label_width + column * (width + GAP), y))
+    image_arrays.write_png(path, np.asarray(canvas))
+    return path

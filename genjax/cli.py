@@ -1,0 +1,163 @@
+"""What the scripts share at their start and at their end: logs, the compilation cache, errors, the last JSON line."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import absl.logging
+import jax
+import tyro
+
+from genjax import files, parallel, report
+from genjax.config import RunConfig
+from genjax.families import task_of
+from genjax.train.loop import fit
+from genjax.train.writers import finite
+
+C = TypeVar("C", bound=RunConfig)
+
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of a training that was stopped and saved: 130 and 143."""
+
+REMEDY = "the last checkpoint is whole: run the same command again in all processes"
+LAST_WORDS = f"error: this process ended before its work, most likely because another process of the run died; {REMEDY}"
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[None]:
+    """Joins the other processes of a run, if the environment variable GENJAX_DISTRIBUTED names any.
+
+    When one dies, JAX aborts the others within seconds, and no Python is run any more. So a shell waits for the end of
+    this process, and says what to do if that comes without farewell.
+    """
+    where = os.environ.get("GENJAX_DISTRIBUTED")
+    if where is None:
+        yield
+        return
+    try:
+        parallel.connect(where)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    survivor = ["sh", "-c", 'read -r farewell || echo "$0" >&2', LAST_WORDS]
+    shell = subprocess.Popen(survivor, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    except SystemExit as error:
+        shell.communicate(b"farewell\n")
+        if error.code in STOPPED:  # as all others do, together
+            raise
+        print(error.code, f"If another process died first, {REMEDY}", sep="\n", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the others, who cannot go on without this process
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    shell.communicate(b"farewell\n")
+
+
+def setup() -> None:
+    """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick.
+
+    Raises ValueError where JAX finds no device of the kind that JAX_PLATFORMS names.
+    """
+    try:
+        main = parallel.is_main_process()
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked:
+            raise
+        detail = f" ({error})" if str(error) else ""
+        raise ValueError(f"JAX finds no device, JAX_PLATFORMS being {asked!r}: unset it{detail}") from error
+    logging.basicConfig(
+        level=logging.INFO if main else logging.WARNING,
+        format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",
+        datefmt="%H:%M:%S", stream=sys.stderr, force=True,
+    )  # fmt: skip
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it tells of each file it opens, and raises its errors too
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        try:
+            jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/genjax/xla").expanduser()))
+        except RuntimeError:
+            logging.warning("no home directory to keep compiled programs in: set JAX_COMPILATION_CACHE_DIR")
+
+
+def check_different(**options: Sequence[Any]) -> None:
+    """Raises ValueError for a flag that was given nothing, or something twice."""
+    for name, given in options.items():
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"--{name} needs one or more different ones, got {' '.join(map(str, given)) or 'none'}")
+
+
+def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | None = None) -> C:
+    """Returns the configuration named first on the command line (or in `args`), with the flags that follow."""
+    required = {
+        name: (make.__doc__ or "", dataclasses.replace(make(), workdir=tyro.MISSING)) for name, make in configs.items()
+    }
+    return tyro.extras.overridable_config_cli(required, args=args)
+
+
+def train(config: RunConfig) -> dict[str, Any]:
+    """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
+
+    A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
+    """
+    began = time.perf_counter()
+    result = fit(task_of(config), config)
+    if result.stopped_by is not None:
+        logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
+        sys.exit(128 + result.stopped_by)
+    return {
+        "step": result.step,
+        "resumed_from": result.resumed_from,
+        "digest": result.digest,
+        "seconds": round(time.perf_counter() - began, 1),
+        **finite(result.test),
+    }
+
+
+def write_report(title: str, workdir: str) -> str:
+    """Writes the page of a finished training into its directory, once for all processes: where it is."""
+    path = files.resolve(workdir) / "report.html"
+    if parallel.is_main_process():
+        report.write_report(path, title, {"Training": workdir})
+    return str(path)
+
+
+def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Runs `main`, prints its results as the last line, one flat JSON object, once for all processes; returns them.
+
+    An error that has a remedy is one message on stderr and exit code 1.
+    """
+    with processes():
+        try:
+            setup()
+            results = main()
+        except (ValueError, OSError, FloatingPointError) as error:
+            logging.debug("traceback of the error below", exc_info=True)
+            sys.exit(f"error: {error}")
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            said = str(error).partition("\n")[0]
+            sys.exit(f"error: out of memory ({said}): give smaller numbers, as of images at once, or a smaller network")
+        except KeyboardInterrupt:
+            print("interrupted: the same command begins again, or goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        if results and parallel.is_main_process():
+            print(json.dumps(results), flush=True)
+    return results

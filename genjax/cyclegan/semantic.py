@@ -1,0 +1,43 @@
+"""The classifiers of the semantic losses: files that a configuration names, loaded once and never trained."""
+
+import dataclasses
+from typing import Any
+
+from genjax.cyclegan.config import CycleGanRun
+from genjax.evaluation import classifier
+
+
+def load_classifiers(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Any]]:
+    """Loads the parameters of the classifiers of a and b; returns them, and `config` with the SHA-256 of their files.
+
+    No classifiers without semantic losses. Raises FileNotFoundError or ValueError if a file holds no classifier,
+    another one than the SHA-256 says, or one for images of another shape, and ValueError if the two have other classes.
+    """
+    if not config.classifier_a:
+        return config, {}
+    shape_a, shape_b = config.data.image_shapes
+    a, sha256_a = _load("a", config.classifier_a, config.classifier_a_sha256, shape_a)
+    b, sha256_b = _load("b", config.classifier_b, config.classifier_b_sha256, shape_b)
+    if a.num_classes != b.num_classes:
+        raise ValueError(
+            f"{config.classifier_a} tells {a.num_classes} classes apart, {config.classifier_b} {b.num_classes}: give "
+            "classifiers of the same classes"
+        )
+    known = dataclasses.replace(config, classifier_a_sha256=sha256_a, classifier_b_sha256=sha256_b)
+    return known, {"a": a.params, "b": b.params}
+
+
+def _load(domain: str, path: str, expected: str, shape: tuple[int, ...]) -> tuple[classifier.Classifier, str]:
+    """The classifier of a domain with images of `shape`, and its SHA-256, which is `expected` if that is not empty."""
+    loaded, sha256 = classifier.load(path)
+    if expected not in ("", sha256):
+        raise ValueError(
+            f"{path} is not the classifier of this run: its SHA-256 is {sha256}, not {expected}. Restore it, or give "
+            f"no --classifier-{domain}-sha256 and another --workdir"
+        )
+    if loaded.image_shape != shape:
+        raise ValueError(
+            f"{path} is for images of {loaded.image_shape} (height, width, channels), and those of {domain.upper()} "
+            f"have {shape}: train another, or change --data.image-size or --data.channels"
+        )
+    return loaded, sha256

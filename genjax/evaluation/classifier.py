@@ -1,0 +1,171 @@
+"""A small convolutional classifier, for domain adaptation and as a feature network that needs no download.
+
+It is no Inception: a distance between its features must not be called FID.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+from jax import Array
+
+from genjax import files, keys
+from genjax.data import batches, image_arrays
+from genjax.keys import Stream
+from genjax.nn import layers
+
+CHUNK = 500
+"""Images that are classified at once."""
+
+
+class Network(nn.Module):
+    """Three 3x3 convolutions, the last two of stride 2, and two dense layers: [b, h, w, c] in [0, 1] to features and
+    logits."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        x = nn.relu(nn.Conv(16, (3, 3), padding=1, name="conv_1")(2 * x - 1))
+        x = nn.relu(nn.Conv(32, (3, 3), 2, padding=1, name="conv_2")(x))
+        x = nn.relu(nn.Conv(64, (3, 3), 2, padding=1, name="conv_3")(x))
+        x = nn.relu(nn.Dense(128, name="hidden")(x.reshape(len(x), -1)))
+        logits: Array = nn.Dense(self.num_classes, name="out")(x)
+        return x, logits
+
+
+class Classifier(NamedTuple):
+    """A network's parameters, as NumPy arrays, and the shape (height, width, channels) of its images."""
+
+    image_shape: tuple[int, ...]
+    params: Any
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it tells apart."""
+        return len(self.params["out"]["bias"])
+
+
+def init(image_shape: tuple[int, ...], num_classes: int, key: Array) -> Any:
+    """Fresh parameters for images of `image_shape`."""
+    return Network(num_classes).init(key, jnp.zeros((1, *image_shape)))["params"]
+
+
+def features(params: Any, images: Array) -> Array:
+    """Images [b, h, w, c] in [0, 1] to the last hidden layer [b, 128]."""
+    return _apply(params, images)[0]
+
+
+def logits(params: Any, images: Array) -> Array:
+    """Images [b, h, w, c] in [0, 1] to unnormalised log-probabilities [b, classes]."""
+    return _apply(params, images)[1]
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """-log p(label), in nats, of logits [b, classes] and integer labels [b]: [b]."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def fit(
+    images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int, num_steps: int, batch_size: int,
+    learning_rate: float,
+) -> Classifier:  # fmt: skip
+    """Trains on uint8 images [n, h, w, c] and integer labels [n] by Adam, its rate falling to 0 by half a cosine.
+
+    First parameters and order follow from `seed` alone, and so do the bits of the result on one machine. Raises
+    ValueError for images or labels of another form, and for labels outside 0..num_classes-1.
+    """
+    image_arrays.check(images, images.shape[1:])
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or len(images) == 0:
+        raise ValueError(
+            f"expected an integer label for each of {len(images)} images, got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, and {num_classes} classes from 0")
+    optimizer, step = _training(learning_rate, num_steps)
+    params = init(images.shape[1:], num_classes, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
+    state = optimizer.init(params)
+    for i in range(num_steps):
+        rows = batches.indices(seed, Stream.SHUFFLE_FIRST, i, batch_size, len(images))
+        params, state = step(params, state, images[rows], labels[rows].astype(np.int32))
+    return Classifier(images.shape[1:], jax.device_get(params))
+
+
+def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    """Of each class, [n, classes], for uint8 images [n, h, w, c]."""
+    image_arrays.check(images, classifier.image_shape)
+    parts = [_probabilities(classifier.params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+    return np.concatenate(jax.device_get(parts))
+
+
+def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of uint8 images [n, h, w, c] whose most probable class is their label [n]."""
+    return float(np.mean(probabilities(classifier, images).argmax(axis=1) == labels))
+
+
+def save(path: epath.PathLike, classifier: Classifier) -> str:
+    """Writes an .npz that `load` reads, whole or not at all; returns the SHA-256 of its bytes."""
+    flat = {f"{layer}.{name}": leaf for layer, leaves in classifier.params.items() for name, leaf in leaves.items()}
+    content = files.encode_npz({"image_shape": np.array(classifier.image_shape)} | flat)
+    files.write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(path: epath.PathLike) -> tuple[Classifier, str]:
+    """The classifier in the file that `save` wrote, and the SHA-256 of its bytes.
+
+    Raises FileNotFoundError if there is none, ValueError if it holds something else.
+    """
+    file = files.resolve(path)
+    if not file.exists():
+        raise FileNotFoundError(f"no such classifier: {file}")
+    content = file.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            flat = dict(archive)
+        image_shape = tuple(int(size) for size in flat.pop("image_shape"))
+        params: dict[str, Any] = {}
+        for name, leaf in flat.items():
+            layer, _, kind = name.partition(".")
+            params.setdefault(layer, {})[kind] = leaf
+        expected = jax.eval_shape(lambda: init(image_shape, len(flat["out.bias"]), keys.root_key(0)))
+        if jax.tree.map(lambda x: (x.shape, x.dtype), params) != jax.tree.map(lambda x: (x.shape, x.dtype), expected):
+            raise ValueError("its arrays are those of another network")
+    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
+        raise ValueError(f"{file} holds no classifier of this version of genjax: {error}") from error
+    return Classifier(image_shape, params), hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _training(learning_rate: float, num_steps: int) -> tuple[optax.GradientTransformation, Callable]:
+    """The optimiser and one step of it, compiled once for all fits alike."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+
+    @jax.jit
+    def step(params: Any, state: Any, images: Array, labels: Array) -> tuple[Any, Any]:
+        loss = lambda params: jnp.mean(cross_entropy(logits(params, image_arrays.to_unit(images)), labels))  # noqa: E731
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    return optimizer, step
+
+
+def _apply(params: Any, images: Array) -> tuple[Array, Array]:
+    num_classes = params["out"]["bias"].shape[0]
+    with jax.default_matmul_precision(layers.matmul_precision("float32")):
+        outputs: Any = Network(num_classes).apply({"params": params}, images)
+    hidden, logits = outputs
+    return hidden, logits
+
+
+@jax.jit
+def _probabilities(params: Any, images: Array) -> Array:
+    return jax.nn.softmax(logits(params, image_arrays.to_unit(images)))

@@ -1,0 +1,49 @@
+"""Metrics of each image, averaged over a whole set: every image counts once."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from genjax import parallel
+from genjax.compiled import compile_eval
+from genjax.data import batches
+from genjax.data.splits import Splits
+from genjax.keys import Stream
+from genjax.task import C, Evaluate, Evaluator, S, Split
+
+EvalStep = Callable[..., tuple[dict[str, Array], ...]]
+"""(config, state, batch, key) -> metrics [b], one for each image, of each domain; no name occurs in two domains."""
+
+STREAMS: dict[Split, Stream] = {"validation": Stream.VALIDATION, "test": Stream.TEST}
+
+
+def per_image_means(
+    eval_step: EvalStep, summarize: Callable[[dict[str, float]], dict[str, float]] = dict
+) -> Evaluator[C, S]:
+    """Makes an evaluator: the mean of each metric of `eval_step` over all images, then `summarize` of these means.
+
+    Means are taken in float64 on the host, so they differ with the batch size or the devices by no more than one
+    image's float32 rounding.
+    """
+
+    def evaluator(config: C, mesh: Mesh) -> Evaluate[S]:
+        score, size = compile_eval(eval_step, config, mesh), config.data.batch_size
+
+        def evaluate(state: S, splits: Splits, split: Split, seed: int) -> dict[str, float]:
+            images = getattr(splits, split)
+            scored = [
+                jax.device_get(score(state, batch, STREAMS[split], seed))
+                for batch in batches.eval_batches(images, size, parallel.process_rows(size))
+            ]
+            return summarize({
+                name: float(np.mean(np.concatenate([part[name] for part in parts])[: len(array)], dtype=np.float64))
+                for array, parts in zip(images, zip(*scored, strict=True), strict=True)
+                for name in parts[0]
+            })  # fmt: skip
+
+        return evaluate
+
+    return evaluator

@@ -1,0 +1,1 @@
+"""Parts that adversarial families share: networks, adversarial losses, image pool, DiffAugment."""

@@ -1,0 +1,1 @@
+"""Layers that networks of any family are built from, and the forms that run fast."""

@@ -1,0 +1,1 @@
+"""Operations in the forms that each platform runs fast, with a native reference beside each."""

@@ -1,0 +1,171 @@
+"""Checkpoints through Orbax: saved with their SHA-256, verified when restored, never lost silently.
+
+A checkpoint is a state and a record (digest, environment, score). Nothing random is in it: the step is all that is
+needed to go on with the same batches and the same noise.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from genjax import parallel
+from genjax.config import TrainConfig
+from genjax.train import fingerprint
+
+logger = logging.getLogger(__name__)
+
+SHARED_BYTES = 1 << 20
+"""For each device: arrays of as many or more are saved by all devices, each its part. Cutting up small ones takes
+longer than saving them whole."""
+
+
+class Restored(NamedTuple):
+    """A verified checkpoint."""
+
+    step: int
+    state: Any
+    environment: dict[str, Any]
+    digest: str
+
+
+def steps(directory: epath.PathLike) -> list[int]:
+    """The steps that have a checkpoint, ascending; a save that never finished does not count.
+
+    On gs://, where it would leave a folder without the file that Orbax writes last, as little as on a disk.
+    """
+    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
+
+
+class Record(NamedTuple):
+    """What is saved beside a state."""
+
+    digest: str
+    environment: dict[str, Any]
+    score: float | None
+
+
+def record(directory: epath.PathLike, step: int) -> Record:
+    """What the checkpoint of `step` says of itself; ValueError if it cannot be read."""
+    path = epath.Path(directory) / str(step)
+    try:
+        found = ocp.metadata(path).custom_metadata
+        return Record(found["digest"], found["environment"], found["score"])
+    except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
+        raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
+
+
+def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
+    """The checkpoint of `step`, placed as `abstract_state` says; the devices may be others than those that saved it.
+
+    Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
+    """
+    path, saved = epath.Path(directory) / str(step), record(directory, step)
+    try:
+        state = ocp.load(path, abstract_state)
+    except Exception as error:  # as in record
+        raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
+    found = fingerprint.tree_digest(state)
+    if found != saved.digest:
+        raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved.digest} was saved")
+    return Restored(step, state, saved.environment, found)
+
+
+def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
+    """The latest checkpoint that is whole, or None if there is none at all; the same one in every process.
+
+    Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
+    """
+    found = parallel.broadcast(steps(directory))
+    for step in reversed(found):
+        restored = None
+        try:
+            restored = restore(directory, step, abstract_state)
+        except ValueError as error:
+            logger.warning("%s", error)
+        if parallel.all_processes(restored is not None):
+            return restored
+    if found:
+        raise ValueError(
+            f"none of the {len(found)} checkpoints in {directory} is whole (see the warnings above): "
+            "restore them from a backup, or start another run in another --workdir"
+        )
+    return None
+
+
+def set_aside(directory: epath.PathLike, after: int, why: str = "damaged") -> None:
+    """Moves the checkpoints later than step `after` out of the way, to `WHY-STEP` beside `directory`."""
+    if parallel.is_main_process():
+        for step in steps(directory):
+            if step > after:
+                target = epath.Path(directory).parent / f"{why}-{step}"  # gs:// would need a folder of them to exist
+                while target.exists():
+                    target = target.with_name(target.name + "_")
+                (epath.Path(directory) / str(step)).rename(target)
+                message = "moved the %s checkpoint of step %d to %s; going on from step %d"
+                logger.warning(message, why, step, target, after)
+    parallel.wait_for_all("checkpoints are set aside")
+
+
+class Saver:
+    """Where a training saves; a context manager, for saves are asynchronous.
+
+    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_period`.
+    """
+
+    def __init__(self, directory: epath.Path, config: TrainConfig):
+        self._scores, self._keep_every = scores(directory), config.keep_period
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = SHARED_BYTES
+        self._checkpointer = ocp.training.Checkpointer(
+            directory,
+            context=context,
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=self,
+            cleanup_tmp_directories=True,
+        )
+
+    def save(self, step: int, state: Any, environment: dict[str, Any], score: float | None) -> None:
+        """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
+        if score is not None and math.isfinite(score):
+            self._scores[step] = score
+        beside = Record(fingerprint.tree_digest(state), environment, self._scores.get(step))
+        self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which checkpoints Orbax is to keep. Its own policy for the best fails on a damaged file of an older one."""
+        found = [checkpoint.step for checkpoint in checkpoints]
+        scored = [step for step in found if step in self._scores]
+        kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
+        return [step in kept or (self._keep_every > 0 and step % self._keep_every == 0) for step in found]
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._checkpointer.close()
+
+
+def scores(directory: epath.PathLike) -> dict[int, float]:
+    """The validation scores of the checkpoints in `directory` that have one and can be read."""
+    found = {}
+    for step in steps(directory):
+        try:
+            score = record(directory, step).score
+        except ValueError as error:
+            logger.warning("%s", error)
+            continue
+        if score is not None:
+            found[step] = score
+    return found
+
+
+def best_step(directory: epath.PathLike) -> int:
+    """The step with the least score among the checkpoints kept; ValueError if none has one."""
+    found = scores(directory)
+    if not found:
+        raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")
+    return min(found, key=found.__getitem__)

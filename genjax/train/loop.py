@@ -1,0 +1,163 @@
+"""The training loop, the same for every family: batches in, metrics and checkpoints out, resumed by the same call."""
+
+import contextlib
+import logging
+import signal
+from typing import Generic, NamedTuple
+
+import jax
+from clu import parameter_overview
+from jax import Array
+from jax.sharding import Mesh
+
+from genjax import files, keys, parallel
+from genjax.compiled import TrainStep, compile_train_step
+from genjax.config import seed_of
+from genjax.data import batches
+from genjax.keys import Stream
+from genjax.optim import Net
+from genjax.task import C, Evaluate, S, Split, Task
+from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
+from genjax.train.run_directory import Run
+from genjax.train.writers import Log, Progress, Writer, finite
+
+logger = logging.getLogger(__name__)
+
+
+class Programs(NamedTuple, Generic[S]):
+    """The compiled functions of a training. Seeds are inputs: runs that differ in seeds alone can share them."""
+
+    mesh: Mesh
+    train_step: TrainStep[S]
+    fingerprint: fingerprint.Fingerprint[S]
+    evaluate: list[Evaluate[S]]
+    write_grids: sample_images.WriteGrids[S]
+
+
+class Result(NamedTuple, Generic[S]):
+    """How a call of `fit` ended."""
+
+    step: int
+    state: S
+    digest: str
+    """SHA-256 of the state."""
+    resumed_from: int
+    """The step of the checkpoint it went on from; 0 for a fresh start."""
+    stopped_by: signal.Signals | None
+    """The signal that ended it early, if one did."""
+    test: dict[str, float]
+    """Metrics on the test images; empty if it ended early."""
+
+
+def compile_programs(task: Task[C, S], config: C, mesh: Mesh | None = None) -> Programs[S]:
+    """Prepares what a training calls, on `mesh` (default: all devices); each program is compiled at its first call."""
+    mesh = mesh or parallel.make_mesh()
+    return Programs(
+        mesh,
+        compile_train_step(task, config, mesh),
+        fingerprint.compile_fingerprint(mesh, config.train.steps_per_dispatch),
+        [evaluator(config, mesh) for evaluator in task.evaluators],
+        sample_images.compile_grids(task, config, mesh),
+    )
+
+
+def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Result[S]:
+    """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` where there is one.
+
+    SIGINT and SIGTERM, to any one process, make all of them save at the same step and return. Raises ValueError for a
+    configuration, data or directory that will not do, before anything is overwritten, and FloatingPointError after
+    `max_nonfinite_steps` steps in a row that were not finite.
+    """
+    if task.load_constants is not None:
+        config, _ = task.load_constants(config)  # the same files as when the run began
+    mesh = programs.mesh if programs else parallel.make_mesh()
+    with run_directory.opened(config, mesh) as run:
+        state, start = _restore_or_init(task, run, mesh)
+        run_directory.write(run, unfinished=start < config.train.num_steps)  # nothing can be wrong any more
+        programs = programs or compile_programs(task, config, mesh)
+        state, step, stopped_by = _train(task, run, programs, state, start)
+        if step < config.train.num_steps:
+            return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
+        result = Result(
+            step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
+        )
+        if parallel.is_main_process():
+            record = {"step": step, "digest": result.digest, "test": finite(result.test)}
+            files.write_json(run.workdir / run_directory.RESULT, record)
+        return result
+
+
+def _train(task: Task[C, S], run: Run, programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
+    """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
+    train, data, main = run.config.train, run.config.data, parallel.is_main_process()
+    mesh, several = programs.mesh, train.steps_per_dispatch
+    noise_seed = seed_of(run.config, "noise")
+    seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
+    load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several)
+    loaded = batches.prefetch(
+        lambda step: parallel.shard_batch(mesh, load(step)), range(start, train.num_steps, several), data.prefetch
+    )
+    monitor = task.monitor(run.config, run.splits) if task.monitor else None
+    step = start
+    with (
+        preemption.requests() as requested,  # the first, so that a signal does not end the last saves
+        checkpoint.Saver(run.workdir / "checkpoints", train) as saver,
+        Writer(run.workdir, start, train.tensorboard, main, monitor) as writer,
+        Progress(start, train.num_steps, data.batch_size, main) as progress,
+        contextlib.closing(loaded),
+        jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: batches, streams, seeds
+    ):
+        log = Log(writer, progress, train, int(state.skipped))
+        for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
+            state, metrics, stop = programs.train_step(state, batch, seed, signals[requested()])
+            fingerprints = programs.fingerprint(state, batch) if step % train.log_every == 0 else {}
+            log.after_step(step, metrics, fingerprints, stop)  # reads the step before: the device is never waited for
+            last, score = step == train.num_steps, None
+            if step % train.eval_every == 0 or last:
+                found = evaluate(programs, run, state, "validation")
+                score = task.score(found)
+                log.after_evaluation(step, found)
+                programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
+            if step % train.checkpoint_every == 0 or last or log.stopped_by:
+                log.flush()  # ORDER MATTERS: rows are on the disk before the checkpoint that covers them
+                saver.save(step, state, run.environment, score)
+            if log.stopped_by:
+                break
+        return state, step, log.stopped_by
+
+
+def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[str, float]:
+    """The metrics of all evaluators; ValueError if two of them give one of the same name."""
+    found: dict[str, float] = {}
+    for evaluator in programs.evaluate:
+        metrics = evaluator(state, run.splits, split, seed_of(run.config, "noise"))
+        if twice := found.keys() & metrics.keys():
+            raise ValueError(f"two evaluators give the metric {min(twice)}: rename one")
+        found |= metrics
+    return found
+
+
+def _restore_or_init(task: Task[C, S], run: Run, mesh: Mesh) -> tuple[S, int]:
+    """The state to begin with, on every device, and the step it stands at."""
+
+    def init(seed: int | Array) -> S:
+        return task.init(run.config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
+
+    directory = run.workdir / "checkpoints"
+    restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, lambda: init(0)))
+    if restored is None:
+        state = parallel.replicate(mesh, init, parallel.replicate_scalar(mesh, seed_of(run.config, "init")))
+        params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
+        logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+        return state, 0
+    several = run.config.train.steps_per_dispatch
+    if restored.step % several:
+        raise ValueError(
+            f"the run in {run.workdir} stands at step {restored.step}, which is no multiple of "
+            f"--train.steps-per-dispatch {several}: go on with a number that divides it"
+        )
+    logger.info("resumed %s from step %d", run.workdir, restored.step)
+    checkpoint.set_aside(directory, restored.step)
+    for line in run_directory.differences(restored.environment, run.environment):
+        logger.warning("the environment has changed, and the numbers may with it: %s", line)
+    return restored.state, restored.step

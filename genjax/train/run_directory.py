@@ -1,0 +1,270 @@
+"""What a run directory says about itself: its configuration, its data, and the environment it ran in."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cattrs
+import filelock
+import jax
+from etils import epath
+from jax.sharding import Mesh
+
+from genjax import files, parallel
+from genjax.config import RunConfig, seed_of
+from genjax.data import sources
+from genjax.data.splits import Splits
+from genjax.families import FAMILIES, task_of
+from genjax.train import writers
+
+MAY_CHANGE = frozenset({
+    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.decode_threads", "data.prefetch",
+    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.keep_period",
+    "train.max_nonfinite_steps", "train.tensorboard",
+})  # fmt: skip
+"""Fields that change nothing about the numbers, and so may differ when a run is resumed."""
+
+RESULT = "result.json"
+LOCK = ".lock"
+LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
+"""Names of files that a start leaves in the directory of a run that did not come to be."""
+
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
+"""Beginnings of the names of environment variables that may change the bits of a result."""
+
+CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
+"""Beginnings of those among them that change none."""
+
+PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Run(NamedTuple):
+    """A run that may begin or go on: everything that can be wrong has been checked."""
+
+    config: RunConfig
+    workdir: epath.Path
+    splits: Splits
+    description: dict[str, Any]
+    """Shape and SHA-256 of the images, as in data.json."""
+    environment: dict[str, Any]
+
+
+@contextlib.contextmanager
+def opened(config: RunConfig, mesh: Mesh) -> Iterator[Run]:
+    """Loads the images of a run that may begin or go on, and keeps other trainings out of its directory meanwhile.
+
+    Nothing but the lock is written. Raises ValueError for a configuration, images or a directory that will not do.
+    """
+    check_float32()
+    parallel.check_batch_size(mesh, config.data.batch_size)
+    if config.train.tensorboard:
+        writers.import_tensorboard()  # to say now, and not after the images are loaded, that it is not installed
+    workdir = check_workdir(config)
+    splits = sources.load(config.data, seed_of(config, "data"))
+    run = Run(config, workdir, splits, sources.describe(splits), environment(config) | {"devices": mesh.size})
+    check_data(workdir, run.description)
+    check_processes(config, run.description)
+    with exclusive_lock(workdir):
+        check_workdir(config)  # again: another training may have come and gone while the images were loaded
+        writers.check_rows(workdir)
+        yield run
+
+
+def check_workdir(config: RunConfig) -> epath.Path:
+    """The absolute path of `config.workdir`, if this run may begin or go on there; nothing is written.
+
+    Raises ValueError if the directory belongs to a run with another configuration (naming the fields), or is not empty
+    and no run's; or if its path has a scheme other than gs://.
+    """
+    workdir = files.resolve(config.workdir)
+    try:
+        if (workdir / "config.json").exists():
+            _check_resumable(load_config(workdir, task_of(config).name), config)
+        elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
+            raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
+    except ValueError:
+        raise
+    except Exception as error:  # OSError, or nearly anything from the libraries behind gs://
+        raise ValueError(f"cannot use workdir {workdir} ({error}): choose another --workdir") from error
+    return workdir
+
+
+@contextlib.contextmanager
+def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
+    """Keeps other trainings out of `workdir`, until it ends or the process does; gs:// has no locks, and lets them in.
+
+    Raises ValueError if another training is under way there, or if it cannot be written to.
+    """
+    if not parallel.is_main_process() or "://" in str(workdir):
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(workdir / LOCK).acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"another training is under way in {workdir}: wait for it, or choose another --workdir"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+    with held:
+        yield
+
+
+def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
+    """Raises ValueError if the run in `workdir` began with other images than those described."""
+    path = workdir / "data.json"
+    saved = files.read_json(path) if path.exists() else description
+    if saved != description:
+        try:
+            changed = [
+                f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
+                for split, arrays in description.items()
+                if saved.get(split) != arrays
+            ]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
+        raise ValueError(
+            f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "
+            "restore them, or start another run in another --workdir"
+        )
+
+
+def check_processes(config: RunConfig, description: dict[str, Any]) -> None:
+    """Raises ValueError in every process if any has another configuration, or other images, than process 0."""
+    own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
+    found = differences(parallel.broadcast(own), own)
+    alike = parallel.all_processes(not found)
+    if found:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise ValueError(f"process {jax.process_index()} was started otherwise than process 0:\n{lines}")
+    if not alike:
+        raise ValueError("another process was started otherwise than process 0: its own error says how")
+
+
+def write(run: Run, unfinished: bool) -> None:
+    """Writes config.json and data.json and, of a run that trains on, environment.json; ValueError if that cannot be.
+
+    The result of a shorter training is removed then.
+    """
+    if not parallel.is_main_process():
+        return
+    record = dataclasses.asdict(run.config)
+    del record["workdir"]  # so that a run may be moved
+    try:
+        files.write_json(run.workdir / "config.json", {"family": task_of(run.config).name, **record})
+        files.write_json(run.workdir / "data.json", run.description)
+        if unfinished:
+            files.write_json(run.workdir / "environment.json", run.environment)
+            (run.workdir / RESULT).unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
+
+
+def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
+    """The configuration of the run in `workdir`; ValueError or FileNotFoundError if there is none (of `family`)."""
+    path = files.resolve(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+    try:
+        record = files.read_json(path)
+        found = record.pop("family")
+        if family is not None and found != family:
+            raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
+        converter = cattrs.Converter(forbid_extra_keys=True)
+        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[found].config_class)
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
+        known = isinstance(error, cattrs.BaseValidationError)
+        detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error
+        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """Why a value was refused; a configuration's own words where they are its own."""
+    return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
+
+
+def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
+    old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
+    differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
+    steps = "train.num_steps"
+    if steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps:
+        differing.remove(steps)
+    dispatch = "train.steps_per_dispatch"
+    if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # then their bits are the same
+        differing.remove(dispatch)
+    if differing:
+        fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
+        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
+        raise ValueError(
+            f"{files.resolve(config.workdir)} holds a run with another configuration:\n{fields}{hint}\n"
+            "Resume it with its own, or choose another --workdir"
+        )
+
+
+def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with names joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def check_float32() -> None:
+    """Raises ValueError if JAX is told to compute in float64, of which a training would get some, and a state none."""
+    if jax.config.read("jax_enable_x64"):
+        raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
+
+
+def environment(config: RunConfig) -> dict[str, Any]:
+    """Everything outside the configuration that the bits of a result may depend on."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(FLAGS) and not name.startswith(CACHES)
+        },
+        "precision": config.precision,
+        "git": _git(),
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `field: old -> new` for each field of two environments that differs."""
+    old, new = flatten(old), flatten(new)
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git() -> str:
+    """The commit of genjax's own source tree, `-dirty` if it was changed; empty outside a git checkout."""
+    root = Path(__file__).parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        tracked = subprocess.run(["git", "-C", str(root), "ls-files", "--error-unmatch", __file__], capture_output=True)
+        found = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return found.stdout.strip() if tracked.returncode == 0 else ""

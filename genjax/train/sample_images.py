@@ -1,0 +1,45 @@
+"""Grids of pictures that show how far a training is: always of the same images, from the same keys."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from genjax import parallel
+from genjax.compiled import compile_eval
+from genjax.data import batches, image_arrays
+from genjax.data.splits import Splits
+from genjax.keys import Stream
+from genjax.task import C, S, Task
+
+WriteGrids = Callable[[epath.Path, int, S, Splits, int], None]
+"""(run directory, step, state, images, seed of the noise): writes samples/NAME-STEP.png."""
+
+
+def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
+    """Compiles what draws `config.train.num_sample_images` validation images, spread over all there are."""
+    visualize, num, size = (
+        compile_eval(task.visualize, config, mesh),
+        config.train.num_sample_images,
+        config.data.batch_size,
+    )
+
+    def write_grids(workdir: epath.Path, step: int, state: S, splits: Splits, seed: int) -> None:
+        chosen = tuple(array[np.linspace(0, len(array) - 1, num).astype(int)] for array in splits.validation)
+        drawn = [
+            jax.device_get(visualize(state, batch, Stream.SAMPLE, seed))
+            for batch in batches.eval_batches(chosen, size, parallel.process_rows(size))
+        ]
+        if not parallel.is_main_process():
+            return
+        for name in drawn[0]:
+            pictures = np.concatenate([part[name] for part in drawn])[:num]
+            _, height, width, _ = pictures.shape
+            columns = max(1, round(math.sqrt(num * height / width)))  # a grid that is about square
+            grid = image_arrays.grid(image_arrays.to_uint8(pictures), columns)
+            image_arrays.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
+
+    return write_grids

@@ -1,0 +1,292 @@
+"""Where numbers go: metrics.jsonl, timing.jsonl, TensorBoard if asked, and a bar or lines for people.
+
+metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended; rows later than the step that a
+training resumes from are cut off, for they come from a run that was killed before the checkpoint that covers them.
+"""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from etils import epath
+from jax import Array
+from tqdm import tqdm
+
+from genjax.config import TrainConfig
+from genjax.task import RECENT_ROWS, Monitor, Row
+
+logger = logging.getLogger(__name__)
+
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+
+
+def read_rows(path: epath.PathLike) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a .jsonl file, none if there is no such file; a last line without its end is left out.
+
+    Raises ValueError for a line that is no row.
+    """
+    for row, _ in _rows_and_ends(epath.Path(path)):
+        yield row
+
+
+def check_rows(workdir: epath.Path) -> None:
+    """Raises ValueError if a file of rows in `workdir` is damaged."""
+    for name in (METRICS, TIMING):
+        for _ in read_rows(workdir / name):
+            pass
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The same numbers as JSON can hold them: None for those that are not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _rows_and_ends(path: epath.Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each row, and the byte that it ends before."""
+    if not path.exists():
+        return
+    end, remedy = 0, "restore it from a backup, or move it away, and its rows are lost"
+    with path.open("rb") as file:
+        for line in file:
+            end += len(line)
+            if not line.endswith(b"\n"):  # cut off by a kill
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged, it holds a line that is no JSON ({error}): {remedy}") from error
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError(f"{path} is damaged, it holds a line without a step: {remedy}")
+            yield row, end
+
+
+class RowFile:
+    """A .jsonl file that rows are appended to, after those up to `last_step`; what follows these is cut off.
+
+    On gs://, where nothing can be appended, each flush writes the whole file again: flush seldom.
+    """
+
+    def __init__(self, path: epath.Path, last_step: int, active: bool):
+        self._path, self._active, self._pending = path, active, bytearray()
+        self._remote = "://" in str(path)
+        end = 0
+        for row, row_end in _rows_and_ends(path):
+            if row["step"] > last_step:
+                break
+            end = row_end
+        if active and path.exists():
+            if self._remote:
+                path.write_bytes(path.read_bytes()[:end])
+            else:
+                os.truncate(path, end)
+
+    def append(self, row: Row) -> None:
+        """Takes a row; it is written at the next flush."""
+        self._pending += (json.dumps(row) + "\n").encode()
+
+    def flush(self) -> None:
+        """Puts all rows on the disk."""
+        if not self._active:
+            return
+        if self._remote:
+            self._path.write_bytes((self._path.read_bytes() if self._path.exists() else b"") + self._pending)
+        else:
+            with open(self._path, "ab") as file:
+                file.write(self._pending)
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint that covers these rows comes next
+        self._pending.clear()
+
+
+class Writer:
+    """The rows of a run, with the warnings of a monitor in them; nothing is written where `active` is false.
+
+    The log says when a warning goes up or down.
+    """
+
+    def __init__(
+        self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True,
+        monitor: Monitor | None = None,
+    ):  # fmt: skip
+        self.workdir, self._active, self._monitor = workdir, active, monitor
+        self._began = time.perf_counter()
+        self._recent: deque[Row] = deque(maxlen=RECENT_ROWS)
+        self._evaluation: Row = {}
+        self._warnings: dict[str, str] = {}
+        for row in read_rows(workdir / METRICS):
+            if row["step"] <= start_step:
+                self._remember(row)
+        self._metrics = RowFile(workdir / METRICS, start_step, active)
+        self._timing = RowFile(workdir / TIMING, start_step, active)
+        self._tensorboard = (
+            import_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
+        """Writes a row of metrics after `step` steps, and the state's fingerprint; what is not finite becomes null."""
+        row: dict[str, Any] = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
+        before = self._warnings
+        self._remember(row)
+        if self._monitor is not None:
+            row["warnings"] = self._warnings = self._monitor(self._recent, self._evaluation)
+            self._log_changes(step, before)
+        self._metrics.append(row)
+        if self._tensorboard is not None:
+            self._tensorboard.write_scalars(step, metrics)
+
+    def _remember(self, row: Row) -> None:
+        if any(name.startswith("validation/") for name in row):
+            self._evaluation = row
+        else:
+            self._recent.append(row)
+        self._warnings = row.get("warnings", self._warnings)
+
+    def _log_changes(self, step: int, before: Mapping[str, str]) -> None:
+        if not self._active:
+            return
+        for name in sorted(self._warnings.keys() - before.keys()):
+            logger.warning("%s, step %d: %s", self.workdir.name, step, self._warnings[name])
+        for name in sorted(before.keys() - self._warnings.keys()):
+            logger.warning("%s, step %d: no longer %s", self.workdir.name, step, name)
+
+    def write_timing(self, step: int, images_per_second: float) -> None:
+        """Writes a row of clock times: seconds since this process began to train, and the rate since its last row."""
+        seconds = round(time.perf_counter() - self._began, 3)
+        self._timing.append({"step": step, "seconds": seconds, "images_per_second": round(images_per_second, 1)})
+
+    def flush(self) -> None:
+        """Puts all rows on the disk; called before a checkpoint that covers them."""
+        self._metrics.flush()
+        self._timing.flush()
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.flush()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def import_tensorboard() -> Any:
+    """Imports the module that writes for TensorBoard; ValueError if what it needs is not installed."""
+    try:
+        from clu import metric_writers
+    except ImportError as error:
+        raise ValueError(
+            f"--train.tensorboard needs TensorFlow and TensorBoard ({error}): pip install 'genjax-images[tensorboard]'"
+        ) from error
+    return metric_writers
+
+
+class Progress:
+    """A bar with images a second and the time left on a terminal, a plain line now and then elsewhere; on stderr."""
+
+    def __init__(self, start_step: int, num_steps: int, images_per_step: int, active: bool = True):
+        self._bar = tqdm(
+            initial=start_step * images_per_step,
+            total=num_steps * images_per_step,
+            unit="img",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not (active and sys.stderr.isatty()),
+        )
+        self._active, self._num_steps, self._images_per_step = active, num_steps, images_per_step
+        self._last_step, self._last_time, self._rate = start_step, time.perf_counter(), 0.0
+
+    def advance(self, num_steps: int) -> None:
+        """Moves the bar by so many steps."""
+        self._bar.update(num_steps * self._images_per_step)
+
+    def images_per_second(self, step: int) -> float:
+        """The rate since the last call."""
+        now = time.perf_counter()
+        self._rate = (step - self._last_step) * self._images_per_step / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        return self._rate
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Shows `metrics` beside the bar, or logs them as a line where there is none."""
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        self._bar.set_postfix_str(shown, refresh=False)
+        if self._active and self._bar.disable:
+            left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.inf
+            logger.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.close()
+
+
+class Log:
+    """Writes the rows of a run. A step's metrics are read once the next step is under way.
+
+    So the host never waits for the device that it feeds.
+    """
+
+    def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
+        self._writer, self._progress, self._config = writer, progress, config
+        self._pending: tuple[int, Mapping[str, Array], Mapping[str, Array], Array] | None = None
+        self._skipped, self._skipped_in_a_row = skipped, 0
+        self.stopped_by = 0
+        """The signal that a process got before the latest step that has been read; 0 for none."""
+
+    def after_step(
+        self, step: int, metrics: Mapping[str, Array], fingerprints: Mapping[str, Array], signal: Array
+    ) -> None:
+        """Takes what the training step returned, and reads that of the step before.
+
+        The devices may still be computing it. `fingerprints` are empty for a step that has no row.
+        """
+        self.catch_up()
+        self._pending = step, metrics, fingerprints, signal
+
+    def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes a row of validation metrics."""
+        self.catch_up()
+        row = {f"validation/{name}": value for name, value in metrics.items()}
+        self._writer.write(step, row)
+        self._progress.report(step, row)
+
+    def flush(self) -> None:
+        """Puts all rows on the disk."""
+        self.catch_up()
+        self._writer.flush()
+
+    def catch_up(self) -> None:
+        """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
+        if self._pending is None:
+            return
+        (step, metrics, fingerprints, signal), self._pending = self._pending, None
+        self._progress.advance(self._config.steps_per_dispatch)
+        self._count_skips(step, int(metrics["skipped"]))
+        self.stopped_by = int(signal)
+        if step % self._config.log_every == 0:
+            rate = self._progress.images_per_second(step)
+            metrics, fingerprints = jax.device_get((metrics, fingerprints))
+            row = {name: float(value) for name, value in metrics.items()}
+            self._writer.write(step, row, {name: f"{int(value):08x}" for name, value in fingerprints.items()})
+            self._writer.write_timing(step, rate)
+            self._progress.report(step, row)
+
+    def _count_skips(self, step: int, skipped: int) -> None:
+        new, self._skipped = skipped - self._skipped, skipped
+        whole_dispatch = new == self._config.steps_per_dispatch
+        self._skipped_in_a_row = self._skipped_in_a_row + new if whole_dispatch else 0
+        if self._skipped_in_a_row >= self._config.max_nonfinite_steps:
+            raise FloatingPointError(
+                f"{self._writer.workdir}: the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a "
+                f"row, up to step {step}; none of them entered the state. Lower the learning rate, or use "
+                "precision float32"
+            )

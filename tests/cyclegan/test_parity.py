@@ -1,0 +1,288 @@
+"""Networks, losses, pools, schedules and whole training steps against PyTorch, in float64, from copied weights."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra parity: pip install -e '.[parity]'")
+
+import torch_cyclegan as reference  # noqa: E402
+from genjax import keys, optim, parallel  # noqa: E402
+from genjax.compiled import seeded_step  # noqa: E402
+from genjax.config import OptimConfig  # noqa: E402
+from genjax.cyclegan import losses, nets, steps  # noqa: E402
+from genjax.cyclegan.config import CycleGanConfig, LossConfig  # noqa: E402
+from genjax.data.batches import Batch  # noqa: E402
+from genjax.gan import image_pool  # noqa: E402
+from genjax.keys import Stream  # noqa: E402
+
+EXACT = dict(rtol=1e-8, atol=1e-12)
+NAMES = ("g_a2b", "g_b2a", "d_a", "d_b")
+
+torch.set_num_threads(1)  # the tensors are tiny, and threads would mostly wait for one another
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def numbered(params, kind):
+    return [params[f"{kind}_{i}"] for i in range(sum(name.startswith(f"{kind}_") for name in params))]
+
+
+def layers_of(params):
+    """A network's layers in the order in which data flows through them."""
+    if "encoder" not in params:
+        return numbered(params, "Conv")
+    encoder, decoder = params["encoder"], params["decoder"]
+    stem, *blocks = [*numbered(encoder, "ReflectConv"), None]
+    last = numbered(decoder, "ReflectConv")
+    first = [] if stem is None else [stem]
+    return [*first, *numbered(encoder, "Conv"), *blocks[:-1], *numbered(decoder, "ConvTranspose"), *last]
+
+
+def kernel(conv, value):
+    """A PyTorch kernel as ours: HWIO, and that of a transposed convolution flipped."""
+    value = value.detach().numpy()
+    return (
+        value[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+        if isinstance(conv, torch.nn.ConvTranspose2d)
+        else value.transpose(2, 3, 1, 0)
+    )
+
+
+def with_weights_of(params, module, of=lambda parameter: parameter):
+    """`params` with the numbers of a PyTorch network: its weights, or what `of` finds for each."""
+    params = jax.tree.map(lambda x: x, params)
+    layers, convolutions = layers_of(params), reference.convolutions(module)
+    assert len(layers) == len(convolutions)
+    for layer, conv in zip(layers, convolutions, strict=True):
+        new = {"kernel": jnp.array(kernel(conv, of(conv.weight))), "bias": jnp.array(of(conv.bias).detach().numpy())}
+        assert {name: value.shape for name, value in new.items()} == {n: layer[n].shape for n in layer}
+        layer.update(new)
+    return params
+
+
+def torch_nets(config):
+    """The four networks, with weights large enough for every layer to matter."""
+    net, (a, b) = config.cyclegan, config.data.channels
+
+    def generator(source, target):
+        if net.generator == "unet":
+            return reference.UnetGenerator(source, target, net.depth, net.width, net.output)
+        return reference.ResnetGenerator(source, target, net.width, net.blocks, net.output)
+
+    def discriminator(channels):
+        if net.discriminator == "pixel":
+            return reference.PixelDiscriminator(channels, net.discriminator_width)
+        return reference.PatchDiscriminator(channels, net.discriminator_width, net.discriminator_layers)
+
+    made = dict(zip(NAMES, (generator(a, b), generator(b, a), discriminator(a), discriminator(b)), strict=True))
+    torch.manual_seed(0)
+    for module in made.values():
+        module.double()
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.3)
+    return made
+
+
+def fresh_params(config):
+    state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
+    return {n: getattr(state, n).params for n in NAMES}
+
+
+def to_torch(images):
+    return torch.tensor(np.moveaxis(np.asarray(images), -1, 1).copy())
+
+
+def from_torch(images):
+    return np.moveaxis(images.detach().numpy(), 1, -1)
+
+
+def images_of(shape, num=2, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (num, *shape))
+
+
+# The fields of a case, the size of its images, and channels in A and B. Cases named after discriminators compare these
+# alone, the others generators.
+NETWORKS = {
+    "resnet": ({"width": 5, "blocks": 2}, (20, 16), (3, 1)),
+    "resnet, residual, no blocks": ({"width": 3, "blocks": 0, "output": "residual"}, (8, 12), (3, 3)),
+    "unet": ({"generator": "unet", "width": 3, "depth": 5}, (32, 64), (1, 3)),
+    "unet, residual, deeper": ({"generator": "unet", "width": 2, "depth": 6, "output": "residual"}, (64, 64), (3, 3)),
+    "patches of 16": ({"discriminator_width": 5, "discriminator_layers": 1, "width": 1, "blocks": 0}, (12, 8), (3, 1)),
+    "patches of 70": ({"discriminator_width": 3, "discriminator_layers": 3, "width": 1, "blocks": 0}, (40, 32), (1, 3)),
+    "patches of 142": ({"discriminator_width": 2, "discriminator_layers": 4, "blocks": 0}, (48, 64), (1, 3)),
+    "pixels": ({"discriminator": "pixel", "discriminator_width": 6, "width": 1, "blocks": 0}, (8, 12), (3, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_and_their_gradients(make_cyclegan, name):
+    fields, size, channels = NETWORKS[name]
+    no_identity = dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0)
+    config = make_cyclegan(
+        data={"image_size": size, "channels": channels}, loss=no_identity,
+        cyclegan=CycleGanConfig(**{"discriminator_layers": 1, "width": 1, "pool_size": 8} | fields),
+    )  # fmt: skip
+    theirs = torch_nets(config)
+    ours = {n: with_weights_of(params, theirs[n]) for n, params in fresh_params(config).items()}
+    judges = name.startswith(("patches", "pixels"))
+    for which, source in (("d_a", 0), ("d_b", 1)) if judges else (("g_a2b", 0), ("g_b2a", 1)):
+        x = images_of((*size, channels[source]))
+        given = to_torch(x).requires_grad_()
+        expected = theirs[which](given)
+        probe = torch.tensor(np.random.default_rng(1).normal(size=expected.shape))
+        theirs[which].zero_grad()
+        (expected * probe).sum().backward()
+
+        def probed(params, x, probe, which=which):
+            found = nets.discriminate(config, params, x) if judges else nets.generate(config, which[2:], params, x)
+            return jnp.sum(found * probe), found
+
+        probed_grads = jax.jit(jax.grad(probed, (0, 1), has_aux=True))
+        grads, found = probed_grads(ours[which], jnp.array(x), jnp.array(from_torch(probe)))
+        np.testing.assert_allclose(found, from_torch(expected), **EXACT)
+        wanted = with_weights_of(ours[which], theirs[which], lambda parameter: parameter.grad), from_torch(given.grad)
+        for g, w in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-8, atol=1e-11)
+
+
+KINDS = ("lsgan", "vanilla", "hinge", "wgan_gp")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adversarial_losses(kind):
+    theirs, config = kind.removesuffix("_gp"), dataclasses.replace(losses.CLASSIC, adversarial=kind)
+    real, fake = np.random.default_rng(0).normal(size=(2, 5, 6, 6, 1)) * 3
+    on_real, on_fake = (reference.gan_loss(theirs, torch.tensor(x), x is real, True) for x in (real, fake))
+    found = losses.adversarial_discriminator(config, jnp.array(real), jnp.array(fake))
+    np.testing.assert_allclose(found.mean(), 0.5 * (on_real + on_fake), **EXACT)
+    found = losses.adversarial_generator(config, jnp.array(fake))
+    np.testing.assert_allclose(found.mean(), reference.gan_loss(theirs, torch.tensor(fake), True, False), **EXACT)
+
+
+@pytest.mark.parametrize("element", range(8))
+def test_dihedral_transforms(element):
+    images = images_of((6, 6, 3))
+    found = losses.dihedral(jnp.array(images), jnp.full(2, element))
+    np.testing.assert_array_equal(found, from_torch(reference.dihedral(to_torch(images), element)))
+
+
+STEPS = {
+    "classic": (losses.CLASSIC, {}),
+    "mission, hinge": (dataclasses.replace(losses.MISSION, adversarial="hinge"), {"output": "residual"}),
+    "everything, logistic": (
+        LossConfig(adversarial="vanilla", adversarial_a2b=0.7, adversarial_b2a=1.3, cycle_a=3.0, cycle_b=5.0,
+                   identity_a=0.5, identity_b=0.25, affine_a2b=1.5, affine_b2a=2.5),
+        {"discriminator": "pixel"},
+    ),
+    "wgan-gp": (dataclasses.replace(losses.CLASSIC, adversarial="wgan_gp", gradient_penalty=7.0), {"pool_size": 0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_training_steps(make_cyclegan, name):
+    """Three steps, in which the pools fill and swap: every loss, moment of Adam, parameter and stored image."""
+    loss, fields = STEPS[name]
+    cyclegan = {"width": 3, "blocks": 1, "discriminator_width": 3, "discriminator_layers": 2, "pool_size": 4} | fields
+    config = make_cyclegan(
+        data={"image_size": (16, 16), "channels": (3, 3), "batch_size": 4}, loss=loss,
+        # Gradients of biases before a normalisation are nothing but rounding errors, largest in second derivatives,
+        # and Adam would make steps of them if it were not for its epsilon.
+        optim={"learning_rate": 2e-4, "b1": 0.5, "eps": 1e-4 if loss.adversarial == "wgan_gp" else 1e-8},
+        cyclegan=cyclegan,
+    )  # fmt: skip
+    theirs = torch_nets(config)
+    optimizers, pools = (
+        reference.make_optimizers(theirs, eps=config.optim.eps),
+        {x: reference.ImagePool(cyclegan["pool_size"]) for x in "ab"},
+    )
+    state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float64 if x.dtype == jnp.float32 else x.dtype), state)
+    copied = {n: with_weights_of(params, theirs[n]) for n, params in fresh_params(config).items()}
+    state = state._replace(**{n: optim.init_net(config.optim, params) for n, params in copied.items()})
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    # Placed as steps return it, or the second one would compile again.
+    state = jax.device_put(state, jax.NamedSharding(mesh, parallel.REPLICATED))
+    step_fn = parallel.pmap(
+        seeded_step(cyclegan.TASK, config), mesh, (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED),
+        parallel.REPLICATED, donate=(0,),
+    )  # fmt: skip
+    weights = {k: v for k, v in dataclasses.asdict(loss).items() if k != "adversarial"}
+    weights = {
+        k: v for k, v in weights.items() if not k.startswith(("semantic", "r1", "label"))
+    }  # it has none of these
+    penalty = weights.pop("gradient_penalty")
+    if loss.adversarial == "wgan_gp":
+        weights["gradient_penalty"] = penalty / 2  # the discriminator's whole loss is halved, and there not its penalty
+
+    for step in range(3):
+        raw = np.random.default_rng(step).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
+        batch = Batch(tuple(raw), np.arange(4, dtype=np.int32))
+        a, b = (to_torch((x / 255 - 0.5) / 0.5) for x in raw)
+        # The same draws, by their addresses.
+        key = keys.for_step(keys.root_key(config.seed), Stream.TRAIN, step)
+        _, _, element_key, *rest = (keys.per_example(k, batch.position) for k in jax.random.split(key, 7))
+        elements = np.asarray(steps._elements(config, element_key)).tolist()
+        uniforms = {
+            x: np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (2,)))(k))
+            for x, k in zip("ab", rest[:2], strict=True)
+        }
+        alphas = {x: torch.tensor(np.asarray(jax.vmap(jax.random.uniform)(k))).reshape(-1, 1, 1, 1)
+                  for x, k in zip("ab", rest[2:], strict=True)}  # fmt: skip
+        expected = reference.training_step(
+            theirs, optimizers, pools, a, b, weights, loss.adversarial.removesuffix("_gp"), uniforms, alphas,
+            {"a2b": elements, "b2a": elements},
+        )  # fmt: skip
+
+        state, metrics = step_fn(state, batch, parallel.replicate_scalar(mesh, config.seed))
+        for term in ("total", "d_a", "d_b", *weights):
+            if term != "gradient_penalty":
+                wanted = expected["g"] if term == "total" else expected.get(term, 0.0)
+                np.testing.assert_allclose(metrics[term], wanted, err_msg=f"{term} at step {step}", **EXACT)
+        for n in NAMES:
+            optimizer = optimizers[n[0]]
+            adam = getattr(state, n).opt_state
+            for found, moment in (
+                (getattr(state, n).params, lambda p: p),
+                (adam.mu, lambda p, o=optimizer: o.state[p]["exp_avg"]),
+                (adam.nu, lambda p, o=optimizer: o.state[p]["exp_avg_sq"]),
+            ):
+                wanted = with_weights_of(copied[n], theirs[n], moment)
+                for f, w in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+                    np.testing.assert_allclose(f, w, err_msg=f"{n} at step {step}", **EXACT)
+        for ours, x in ((state.pool_a, "a"), (state.pool_b, "b")):
+            assert int(ours.num) == len(pools[x].images)
+            if pools[x].images:
+                np.testing.assert_allclose(ours.images, from_torch(torch.stack(pools[x].images)), **EXACT)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_pools_over_500_queries(batch):
+    """Images are their own numbers, so that equal contents mean equal decisions."""
+    pool, theirs = image_pool.empty(50, (1, 1, 1)), reference.ImagePool(50)
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    specs = (parallel.REPLICATED, parallel.SPLIT, parallel.SPLIT, parallel.REPLICATED)
+    query = parallel.pmap(image_pool.query, mesh, specs, (parallel.REPLICATED, parallel.SPLIT))
+    swapped = 0
+    for i in range(500):
+        numbers, position = np.arange(i * batch, (i + 1) * batch, dtype=float), np.arange(batch, dtype=np.int32)
+        key = jax.random.fold_in(jax.random.key(7), i)
+        pool, returned = query(pool, numbers.reshape(-1, 1, 1, 1), position, key)
+        uniforms = np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, position)))
+        expected = theirs.query(torch.tensor(numbers).reshape(-1, 1, 1, 1), uniforms).flatten().tolist()
+        assert returned.ravel().tolist() == expected
+        swapped += sum(number < i * batch for number in expected)
+    assert pool.images.ravel().tolist() == torch.stack(theirs.images).flatten().tolist()
+    assert swapped > 500 * batch / 3
+
+
+@pytest.mark.parametrize("variant", ["epoch_end", "epoch_start", "lua"])
+def test_learning_rates(variant):
+    config = OptimConfig(
+        learning_rate=2e-4, schedule="linear", decay_steps=700, steps_per_epoch=7, linear_decay=variant
+    )
+    expected = np.repeat(reference.lr_sequence(variant, 100, 100, 2e-4), 7)
+    found = jax.jit(jax.vmap(lambda step: optim.learning_rate(config, 1400, step)))(jnp.arange(1400))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-16)

@@ -1,0 +1,248 @@
+"""What happens to images on the device, with one key for each example."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import keys
+from genjax.config import DataConfig
+from genjax.data import augment, image_arrays
+
+PLAIN = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=16)
+FLIPPED = dataclasses.replace(PLAIN, flip=True)
+CROPPED = dataclasses.replace(PLAIN, image_size=(5, 5), crop_margin=3)
+CONFIGS = {
+    "flip": FLIPPED,
+    "dequantize": dataclasses.replace(FLIPPED, dequantize=True),
+    "binarize": dataclasses.replace(FLIPPED, binarize="stochastic"),
+    "crop": dataclasses.replace(CROPPED, flip=True, dequantize=True),
+}
+
+
+def example_keys(position, step=0, seed=0):
+    return keys.per_example(keys.for_step(keys.root_key(seed), keys.Stream.TRAIN, step), jnp.asarray(position))
+
+
+def noise_images(num, shape=(8, 8, 1), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, *shape), dtype=np.uint8)
+
+
+def z_score(draws, probability):
+    """How many standard errors the sum of Bernoulli draws lies from its expectation."""
+    probability = np.broadcast_to(probability, draws.shape).astype(float)
+    return (draws.sum(dtype=float) - probability.sum()) / np.sqrt((probability * (1 - probability)).sum())
+
+
+@pytest.mark.parametrize("level", [1, 32, 128, 200, 254])
+def test_binarize_draws_one_with_probability_intensity(level):
+    images = np.full((256, 16, 16, 1), level, np.uint8)
+    drawn = np.asarray(augment.binarize(example_keys(np.arange(256)), images))
+    assert drawn.dtype == np.float32 and set(np.unique(drawn)) == {0, 1}
+    assert abs(z_score(drawn, level / 255)) < 4
+
+
+@pytest.mark.parametrize("function", [augment.binarize, jax.jit(augment.binarize)], ids=["eager", "jit"])
+@pytest.mark.parametrize("level, value", [(0, 0), (255, 1)])
+def test_binarize_leaves_black_and_white_alone(function, level, value):
+    drawn = np.asarray(function(example_keys(np.arange(256)), np.full((256, 32, 32, 1), level, np.uint8)))
+    assert np.all(drawn == value)
+
+
+@pytest.mark.parametrize("uniform, first_white", [(0.0, 1), (1 - 2**-24, 255)], ids=["smallest", "largest"])
+def test_binarize_keeps_black_and_white_at_both_ends_of_the_uniform_range(monkeypatch, uniform, first_white):
+    monkeypatch.setattr(augment, "uniform", lambda keys, shape: jnp.full((len(keys), *shape), uniform))
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    drawn = np.asarray(augment.binarize(example_keys([0]), levels)).ravel()
+    np.testing.assert_array_equal(drawn, np.arange(256) >= first_white)
+
+
+def test_dequantize_stays_within_one_grey_level_and_fills_it_evenly():
+    images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 16, 16, 1))
+    dequantized = np.asarray(augment.dequantize(example_keys(np.arange(256)), images), np.float64)
+    noise = dequantized * 256 - images  # exact in float64
+    assert noise.min() >= 0 and noise.max() <= 1
+    assert abs(noise.mean() - 0.5) < 4 * np.sqrt(1 / 12 / noise.size)
+    assert abs(noise.var() - 1 / 12) < 4 * np.sqrt(1 / 180 / noise.size)
+    assert z_score(noise < 0.1, 0.1) == pytest.approx(0, abs=4)
+
+
+def test_flip_mirrors_whole_images_left_to_right_half_the_time():
+    images = noise_images(1024, (3, 4, 3))
+    flipped = np.asarray(augment.flip(example_keys(np.arange(1024)), images))
+    mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
+    np.testing.assert_array_equal(mirrored, ~(flipped == images).all((1, 2, 3)))  # each is one or the other
+    assert abs(z_score(mirrored, 0.5)) < 4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_an_image_becomes_does_not_depend_on_its_batch(name):
+    images, function = noise_images(16), jax.jit(augment.training_images, static_argnums=0)
+    whole = np.asarray(function(CONFIGS[name], example_keys(np.arange(16)), images))
+    order = np.array([5, 4, 11, 15])
+    for rows in (slice(4, 9), slice(0, 1), order):
+        part = np.asarray(function(CONFIGS[name], example_keys(np.arange(16)[rows]), images[rows]))
+        assert part.tobytes() == whole[rows].tobytes()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_noise_differs_between_positions_steps_and_seeds_and_is_the_same_again(name):
+    images = np.broadcast_to(noise_images(1), (64, 8, 8, 1))
+
+    def augmented(**address):
+        return np.asarray(augment.training_images(CONFIGS[name], example_keys(np.arange(64), **address), images))
+
+    first = augmented()
+    assert first.tobytes() == augmented().tobytes()
+    assert len(np.unique(first.reshape(64, -1), axis=0)) == (2 if name == "flip" else 64)
+    for other in (augmented(step=1), augmented(seed=1)):
+        assert not np.array_equal(first, other)
+
+
+def test_training_flips_as_it_says():
+    images = noise_images(64)
+    trained = image_arrays.to_uint8(np.asarray(augment.training_images(FLIPPED, example_keys(np.arange(64)), images)))
+    same, mirrored = ((trained == other).all((1, 2, 3)) for other in (images, images[:, :, ::-1]))
+    assert np.all(same ^ mirrored) and 16 < mirrored.sum() < 48
+    unflipped = augment.training_images(PLAIN, example_keys(np.arange(64)), images)
+    np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(unflipped)), images)
+
+
+def test_evaluation_never_flips():
+    images = noise_images(256)
+    evaluated = augment.evaluation_images(FLIPPED, example_keys(np.arange(256)), images)
+    np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(evaluated)), images)
+    noisy = np.asarray(augment.evaluation_images(CONFIGS["dequantize"], example_keys(np.arange(256)), images))
+    assert np.all((noisy >= images / 256) & (noisy <= (images + 1.0) / 256))
+
+
+@pytest.mark.parametrize("name", ["dequantize", "binarize"])
+def test_evaluation_adds_the_noise_that_the_likelihood_needs(name):
+    evaluated = augment.evaluation_images(CONFIGS[name], example_keys(np.arange(4)), noise_images(4))
+    expected = getattr(augment, name)(example_keys(np.arange(4)), noise_images(4))
+    assert np.asarray(evaluated).tobytes() == np.asarray(expected).tobytes()
+
+
+def test_what_was_binarized_when_loaded_is_only_scaled():
+    images = noise_images(8) // 128 * np.uint8(255)
+    fixed = dataclasses.replace(PLAIN, binarize="fixed")
+    for function in (augment.training_images, augment.evaluation_images):
+        np.testing.assert_array_equal(function(fixed, example_keys(np.arange(8)), images), images // 255)
+
+
+# Crops. In images of `placed`, each pixel says where it is.
+
+
+def placed(num, height, width):
+    assert width <= 16
+    rows, columns = np.indices((height, width))
+    return np.broadcast_to((16 * rows + columns).astype(np.uint8)[..., None], (num, height, width, 1))
+
+
+def corners(cropped):
+    """The place [b, 2] of each crop of a placed image; checks that the rest follows."""
+    cropped = np.asarray(cropped)
+    top, left = np.divmod(cropped[:, 0, 0, 0].astype(int), 16)
+    rows, columns = np.indices(cropped.shape[1:3])
+    whole = 16 * (top[:, None, None] + rows) + left[:, None, None] + columns
+    np.testing.assert_array_equal(cropped[..., 0], whole)
+    return np.stack([top, left], 1)
+
+
+@pytest.mark.parametrize("function", [augment.random_crop, jax.jit(augment.random_crop, static_argnums=2)])
+def test_crops_are_windows_at_every_place_equally_often(function):
+    height, width, size = 8, 9, (6, 4)  # 3 x 6 places
+    cropped = function(example_keys(np.arange(3600)), placed(3600, height, width), size)
+    assert cropped.dtype == np.uint8 and cropped.shape == (3600, 6, 4, 1)
+    count = np.zeros((height - size[0] + 1, width - size[1] + 1), int)
+    np.add.at(count, tuple(corners(cropped).T), 1)  # raises for a place beyond the last
+    assert count.sum() == 3600 and count.min() > 0
+    chi_square = ((count - 200) ** 2 / 200).sum()
+    assert chi_square < 40.8  # 17 degrees of freedom: p = 0.001
+
+
+def test_a_crop_without_room_is_the_image_and_all_channels_are_cut_alike():
+    images = noise_images(16, (8, 8, 3))
+    np.testing.assert_array_equal(augment.random_crop(example_keys(np.arange(16)), images, (8, 8)), images)
+    first = placed(16, 8, 8)
+    cropped = augment.random_crop(example_keys(np.arange(16)), np.concatenate([first, 255 - first], -1), (5, 5))
+    np.testing.assert_array_equal(cropped[..., 0], 255 - cropped[..., 1])
+
+
+def test_training_crops_what_evaluation_leaves_whole():
+    images = placed(256, 8, 8)
+    trained = image_arrays.to_uint8(np.asarray(augment.training_images(CROPPED, example_keys(np.arange(256)), images)))
+    assert trained.shape == (256, 5, 5, 1)
+    assert len(np.unique(corners(trained), axis=0)) == 16
+    evaluated = augment.evaluation_images(CROPPED, example_keys(np.arange(8)), images[:8, :5, :5])
+    np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(evaluated)), images[:8, :5, :5])
+
+
+def test_mirrored_crops_reach_every_place_too_and_a_mirror_tells_nothing_of_the_place():
+    config = dataclasses.replace(CROPPED, flip=True)
+    images = placed(4096, 8, 8)
+    cropped = image_arrays.to_uint8(np.asarray(augment.training_images(config, example_keys(np.arange(4096)), images)))
+    mirrored = cropped[:, 0, 0, 0] > cropped[:, 0, 1, 0]
+    upright = np.where(mirrored[:, None, None, None], cropped[:, :, ::-1], cropped)
+    places = corners(upright)
+    for which in (mirrored, ~mirrored):
+        assert len(np.unique(places[which], axis=0)) == 16
+    for axis in (0, 1):
+        assert abs(np.corrcoef(mirrored, places[:, axis])[0, 1]) < 4 / np.sqrt(4096)
+
+
+def test_turning_one_augmentation_on_leaves_the_others_as_they_were():
+    """They draw from keys of their own, so neither the places nor the noise depend on the flips."""
+
+    def trained(config, images):
+        return np.asarray(augment.training_images(config, example_keys(np.arange(64)), images))
+
+    symmetric = placed(64, 8, 8) // 16  # rows alone: a mirror changes nothing
+    flipped = dataclasses.replace(CROPPED, flip=True)
+    np.testing.assert_array_equal(trained(CROPPED, symmetric), trained(flipped, symmetric))
+    dark = np.zeros((64, 8, 8, 1), np.uint8)
+    noise = trained(dataclasses.replace(PLAIN, dequantize=True), dark[:, :5, :5])
+    np.testing.assert_array_equal(trained(CONFIGS["crop"], dark), noise)
+
+
+def test_flips_crops_and_noise_share_no_key(monkeypatch):
+    def words(keys_of):
+        return {key.tobytes() for key in np.asarray(jax.random.key_data(keys_of))}
+
+    parents = example_keys(np.arange(32))
+    used = {"parents": words(parents)}
+
+    def spy(name):
+        function = getattr(augment, name)
+
+        def note(keys_of, *args):
+            used[name] = words(keys_of)
+            return function(keys_of, *args)
+
+        monkeypatch.setattr(augment, name, note)
+
+    for name in ("flip", "random_crop", "dequantize"):
+        spy(name)
+    augment.training_images(CONFIGS["crop"], parents, noise_images(32))
+    assert [len(found) for found in used.values()] == [32] * 4 and len(set.union(*used.values())) == 4 * 32
+
+
+@pytest.mark.parametrize("name", ["flip", "dequantize", "binarize", "plain"])
+def test_without_a_crop_margin_the_bits_are_those_from_before_there_were_crops(name):
+    """Published VAE runs split each key in two: a third key must not change the others."""
+    config, images = CONFIGS.get(name, PLAIN), noise_images(32)
+    halves = jax.vmap(jax.random.split)(example_keys(np.arange(32)))
+    expected = augment.flip(halves[:, 0], images) if config.flip else images
+    expected = np.asarray(augment.evaluation_images(config, halves[:, 1], expected))
+    trained = np.asarray(augment.training_images(config, example_keys(np.arange(32)), images))
+    assert trained.tobytes() == expected.tobytes()
+
+
+def test_golden_flips():
+    # As before there were crops, in the first commits: no change may alter which images of a seed are mirrored.
+    images = noise_images(24)
+    trained = image_arrays.to_uint8(np.asarray(augment.training_images(FLIPPED, example_keys(np.arange(24)), images)))
+    mirrored = (trained == images[:, :, ::-1]).all((1, 2, 3))
+    assert "".join("01"[int(which)] for which in mirrored) == "110010110000010110100110"

@@ -1,0 +1,544 @@
+"""Image files of every depth and layout: read as they are, written back without loss, refused when damaged."""
+
+import importlib.util
+import io
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from genjax.data import pictures
+from genjax.data.pictures import ImageFile
+
+PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+TURNS = {  # the upright image [h, w, ...] from the stored one, by EXIF 2.32, 4.6.4
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+HELD = {  # what each format holds and is read: type and number of planes
+    ".png": [(dtype, planes) for dtype in (np.uint8, np.uint16) for planes in (1, 2, 3, 4)],
+    ".tif": [
+        (np.uint8, 1),
+        (np.uint8, 2),
+        (np.uint8, 3),
+        (np.uint8, 4),
+        (np.uint16, 1),
+        (np.uint16, 3),
+        (np.uint16, 4),
+    ],
+    ".webp": [(np.uint8, 3), (np.uint8, 4)],
+    ".jpg": [(np.uint8, 1), (np.uint8, 3)],
+}
+deep_codecs = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("imagecodecs", "tifffile"))), reason="needs imagecodecs and tifffile"
+)
+
+
+def noise(dtype, planes, height=5, width=7):
+    """Samples [h, w, planes] of every kind, the extremes among them."""
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, planes), dtype, True)
+    array[0, 0], array[0, -1] = 0, np.iinfo(dtype).max
+    return array
+
+
+def split(planes):
+    """The ImageFile with these planes, the last of 2 or 4 being alpha."""
+    return ImageFile(planes[..., :-1], planes[..., -1]) if planes.shape[-1] in (2, 4) else ImageFile(planes)
+
+
+def assert_same(image, planes):
+    """That `image` holds exactly these planes, and in their type."""
+    expected = split(planes)
+    assert image.pixels.dtype == planes.dtype
+    np.testing.assert_array_equal(image.pixels, expected.pixels)
+    if expected.alpha is None:
+        assert image.alpha is None
+    else:
+        assert image.alpha.dtype == planes.dtype
+        np.testing.assert_array_equal(image.alpha, expected.alpha)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(planes, *chunks):
+    """PNG bytes by the book, with nobody's encoder: unfiltered rows of 8 or 16 bits, `chunks` before the pixels."""
+    height, width, num = planes.shape
+    bits = planes.itemsize * 8
+    header = struct.pack(">IIBBBBB", width, height, bits, PNG_COLOUR_TYPES[num], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(f">u{planes.itemsize}").tobytes() for row in planes)
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(planes, **options):
+    """TIFF bytes by tifffile."""
+    buffer = io.BytesIO()
+    options = {"photometric": "rgb" if planes.shape[-1] > 2 else "minisblack", "planarconfig": "contig"} | options
+    if planes.shape[-1] in (2, 4):
+        options = {"extrasamples": ["unassalpha"]} | options
+    if planes.shape[-1] == 1:
+        planes, options["planarconfig"] = planes[..., 0], None
+    if options["planarconfig"] == "separate":
+        planes = np.moveaxis(planes, -1, 0)
+    pytest.importorskip("tifffile").imwrite(buffer, planes, metadata=None, **options)
+    return buffer.getvalue()
+
+
+def pillow(image, kind, **options):
+    """The bytes of a file that Pillow writes of an image, or of an array."""
+    buffer = io.BytesIO()
+    image = (
+        image
+        if isinstance(image, Image.Image)
+        else Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    )
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads the bytes of a file."""
+
+    def read_bytes(encoded, name="image.png"):
+        (tmp_path / name).write_bytes(encoded)
+        return pictures.read(tmp_path / name)
+
+    return read_bytes
+
+
+# Reading.
+
+
+@deep_codecs
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+def test_png_of_every_layout_is_read_as_it_is(read, dtype, planes):
+    array = noise(dtype, planes)
+    assert_same(read(png(array)), array)
+
+
+@deep_codecs
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+@pytest.mark.parametrize(
+    "dtype, planes", [(np.uint8, 1), (np.uint8, 3), (np.uint8, 4), (np.uint16, 1), (np.uint16, 3), (np.uint16, 4)]
+)
+def test_tiff_of_every_layout_is_read_as_it_is(read, byteorder, compression, planarconfig, dtype, planes):
+    array = noise(dtype, planes)
+    options = dict(compression=compression, predictor=bool(compression), planarconfig=planarconfig)
+    assert_same(read(tiff(array, byteorder=byteorder, **options)), array)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_tiff_with_white_at_0_is_inverted(read, dtype):
+    array = noise(dtype, 1)
+    assert_same(read(tiff(array, photometric="miniswhite")), np.iinfo(dtype).max - array)
+
+
+@deep_codecs
+def test_16_bit_alpha_that_was_multiplied_in_is_taken_out(read):
+    straight = noise(np.uint16, 4)
+    straight[..., 3] = np.where(straight[..., 3] < 20000, 0, straight[..., 3])
+    multiplied = straight.copy()
+    multiplied[..., :3] = np.rint(straight[..., :3] * (straight[..., 3:] / 65535))
+    seen = straight[..., 3] > 0
+    multiplied[~seen] = [500, 0, 9, 0]  # what no colour can have become, but a filter may leave
+    image = read(tiff(multiplied, extrasamples=["assocalpha"]))
+    assert not image.pixels[~seen].any()
+    assert np.abs(image.pixels[seen].astype(int) - straight[..., :3][seen]).max() <= 2  # rounded at alpha >= 0.3
+    np.testing.assert_array_equal(image.alpha, straight[..., 3])
+
+
+@deep_codecs
+def test_a_fourth_sample_that_is_not_alpha_is_left_out(read):
+    array = noise(np.uint16, 4)
+    assert_same(read(tiff(array, extrasamples=["unspecified"])), array[..., :3])
+
+
+@deep_codecs
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_the_transparent_colour_of_a_png_becomes_alpha(read, dtype, planes):
+    array = noise(dtype, planes)
+    array[2, 3] = array[4, 4]
+    array[1, 1] = array[4, 4] ^ (1 if planes == 1 else np.array([0, 1, 0], dtype))  # differs, by the least there is
+    opacity = np.where((array == array[4, 4]).all(-1, keepdims=True), 0, np.iinfo(dtype).max).astype(dtype)
+    encoded = png(array, chunk(b"tRNS", struct.pack(f">{planes}H", *array[4, 4])))
+    assert_same(read(encoded), np.concatenate([array, opacity], -1))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("key", [None, 1])
+def test_grey_of_few_bits_is_spread_over_8(read, bits, key):
+    levels = np.arange(2**bits, dtype=np.uint8)
+    row = np.packbits((levels[:, None] >> np.arange(bits)[::-1] & 1).ravel().astype(np.uint8)).tobytes()
+    header = struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b"")]
+    if key is not None:
+        parts.insert(1, chunk(b"tRNS", struct.pack(">H", key)))
+    planes = [levels * (255 // levels[-1])] + ([255 * (levels != key)] if key is not None else [])
+    assert_same(read(b"\x89PNG\r\n\x1a\n" + b"".join(parts)), np.stack(planes, -1)[None].astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_black_and_white_becomes_grey(read, kind):
+    array = noise(np.uint8, 1) // 128 * 255
+    assert_same(read(pillow(Image.fromarray(array[..., 0]).convert("1"), kind)), array)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_palettes_become_colour(read, kind):
+    image, palette = palette_image()
+    assert_same(read(pillow(image, kind)), palette[np.asarray(image)])
+
+
+@pytest.mark.parametrize("opacities", [[255, 0, 255, 255, 255], [0, 50, 100, 200, 255], [7, 0]], ids=str)
+def test_palettes_with_transparency_become_colour_and_alpha(read, opacities):
+    image, palette = palette_image()
+    alpha = np.full(5, 255, np.uint8)
+    alpha[: len(opacities)] = opacities  # a short list means that the others are opaque
+    rgba = np.concatenate([palette, alpha[:, None]], -1)
+    assert_same(read(pillow(image, "PNG", transparency=bytes(opacities))), rgba[np.asarray(image)])
+
+
+def palette_image():
+    palette = noise(np.uint8, 3, 1, 5)[0]
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 5, (6, 6), dtype=np.uint8), "P")
+    image.putpalette(palette.tobytes())
+    return image, palette
+
+
+def test_cmyk_jpegs_become_colour(read):
+    cmyk = np.zeros((16, 16, 4), np.uint8)
+    cmyk[:, :8], cmyk[:, 8:] = (255, 0, 255, 0), (0, 0, 0, 128)  # green, grey
+    image = read(pillow(Image.fromarray(cmyk, "CMYK"), "JPEG", quality=95), "image.jpg")
+    assert image.pixels.dtype == np.uint8 and image.alpha is None
+    expected = np.zeros((16, 16, 3), int)
+    expected[:, :8], expected[:, 8:] = (0, 255, 0), 127
+    assert np.abs(image.pixels - expected).max() < 8
+
+
+@deep_codecs
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("suffix, dtype, planes", [(s, *held) for s in (".png", ".tif", ".webp") for held in HELD[s]])
+def test_images_and_their_alpha_are_turned_upright_once(tmp_path, read, orientation, suffix, dtype, planes):
+    array = noise(dtype, planes)
+    encoded = {
+        ".png": lambda: png(array, chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0"))),
+        ".tif": lambda: tiff(array, compression="lzw", extratags=[(0x0112, "H", 1, orientation, True)]),
+        ".webp": lambda: pillow(array, "WEBP", lossless=True, exact=True, exif=exif(orientation)),
+    }[suffix]()
+    image = read(encoded)
+    assert_same(image, TURNS[orientation](array))
+    path = tmp_path / f"turned{suffix}"
+    pictures.write(path, image)
+    with Image.open(path) as written:
+        assert 0x0112 not in written.getexif()  # or it would be turned twice
+    assert_same(pictures.read(path), TURNS[orientation](array))
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_jpegs_are_turned_upright(read, orientation):
+    array = np.zeros((16, 32, 3), np.uint8)
+    array[:8, :16] = 255
+    image = read(pillow(array, "JPEG", quality=95, exif=exif(orientation)), "image.jpg")
+    np.testing.assert_array_equal(image.pixels > 127, TURNS[orientation](array) > 127)
+
+
+def test_of_a_jpeg_with_previews_the_photo_is_read(read):
+    photo, preview = np.full((16, 24, 3), 200, np.uint8), np.zeros((8, 12, 3), np.uint8)
+    encoded = pillow(photo, "MPO", save_all=True, append_images=[Image.fromarray(preview)])
+    with Image.open(io.BytesIO(encoded)) as opened:
+        assert opened.format == "MPO" and opened.n_frames == 2
+    assert_same(read(encoded, "image.jpg"), photo)
+
+
+# Refusals.
+
+
+def cuttable():
+    """Files whose every beginning is either refused, or holds all pixels."""
+    for kind in ("PNG", "TIFF", "WEBP", "BMP", "JPEG"):
+        yield pytest.param(lambda kind=kind: pillow(noise(np.uint8, 3, 16, 16), kind), id=kind)
+    yield pytest.param(lambda: pillow(noise(np.uint8, 3), "TIFF", compression="tiff_lzw"), id="TIFF-lzw")
+    strips = lambda: tiff(noise(np.uint16, 3, 24, 8), compression="zlib", rowsperstrip=4)  # noqa: E731
+    yield pytest.param(strips, id="colour-16-TIFF-strips", marks=deep_codecs)
+    yield pytest.param(lambda: pillow(noise(np.uint16, 1), "PNG"), id="grey-16-PNG")
+    yield pytest.param(lambda: png(noise(np.uint16, 3)), id="colour-16-PNG", marks=deep_codecs)
+    yield pytest.param(lambda: png(noise(np.uint16, 2)), id="grey+alpha-16-PNG", marks=deep_codecs)
+    for compression in (None, "lzw", "zlib"):
+        encode = lambda compression=compression: tiff(noise(np.uint16, 4), compression=compression)  # noqa: E731
+        yield pytest.param(encode, id=f"colour-16-TIFF-{compression}", marks=deep_codecs)
+
+
+@pytest.mark.filterwarnings("ignore")  # an error must be raised without the help of pytest's making one of a warning
+@pytest.mark.parametrize("encode", list(cuttable()))
+def test_a_truncated_file_is_never_read_as_if_it_were_whole(read, encode):
+    encoded = encode()
+    whole = read(encoded)
+    refused = 0
+    for cut in range(0, len(encoded), max(1, len(encoded) // 150)):
+        try:
+            image = read(encoded[:cut])
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith("cannot read ") and "image.png: " in str(error)
+        else:  # only what comes after the pixels was cut
+            assert_same(image, np.dstack([whole.pixels] if whole.alpha is None else [whole.pixels, whole.alpha]))
+    assert refused > 0.7 * cut / max(1, len(encoded) // 150)
+
+
+@pytest.mark.parametrize(
+    "encode, reason",
+    [
+        (lambda: b"", "is no PNG, JPEG"),
+        (lambda: b"hello" * 100, "is no PNG, JPEG"),
+        (lambda: pillow(noise(np.uint8, 3), "GIF"), "is no PNG, JPEG"),
+        (lambda: pillow(np.ones((4, 4, 1), np.float32), "TIFF"), "floating point"),
+        (lambda: pillow(np.ones((4, 4, 1), np.int32), "TIFF"), "signed"),
+        (lambda: tiff(np.ones((4, 4, 1), np.int8)), "signed"),
+        (lambda: tiff(np.ones((4, 4, 1), np.uint32)), "32 bits"),
+        (lambda: tiff(np.ones((4, 4, 3), np.float32)), ""),
+        (lambda: tiff(noise(np.uint16, 4), photometric="separated", extrasamples=None), "16-bit CMYK"),
+        (lambda: animated("WEBP"), "2 frames"),
+        (lambda: animated("PNG"), "2 frames"),
+        (lambda: animated("TIFF"), "2 frames"),
+        (lambda: pillow(Image.new("LAB", (4, 4)), "TIFF"), "mode LAB"),
+    ],
+    ids="empty text gif float int32 int8 uint32 float-colour cmyk-16 webp-2 apng-2 tiff-2 lab".split(),
+)
+def test_what_cannot_be_read_is_refused_with_path_and_reason(read, tmp_path, encode, reason):
+    with pytest.raises(ValueError) as refusal:
+        read(encode(), "some.png")
+    assert str(refusal.value).startswith(f"cannot read {tmp_path / 'some.png'}: ") and reason in str(refusal.value)
+    assert "BytesIO" not in str(refusal.value)
+
+
+def animated(kind):
+    frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 200)]
+    return pillow(frames[0], kind, save_all=True, append_images=frames[1:])
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError, match="cannot read .*: "):
+            pictures.read(path)
+
+
+@pytest.mark.parametrize("missing", ["imagecodecs", "tifffile"])
+def test_a_missing_library_is_named_and_needed_for_16_bit_colour_only(tmp_path, read, monkeypatch, missing):
+    deep = noise(np.uint16, 3)
+    encoded = png(deep)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ValueError, match=r"cannot read .*pip install imagecodecs tifffile"):
+        read(encoded)
+    with pytest.raises(ValueError, match="pip install imagecodecs tifffile"):
+        pictures.write(tmp_path / "out.tif", ImageFile(deep))
+    assert not (tmp_path / "out.tif").exists()
+    for array in (noise(np.uint8, 4), noise(np.uint16, 1)):
+        assert_same(read(png(array)), array)
+
+
+@pytest.mark.parametrize(
+    "name, dtype, planes, reason",
+    [
+        ("a.jpg", np.uint8, 4, "JPEG files hold no alpha"),
+        ("a.jpeg", np.uint16, 3, "JPEG files hold 8 bits, the image has 16"),
+        ("a.bmp", np.uint8, 2, "BMP files hold no alpha"),
+        ("a.bmp", np.uint16, 1, "BMP files hold 8 bits"),
+        ("a.webp", np.uint16, 4, "WEBP files hold 8 bits"),
+        ("a.tif", np.uint16, 2, "16-bit grey with alpha"),
+        ("a.gif", np.uint8, 3, "its suffix is none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"),
+        ("a", np.uint8, 3, "its suffix is none of"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_not_written(tmp_path, name, dtype, planes, reason):
+    with pytest.raises(ValueError) as refusal:
+        pictures.write(tmp_path / name, split(noise(dtype, planes)))
+    assert str(refusal.value).startswith(f"cannot write {tmp_path / name}: ") and reason in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+# Writing.
+
+
+@deep_codecs
+@pytest.mark.parametrize("suffix, dtype, planes", [(s, *held) for s in (".png", ".tif") for held in HELD[s]])
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (3, 4), (4, 3), (1, 300), (300, 2)], ids=str)
+@pytest.mark.parametrize("case", [str.lower, str.upper], ids=["lower", "upper"])
+def test_png_and_tiff_hold_exactly_what_was_written(tmp_path, suffix, dtype, planes, size, case):
+    array = noise(dtype, planes, *size)
+    path = tmp_path / "below" / f"image{case(suffix)}"
+    pictures.write(path, split(array))
+    assert_same(pictures.read(path), array)
+    with Image.open(path) as opened:  # by another reader: the format, and the upper 8 bits
+        assert opened.format == {".png": "PNG", ".tif": "TIFF"}[suffix] and opened.size == size[::-1]
+        if planes >= 3:
+            np.testing.assert_array_equal(np.asarray(opened), array if dtype == np.uint8 else array >> 8)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # nothing partial stays
+
+
+@deep_codecs
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_is_compressed_and_its_alpha_marked_as_such(tmp_path, dtype):
+    path = tmp_path / "image.tif"
+    pictures.write(path, split(np.full((64, 64, 4), 1000 % 256, dtype)))
+    assert path.stat().st_size < 64 * 64 * 4 / 8
+    with Image.open(path) as opened:
+        assert opened.tag_v2[TiffImagePlugin.COMPRESSION] == 8  # Adobe's deflate, not libtiff's own 32946
+        assert opened.tag_v2[TiffImagePlugin.PREDICTOR] == 2
+        assert opened.tag_v2[TiffImagePlugin.EXTRASAMPLES] == (2,)  # not multiplied in
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+def test_webp_is_lossless_even_below_transparent_pixels(tmp_path, planes):
+    array = noise(np.uint8, planes)
+    if planes == 4:
+        array[2:, :, 3] = 0
+    pictures.write(tmp_path / "image.webp", split(array))
+    assert_same(pictures.read(tmp_path / "image.webp"), array)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_bmp_is_lossless(tmp_path, planes):
+    array = noise(np.uint8, planes)
+    pictures.write(tmp_path / "image.bmp", split(array))
+    assert_same(pictures.read(tmp_path / "image.bmp"), array)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
+def test_jpeg_keeps_the_colours_of_single_pixels(tmp_path, suffix):
+    array = np.zeros((16, 16, 3), np.uint8)
+    array[:, ::2], array[:, 1::2] = (180, 60, 60), (60, 60, 180)  # at 4:2:0 both would be the same purple
+    path = tmp_path / f"image{suffix}"
+    pictures.write(path, ImageFile(array))
+    assert np.abs(pictures.read(path).pixels.astype(int) - array).max() < 12
+    with Image.open(path) as opened:
+        assert opened.format == "JPEG" and opened.layer[0][1:3] == (1, 1)
+        assert sum(opened.quantization[0]) == sum(
+            Image.open(io.BytesIO(pillow(array, "JPEG", quality=95))).quantization[0]
+        )
+
+
+def test_grey_jpeg_stays_grey(tmp_path):
+    array = np.repeat(np.arange(0, 256, 8, np.uint8)[None, :, None], 16, 0)
+    pictures.write(tmp_path / "image.jpg", ImageFile(array))
+    image = pictures.read(tmp_path / "image.jpg")
+    assert image.pixels.shape == array.shape and np.abs(image.pixels.astype(int) - array).max() < 4
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "image.png"
+    pictures.write(path, ImageFile(noise(np.uint8, 3)))
+    before = path.read_bytes()
+
+    def fail(self, buffer, *_, **__):
+        buffer.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        pictures.write(path, ImageFile(noise(np.uint8, 1)))
+    assert path.read_bytes() == before
+
+
+# ICC profiles.
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # by its header only, which is all that is looked at
+CMYK = SRGB[:16] + b"CMYK" + SRGB[20:]
+
+
+@deep_codecs
+@pytest.mark.parametrize("suffix, dtype, planes", [(suffix, *held) for suffix in HELD for held in HELD[suffix]])
+def test_the_icc_profile_is_carried(tmp_path, suffix, dtype, planes):
+    profile = SRGB if planes > 2 else GREY
+    path = tmp_path / f"image{suffix}"
+    pictures.write(path, split(noise(dtype, planes))._replace(icc=profile))
+    image = pictures.read(path)
+    assert image.icc == profile
+    assert pictures.from_float(pictures.to_float(image, 3), image).icc == (profile if planes > 2 else None)
+    assert pictures.from_float(pictures.to_float(image, 1), image).icc == (profile if planes < 3 else None)
+    with Image.open(path) as opened:
+        assert opened.info["icc_profile"] == profile
+
+
+def test_a_profile_for_other_channels_than_were_read_is_dropped(read):
+    cmyk = pillow(Image.new("CMYK", (8, 8)), "JPEG", icc_profile=CMYK)
+    assert read(cmyk).icc is None
+    assert read(pillow(noise(np.uint8, 3), "PNG", icc_profile=GREY)).icc is None
+    assert read(pillow(noise(np.uint8, 3), "PNG")).icc is None
+
+
+# Floats.
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_level_survives_floats(dtype, channels):
+    levels = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1).repeat(channels, -1)
+    image = ImageFile(levels, levels[..., 0], SRGB if channels == 3 else GREY)
+    values = pictures.to_float(image, channels)
+    assert values.dtype == np.float32 and values.min() == 0 and values.max() == 1
+    back = pictures.from_float(values, image)
+    assert back.pixels.dtype == dtype and back.icc == image.icc
+    np.testing.assert_array_equal(back.pixels, levels)
+    np.testing.assert_array_equal(back.alpha, image.alpha)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_from_float_clips_and_rounds_to_nearest(dtype):
+    top = np.iinfo(dtype).max
+    values = np.array([[-1, 0.4 / top, 0.6 / top, (top - 0.6) / top, (top - 0.4) / top, 2]])[..., None]
+    image = pictures.from_float(values, ImageFile(np.zeros((1, 6, 3), dtype)))
+    assert image.pixels.dtype == dtype and image.pixels.shape == (1, 6, 1) and image.alpha is None
+    assert image.pixels.ravel().tolist() == [0, 0, 1, top - 1, top, top]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_is_repeated_to_colour_and_back_exactly(dtype):
+    grey = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1)
+    colour = pictures.to_float(ImageFile(grey), 3)
+    assert colour.shape == (16, grey.shape[1], 3) and colour.dtype == np.float32
+    np.testing.assert_array_equal(colour, pictures.to_float(ImageFile(grey), 1).repeat(3, -1))
+    luma = pictures.to_float(pictures.from_float(colour, ImageFile(grey)), 1)
+    assert luma.shape == grey.shape and luma.dtype == np.float32 and luma.max() == 1
+    np.testing.assert_array_equal(pictures.from_float(luma, ImageFile(grey)).pixels, grey)
+
+
+def test_colour_becomes_grey_by_the_luma_of_pillow():
+    colour = noise(np.uint8, 3, 64, 64)
+    by_pillow = np.asarray(Image.fromarray(colour).convert("L"))
+    luma = pictures.to_float(ImageFile(colour), 1)
+    assert luma.shape == (64, 64, 1)
+    # Pillow's weights are these to 16 bits, and it rounds to a level.
+    assert np.abs(luma[..., 0] * 255 - by_pillow).max() < 0.51
+    np.testing.assert_allclose(pictures.to_float(ImageFile(colour.astype(np.uint16) * 257), 1), luma, atol=1e-7)
+
+
+def test_the_suffixes_are_those_that_can_be_written(tmp_path):
+    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"} <= pictures.SUFFIXES
+    for suffix in pictures.SUFFIXES:
+        pictures.write(tmp_path / f"image{suffix}", ImageFile(noise(np.uint8, 3)))
+        assert pictures.read(tmp_path / f"image{suffix}").pixels.shape == (5, 7, 3)
+        with Image.open(tmp_path / f"image{suffix}") as opened:
+            assert opened.format == {".jpg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}.get(suffix, suffix[1:].upper())

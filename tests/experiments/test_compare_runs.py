@@ -1,0 +1,260 @@
+"""compare_runs.py on pairs of runs of which it is known where they part, and in what."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import compare_runs
+from genjax import cyclegan, keys, vae
+from genjax.train import checkpoint, run_directory
+from genjax.train.loop import fit
+from tiny import tiny_run
+
+pytestmark = [
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
+]
+
+# Compiling takes most of a tiny training: these draw nothing, and score the brightness of the images.
+TASK = vae.TASK._replace(
+    eval_step=lambda config, state, batch, key: ({"brightness": jnp.mean(batch.images[0], axis=(1, 2, 3))},),
+    visualize=lambda config, state, batch, key: {},
+    figures=lambda metrics: metrics,
+    score=lambda metrics: None,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run with rows at 2, 4, ... 12, evaluations at 4, 8 and 12, and checkpoints at 8 and 12."""
+    config = tiny_run(str(tmp_path_factory.mktemp("compared") / "run"))
+    fit(TASK, config)
+    return config
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy to be changed."""
+    shutil.copytree(run.workdir, tmp_path / "copy")
+    return dataclasses.replace(run, workdir=str(tmp_path / "copy"))
+
+
+def edit(run, name, change):
+    """Replaces the value in a .json file of a run, or each row of a .jsonl file, by what `change` makes of it."""
+    path = Path(run.workdir, name)
+    values = [json.loads(text) for text in (path.open() if path.suffix == ".jsonl" else [path.read_text()])]
+    path.write_text("".join(json.dumps(change(value)) + "\n" for value in values))
+
+
+def compare(old, new):
+    return compare_runs.compare(old.workdir, new.workdir)
+
+
+def test_equal_runs_are_equal_as_far_as_both_go_and_where_both_look(run, make_run, capsys):
+    shorter = make_run(train={"num_steps": 8, "log_every": 4})
+    fit(TASK, shorter)
+    assert compare(run, shorter) == {
+        "equal": True, "first_difference": None, "last_equal": 8, "first_row": None, "groups": [], "metrics": [],
+        "first_checkpoint": None, "leaves": [], "steps_compared": 2, "checkpoints_compared": 1,
+        "config_differences": ["train.log_every", "train.num_steps"], "data_differences": [],
+        "environment_differences": [],
+    }  # fmt: skip
+    shown = capsys.readouterr().err.splitlines()
+    assert "  train.num_steps: 12 -> 8" in shown
+    assert "metrics.jsonl: steps logged in both: 2 (of 6 and 2; with fingerprints: 2)" in shown
+    assert shown[-1] == "the runs are equal at all steps that both have, up to step 8"
+
+
+def test_steps_that_only_one_run_logged_are_not_compared(run, make_run):
+    other = make_run(train={"log_every": 3})
+    fit(TASK, other)
+    found = compare(run, other)
+    assert found["equal"] and found["steps_compared"] == 4  # 6 and 12 in training, 4, 8 and 12 in evaluation
+
+
+@pytest.mark.parametrize(("change", "field", "batch"), [
+    ({"seed": 1}, "seed", ["batch"]), ({"seeds": {"noise": 1}}, "seeds.noise", []),
+], ids=str)  # fmt: skip
+def test_a_seed_changes_the_state_from_the_first_row_and_that_of_the_noise_no_batch(
+    run, make_run, capsys, change, field, batch
+):
+    other = make_run(**change)
+    fit(TASK, other)
+    found = compare(run, other)
+    assert not found["equal"] and (found["first_difference"], found["last_equal"]) == (2, None)
+    assert found["groups"] == [*batch, "ema.decoder", "ema.encoder", "net.opt_state", "net.params"]
+    assert "elbo" in found["metrics"] and found["config_differences"] == [field]
+    assert found["first_checkpoint"] == 8 and "ema.decoder.Dense_0.bias" in found["leaves"]
+    assert "skipped" not in found["leaves"] and "net.opt_state.count" not in found["leaves"]
+    said = "another batch (other images, or another order)" if batch else "the same batch"
+    assert f"step 2: {said}, and the state differs in ema.decoder, ema.encoder" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def nudged(tmp_path_factory):
+    """The same run, but for one bias that is moved by a half at the end of step 8."""
+
+    def train_step(config, state, batch, key):
+        state, metrics = vae.TASK.train_step(config, state, batch, key)
+        params = state.net.params
+        bias = params["encoder"]["Dense_0"]["bias"]
+        layer = params["encoder"]["Dense_0"] | {"bias": jnp.where(state.step == 8, bias.at[3].add(0.5), bias)}
+        params = params | {"encoder": params["encoder"] | {"Dense_0": layer}}
+        return state._replace(net=state.net._replace(params=params)), metrics
+
+    config = tiny_run(str(tmp_path_factory.mktemp("nudged") / "run"))
+    fit(TASK._replace(train_step=train_step), config)
+    return config
+
+
+def test_one_element_that_moves_is_found_at_its_step_in_its_leaf(run, nudged, capsys):
+    found = compare(run, nudged)
+    assert (found["first_difference"], found["last_equal"], found["first_row"]) == (8, 6, 8)
+    assert (found["groups"], found["metrics"]) == (["net.params"], [])
+    assert (found["first_checkpoint"], found["leaves"]) == (8, ["net.params.encoder.Dense_0.bias"])
+    shown = capsys.readouterr().err
+    assert "step 8: the same batch, and the state differs in net.params\n" in shown
+    assert "step 8: 1 of 35 leaves differ\n  net.params.encoder.Dense_0.bias: 1 of 16 elements, by up to 0.5\n" in shown
+    assert "the runs differ first at step 8; they are equal up to step 6\n" in shown
+
+
+def test_a_checkpoint_tells_where_no_row_does(run, copied, nudged):
+    rows = Path(copied.workdir, "metrics.jsonl")
+    rows.write_text("".join(line for line in rows.open() if json.loads(line)["step"] in (4, 12)))
+    found = compare(copied, nudged)
+    assert (found["first_difference"], found["last_equal"]) == (8, 4)
+    assert (found["first_row"], found["first_checkpoint"]) == (12, 8)
+    rows.unlink()
+    found = compare(copied, run)
+    assert (found["equal"], found["last_equal"], found["steps_compared"]) == (True, 12, 0)
+
+
+def test_figures_may_differ_where_the_state_does_not(run, copied, capsys):
+    name = "validation/brightness"
+    edit(copied, "metrics.jsonl", lambda row: row | {name: 0.5} if row["step"] == 8 and name in row else row)
+    edit(copied, "metrics.jsonl", lambda row: row | {"elbo": None} if row["step"] > 8 and "elbo" in row else row)
+    found = compare(run, copied)
+    assert (found["first_difference"], found["last_equal"], found["first_checkpoint"]) == (8, 6, None)
+    assert (found["groups"], found["metrics"]) == ([], [name])
+    assert f"step 8: the same batch, and the same state\n  {name}: " in capsys.readouterr().err
+
+
+def test_rows_of_earlier_versions_have_no_fingerprints(run, copied, capsys):
+    edit(copied, "metrics.jsonl", lambda row: {name: row[name] for name in row if name != "fingerprint"})
+    assert compare(run, copied)["equal"]
+    assert "steps logged in both: 6 (of 6 and 6; with fingerprints: 0)" in capsys.readouterr().err
+    edit(copied, "metrics.jsonl", lambda row: row | {"rate": 9.0} if "rate" in row else row)
+    found = compare(run, copied)
+    assert (found["first_difference"], found["groups"], found["metrics"]) == (2, [], ["rate"])
+    assert "step 2: no fingerprints to tell more by\n  rate: " in capsys.readouterr().err
+
+
+def test_environments_and_images_are_compared_but_make_no_runs_differ(run, copied, capsys):
+    edit(copied, "environment.json", lambda found: found | {"packages": found["packages"] | {"jax": "0.1"}})
+    edit(copied, "data.json", lambda found: found | {"test": [found["test"][0] | {"sha256": "0" * 64}]})
+    found = compare(run, copied)
+    assert found["equal"]
+    assert (found["environment_differences"], found["data_differences"]) == (["packages.jax"], ["test.0.sha256"])
+    assert f"environment.json: differs\n  packages.jax: {jax.__version__} -> 0.1\n" in capsys.readouterr().err
+
+
+def test_runs_of_two_families_and_runs_without_a_common_step_are_not_equal(run, copied, make_cyclegan, capsys):
+    other = make_cyclegan()
+    run_directory.write(Path(other.workdir), other, {}, {})
+    Path(copied.workdir, "metrics.jsonl").unlink()
+    shutil.rmtree(Path(copied.workdir, "checkpoints"))
+    for pair in ((run, other), (run, copied), (copied, copied)):
+        found = compare(*pair)
+        assert not found["equal"] and found["first_difference"] is None and found["last_equal"] is None
+        assert found["steps_compared"] == found["checkpoints_compared"] == 0
+        assert capsys.readouterr().err.endswith("the runs have no step in common\n")
+    assert "family" in compare(run, other)["config_differences"]
+    assert "nothing in the state of a vae run has a counterpart in that of a cyclegan run" in capsys.readouterr().err
+
+
+def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_cyclegan, tmp_path, capsys):
+    pair = make_cyclegan(), make_cyclegan(
+        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_width": 3}
+    )  # fmt: skip
+    for run in pair:
+        shapes = jax.eval_shape(lambda run=run: cyclegan.TASK.init(run, keys.root_key(0)))
+        state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        run_directory.write(Path(run.workdir), run, {}, {})
+        with checkpoint.Saver(Path(run.workdir, "checkpoints"), run.train) as checkpoints:
+            checkpoints.save(1, state, {}, None)
+    found = compare(*pair)
+    assert {leaf.split(".")[0] for leaf in found["leaves"]} == {"d_a", "d_b", "spectral"}
+    assert (found["first_difference"], found["steps_compared"], found["checkpoints_compared"]) == (1, 0, 1)
+    shown = capsys.readouterr().err
+    assert "d_a.params.Conv_0.kernel: float32 [4, 4, 1, 2] -> float32 [4, 4, 1, 3]\n" in shown
+    assert "spectral.d_b.Conv_0: only in the second\n" in shown
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    (np.float32([1, 2, 3]), np.float32([1, 2 + 2**-22, 3]), "1 of 3 elements, by up to 2.38e-07"),
+    (np.float32([0, 1]), np.float32([-0.0, 1]), "1 of 2 elements, by up to 0"),
+    (np.float32([np.nan, np.inf]), np.float32([np.nan, np.inf]), ""),
+    (np.uint32([0x7F800001]).view("f4"), np.float32([1]), "1 of 1 elements, by up to nan"),  # a signalling NaN
+    (np.float32([np.inf, 0]), np.float32([-np.inf, 7]), "2 of 2 elements, by up to inf"),
+    (jnp.bfloat16([1, 2]).__array__(), jnp.bfloat16([1, 4]).__array__(), "1 of 2 elements, by up to 2"),
+    (np.uint8([0, 255]), np.uint8([255, 255]), "1 of 2 elements, by up to 255"),
+    (np.bool_([True, False]), np.bool_([True, True]), "1 of 2 elements, by up to 1"),
+    (np.asarray(np.int32(5)), np.asarray(np.int32(3)), "1 of 1 elements, by up to 2"),
+    (np.zeros(2, np.int32), np.zeros(2, np.float32), "int32 [2] -> float32 [2]"),
+    (np.zeros(2), None, "only in the first"),
+])  # fmt: skip
+def test_leaves_are_compared_bit_by_bit(old, new, said):
+    assert compare_runs.leaf_difference(old, new) == said
+
+
+def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no run"):
+        compare_runs.compare(run.workdir, str(tmp_path))
+    saved = Path(copied.workdir, "checkpoints", "8")
+    for damage in (lambda: (saved / "_CHECKPOINT_METADATA").write_text(""), lambda: shutil.rmtree(saved / "state")):
+        damage()
+        with pytest.raises(ValueError, match="copy/checkpoints/8 cannot be read"):
+            compare(run, copied)
+    Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2')
+    with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
+        compare(copied, run)
+    Path(copied.workdir, "config.json").write_text('{"family": "gan"}')
+    with pytest.raises(ValueError, match="config.json is not a configuration of this version of genjax: 'gan'"):
+        compare(copied, run)
+
+
+def test_a_checkpoint_that_differs_and_is_damaged_is_no_difference_but_an_error(run, nudged, tmp_path):
+    """Its arrays are another step's, which Orbax loads in silence."""
+    saved = Path(shutil.copytree(nudged.workdir, tmp_path / "copy"), "checkpoints")
+    shutil.copytree(saved / "12" / "state", saved / "8" / "state", dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="copy/checkpoints/8 is damaged: its SHA-256 is"):
+        compare_runs.compare(run.workdir, str(tmp_path / "copy"))
+
+
+def test_comparing_changes_nothing(run, nudged):
+    listing = lambda: {path: path.stat().st_mtime_ns for path in Path(run.workdir).rglob("*")}  # noqa: E731
+    before = listing()
+    compare(run, nudged)
+    assert listing() == before
+
+
+def test_exit_codes_tell_equal_runs_from_others_and_both_from_errors(run, nudged, tmp_path):
+    """On one device, where the runs had eight."""
+    for other, code in ((run.workdir, 0), (nudged.workdir, 3), (tmp_path, 1)):
+        command = [sys.executable, compare_runs.__file__, run.workdir, str(other)]
+        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == code, done.stderr
+        if code == 1:
+            assert (done.stdout, done.stderr.count("\n")) == ("", 1) and done.stderr.startswith(f"error: {tmp_path}")
+        else:
+            assert json.loads(done.stdout)["equal"] == (code == 0)

@@ -1,0 +1,140 @@
+"""inpaint.py and super_resolve.py on files and folders, with the tiny VAE of 8x8 digits."""
+
+import sys
+
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+
+import inpaint
+import restored_pictures
+import super_resolve
+from genjax.data import pictures
+from genjax.data.pictures import ImageFile
+from genjax.vae import restoration
+
+RNG = np.random.default_rng(0)
+QUICK = ("--method", "importance", "--effort.proposals", "10", "--num-samples", "3")
+
+
+def pixels(channels=1, dtype=np.uint8, size=8):
+    return RNG.integers(0, np.iinfo(dtype).max, (size, size, channels), dtype, endpoint=True)
+
+
+FILES = {
+    "grey.png": ImageFile(pixels()),
+    "below/deep.tif": ImageFile(pixels(dtype=np.uint16)),
+    "below/alpha.webp": ImageFile(np.repeat(pixels(), 3, -1), pixels()[..., 0]),
+    "grey as colour.bmp": ImageFile(np.repeat(pixels(), 3, -1)),
+}
+
+
+def write_all(folder):
+    for name, image in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pictures.write(folder / name, image)
+    Image.fromarray(pixels()[..., 0]).save(folder / "photo.jpg")
+    return folder
+
+
+def run(monkeypatch, script, workdir, images, out, *more):
+    arguments = ["--workdir", workdir, "--images", images, "--out", out, *more, *QUICK]
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
+    return script.main()
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_completed_files_keep_names_depth_and_every_observed_pixel(trained, tmp_path, monkeypatch, by_name):
+    images, mask = write_all(tmp_path / "in"), "half-top"
+    if not by_name:  # an image that is not only black and white
+        mask = tmp_path / "mask.png"
+        Image.fromarray(np.repeat(np.array([[200], [128], [255], [130], [127], [0], [90], [3]], np.uint8), 8, 1)).save(
+            mask
+        )
+    results = run(monkeypatch, inpaint, trained.workdir, images, tmp_path / "out", "--mask", mask)
+    assert (results["images"], results["method"], results["step"]) == (5, "importance", 12)
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    folders = ("sample-1", "sample-2", "sample-3", "mean")
+    assert written == {f"{folder}/{name}" for folder in folders for name in (*FILES, "photo.jpg.png")} | {"grid.png"}
+    different = 0
+    for name, before in {**FILES, "photo.jpg.png": pictures.read(images / "photo.jpg")}.items():
+        samples = [pictures.read(tmp_path / "out" / folder / name) for folder in folders]
+        for after in samples:
+            assert after.pixels.dtype == before.pixels.dtype and after.pixels.shape == before.pixels.shape
+            np.testing.assert_array_equal(after.pixels[4:], before.pixels[4:])
+            assert (after.pixels[:4] != before.pixels[:4]).mean() > 0.9
+            assert (after.alpha is None) == (before.alpha is None)
+        different += len({after.pixels.tobytes() for after in samples[:3]}) > 1
+    assert different == 5  # alternatives
+    columns = 1 + 3 + 1 + by_name
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        assert grid.size == (columns * 10 + 2, 5 * 10 + 2)
+
+
+def test_a_vae_of_colour_images_makes_colour_of_grey_files(tmp_path):
+    given = ImageFile(pixels(), pixels()[..., 0], icc=b"a profile of grey")
+    pictures.write(tmp_path / "grey.png", given._replace(icc=None))
+    found = restored_pictures.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
+    np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
+    missing = np.arange(64).reshape(8, 8) % 2 == 0
+    restored_pictures.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
+    after = pictures.read(tmp_path / "sample-1" / "out.png")
+    np.testing.assert_array_equal(after.pixels[~missing], given.pixels.repeat(3, -1)[~missing])
+    assert (after.pixels[missing] != given.pixels[missing]).any(-1).all() and after.alpha is not None
+    assert restored_pictures._in_colour(given).icc is None
+
+
+def test_enlarged_files_are_the_given_ones_when_scaled_down(trained, tmp_path, monkeypatch):
+    small = pixels(size=2)
+    (tmp_path / "in").mkdir()
+    pictures.write(tmp_path / "in" / "small.png", ImageFile(small))
+    results = run(monkeypatch, super_resolve, trained.workdir, tmp_path / "in", tmp_path / "out", "--factor", 4)
+    assert results["least_consistency_db"] > 50
+    for folder in ("sample-1", "sample-2", "sample-3", "mean"):
+        large = pictures.read(tmp_path / "out" / folder / "small.png").pixels
+        np.testing.assert_allclose(restoration.downsample(large / 255, 4, "box"), small / 255, atol=0.5 / 255)
+    with Image.open(tmp_path / "out" / "grid.png") as grid:
+        assert grid.size == (5 * 10 + 2, 10 + 2)
+
+
+def test_what_will_not_do_is_one_error_before_anything_is_written(trained, trained_identity, tmp_path, monkeypatch):
+    images, workdir, out = write_all(tmp_path / "in"), trained.workdir, tmp_path / "out"
+
+    def saved(name, array):
+        Image.fromarray(array).save(tmp_path / name)
+        return tmp_path / name
+
+    black, white = (saved(f"{level}.png", np.full((8, 8), level, np.uint8)) for level in (0, 255))
+    wide, colour = saved("wide.png", np.zeros((8, 9), np.uint8)), saved("colour.png", pixels(3))
+    for script, where, more, said in [
+        (inpaint, images, ("--mask", wide), "the mask .*wide.png has 8x9 pixels, and this VAE's images 8x8"),
+        (inpaint, images, ("--mask", black), "nothing of image 0 is missing"),
+        (inpaint, images, ("--mask", white), "nothing of image 0 is observed: for new images, sample from the prior"),
+        (inpaint, images, ("--mask", "halves"), "no mask is called 'halves': give half-left"),
+        (inpaint, images, ("--mask", images), "no mask is called '.*in': give half-left"),
+        (inpaint, wide, ("--mask", "square"), "wide.png has 8x9 pixels, and this VAE completes images of 8x8"),
+        (inpaint, colour, ("--mask", "square"), "colour.png is in colour, and the VAE was trained on grey"),
+        (super_resolve, images, ("--factor", 3), "factor 3 cannot lead to this VAE's 8x8 images; it enlarges: 4x4 by"),
+        (
+            super_resolve,
+            images,
+            ("--factor", 2),
+            "8x8 pixels, and this VAE enlarges 4x4 by 2 to the 8x8 .*--scale-down",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            run(monkeypatch, script, workdir, where, out, *more)
+    saved("in/photo.jpg.png", pixels()[..., 0])
+    with pytest.raises(ValueError, match="two images below .*in would be written as photo.jpg.png: rename one"):
+        run(monkeypatch, inpaint, workdir, images, out, "--mask", "square")
+    with pytest.raises(ValueError, match="holds a cyclegan run"):
+        run(monkeypatch, inpaint, trained_identity.workdir, images, out, "--mask", "square")
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        run(monkeypatch, super_resolve, workdir, tmp_path / "nothing", out, "--factor", 2)
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    for script, more in ((inpaint, ("--mask", "square")), (super_resolve, ("--factor", 2))):
+        with pytest.raises(ValueError, match="out exists already: give another --out"):
+            run(monkeypatch, script, workdir, images, out, *more)

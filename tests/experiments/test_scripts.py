@@ -1,0 +1,199 @@
+"""What a person types, and what comes back."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import genjax
+import sample
+from configs import cyclegan as cyclegan_configs
+from configs import vae as vae_configs
+from genjax.cyclegan.config import LossConfig
+from tiny import write_noise
+
+SCRIPTS = Path(sample.__file__).parent
+
+
+def run(script, *arguments):
+    return subprocess.run([sys.executable, SCRIPTS / script, *map(str, arguments)], capture_output=True, text=True)
+
+
+CONFIGS = [("train_vae.py", *item) for item in vae_configs.CONFIGS.items()]
+CONFIGS += [("train_cyclegan.py", *item) for item in cyclegan_configs.CONFIGS.items()]
+
+
+@pytest.mark.parametrize(("script", "name", "make"), CONFIGS)
+def test_every_named_configuration_is_valid_and_says_what_to_expect(script, name, make):
+    description = make.__doc__
+    make()
+    for part in (f"$ python experiments/{script} {name} --workdir runs/", "Hardware: ", "Time: ", "Result: "):
+        assert part in description
+    assert "TODO" not in description
+
+
+def test_a_mistyped_flag_is_answered_with_the_right_one(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batchsize", 8)
+    assert done.returncode == 2 and "--data.batch-size" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_value_out_of_range_is_answered_with_the_number(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batch-size", 0)
+    unboxed = " ".join(done.stderr.replace("│", " ").split())
+    assert done.returncode == 2 and "batch_size must be at least 1, got 0" in unboxed and "Traceback" not in unboxed
+
+
+def test_an_error_is_one_message_and_exit_code_1(tmp_path):
+    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.source", f"folder:{tmp_path}/none")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: no such folder: {tmp_path}/none\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_with_its_own_code(tmp_path, number, code):
+    flags = ["--workdir", tmp_path / "run", "--train.num-steps", 10**6, "--train.log-every", 10]
+    flags += ["--train.eval-every", 100, "--train.checkpoint-every", 10**6]
+    arguments = [sys.executable, SCRIPTS / "train_vae.py", "digits", *map(str, flags)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("run/samples/*.png")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (code, "")
+    (step,) = (int(name) for name in os.listdir(tmp_path / "run" / "checkpoints"))
+    assert f"stopped and saved at step {step}" in errors and 100 <= step < 10**6
+
+
+def test_horse2zebra_is_trained_as_its_implementations_train_it():
+    run = cyclegan_configs.horse2zebra()
+    assert (run.optim.learning_rate, run.optim.b1, run.optim.schedule, run.optim.linear_decay) == (
+        2e-4,
+        0.5,
+        "linear",
+        "epoch_end",
+    )
+    assert run.optim.steps_per_epoch == 1334 and run.train.num_steps == 200 * 1334 == 2 * run.optim.decay_steps
+    assert (run.data.batch_size, run.data.image_size, run.data.crop_margin, run.data.flip) == (1, (256, 256), 30, True)
+    assert (run.cyclegan.blocks, run.cyclegan.width, run.cyclegan.pool_size) == (9, 64, 50)
+    assert (
+        run.loss == LossConfig(adversarial_a2b=1, adversarial_b2a=1, cycle_a=10, cycle_b=10, identity_a=5, identity_b=5)
+        and run.loss.adversarial == "lsgan"
+    )
+
+
+@pytest.mark.parametrize(("name", "size", "suffix"), [
+    ("horse2zebra", (256, 256), ".jpg"), ("cats-dogs", (137, 180), ".jpg"), ("mission", (600, 600), ".jpg")
+])  # fmt: skip
+def test_configurations_for_data_from_elsewhere_run_on_folders_of_that_shape(tmp_path, name, size, suffix):
+    for folder in ("trainA", "trainB", "testA", "testB"):
+        write_noise(tmp_path / "images" / folder, 3 if "train" in folder else 1, size, suffix)
+    flags = {
+        "workdir": tmp_path / "run",
+        "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
+        "data.batch-size": 1, "cyclegan.width": 2, "cyclegan.blocks": 0, "cyclegan.discriminator-width": 2,
+        "train.num-sample-images": 1, "train.log-every": 1,
+    }  # fmt: skip
+    short = {"train.num-steps": 2, "optim.decay-steps": 1, "train.eval-every": 2, "train.checkpoint-every": 2}
+    short |= {"optim.steps-per-epoch": 1}
+    arguments = [part for flag, value in (flags | short).items() for part in (f"--{flag}", value)]
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, SCRIPTS / "train_cyclegan.py", name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    results, rows = json.loads(done.stdout), (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert results["step"] == 2 and results["cycle_a2b"] > 0
+    assert [json.loads(row)["skipped"] for row in rows[:2]] == [0, 0]
+    if name == "mission":
+        assert results["change_a2b"] < 0.01  # x + T(G(x)) begins at x
+
+
+def test_samples_are_a_prefix_of_more_samples(trained, tmp_path):
+    few = sample.prior(trained.workdir, tmp_path / "few.png", seed=3, num=8)
+    sample.prior(trained.workdir, tmp_path / "many.png", seed=3, num=32)
+    other = sample.prior(trained.workdir, tmp_path / "other.png", seed=4, num=8)
+    with Image.open(tmp_path / "few.png") as first, Image.open(tmp_path / "many.png") as all_rows:
+        np.testing.assert_array_equal(np.asarray(all_rows)[: first.height], np.asarray(first))
+    assert few["digest"] != other["digest"]
+
+
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "traverse"])
+def test_every_verb_takes_the_runs_own_images_or_a_persons(trained, tmp_path, verb):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "in" / f"{i}.png")
+    own = sample.VERBS[verb](trained.workdir, tmp_path / "own.png")
+    given = sample.VERBS[verb](trained.workdir, tmp_path / "given.png", images=str(tmp_path / "in"))
+    assert own["digest"] != given["digest"]
+    assert given["images"] == {"reconstruct": 3, "interpolate": 2 * 10, "traverse": 4 * 11}[verb]
+
+
+def test_nothing_is_overwritten(trained, tmp_path):
+    (tmp_path / "out.png").write_text("mine")
+    for verb in sample.VERBS.values():
+        with pytest.raises(ValueError, match="exists already"):
+            verb(trained.workdir, tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_text() == "mine"
+
+
+def test_counts_that_make_no_picture_are_refused_with_the_number(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "one.png")
+    for verb, options, said in [
+        (sample.prior, {"num": 0}, "--num must be at least 1, got 0"),
+        (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
+        (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
+        (sample.interpolate, {"images": str(tmp_path / "in")}, "at least 2 images"),
+        (sample.prior, {"temperature": float("nan")}, r"--temperature must lie in \[0, 1e6\], got nan"),
+        (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
+        (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            verb(trained.workdir, **{"out": tmp_path / "out.png"} | options)
+
+
+def test_images_that_are_not_asked_for_are_not_read(trained, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_text("no image")
+    assert sample.reconstruct(trained.workdir, tmp_path / "out.png", num=1, images=str(tmp_path / "in"))["images"] == 1
+
+
+def test_a_platform_that_is_not_there_is_one_message(tmp_path):
+    command = [sys.executable, SCRIPTS / "sample.py", "prior", "--workdir", tmp_path, "--out", tmp_path / "x.png"]
+    done = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "abacus"}, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: JAX finds no device, JAX_PLATFORMS being 'abacus': unset it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sample_prints_one_json_line(trained, tmp_path):
+    done = run("sample.py", "prior", "--workdir", trained.workdir, "--num", 4, "--out", tmp_path / "x.png")
+    assert json.loads(done.stdout)["images"] == 4 and (tmp_path / "x.png").exists()
+
+
+def test_the_core_never_imports_tensorflow():
+    modules = "genjax.loading, genjax.report, genjax.train, genjax.vae"
+    code = f"import sys, {modules}; assert not {{'tensorflow', 'tensorboard'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_library_leaves_global_settings_alone():
+    for path in Path(genjax.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        for forbidden in ("jax.config.update", "os.environ[", "jax._src", "optax._src", "np.random.seed"):
+            assert forbidden not in text, f"{path}: {forbidden}"
+        assert not re.search(r"\bprint\(", text), path
+
+
+def test_no_page_has_a_figure_still_to_be_filled_in():
+    for page in (SCRIPTS.parent / "README.md", *SCRIPTS.glob("results/*.md")):
+        assert not re.findall(r"TODO|\b(?:QS|TAB)[A-Z0-9]+\b|^(?:ROWS|BASE|INV|MEM)$", page.read_text(), re.MULTILINE)

@@ -1,0 +1,125 @@
+"""translate.py on files and folders, with a network whose translations are its images: what went in comes back."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import translate
+from genjax.data import pictures
+from genjax.data.pictures import ImageFile
+
+RNG = np.random.default_rng(0)
+
+
+def pixels(height, width, channels, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
+
+
+def run(monkeypatch, workdir, images, out, direction="a2b", *more):
+    arguments = ["--workdir", workdir, "--direction", direction, "--images", images, "--out", out, *more]
+    monkeypatch.setattr(sys, "argv", ["translate.py", *map(str, arguments)])
+    return translate.main()
+
+
+FILES = {
+    "colour.png": ImageFile(pixels(33, 20, 3)),
+    "below/grey.png": ImageFile(pixels(16, 16, 1)),
+    "below/deep.tiff": ImageFile(pixels(9, 31, 1, np.uint16)),
+    "below/again/deep colour.png": ImageFile(pixels(12, 8, 3, np.uint16)),
+    "alpha.png": ImageFile(pixels(8, 13, 3), pixels(8, 13, 1)[..., 0]),
+    "alpha.webp": ImageFile(pixels(21, 40, 3), pixels(21, 40, 1)[..., 0]),
+    "tiny.tif": ImageFile(pixels(1, 2, 3)),
+    "PHOTO.JPG": ImageFile(np.repeat(np.repeat(pixels(4, 6, 3), 8, 0), 8, 1)),
+}
+
+
+def test_a_folder_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("imagecodecs", reason="16-bit colour needs the extra deep")
+    for name, image in FILES.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        pictures.write(tmp_path / "in" / name, image)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "in" / "notes.txt").write_text("mine")
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert (results["images"], results["failed"]) == (len(FILES), 1)
+    assert [message for message in caplog.messages if "passed over" in message and "broken.png" in message]
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == set(FILES)
+    for name in FILES:
+        before, after = (pictures.read(tmp_path / folder / name) for folder in ("in", "out"))
+        assert after.pixels.dtype == before.pixels.dtype
+        expected = np.broadcast_to(before.pixels, after.pixels.shape).astype(int)
+        assert after.pixels.shape == (*before.pixels.shape[:2], 3)  # a colour network makes colour of grey
+        tolerance = {"PHOTO.JPG": 6}.get(name, 1 if before.pixels.dtype == np.uint8 else 40)
+        assert np.abs(after.pixels - expected).max() <= tolerance
+        assert (after.alpha is None) == (before.alpha is None)
+        if before.alpha is not None:
+            np.testing.assert_array_equal(after.alpha, before.alpha)
+
+
+def test_one_image_goes_to_a_file_or_into_a_folder(trained_identity, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in.png", ImageFile(pixels(10, 12, 3)))
+    for out, written in ((tmp_path / "x.tiff", tmp_path / "x.tiff"), (tmp_path / "to", tmp_path / "to" / "in.png")):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in.png", out, "b2a")
+        assert pictures.read(written).pixels.shape == (10, 12, 3)
+
+
+def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_identity, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pictures.write(tmp_path / "in" / name, ImageFile(pixels(8, 8, 3)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_text("mine")
+    with pytest.raises(ValueError, match=r"out/b.png exists already \(1 of 2 do\): give another --out"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out" / "a.png").exists() and (tmp_path / "out" / "b.png").read_text() == "mine"
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--skip-existing")
+    assert results["images"] == 1 and (tmp_path / "out" / "b.png").read_text() == "mine"
+    for out in ("in", "in/out"):  # whose translations a later call would translate
+        with pytest.raises(ValueError, match="lies in --images .*, and the next call would translate translations"):
+            run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / out)
+
+
+def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the 1 images could be translated"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "none", tmp_path / "out")
+    with pytest.raises(ValueError, match="has a score to be the best by"):  # without pairs there is no best checkpoint
+        Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "a.png")
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
+
+
+def test_a_run_of_another_family_is_refused(trained, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in.png", ImageFile(pixels(8, 8, 3)))
+    with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):
+        run(monkeypatch, trained.workdir, tmp_path / "in.png", tmp_path / "out")
+
+
+def test_the_script_prints_one_json_line_and_takes_more_images_than_fifty(trained_identity, tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(60):
+        pictures.write(tmp_path / "in" / f"{i}.png", ImageFile(pixels(8, 8, 3)))
+    flags = [
+        "--workdir",
+        trained_identity.workdir,
+        "--direction",
+        "b2a",
+        "--images",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out",
+    ]
+    script = Path(translate.__file__)
+    done = subprocess.run([sys.executable, script, *map(str, flags)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 60 == len(list((tmp_path / "out").iterdir()))

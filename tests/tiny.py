@@ -1,0 +1,71 @@
+"""Tiny runs and images that many tests share."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.cyclegan import losses
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
+from genjax.vae.config import VaeConfig, VaeRun
+
+
+@contextlib.contextmanager
+def cheaply_compiled():
+    """XLA without LLVM's optimisations, in a third of the time: for what is compared with a tolerance, or not at all.
+
+    Never for what is compared bit by bit, which has to be the machine code that users run; so nothing else should be
+    compiled meanwhile that later tests might find in memory. On the disk the two kinds are kept apart.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+def tiny_run(workdir: str, **changes: Any) -> VaeRun:
+    """A tiny VAE on 8x8 digits with the given fields changed: `tiny_run(workdir, vae={"beta": 2.0}, seed=1)`."""
+    run = VaeRun(
+        workdir=workdir,
+        data=DataConfig(source="digits", image_size=(8, 8), channels=(1,), batch_size=16, binarize="stochastic"),
+        optim=OptimConfig(learning_rate=2e-3),
+        train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4),
+        vae=VaeConfig(architecture="mlp", hidden=(16,), latent_dim=4),
+    )
+    return changed(run, changes)
+
+
+def tiny_cyclegan(workdir: str, **changes: Any) -> CycleGanRun:
+    """A tiny CycleGAN between two sets of 16x16 noise, changed as for `tiny_run`; its data has to be put in place."""
+    run = CycleGanRun(
+        workdir=workdir,
+        data=DataConfig(source="folder:unused", image_size=(16, 16), channels=(1, 1), batch_size=8),
+        optim=OptimConfig(learning_rate=2e-3, b1=0.5),
+        train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4, num_sample_images=8),
+        cyclegan=CycleGanConfig(width=2, blocks=1, discriminator_width=2, discriminator_layers=1, pool_size=12),
+        loss=losses.CLASSIC,
+    )
+    return changed(run, changes)
+
+
+def changed(run: Any, changes: dict[str, Any]) -> Any:
+    """`run` with fields replaced, those of its parts given as dictionaries."""
+    for name, change in changes.items():
+        part = getattr(run, name)
+        changes[name] = dataclasses.replace(part, **change) if isinstance(change, dict) else change
+    return dataclasses.replace(run, **changes)
+
+
+def write_noise(folder: Path, number: int, size: tuple[int, int] = (16, 16), suffix: str = ".png") -> None:
+    """Colour images of noise, 0.png and so on, in a new folder."""
+    rng = np.random.default_rng(number)
+    folder.mkdir(parents=True)
+    for i in range(number):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / f"{i}{suffix}")

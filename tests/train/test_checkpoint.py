@@ -1,0 +1,203 @@
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import keys, parallel, vae
+from genjax.config import TrainConfig
+from genjax.train import checkpoint, fingerprint
+from genjax.train.loop import fit
+
+pytestmark = [
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
+]
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A finished run of 12 steps with checkpoints at 8 and 12, to be damaged."""
+    shutil.copytree(trained.workdir, tmp_path / "copy")
+    return dataclasses.replace(trained, workdir=str(tmp_path / "copy"))
+
+
+def data_files(path):
+    """The files that hold arrays; some hold a copy that is not read again, so damage is done to all of them."""
+    return [file for file in (path / "state").rglob("d/*") if file.is_file()]
+
+
+def truncate(path):
+    for file in data_files(path):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def zero(path):
+    for file in data_files(path):
+        file.write_bytes(bytes(file.stat().st_size))
+
+
+def flip_a_bit(path):
+    for file in data_files(path):
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+
+
+def zero_the_metadata(path):
+    file = path / "_CHECKPOINT_METADATA"
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def remove_the_state(path):
+    shutil.rmtree(path / "state")
+
+
+DAMAGES = [truncate, zero, flip_a_bit, zero_the_metadata, remove_the_state]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(trained, copied, caplog, damage):
+    checkpoints = Path(copied.workdir, "checkpoints")
+    damage(checkpoints / "12")
+    with caplog.at_level(logging.WARNING):
+        resumed = fit(vae.TASK, copied)
+    assert resumed.resumed_from == 8
+    assert resumed.digest == fit(vae.TASK, trained).digest
+    assert "checkpoints/12" in caplog.text and "going on from step 8" in caplog.text
+    assert Path(copied.workdir, "damaged-12").is_dir()
+    assert checkpoint.steps(checkpoints) == [8, 12]  # 12 has been saved anew
+
+
+def empty_every_file(path):
+    for file in path.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, empty_every_file], ids=lambda damage: damage.__name__)
+def test_damage_to_an_older_checkpoint_stands_in_nobodys_way(copied, damage):
+    damage(Path(copied.workdir, "checkpoints", "8"))
+    assert fit(vae.TASK, copied).resumed_from == 12
+    longer = dataclasses.replace(copied, train=dataclasses.replace(copied.train, num_steps=16))
+    assert fit(vae.TASK, longer).resumed_from == 12
+
+
+def test_the_best_is_remembered_in_the_next_session(tmp_path):
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1)
+    save_scores(tmp_path, config, {1: 3.0, 2: 5.0, 3: 6.0})
+    save_scores(tmp_path, config, {4: 7.0, 5: 8.0})
+    assert checkpoint.steps(tmp_path) == [1, 4, 5]
+
+
+def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_path):
+    """Random numbers do not compress, so most of the file is the array itself, without a checksum of its own."""
+    config = TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)
+    mesh, make = parallel.make_mesh(), lambda: {"w": jax.random.normal(jax.random.key(0), (256, 256))}
+    with checkpoint.Saver(tmp_path, config) as saver:
+        saver.save(1, parallel.replicate(mesh, make), {}, None)
+    (file,) = (file for file in data_files(tmp_path / "1") if file.stat().st_size > 4 * 256 * 256 // 2)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="SHA-256"):
+        checkpoint.restore(tmp_path, 1, parallel.abstract(mesh, make))
+
+
+def test_no_whole_checkpoint_is_an_error_and_nothing_is_moved(copied):
+    checkpoints = Path(copied.workdir, "checkpoints")
+    for step in (8, 12):
+        truncate(checkpoints / str(step))
+    with pytest.raises(ValueError, match="none of the 2 checkpoints"):
+        fit(vae.TASK, copied)
+    assert checkpoint.steps(checkpoints) == [8, 12]
+
+
+def test_a_second_damaged_checkpoint_of_a_step_does_not_replace_the_first(copied):
+    for _ in range(2):
+        truncate(Path(copied.workdir, "checkpoints", "12"))
+        fit(vae.TASK, copied)
+    assert sorted(path.name for path in Path(copied.workdir).glob("damaged*")) == ["damaged-12", "damaged-12_"]
+
+
+def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):
+    checkpoints = Path(copied.workdir, "checkpoints")
+    unfinished = checkpoints / "16.orbax-checkpoint-tmp"
+    shutil.copytree(checkpoints / "12", unfinished)
+    assert checkpoint.steps(checkpoints) == [8, 12]
+    assert fit(vae.TASK, copied).resumed_from == 12
+    assert not unfinished.exists()
+
+
+def save_scores(directory, config, scores):
+    with checkpoint.Saver(directory, config) as saver:
+        for step, score in scores.items():
+            saver.save(step, {"w": jnp.full(3, step)}, {}, score)
+
+
+def test_the_last_two_the_best_and_every_nth_are_kept(tmp_path):
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=4)
+    save_scores(tmp_path, config, {1: 9.0, 2: 3.0, 3: 7.0, 4: 8.0, 5: 5.0, 6: None, 7: 6.0, 8: 6.0, 9: 6.5})
+    assert checkpoint.steps(tmp_path) == [2, 4, 8, 9]
+    assert checkpoint.best_step(tmp_path) == 2
+
+
+def test_best_step_passes_over_what_was_not_evaluated_or_cannot_be_read(tmp_path):
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
+    save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
+    zero_the_metadata(tmp_path / "2")
+    assert checkpoint.best_step(tmp_path) == 1
+    with pytest.raises(ValueError, match="has a score to be the best by"):
+        checkpoint.best_step(tmp_path / "none")
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_saved_on_eight_devices_and_restored_on_fewer(trained, num):
+    mesh = parallel.make_mesh(jax.devices()[:num])
+    abstract = parallel.abstract(mesh, lambda: vae.TASK.init(trained, keys.root_key(0)))
+    restored = checkpoint.restore(Path(trained.workdir, "checkpoints"), 12, abstract)
+    assert restored.digest == fit(vae.TASK, trained).digest
+    assert {len(leaf.addressable_shards) for leaf in jax.tree.leaves(restored.state)} == {num}
+
+
+@pytest.mark.parametrize("num", [1, 2, 8])
+def test_devices_share_the_saving_of_large_arrays_alone(tmp_path, num):
+    """Each writes its part; whatever devices there are then, the array is whole again."""
+    rows = checkpoint.SHARED_BYTES // 4 // 16
+    mesh, shapes = parallel.make_mesh(), {"large": (8 * rows, 16), "small": (8 * rows - 8, 16)}
+
+    def make():
+        return {name: jax.random.normal(jax.random.key(0), shape) for name, shape in shapes.items()}
+
+    state = parallel.replicate(mesh, make)
+    with checkpoint.Saver(tmp_path, TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)) as saver:
+        saver.save(1, state, {}, None)
+    restored = checkpoint.restore(tmp_path, 1, parallel.abstract(parallel.make_mesh(jax.devices()[:num]), make))
+    assert restored.digest == fingerprint.tree_digest(state)
+    (described,) = (json.loads(file.read_text()) for file in tmp_path.rglob("array_metadatas/*"))
+    parts = {
+        entry["array_metadata"]["param_name"]: entry["array_metadata"]["write_shape"]
+        for entry in described["array_metadatas"]
+    }
+    assert parts == {"large": [rows, 16], "small": list(shapes["small"])}
+
+
+def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
+    """Saving goes on in the background while the state's buffers are donated to the next steps."""
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
+    advance = jax.jit(lambda state: {"w": state["w"] + 1}, donate_argnums=0)
+    state = {"w": jnp.zeros((512, 1024))}
+    with checkpoint.Saver(tmp_path, config) as saver:
+        for step in range(1, 4):
+            state = advance(state)
+            saver.save(step, state, {}, None)
+            for _ in range(5):
+                state = advance(state)
+    abstract = parallel.abstract(parallel.make_mesh(jax.devices()[:1]), lambda: {"w": jnp.zeros((512, 1024))})
+    restored = [checkpoint.restore(tmp_path, step, abstract).state["w"] for step in (1, 2, 3)]
+    assert [float(np.unique(w)[0]) for w in restored] == [1.0, 7.0, 13.0]

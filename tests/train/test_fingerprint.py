@@ -1,0 +1,176 @@
+import hashlib
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding
+
+from genjax import parallel
+from genjax.train.fingerprint import batch_fingerprint, tree_digest, tree_fingerprint
+
+
+def test_digest_is_the_sha256_of_path_type_shape_and_bytes():
+    expected = hashlib.sha256(b"['a'] <i4 (2,);" + np.int32([1, 2]).tobytes()).hexdigest()
+    assert tree_digest({"a": np.int32([1, 2])}) == expected
+
+
+def test_any_difference_changes_the_digest():
+    tree = {"a": np.zeros((2, 3), np.float32), "b": np.int32(1)}
+    others = [
+        {**tree, "b": np.int32(2)},
+        {**tree, "b": np.uint32(1)},
+        {**tree, "a": np.zeros((3, 2), np.float32)},
+        {**tree, "a": -tree["a"]},  # -0.0 == 0.0, but not its bytes
+        {"a": tree["a"], "c": tree["b"]},
+    ]
+    assert len({tree_digest(t) for t in [tree, *others]}) == 6
+
+
+def test_digest_does_not_depend_on_where_an_array_lives():
+    value = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    replicated = parallel.replicate(parallel.make_mesh(), lambda: jnp.asarray(value))
+    assert tree_digest({"x": replicated}) == tree_digest({"x": value}) == tree_digest({"x": np.asfortranarray(value)})
+
+
+# Fingerprints, beside the same in NumPy.
+
+TYPES = ["float32", "float64", "bfloat16", "int32", "uint8", "bool"]
+
+
+def mixed(words):
+    """MurmurHash3's finaliser on uint32."""
+    words = (words ^ (words >> 16)) * np.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * np.uint32(0xC2B2AE35)
+    return words ^ (words >> 16)
+
+
+def placed(words):
+    return mixed(words ^ mixed(np.arange(len(words), dtype=np.uint32)))
+
+
+def words(array):
+    """Its bits: a uint32 for each element, two for one of 8 bytes, the low half first."""
+    array = np.ascontiguousarray(array).ravel()
+    return array.view(np.uint32) if array.itemsize == 8 else array.view(f"u{array.itemsize}").astype(np.uint32)
+
+
+def expected(*leaves):
+    """The fingerprint of one group of leaves."""
+    return placed(np.concatenate([words(leaf) for leaf in leaves])).sum(dtype=np.uint32)
+
+
+def expected_of_batch(images, position):
+    rows = [
+        placed(words(image)).sum(dtype=np.uint32) ^ mixed(np.uint32([int(place) + 2**31 * domain]))[0]
+        for domain, array in enumerate(images)
+        for image, place in zip(array, position, strict=True)
+    ]
+    return mixed(np.uint32(rows)).sum(dtype=np.uint32)
+
+
+def random(dtype, shape, seed=0):
+    """An array whose bits are random, NaNs and all."""
+    dtype = np.dtype(dtype)
+    raw = np.random.default_rng(seed).bytes(int(np.prod(shape)) * dtype.itemsize)
+    return (np.frombuffer(raw, np.uint8) % 2 == 1 if dtype.kind == "b" else np.frombuffer(raw, dtype)).reshape(shape)
+
+
+def values(tree):
+    return {group: int(value) for group, value in jax.jit(tree_fingerprint)(tree).items()}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_fingerprint_is_the_sum_of_all_bits_each_word_mixed_with_its_place(x64, dtype):
+    a, b = random(dtype, (3, 5)), random(dtype, (), 1)
+    tree = {"net": {"count": np.int32(7), "params": {"a": a, "b": {"c": b}}}, "step": np.int32(3)}
+    found = {group: int(value) for group, value in jax.jit(tree_fingerprint)(tree).items()}
+    assert found == {"net.count": expected(np.int32(7)), "net.params": expected(a, b), "step": expected(np.int32(3))}
+
+
+def altered(array):
+    """`array` [n] with each of its bits flipped in turn, each two elements swapped, each two signs flipped."""
+    bits = np.unpackbits(array.view(np.uint8))
+    for i in range(7, len(bits), 8) if array.dtype.kind == "b" else range(len(bits)):  # of a bool only the last one
+        flipped = bits.copy()
+        flipped[i] ^= 1
+        yield np.packbits(flipped).view(array.dtype)
+    for i, j in itertools.combinations(range(len(array)), 2):
+        if array[i].tobytes() != array[j].tobytes():
+            order = np.arange(len(array))
+            order[[i, j]] = j, i
+            yield array[order]
+        if jnp.issubdtype(array.dtype, jnp.floating):
+            yield np.where(np.isin(np.arange(len(array)), (i, j)), -array, array)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_flipped_bit_two_swapped_elements_and_two_flipped_signs_change_the_fingerprint(x64, dtype):
+    array, run = random(dtype, 6), jax.jit(tree_fingerprint)
+    others = list(altered(array))
+    assert len(others) >= 6 * (1 if dtype == "bool" else 8 * array.itemsize)
+    found = [int(run({"x": other})["x"]) for other in [array, *others]]
+    assert len(set(found)) == len(found)
+
+
+def test_two_leaves_of_one_shape_that_are_swapped_change_the_fingerprint():
+    a, b = random("int32", (2, 3)), random("int32", (2, 3), 1)
+    first, second = (jax.jit(tree_fingerprint)({"net": {"params": pair}}) for pair in ([a, b], [b, a]))
+    assert first["net.params"] != second["net.params"]
+
+
+def test_a_fingerprint_says_in_which_groups_a_difference_is():
+    tree = {"a": {"x": {"p": np.zeros(2), "q": np.zeros(2)}, "y": np.zeros(2)}, "b": np.zeros(2)}
+    other = {"a": {"x": {"p": np.zeros(2), "q": np.ones(2)}, "y": np.zeros(2)}, "b": np.zeros(2)}
+    first, second = jax.jit(tree_fingerprint)(tree), jax.jit(tree_fingerprint)(other)
+    assert {group: bool(first[group] == second[group]) for group in first} == {"a.x": False, "a.y": True, "b": True}
+
+
+@pytest.mark.parametrize("num", [1, 2, 8])
+def test_a_fingerprint_does_not_depend_on_how_arrays_lie_on_devices(num):
+    tree = {"net": {"params": random("int32", (16, 3)), "count": random("uint8", 8)}}
+    reference = {"net.params": expected(tree["net"]["params"]), "net.count": expected(tree["net"]["count"])}
+    mesh = parallel.make_mesh(jax.devices()[:num])
+    for spec in (parallel.REPLICATED, parallel.SPLIT):
+        found = jax.jit(tree_fingerprint)(jax.device_put(tree, NamedSharding(mesh, spec)))
+        assert {group: int(value) for group, value in found.items()} == reference
+    on_each = parallel.pmap(tree_fingerprint, mesh, parallel.REPLICATED, parallel.REPLICATED)(tree)
+    for group, value in on_each.items():
+        assert {int(shard.data) for shard in value.addressable_shards} == {int(reference[group])}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_batch_has_the_fingerprint_of_its_images_at_their_positions(x64, dtype):
+    images, position = (random(dtype, (4, 2, 3, 1)), random(dtype, (4, 2, 3, 3), 1)), np.int32([5, 0, 2**30, 7])
+    assert jax.jit(batch_fingerprint)(images, position) == expected_of_batch(images, position)
+
+
+@pytest.mark.parametrize("num", [1, 2, 4, 8])
+def test_the_parts_of_a_batch_add_up_to_the_whole(num):
+    images, position = (
+        (random("uint8", (16, 4, 4, 1)), random("uint8", (16, 4, 4, 3), 1)),
+        np.arange(16, dtype=np.int32),
+    )
+
+    def whole(images, position):
+        return lax.psum(batch_fingerprint(images, position), "data")
+
+    mesh = parallel.make_mesh(jax.devices()[:num])
+    run = parallel.pmap(whole, mesh, (parallel.SPLIT, parallel.SPLIT), parallel.REPLICATED)
+    assert run(images, position) == expected_of_batch(images, position)
+
+
+def test_other_images_another_order_and_other_domains_change_the_fingerprint_of_a_batch():
+    a, b, position = random("uint8", (4, 2, 2, 1)), random("uint8", (4, 2, 2, 1), 1), np.arange(4, dtype=np.int32)
+    order, pixel = np.array([0, 3, 2, 1]), np.zeros((4, 2, 2, 1), np.uint8)
+    pixel[2, 1, 0] = 1
+    batches = [
+        ((a, b), position), ((b, a), position), ((a[order], b), position), ((a, b[order]), position),
+        ((a[order], b[order]), position), ((a, b ^ pixel), position), ((a, b), position + 1), ((a, a), position),
+        ((a.swapaxes(1, 2), b), position),
+    ]  # fmt: skip
+    run = jax.jit(batch_fingerprint)
+    assert len({int(run(*batch)) for batch in batches}) == len(batches)
+    assert run((a[order], b[order]), position[order]) == run((a, b), position)  # each image at its place

@@ -1,0 +1,449 @@
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from genjax import keys, parallel, report, vae
+from genjax.data import batches, sources
+from genjax.keys import Stream
+from genjax.loading import load_sampler
+from genjax.train import checkpoint, compiled, fingerprint, loop, run_directory
+from genjax.train.loop import fit
+from genjax.train.writers import read_rows
+from tiny import cheaply_compiled, write_noise
+
+
+def listing(config):
+    """All files of a run, with the times of their last change."""
+    return {path: path.stat().st_mtime_ns for path in Path(config.workdir).rglob("*")}
+
+
+def outcome(config):
+    """What two equal runs have in common: the digest of the state, and the bytes of the metrics."""
+    return fit(vae.TASK, config).digest, Path(config.workdir, "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture
+def whole(trained):
+    """The outcome of an uninterrupted run."""
+    return outcome(trained)
+
+
+def test_same_seed_same_bytes_and_another_seed_others_by_the_same_programs(make_run, tmp_path, whole):
+    programs = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    assert outcome(make_run()) == whole
+    compiled = set(programs.iterdir())
+    other = outcome(make_run(workdir=str(tmp_path / "other"), seed=1))
+    assert other[0] != whole[0] and other[1] != whole[1]
+    assert set(programs.iterdir()) == compiled
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(make_run, monkeypatch, whole, number):
+    config, load = make_run(), batches.load
+    usual = signal.getsignal(number)
+
+    def load_and_signal(source, seed, step, *args):
+        if step == 6:
+            os.kill(os.getpid(), number)
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_and_signal)
+        stopped = fit(vae.TASK, config)
+    assert stopped.stopped_by is number and 0 < stopped.step < 12 and not stopped.test
+    assert signal.getsignal(number) is usual
+
+    resumed = fit(vae.TASK, config)
+    assert resumed.resumed_from == stopped.step and resumed.stopped_by is None
+    assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_a_crash_loses_no_more_than_the_steps_since_the_last_checkpoint(make_run, monkeypatch, whole):
+    config, load = make_run(), batches.load
+
+    def load_or_crash(source, seed, step, *args):
+        if step == 10:
+            raise RuntimeError("power cut")
+        return load(source, seed, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "load", load_or_crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(vae.TASK, config)
+    resumed = fit(vae.TASK, config)
+    assert resumed.resumed_from == 8
+    assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_a_logged_row_has_the_fingerprint_of_the_state_at_its_step_and_of_the_batch_before_it(trained):
+    workdir, source = Path(trained.workdir), sources.load(trained.data, trained.seed).train
+    rows = {row["step"]: row["fingerprint"] for row in read_rows(workdir / "metrics.jsonl") if "fingerprint" in row}
+    abstract = parallel.abstract(parallel.make_mesh(), lambda: vae.TASK.init(trained, keys.root_key(0)))
+    assert sorted(rows) == [2, 4, 6, 8, 10, 12] and checkpoint.steps(workdir / "checkpoints") == [8, 12]
+    for step in (8, 12):
+        state = checkpoint.restore(workdir / "checkpoints", step, abstract).state
+        batch = batches.load(source, trained.seed, step - 1, 16, slice(16))
+        found = jax.jit(fingerprint.fingerprint)(state) | {"batch": fingerprint.batch_fingerprint(*batch)}
+        assert rows[step] == {group: f"{int(value):08x}" for group, value in found.items()}
+        assert set(rows[step]) == {*"step skipped net.params net.opt_state ema.encoder ema.decoder batch".split()}
+
+
+def test_a_finished_run_is_not_trained_again(make_run, whole):
+    config = make_run()
+    first, again = fit(vae.TASK, config), fit(vae.TASK, config)
+    assert (again.resumed_from, again.digest, again.test) == (12, first.digest, first.test)
+    assert Path(config.workdir, "metrics.jsonl").read_bytes() == whole[1]
+
+
+def test_a_finished_run_keeps_the_environment_that_it_was_trained_in(make_run, monkeypatch):
+    config, path = make_run(), Path(make_run().workdir, "environment.json")
+    first = fit(vae.TASK, config)
+    trained_in = path.read_bytes()
+    monkeypatch.setattr(run_directory, "environment", lambda config: {"device": "another"})
+    assert fit(vae.TASK, config).digest == first.digest
+    assert path.read_bytes() == trained_in
+
+
+def test_float64_is_refused_before_anything_is_written(make_run):
+    with jax.enable_x64(True), pytest.raises(ValueError, match="JAX_ENABLE_X64 is set, and trainings are in float32"):
+        fit(vae.TASK, make_run())
+    assert not Path(make_run().workdir).exists()
+
+
+def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run, whole):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    longer = fit(vae.TASK, make_run())
+    assert (longer.resumed_from, longer.digest) == (8, whole[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"log_every": 5}},
+        {"train": {"eval_every": 2}},
+        {"train": {"checkpoint_every": 12}},
+        {"train": {"num_sample_images": 3}},
+        {"data": {"prefetch": 5}},
+        {"data": {"decode_threads": 1}},
+    ],
+    ids=str,
+)
+def test_numbers_do_not_depend_on_watching(make_run, whole, change):
+    assert outcome(make_run(**change))[0] == whole[0]
+
+
+def test_steps_by_twos_and_by_fours_are_the_same_bits_and_about_those_of_single_ones(make_run, tmp_path, whole):
+    config = make_run(train={"steps_per_dispatch": 2, "log_every": 4})
+    twos = outcome(config)
+    alike = make_run(str(tmp_path / "fours"), train={"steps_per_dispatch": 4, "log_every": 4})
+    fit(vae.TASK, dataclasses.replace(alike, train=dataclasses.replace(alike.train, num_steps=8)))
+    assert outcome(alike) == twos  # resumed, too
+    assert fit(vae.TASK, dataclasses.replace(config, workdir=alike.workdir)).digest == twos[0]  # and refused neither
+
+    single = {row["step"]: row for row in map(json.loads, whole[1].splitlines()) if "elbo" in row}
+    rows = [row for row in map(json.loads, twos[1].splitlines()) if "elbo" in row]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    for row in rows:
+        assert row["elbo"] == pytest.approx(single[row["step"]]["elbo"], rel=1e-5)
+        assert row["fingerprint"]["batch"] == single[row["step"]]["fingerprint"]["batch"]
+
+
+def test_steps_at_a_time_that_do_not_lead_to_where_a_run_stands_are_refused(make_run):
+    every = {"num_steps": 24, "log_every": 6, "eval_every": 12, "checkpoint_every": 12}
+    config = make_run(train={"num_steps": 8, "steps_per_dispatch": 2, "log_every": 4})
+    fit(vae.TASK, config)
+    before = listing(config)
+    with pytest.raises(ValueError, match="stands at step 8, which is no multiple of .*dispatch 6: .* divides it"):
+        fit(vae.TASK, make_run(train=every | {"steps_per_dispatch": 6}))
+    assert listing(config) == before
+
+
+def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
+    write_noise(tmp_path / "images", 40)
+
+    def digest_with(threads):
+        data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / f"cache-{threads}")}
+        data |= {"decode_threads": threads, "prefetch": threads}
+        config = make_run(workdir=str(tmp_path / f"run-{threads}"), data=data, train={"num_steps": 4})
+        return fit(vae.TASK, config).digest
+
+    assert digest_with(1) == digest_with(8)
+
+
+def test_another_training_in_the_same_directory_is_refused_before_it_restores_or_writes(make_run, monkeypatch):
+    config, load, refused = make_run(), batches.load, []
+
+    def load_while_another_begins(source, seed, step, *args):
+        if step == 2:
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "_begin", lambda *args: 1 / 0)  # two trainings in one process would not end well
+                with pytest.raises(ValueError, match="another training is under way in .*run"):
+                    fit(vae.TASK, make_run(train={"num_steps": 20}))
+            refused.append(step)
+        return load(source, seed, step, *args)
+
+    monkeypatch.setattr(batches, "load", load_while_another_begins)
+    assert fit(vae.TASK, config).step == 12 and refused == [2]
+
+
+def test_what_a_refused_start_leaves_is_no_hindrance(make_run, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_restore_or_init", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(vae.TASK, make_run())
+    assert os.listdir(make_run().workdir) == [".lock"]
+    assert outcome(make_run()) == whole
+
+
+def test_a_training_that_comes_and_goes_while_images_are_loaded_is_not_written_over(make_run, monkeypatch):
+    load = sources.load
+
+    def load_after_another(data, seed):
+        if data.batch_size == 16:
+            fit(vae.TASK, make_run(data={"batch_size": 8}, train={"num_steps": 4}))
+        return load(data, seed)
+
+    monkeypatch.setattr(sources, "load", load_after_another)
+    with pytest.raises(ValueError, match="data.batch_size: 8 -> 16"):
+        fit(vae.TASK, make_run())
+    assert run_directory.load_config(make_run().workdir).data.batch_size == 8
+
+
+def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, whole):
+    """So that one that reaches several processes, one after the other, costs none of them its checkpoint."""
+    arrived, close = [], checkpoint.Saver.__exit__
+    usual = signal.signal(signal.SIGTERM, lambda *_: arrived.append("as usual"))  # where nobody waits for the save
+
+    def signal_and_close(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(*args)
+        arrived.append("closed")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.Saver, "__exit__", signal_and_close)
+            assert fit(vae.TASK, make_run()).digest == whole[0]
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+    assert arrived == ["closed"]
+
+
+def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
+    """Also one of each of the functions that evaluate and draw."""
+    compiled, pmap = [], parallel.pmap
+
+    def remember(*args, **kwargs):
+        compiled.append(pmap(*args, **kwargs))
+        return compiled[-1]
+
+    monkeypatch.setattr(parallel, "pmap", remember)
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    fit(vae.TASK, make_run(train={"num_steps": 12}))
+    assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, fingerprint, evaluate, draw; twice
+
+
+def test_an_implicit_transfer_to_the_device_ends_the_run(make_run, monkeypatch):
+    monkeypatch.setattr(parallel, "shard_batch", lambda mesh, batch: batch)
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        fit(vae.TASK, make_run())
+
+
+def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
+    def figures(num, batch_size):
+        config, mesh = make_run(data={"batch_size": batch_size}), parallel.make_mesh(jax.devices()[:num])
+        state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+        test = sources.load(config.data, 0).test
+        assert len(test[0]) % batch_size  # the last batch is not full
+        return compiled.evaluator(vae.TASK, config, mesh)(state, test, Stream.TEST, 0)
+
+    reference = figures(1, 7)
+    for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
+        for name, value in figures(num, batch_size).items():
+            np.testing.assert_allclose(value, reference[name], rtol=1e-6)
+
+
+def test_evaluation_is_the_mean_over_every_image_once(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    task = vae.TASK._replace(
+        eval_step=lambda config, state, batch, key: tuple(
+            {name: images.sum((1, 2, 3))} for name, images in zip("ab", batch.images, strict=True)
+        )
+    )
+    rng = np.random.default_rng(0)
+    for sizes in ((37, 20), (16, 40)):
+        source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
+        figures = compiled.evaluator(task, config, mesh)(None, source, Stream.TEST, 0)
+        for name, images in zip("ab", source, strict=True):
+            np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
+
+
+def test_every_evaluation_of_a_state_draws_the_same_whatever_its_step(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+    evaluate, test = compiled.evaluator(vae.TASK, config, mesh), sources.load(config.data, 0).test
+    later = state._replace(step=parallel.replicate_scalar(mesh, 7))
+    assert evaluate(state, test, Stream.TEST, 0) == evaluate(later, test, Stream.TEST, 0)
+
+
+def test_figures_are_of_the_split_they_are_called_by_and_hide_no_nan(make_run, tmp_path):
+    levels = {name: np.full((16, 8, 8), i, np.uint8) for i, name in enumerate(("x_train", "x_validation", "x_test"))}
+    np.savez(tmp_path / "x.npz", **levels)
+
+    def score(config, state, batch, key):
+        level = batch.images[0].mean((1, 2, 3))
+        return (
+            {
+                "level": level,
+                "elbo": level,
+                "negative_elbo": level,
+                "hole": jax.numpy.where(level == 2, jax.numpy.nan, 1),
+            },
+        )
+
+    config = make_run(data={"source": f"npz:{tmp_path}/x.npz", "binarize": "none"})
+    result = fit(vae.TASK._replace(eval_step=score), config)
+    validated = [row for row in read_rows(Path(config.workdir, "metrics.jsonl")) if "validation/level" in row]
+    assert result.test["level"] == 2 and {row["validation/level"] for row in validated} == {1}
+    assert np.isnan(result.test["hole"]) and {row["validation/hole"] for row in validated} == {1}
+
+
+def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
+    config = make_run(vae={"beta": 3e38}, train={"max_nonfinite_steps": 6})  # whose product with the rate is infinite
+    with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):
+        fit(vae.TASK, config)
+    saved = load_sampler(config.workdir)
+    assert saved.step == 4
+    fresh = parallel.replicate(
+        parallel.make_mesh(), lambda: vae.TASK.init(config, keys.for_step(keys.root_key(0), Stream.INIT, 0))
+    )
+    assert fingerprint.tree_digest(saved.params) == fingerprint.tree_digest(fresh.ema)
+
+
+def test_skips_before_a_resume_do_not_count_after_it(make_run, monkeypatch):
+    from genjax.vae import losses
+
+    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
+    fit(vae.TASK, make_run(train={"num_steps": 4, "max_nonfinite_steps": 2}))
+    resumed = fit(vae.TASK, make_run(train={"max_nonfinite_steps": 1}))
+    assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
+
+
+def test_skips_that_are_not_in_a_row_do_not_end_the_run(make_run, monkeypatch):
+    from genjax.vae import losses
+
+    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
+    assert int(fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
+
+
+def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, caplog):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    monkeypatch.setattr(run_directory, "PACKAGES", ())
+    with caplog.at_level(logging.WARNING):
+        fit(vae.TASK, make_run())
+    assert "environment has changed" in caplog.text and f"packages.jax: {jax.__version__} -> None" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"batch_size": 12}}, "batch_size 12 does not divide over 8 devices"),
+        ({"data": {"source": "folder:/nowhere"}}, "/nowhere"),
+        ({"vae": {"latent_dim": 9}}, "vae.latent_dim: 4 -> 9"),
+        ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),
+        ({"train": {"steps_per_dispatch": 2}}, "train.steps_per_dispatch: 1 -> 2"),
+        ({"train": {"num_steps": 24, "tensorboard": True}}, "needs TensorFlow and TensorBoard"),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make_run, change, message):
+    config = make_run()
+    fit(vae.TASK, config)
+
+    before = listing(config)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        fit(vae.TASK, make_run(**change))
+    assert listing(config) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "step"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_run_whose_rows_are_damaged_is_refused_and_left_as_it_was(make_run, name, damage):
+    config = make_run(train={"num_steps": 8})
+    fit(vae.TASK, config)
+    path = Path(config.workdir, name)
+    path.write_text(path.read_text()[:-9] if damage == "cut" else path.read_text().replace('"step": 2', '"step": "2"'))
+    before = listing(config)
+    with pytest.raises(ValueError, match=f"{name} is damaged, .*: restore it from a backup, or move it away"):
+        fit(vae.TASK, make_run())
+    assert listing(config) == before
+
+
+def test_images_that_changed_since_the_run_began_are_refused(make_run, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images)
+    config = make_run(data={"source": f"npz:{tmp_path}/x.npz"})
+    fit(vae.TASK, config)
+    np.savez(tmp_path / "x.npz", x_train=255 - images)
+    with pytest.raises(ValueError, match="images have changed"):
+        fit(vae.TASK, config)
+
+
+def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
+    """After 300 steps the bounds on the test images are within 1% of one another: 0.3 nats of 27."""
+    longer = {"num_steps": 300, "eval_every": 300, "checkpoint_every": 300}
+    elbo = {}
+    for precision in ("float32", "bfloat16"):
+        config = make_run(workdir=str(tmp_path / precision), precision=precision, train=longer, data={"batch_size": 64})
+        with cheaply_compiled():
+            elbo[precision] = fit(vae.TASK, config).test["elbo"]
+    assert elbo["float32"] > -30
+    np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
+    assert elbo["bfloat16"] != elbo["float32"]
+
+
+def test_a_result_of_a_shorter_run_is_not_left_beside_a_longer_one(make_run, monkeypatch):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    assert Path(make_run().workdir, "result.json").exists()
+    monkeypatch.setattr(batches, "load", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(vae.TASK, make_run())
+    assert not Path(make_run().workdir, "result.json").exists()
+
+
+def test_a_start_that_fails_has_not_changed_the_configuration(make_run, monkeypatch):
+    config = make_run(train={"num_steps": 8})
+    fit(vae.TASK, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "restore_latest", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(vae.TASK, make_run(train={"num_steps": 10**6}))
+    assert fit(vae.TASK, config).resumed_from == 8
+
+
+def test_a_home_directory_is_expanded_everywhere(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(vae.TASK, make_run(workdir="~/here"))
+    assert load_sampler("~/here").step == 12
+    report.write_report("~/here/report.html", "t", {"r": "~/here"})
+    assert (tmp_path / "here" / "report.html").exists()
+
+
+def test_a_relative_workdir_is_as_good_as_an_absolute_one(make_run, tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(tmp_path)
+    assert outcome(make_run(workdir="here"))[0] == whole[0]
+    assert load_sampler("here").step == load_sampler(tmp_path / "here").step == 12
+
+
+def test_a_run_may_be_moved(make_run, tmp_path):
+    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    moved = dataclasses.replace(make_run(), workdir=str(tmp_path / "elsewhere"))
+    assert fit(vae.TASK, moved).resumed_from == 8

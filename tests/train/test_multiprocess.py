@@ -1,0 +1,168 @@
+"""One run on two processes of two emulated devices each, over the loopback, against one process with four."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from genjax import keys, parallel, vae
+from genjax.train import checkpoint, run_directory
+from genjax.train.writers import read_rows
+from studies.reproducibility import checks, tiny_runs
+from studies.reproducibility.stepping import mesh_of
+
+CHECKPOINTS = 4
+STEPS = CHECKPOINTS * tiny_runs.FAMILIES["vae"].every
+
+
+def command_in(workdir, **changes):
+    return tiny_runs.command("vae", workdir, **{"checkpoints": CHECKPOINTS} | changes)
+
+
+def start_pair(command):
+    return tiny_runs.start_processes([command] * 2, devices=2)
+
+
+def ends(processes):
+    """Each process's exit code, output and errors."""
+    return [(*process.communicate(timeout=120), process.returncode) for process in processes]
+
+
+def results(ended):
+    (output, errors, code), *others = ended
+    assert code == 0, errors
+    for other_output, other_errors, other_code in others:
+        assert other_code == 0, other_errors
+        assert "{" not in other_output  # process 0 alone reports
+    return json.loads(output.splitlines()[-1])
+
+
+def wait_for_a_checkpoint(workdir, processes):
+    directory = workdir / "checkpoints"
+    while not (directory.exists() and any(name.isdigit() for name in os.listdir(directory))):
+        assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A run of one process with four devices."""
+    workdir = tmp_path_factory.mktemp("one")
+    return workdir, tiny_runs.finish(tiny_runs.start(command_in(workdir), tiny_runs.environment(4)))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The same run of two processes; what the second one creates is closed to other users."""
+    workdir = tmp_path_factory.mktemp("two")
+    processes = tiny_runs.start_processes([command_in(workdir)] * 2, devices=2, umasks=(0o022, 0o077))
+    return workdir, results(ends(processes))
+
+
+def test_batches_are_identical_and_losses_nearly(one, two):
+    rows = [read_rows(workdir / "metrics.jsonl") for workdir, _ in (one, two)]
+    assert len(rows[0]) == len(rows[1]) == 5 * CHECKPOINTS
+    for first, second in zip(*rows, strict=True):
+        assert first.keys() == second.keys()
+        if "fingerprint" in first:
+            assert first["fingerprint"]["batch"] == second["fingerprint"]["batch"]
+        for name in ("objective", "validation/objective"):
+            if name in first:
+                assert first[name] == pytest.approx(second[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["vae", "cyclegan"])
+def test_what_enters_the_losses_is_identical_and_each_process_has_its_rows(family, tmp_path):
+    """Images, noise, transforms, decisions of the pools."""
+    first, second = checks.inputs_of_two_processes(family, tmp_path)
+    assert first | second == checks.inputs_of(family, tmp_path, mesh_of(4))
+    assert len(first) == len(second) >= 3 * tiny_runs.config(family, tmp_path).data.batch_size / 2
+    # Of the pools' decisions, which concern the whole batch, and of nothing else.
+    assert len(first & second) == {"vae": 0, "cyclegan": 3 * 2}[family]
+
+
+def test_process_0_alone_writes_but_for_its_part_of_a_checkpoint(two):
+    workdir, _ = two
+    by_the_second = [path.relative_to(workdir) for path in workdir.rglob("*") if not path.stat().st_mode & 0o044]
+    assert by_the_second  # both take part in a save
+    assert {path.parts[0] for path in by_the_second} == {"checkpoints"}
+    assert (workdir / "report.html").exists() and list((workdir / "samples").iterdir())
+
+
+def test_sigterm_to_one_process_saves_all_at_one_step_and_the_same_command_goes_on(two, tmp_path):
+    command = command_in(tmp_path / "run")
+    processes = start_pair(command)
+    wait_for_a_checkpoint(tmp_path / "run", processes)
+    processes[1].send_signal(signal.SIGTERM)
+    sent = time.perf_counter()
+    for _, errors, code in ends(processes):
+        assert code == 143 and "stopped and saved at step" in errors
+    assert time.perf_counter() - sent < 30
+    resumed = results(ends(start_pair(command)))
+    assert 40 < resumed["resumed_from"] < STEPS
+    assert resumed["digest"] == two[1]["digest"]
+    assert tiny_runs.metrics(tmp_path / "run") == tiny_runs.metrics(two[0])
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_on(one, two, tmp_path, victim):
+    command = command_in(tmp_path / "run")
+    processes = start_pair(command)
+    wait_for_a_checkpoint(tmp_path / "run", processes)
+    processes[victim].kill()
+    died = time.perf_counter()
+    _, errors, code = ends(processes)[1 - victim]
+    assert time.perf_counter() - died < 30
+    assert code not in (0, 143)
+    assert "another process of the run died" in errors and "run the same command again" in errors
+    if victim == 0:
+        resumed = results(ends(start_pair(command)))
+        assert resumed["digest"] == two[1]["digest"]
+    else:  # on one process, with other rounding but the same batches
+        resumed = tiny_runs.finish(tiny_runs.start(command, tiny_runs.environment(4)))
+        rows = [read_rows(workdir / "metrics.jsonl") for workdir in (tmp_path / "run", one[0])]
+        assert [row.get("fingerprint", {}).get("batch") for row in rows[0]] == [
+            row.get("fingerprint", {}).get("batch") for row in rows[1]
+        ]
+        assert rows[0][-1]["validation/objective"] == pytest.approx(rows[1][-1]["validation/objective"], rel=1e-5)
+    assert 0 < resumed["resumed_from"] < STEPS
+
+
+def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
+    tiny_runs.finish(tiny_runs.start(command_in(tmp_path / "run", checkpoints=1), tiny_runs.environment(1)))
+    resumed = results(ends(start_pair(command_in(tmp_path / "run", checkpoints=2))))
+    assert (resumed["resumed_from"], resumed["step"]) == (40, 80)
+    rows, expected = (read_rows(Path(workdir) / "metrics.jsonl") for workdir in (tmp_path / "run", one[0]))
+    for row, other in zip(rows, expected, strict=False):
+        assert row.get("fingerprint", {}).get("batch") == other.get("fingerprint", {}).get("batch")
+
+
+def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
+    wide = ("--vae.hidden", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
+    every = ("num-steps", "log-every", "eval-every", "checkpoint-every")
+    short = (part for name in every for part in (f"--train.{name}", "2"))
+    ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))
+    run = run_directory.load_config(tmp_path / "run")
+    abstract = parallel.abstract(mesh_of(1), lambda: vae.TASK.init(run, keys.root_key(0)))
+    assert checkpoint.restore(tmp_path / "run" / "checkpoints", 2, abstract).digest == ended["digest"]
+
+
+def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_path):
+    commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
+    (_, first_errors, code), (_, errors, other_code) = ends(tiny_runs.start_processes(commands, devices=2))
+    assert code == other_code == 1
+    assert "another process was started otherwise than process 0: its own error says how" in first_errors
+    assert "process 1 was started otherwise than process 0:\n  config.seed: 0 -> 1" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("where", ["localhost:1234,2,2", "localhost:abc,1,0", "localhost:99999,1,0", ":1234,1,0"])
+def test_an_address_that_cannot_be_is_refused(tmp_path, where):
+    environment = tiny_runs.environment(1, GENJAX_DISTRIBUTED=where)
+    process = tiny_runs.start(command_in(tmp_path / "run"), environment)
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "give auto, or HOST:PORT,NUM,ID with ID below NUM" in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,316 @@
+"""What a run directory says about itself, and which runs may go on in it."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from genjax import files
+from genjax.train import run_directory
+
+
+def refusal(function, *args, error=ValueError):
+    with pytest.raises(error) as caught:
+        function(*args)
+    return str(caught.value)
+
+
+def claim(run, data=None):
+    """What a training does before its first step, but for the images."""
+    workdir = run_directory.check_workdir(run)
+    data = {} if data is None else data
+    run_directory.check_data(workdir, data)
+    run_directory.write(workdir, run, data, {})
+    return workdir
+
+
+def contents(directory):
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()
+    }
+
+
+def edit(path, change):
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+# config.json
+
+
+def test_a_claimed_directory_holds_the_configuration_and_gives_it_back(make_run):
+    run = make_run(
+        seed=2**31 - 1,
+        precision="bfloat16",
+        optim={"learning_rate": 1 / 3, "eps": 1e-300},
+        vae={"hidden": (7, 5, 3), "sigma": 0.1, "likelihood": "gaussian"},
+        data={"binarize": "none", "dequantize": True, "image_size": (9, 7), "channels": (3,)},
+    )
+    workdir = claim(run)
+    assert str(workdir) == run.workdir and set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
+    loaded = run_directory.load_config(run.workdir, "vae")
+    assert loaded == run
+    assert type(loaded.vae.hidden) is tuple and type(loaded.data.image_size) is tuple
+
+
+def test_a_moved_run_takes_the_name_of_its_new_directory(make_run, tmp_path):
+    run = make_run()
+    claim(run).rename(tmp_path / "moved")
+    assert run_directory.load_config(tmp_path / "moved", "vae") == dataclasses.replace(
+        run, workdir=str(tmp_path / "moved")
+    )
+    assert run.workdir not in (tmp_path / "moved" / "config.json").read_text()
+
+
+def test_a_configuration_says_of_which_family_it_is(make_run, make_cyclegan, tmp_path):
+    for run in (make_run(), make_cyclegan(str(tmp_path / "other"))):
+        assert run_directory.load_config(claim(run)) == run
+    path = claim(make_run()) / "config.json"
+    edit(path, lambda record: record.update(family="gan"))
+    assert refusal(run_directory.load_config, path.parent).startswith(f"{path} is not a configuration of this version")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda record: record.update(colour=1), "extra fields found (colour)"),
+        (lambda record: record["data"].update(colour=1), "extra fields found (colour) @ $.data"),
+        (lambda record: record.pop("vae"), "required field missing @ $.vae"),
+        (lambda record: record["train"].update(num_steps="many"), "'many' @ $.train.num_steps"),
+        (lambda record: record.update(precision="float8"), "float8 not in literal"),
+        (lambda record: record["data"].update(batch_size=0), "$.data"),
+        (lambda record: record.pop("family"), "family"),
+    ],
+)
+def test_a_configuration_of_another_version_is_refused_with_the_field(make_run, change, message):
+    path = claim(make_run()) / "config.json"
+    edit(path, change)
+    said = refusal(run_directory.load_config, path.parent, "vae")
+    assert said.startswith(f"{path} is not a configuration of this version of genjax: ") and message in said
+    assert refusal(claim, make_run()) == said
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff"])
+def test_a_configuration_that_is_no_record_is_refused(make_run, text):
+    path = claim(make_run()) / "config.json"
+    path.write_bytes(text)
+    assert re.match(f"{path} is (not a configuration|damaged)", refusal(run_directory.load_config, path.parent, "vae"))
+
+
+def test_a_run_of_another_family_is_refused(make_run):
+    workdir = claim(make_run())
+    edit(workdir / "config.json", lambda record: record.update(family="diffusion"))
+    for function, argument in ((claim, [make_run()]), (run_directory.load_config, [workdir, "vae"])):
+        assert refusal(function, *argument) == f"{workdir} holds a diffusion run, and a vae run is needed"
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+    assert str(tmp_path / "config.json") in refusal(run_directory.load_config, tmp_path, "vae", error=FileNotFoundError)
+
+
+# Resuming
+
+
+OTHER = {
+    "seed": (0, 1),
+    "precision": ("float32", "bfloat16"),
+    "data.batch_size": (16, 8),
+    "data.binarize": ("stochastic", "fixed"),
+    "data.holdout": (0.1, 0.2),
+    "data.skip_corrupt": (False, True),
+    "optim.learning_rate": (0.002, 0.001),
+    "optim.schedule": ("constant", "cosine"),
+    "vae.hidden": ((16,), (16, 16)),
+    "vae.beta_warmup_steps": (0, 3),
+}
+
+
+def changed(make_run, **fields):
+    """The test's run with fields of dotted names set anew: `**{"data.batch_size": 8}`."""
+    changes = {}
+    for name, value in fields.items():
+        part, _, field = name.rpartition(".")
+        changes |= {part: changes.get(part, {}) | {field: value}} if part else {field: value}
+    return make_run(**changes)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_changes_the_numbers_is_refused_with_old_and_new(make_run, name):
+    workdir = claim(make_run())
+    before, (old, new) = contents(workdir), OTHER[name]
+    said = refusal(claim, changed(make_run, **{name: new}))
+    assert said.splitlines() == [
+        f"{workdir} holds a run with another configuration:",
+        f"  {name}: {old} -> {new}",
+        "Resume it with its own, or choose another --workdir",
+    ]
+    assert contents(workdir) == before
+
+
+def test_all_differing_fields_are_named_and_no_others(make_run):
+    claim(make_run())
+    fields = {name: new for name, (_, new) in OTHER.items()} | {"train.log_every": 77}
+    said = refusal(claim, changed(make_run, **fields))
+    assert [line.strip() for line in said.splitlines()[1:-1]] == sorted(
+        f"{n}: {o} -> {v}" for n, (o, v) in OTHER.items()
+    )
+
+
+MAY_CHANGE = {
+    "data.cache_dir": "/elsewhere",
+    "data.decode_threads": 3,
+    "data.prefetch": 9,
+    "train.log_every": 7,
+    "train.eval_every": 2,
+    "train.checkpoint_every": 8,
+    "train.num_sample_images": 3,
+    "train.keep_period": 8,
+    "train.max_nonfinite_steps": 3,
+    "train.tensorboard": True,
+}
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_what_leaves_the_numbers_alone_may_change_and_is_recorded(make_run, name):
+    claim(make_run())
+    run = changed(make_run, **{name: MAY_CHANGE[name]})
+    assert run_directory.load_config(claim(run), "vae") == run != make_run()
+
+
+def test_nothing_else_may_change():
+    files = {"classifier_a", "classifier_b"}  # whose SHA-256 may not
+    assert run_directory.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
+
+
+@pytest.mark.parametrize(
+    "schedule, steps, allowed",
+    [("constant", 13, True), ("constant", 11, False), ("cosine", 13, False), ("cosine", 11, False)],
+)
+def test_num_steps_may_only_rise_and_only_under_a_constant_rate(make_run, schedule, steps, allowed):
+    workdir = claim(make_run(optim={"schedule": schedule}))
+    run = make_run(optim={"schedule": schedule}, train={"num_steps": steps})
+    if allowed:
+        assert run_directory.load_config(claim(run), "vae").train.num_steps == steps
+    else:
+        said = refusal(claim, run)
+        assert f"train.num_steps: 12 -> {steps}" in said and "num_steps may only rise" in said
+        assert run_directory.load_config(workdir, "vae").train.num_steps == 12
+
+
+def test_num_steps_may_not_rise_where_instance_noise_falls_over_them(make_cyclegan, tmp_path):
+    for noise, workdir in ((0.0, "without"), (0.1, "with")):
+        runs = [
+            make_cyclegan(str(tmp_path / workdir), cyclegan={"instance_noise": noise}, train={"num_steps": num})
+            for num in (12, 16)
+        ]
+        claim(runs[0])
+        if noise:
+            assert "train.num_steps: 12 -> 16" in refusal(claim, runs[1])
+        else:
+            claim(runs[1])
+
+
+# Paths and files
+
+
+def test_an_empty_path_is_refused_and_not_taken_for_the_root_or_this_directory(make_run):
+    assert "a path is empty" in refusal(run_directory.check_workdir, make_run(""))
+
+
+def test_what_is_being_written_takes_no_name_that_a_user_gave(tmp_path):
+    (tmp_path / "x.png.partial").write_text("precious")
+    long = "y" * 250 + ".json"
+    for name in ("x.png", long):
+        files.write_atomically(tmp_path / name, b"new")
+    assert contents(tmp_path) == {"x.png.partial": b"precious", "x.png": b"new", long: b"new"}
+
+
+# Directories that cannot be claimed
+
+
+def test_a_directory_of_other_things_is_refused_and_left_as_it_was(make_run, tmp_path):
+    (tmp_path / "thesis" / "drafts").mkdir(parents=True)
+    (tmp_path / "thesis" / "drafts" / "1.txt").write_text("precious")
+    said = refusal(claim, make_run(str(tmp_path / "thesis")))
+    assert said == f"{tmp_path / 'thesis'} is not empty and holds no run (no config.json): choose another --workdir"
+    assert contents(tmp_path / "thesis") == {"drafts/1.txt": b"precious"}
+
+
+def test_an_empty_directory_and_one_from_a_kill_while_claiming_are_claimed(make_run, tmp_path):
+    for name, left in (("empty", []), ("killed", [files.partial(tmp_path / "config.json").name])):
+        (tmp_path / name).mkdir()
+        for file in left:
+            (tmp_path / name / file).write_text('{"family":')
+        workdir = claim(make_run(str(tmp_path / name)))
+        assert set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
+
+
+@pytest.mark.parametrize("below", ["", "/run", "/deep/run"])
+def test_a_workdir_that_is_a_file_or_under_one_is_named(make_run, tmp_path, below):
+    (tmp_path / "file").write_text("precious")
+    said = refusal(claim, make_run(f"{tmp_path}/file{below}"))
+    assert f" workdir {tmp_path}/file{below} (" in said and "choose another --workdir" in said
+    assert contents(tmp_path) == {"file": b"precious"}
+
+
+@pytest.mark.parametrize(
+    "workdir",
+    ["s3://bucket/run", "file:///tmp/run", "http://host/run", "s3:/bucket", "gs:/bucket/run", "gs:run", "gs://"],
+)
+def test_other_schemes_and_half_a_scheme_are_refused(make_run, workdir):
+    said = f"{workdir}: only local paths and gs://BUCKET/... are supported"
+    assert refusal(claim, make_run(workdir)) == said
+    assert refusal(run_directory.load_config, workdir, "vae") == said
+
+
+def test_a_bucket_without_the_package_for_it_is_refused_with_the_command_that_installs_it(make_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    said = refusal(claim, make_run("gs://bucket/run"))
+    assert said == "gs://bucket/run needs gcsfs: pip install 'genjax-images[gcs]'"
+
+
+# data.json and environments
+
+DATA = {"train": [{"shape": [9, 4, 4, 1], "sha256": "aa"}], "test": [{"shape": [2, 4, 4, 1], "sha256": "bb"}]}
+
+
+def test_the_images_of_a_run_are_recorded_and_must_stay_the_same(make_run):
+    workdir = claim(make_run(), DATA)
+    claim(make_run(), json.loads(json.dumps(DATA)))
+    assert json.loads((workdir / "data.json").read_text()) == DATA
+    one_more = DATA | {"train": [{"shape": [10, 4, 4, 1], "sha256": "aa"}]}
+    said = refusal(claim, make_run(), one_more)
+    assert str(workdir) in said and "train [[9, 4, 4, 1]] -> [[10, 4, 4, 1]]" in said
+    assert "test" not in said.split("(")[1]
+    said = refusal(claim, make_run(), DATA | {"test": [{"shape": [2, 4, 4, 1], "sha256": "cc"}]})
+    assert "test [[2, 4, 4, 1]] -> [[2, 4, 4, 1]]; SHA-256 differs" in said
+    assert json.loads((workdir / "data.json").read_text()) == DATA
+    for text in ("", "[1]", '{"train": 3}', '{"train": [3]}'):
+        (workdir / "data.json").write_text(text)
+        assert f"{workdir}/data.json is damaged" in refusal(claim, make_run(), DATA)
+
+
+def test_differences_lists_each_changed_new_and_lost_field():
+    old = {"python": "3.11", "packages": {"jax": "0.10.2", "flax": "0.12.8"}, "devices": 8, "git": "abc"}
+    new = {"python": "3.11", "packages": {"jax": "0.12.0", "flax": "0.12.8"}, "devices": 1, "xla_flags": "--x"}
+    assert run_directory.differences(old, new) == [
+        "devices: 8 -> 1",
+        "git: abc -> None",
+        "packages.jax: 0.10.2 -> 0.12.0",
+        "xla_flags: None -> --x",
+    ]
+    assert run_directory.differences(old, dict(old)) == []
+
+
+def test_the_environment_can_be_recorded_and_names_what_bits_depend_on(make_run, monkeypatch):
+    before = run_directory.environment(make_run())
+    assert json.loads(json.dumps(before)) == before
+    assert before["devices"] == 8 and before["packages"]["jax"] == run_directory.jax.__version__
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    after = run_directory.environment(make_run(precision="bfloat16"))
+    lines = [line.split(":")[0] for line in run_directory.differences(before, after)]
+    assert lines == ["flags.XLA_FLAGS", "precision"]

@@ -1,0 +1,118 @@
+import json
+import logging
+import sys
+
+import pytest
+
+from genjax.train.writers import Progress, Writer, read_rows
+
+
+def test_rows_are_written_as_they_are_and_bad_numbers_as_null(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(1, {"elbo": -1.5, "loss": float("nan")})
+        writer.write_timing(1, 12.34)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "elbo": -1.5, "loss": null}\n'
+    (row,) = read_rows(tmp_path / "timing.jsonl")
+    assert row["step"] == 1 and row["images_per_second"] == 12.3 and row["seconds"] >= 0
+
+
+def test_rows_past_the_restored_step_are_dropped_and_the_others_kept_byte_for_byte(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False) as writer:
+        for step in range(5):
+            writer.write(step, {"x": step / 3})
+    before = (tmp_path / "metrics.jsonl").read_bytes().splitlines()
+    with Writer(tmp_path, 2, tensorboard=False):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == before[:3]
+
+
+def large(rows):
+    """A flag that depends on all rows so far."""
+    mean = sum(row["x"] for row in rows) / len(rows)
+    return {"large": f"x is {mean:.1f} on average, give less"} if mean > 1 else {}
+
+
+def test_a_watched_row_has_its_flags_and_the_log_tells_when_one_goes_up_or_down(tmp_path, caplog):
+    with Writer(tmp_path / "run", 0, tensorboard=False, health=large) as writer:
+        for step, x in enumerate((0.0, 4.0, 2.0, -6.0)):
+            writer.write(step, {"x": x})
+    said = "x is 2.0 on average, give less"
+    flags = [row["flags"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert flags == [{}, {"large": said}, {"large": said}, {}]
+    assert caplog.messages == [f"run, step 1: {said}", "run, step 3: no longer large"]
+    caplog.clear()
+    with Writer(tmp_path / "run", 2, tensorboard=False, health=large) as writer:  # resumed: nothing is new
+        writer.write(3, {"x": 2.0})
+    assert read_rows(tmp_path / "run" / "metrics.jsonl")[3]["flags"] == {"large": said} and not caplog.messages
+    with Writer(tmp_path / "other", 0, tensorboard=False, active=False, health=large) as writer:
+        writer.write(1, {"x": 2.0})
+    assert not caplog.messages
+
+
+def test_rows_survive_an_error_in_the_loop(tmp_path):
+    with pytest.raises(RuntimeError), Writer(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(1, {"x": 1.0})
+        raise RuntimeError
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1, "x": 1.0}]
+
+
+def test_an_inactive_writer_writes_nothing(tmp_path):
+    with Writer(tmp_path, 0, tensorboard=False, active=False) as writer:
+        writer.write(1, {"x": 1.0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", None)
+    with pytest.raises(ValueError, match=r"pip install 'genjax-images\[tensorboard\]'"):
+        Writer(tmp_path, 0, tensorboard=True)
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
+    written = []
+
+    class FakeSummaryWriter:
+        def __init__(self, directory):
+            assert directory == str(tmp_path / "tensorboard")
+
+        def write_scalars(self, step, scalars):
+            written.append({"step": step, **scalars})
+
+        def flush(self): ...
+
+        def close(self):
+            written.append("closed")
+
+    module = type(sys)("clu.metric_writers")
+    module.SummaryWriter = FakeSummaryWriter
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", module)
+    with Writer(tmp_path, 0, tensorboard=True) as writer:
+        writer.write(3, {"elbo": -2.0})
+    assert written == [json.loads((tmp_path / "metrics.jsonl").read_text()), "closed"]
+
+
+def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(caplog, capsys, monkeypatch):
+    clock = iter([0.0, 2.0])
+    monkeypatch.setattr("genjax.metrics.time.perf_counter", lambda: next(clock))
+    with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
+        for _ in range(10):
+            progress.advance(1)
+        assert progress.images_per_second(10) == 40
+        progress.report(10, {"elbo": -1.25})
+    assert "step 10/100  40 img/s  18 s left  elbo -1.25" in caplog.text
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress(0, 4, images_per_step=8) as progress:
+        for _ in range(4):
+            progress.advance(1)
+    assert "32.0/32.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{}", "{"])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(ValueError, match=f"{tmp_path}/metrics.jsonl is damaged, it holds a line"):
+        read_rows(tmp_path / "metrics.jsonl")

@@ -26,7 +26,6 @@ pytestmark = [
 ]
 
 
-
 def brightness(config, state, batch, key):
     return ({"brightness": jnp.mean(batch.images[0], axis=(1, 2, 3))},)
 
@@ -94,9 +93,7 @@ def test_compare_ignores_steps_of_one_run(run, make_run):
 @pytest.mark.parametrize(("change", "field", "batch"), [
     ({"seed": 1}, "seed", ["batch"]), ({"seeds": {"noise": 1}}, "seeds.noise", []),
 ], ids=str)  # fmt: skip
-def test_compare_tells_batches_from_noise(
-    run, make_run, capsys, change, field, batch
-):
+def test_compare_tells_batches_from_noise(run, make_run, capsys, change, field, batch):
     other = make_run(**change)
     fit(TASK, other)
     found = compare(run, other)

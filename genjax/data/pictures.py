@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from etils import epath
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genjax import files
 from genjax.data import sixteen_bit
@@ -197,7 +197,7 @@ def _fitting(icc: bytes | None, pixels: np.ndarray) -> bytes | None:
     return icc if icc and icc[16:20] == (b"GRAY" if pixels.shape[-1] == 1 else b"RGB ") else None
 
 
-def _layout(image: Image.Image, encoded: bytes) -> tuple[int, int]:
+def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:
     """Bits per sample and samples per pixel by the file's header; ValueError for samples that cannot be read."""
     if image.format == "PNG":
         return encoded[24], {2: 3, 4: 2, 6: 4}.get(encoded[25], 1)

@@ -1,6 +1,6 @@
 """Colour of 16 bits, and grey of 16 bits with alpha: all that Pillow would silently reduce to 8 bits.
 
-imagecodecs (PNG) and tifffile (TIFF) decode and encode it, and only such files need them: `pip install imagecodecs tifffile`.
+imagecodecs (PNG) and tifffile (TIFF) decode and encode it; no other file needs them.
 """
 
 import io

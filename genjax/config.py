@@ -36,7 +36,8 @@ class DataConfig:
 
     source: str
     """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
-    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
+    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
+    python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -56,9 +57,9 @@ class DataConfig:
     """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
-    crop_margin: int = 0
-    """Training images are loaded this many pixels taller and wider than image_size, and cut to it at a place drawn anew
-    each time: 30 with 256x256 is the usual 286 -> 256."""
+    load_size: tuple[int, ...] = ()
+    """Height and width that training images are loaded at, for random crops of image_size: 286 286 with image_size
+    256 256. Empty for none."""
     resize: Literal["cover", "stretch"] = "cover"
     """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
     upscale: bool = False
@@ -83,7 +84,13 @@ class DataConfig:
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
-        require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
+        require(
+            len(self.load_size) in (0, 2), f"load_size needs a height and a width, or nothing, got {self.load_size}"
+        )
+        require(
+            all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
+            f"load_size {self.load_size} must not be below image_size {self.image_size}",
+        )
         require(
             not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
         )
@@ -100,9 +107,9 @@ class DataConfig:
         return tuple((*self.image_size, channels) for channels in self.channels)
 
     def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
-        """Height, width and channels of a domain's images before augmentation: larger by crop_margin in training."""
-        margin = self.crop_margin if split == "train" else 0
-        return (self.image_size[0] + margin, self.image_size[1] + margin, self.channels[domain])
+        """Height, width and channels of a domain's images before augmentation: load_size, if any, in training."""
+        height, width = self.load_size if split == "train" and self.load_size else self.image_size
+        return (height, width, self.channels[domain])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ FAMILIES = {
     "cyclegan": Family(
         cyclegan.with_classifiers, cyclegan_configs.CONFIGS,
         ("l1_a2b", "l1_b2a", "iou_a2b", "iou_b2a", "cycle_a2b", "cycle_b2a"),
-        ("total", "d_a", "d_b", "cycle_a2b", "l1_a2b", "l1_b2a"),
+        ("g_loss", "d_a_loss", "d_b_loss", "cycle_a2b", "l1_a2b", "l1_b2a"),
     ),
 }  # fmt: skip
 

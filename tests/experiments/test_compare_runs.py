@@ -183,7 +183,7 @@ def test_runs_of_two_families_and_runs_without_a_common_step_are_not_equal(run, 
 
 def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_cyclegan, tmp_path, capsys):
     pair = make_cyclegan(), make_cyclegan(
-        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_width": 3}
+        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_channels": 3}
     )  # fmt: skip
     for run in pair:
         shapes = jax.eval_shape(lambda run=run: cyclegan.TASK.init(run, keys.root_key(0)))

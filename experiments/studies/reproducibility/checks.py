@@ -23,7 +23,7 @@ from studies.reproducibility import kills, tiny_runs
 from studies.reproducibility.faults import altered, recorded
 from studies.reproducibility.stepping import mesh_of, walk
 
-LOSSES = ("objective", "total", "d_a", "d_b")
+LOSSES = ("objective", "g_loss", "d_a_loss", "d_b_loss")
 """Names of what is minimised, of both families."""
 
 

@@ -23,7 +23,7 @@ from jax import Array, lax
 from genjax import cyclegan, keys, parallel, vae
 from genjax.cyclegan import losses as cyclegan_losses
 from genjax.data import batches
-from genjax.gan import image_pool
+from genjax.gan import adversarial, image_pool
 from genjax.vae import losses as vae_losses
 
 PACKAGES = {"vae": vae, "cyclegan": cyclegan}
@@ -140,12 +140,8 @@ def recorded(family: str) -> Iterator[set[str]]:
 
     watches: list[tuple[Any, str, Callable[..., list[Array]]]] = [
         (vae_losses, "elbo_terms", lambda _, config, params, images, noise, beta: [images, noise]),
-        (
-            cyclegan_losses,
-            "generator_terms",
-            lambda _, config, generators, critics, a, b, element, show: [a, b, element],
-        ),
-        (cyclegan_losses, "discriminator_loss", lambda _, config, params, real, fake, fraction: [real, fraction]),
+        (cyclegan_losses, "generator_terms", lambda _, n, terms: [n.a, n.b, n.element]),
+        (adversarial, "discriminator_loss", lambda _, config, discriminator, real, fake, fraction: [real, fraction]),
         (image_pool, "decide", lambda out, num, uniforms, size: [x[None] for x in (num, uniforms, *out)]),
     ]
     with contextlib.ExitStack() as stack:

@@ -34,8 +34,8 @@ FAMILIES = {
     "cyclegan": Family(
         cyclegan, cyclegan_configs.CONFIGS, "train_cyclegan.py",
         ("icons", "--data.batch-size", "8", "--data.image-size", "16", "16", "--optim.schedule", "constant",
-         "--optim.decay-steps", "0", "--cyclegan.width", "2", "--cyclegan.blocks", "0",
-         "--cyclegan.discriminator-width", "2", "--cyclegan.discriminator-layers", "1", "--cyclegan.pool-size", "16",
+         "--optim.decay-steps", "0", "--cyclegan.base-channels", "2", "--cyclegan.num-blocks", "0",
+         "--cyclegan.discriminator-channels", "2", "--cyclegan.discriminator-layers", "1", "--cyclegan.pool-size", "16",
          "--train.num-sample-images", "8"), 8,
     ),
 }  # fmt: skip

@@ -1,9 +1,9 @@
-"""What rules without a network score on the test pairs of an embedded set, beside which a translation is to be judged.
+"""Metrics of rules without a network on the test pairs of an embedded set, for comparison with a trained run.
 
 $ python experiments/translation_baselines.py icons --workdir runs/icons
 
-All figures are means over the test images of the absolute difference from the truth, pixels in [0, 1], from A to B. The
-rules know the training images of both domains, which come in no pairs, but no truth.
+L1 is the mean absolute difference from the truth over the test images, pixels in [0, 1], from A to B. The rules know
+the training images of both domains, unpaired, and no truth.
 """
 
 import dataclasses
@@ -21,33 +21,33 @@ from studies.translation import rules
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """Which images."""
+    """Images to measure on, and a run to compare with."""
 
     source: tyro.conf.Positional[Literal["icons", "gray-colour", "satellite-relief"]]
     """An embedded set with paired test images."""
     size: int = 32
     """Height and width."""
     workdir: str = ""
-    """A CycleGAN run on it, to be scored beside the rules; with its inputs shuffled, too, which must be worse if it
-    looks at them."""
+    """A CycleGAN run on these images, to compare with the rules; also with its translations shuffled, which are worse
+    if it uses its inputs."""
 
 
 def main() -> dict[str, Any]:
-    """The score of each rule."""
+    """Measures each rule."""
     options = tyro.cli(Baselines, description=__doc__)
     channels = (1, 1) if options.source == "icons" else (3, 3)
     data = DataConfig(source=options.source, image_size=(options.size, options.size), channels=channels, batch_size=1)
     splits = sources.load(data, seed=0)
     (_, train_b), (a, truth) = splits.train, splits.test
-    guesses = rules.rules(a, train_b)
+    predictions = rules.predict(a, train_b)
     if options.workdir:
         translated = load_translator(options.workdir).a2b(a)
-        guesses |= {"translation": translated, "shuffled": np.roll(translated, len(a) // 2, axis=0)}
-    found = {name: rules.figures(a, guess, truth) for name, guess in guesses.items()}
-    scores = {f"l1_{name}": figures["l1"] for name, figures in found.items()}
+        predictions |= {"translation": translated, "shuffled": np.roll(translated, len(a) // 2, axis=0)}
+    found = {name: rules.metrics(a, prediction, truth) for name, prediction in predictions.items()}
+    results = {f"l1_{name}": metrics["l1"] for name, metrics in found.items()}
     if options.source == "icons":
-        scores["iou_copy"] = found["copy"]["iou"]
-    return {"images": len(a), **{name: round(score, 4) for name, score in scores.items()}}
+        results["iou_copy"] = found["copy"]["iou"]
+    return {"images": len(a), **{name: round(value, 4) for name, value in results.items()}}
 
 
 if __name__ == "__main__":

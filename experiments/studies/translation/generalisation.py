@@ -22,7 +22,7 @@ from genjax.loading import load_translator
 from genjax.train.writers import finite
 from studies.translation import rules, tables
 from studies.translation import study as translation_study
-from studies.translation.tables import Figures
+from studies.translation.tables import Metrics
 
 Part = Literal["west", "east", "everywhere"]
 TRAINED: dict[Part, str] = {"west": "gray-colour-west", "east": "gray-colour-east", "everywhere": "gray-colour"}
@@ -59,7 +59,7 @@ def main() -> dict[str, Any]:
 
     splits = {where: sources.load(run_of(where, 0).data, seed=0) for where in TRAINED}
     found = {key: run_figures(run.workdir, splits) for key, run in runs.items()}
-    rows: dict[str, list[Figures]] = {"copy": [rule_figures("copy", splits, "everywhere")]}
+    rows: dict[str, list[Metrics]] = {"copy": [rule_figures("copy", splits, "everywhere")]}
     for where in TRAINED:
         rows[f"histogram matching, {where}"] = [rule_figures("histogram_matching", splits, where)]
     for where in options.trained:
@@ -81,14 +81,14 @@ def main() -> dict[str, Any]:
 def run_figures(workdir: str, splits: Mapping[Part, Splits]) -> dict[str, dict[str, float]]:
     """A finished run's figures from A to B on the test pairs of each part."""
     translator = load_translator(workdir)
-    return {where: rules.figures(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
+    return {where: rules.metrics(a, translator.a2b(a), b) for where in TESTED for a, b in [splits[where].test]}
 
 
 def rule_figures(rule: str, splits: Mapping[Part, Splits], known: Part) -> dict[str, dict[str, float]]:
     """The figures of a rule that knows the training images of one part."""
     target = splits[known].train[1]
     return {
-        where: rules.figures(a, rules.rules(a, target)[rule], b) for where in TESTED for a, b in [splits[where].test]
+        where: rules.metrics(a, rules.predict(a, target)[rule], b) for where in TESTED for a, b in [splits[where].test]
     }
 
 

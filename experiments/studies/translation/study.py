@@ -26,7 +26,7 @@ from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.train.writers import finite
 from studies.translation import image_grid, rules, tables
-from studies.translation.tables import Figures
+from studies.translation.tables import Metrics
 
 Name = Literal[
     "classic", "classic-no-identity", "mission", "mission-no-affine", "mission-identity", "residual-identity"
@@ -84,8 +84,8 @@ def main() -> dict[str, Any]:
     digests = {key: cli.train(cyclegan.TASK, run)["digest"] for key, run in runs.items()}
 
     splits = sources.load(run_of("", options.source, "classic", 0).data, seed=0)
-    found: dict[tuple[Name, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
-    rows: dict[str, list[Figures]] = {rule: [figures] for rule, figures in rule_figures(splits).items()}
+    found: dict[tuple[Name, int], Metrics] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
+    rows: dict[str, list[Metrics]] = {rule: [figures] for rule, figures in rule_figures(splits).items()}
     rows |= {name: [found[name, seed] for seed in options.seeds] for name in options.settings}
     tables, place = _tables(rows, found, digests), files.resolve(options.workdir) / options.source
     files.write_atomically(place / "tables.md", tables.encode())
@@ -123,16 +123,16 @@ def run_figures(workdir: str, test: sources.Source) -> dict[str, dict[str, float
     translator, (a, b) = load_translator(workdir), test
     to_b, to_a = translator.a2b(a), translator.b2a(b)
     return {
-        "a2b": rules.figures(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
-        "b2a": rules.figures(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
+        "a2b": rules.metrics(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
+        "b2a": rules.metrics(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
     }
 
 
 def rule_figures(splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
     """The figures of each rule without a network, by direction."""
     (train_a, train_b), (a, b) = splits.train, splits.test
-    to_b, to_a = rules.rules(a, train_b), rules.rules(b, train_a)
-    return {name: {"a2b": rules.figures(a, to_b[name], b), "b2a": rules.figures(b, to_a[name], a)} for name in to_b}
+    to_b, to_a = rules.predict(a, train_b), rules.predict(b, train_a)
+    return {name: {"a2b": rules.metrics(a, to_b[name], b), "b2a": rules.metrics(b, to_a[name], a)} for name in to_b}
 
 
 def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarr
 
 
 def _tables(
-    rows: Mapping[str, Sequence[Figures]], runs: Mapping[tuple[Name, int], Figures], digests: Mapping[Any, str]
+    rows: Mapping[str, Sequence[Metrics]], runs: Mapping[tuple[Name, int], Metrics], digests: Mapping[Any, str]
 ) -> str:
     """Of rules and settings, scores in each direction and health; then the scores of every run."""
     (copy,) = rows["copy"]
@@ -160,18 +160,18 @@ def _tables(
     return "\n\n".join((
         tables.table("translation", rows, scores["a2b"]),
         tables.table("translation", rows, scores["b2a"]),
-        tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flags}),
+        tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"warnings": flags}),
         tables.table("run", every, scores["a2b"] + scores["b2a"], {"digest": short}),
     ))  # fmt: skip
 
 
-def _flags(runs: Sequence[Figures], copy: Figures) -> list[str]:
+def _flags(runs: Sequence[Metrics], copy: Metrics) -> list[str]:
     """Each flag that is up, with its direction and, of several runs, in how many."""
     up = [
         f"{flag} {words}"
         for run in runs
         for test, words in tables.DIRECTIONS.items()
-        for flag in rules.flags(run[test], copy[test])
+        for flag in rules.warnings(run[test], copy[test])
     ]
     return [f"{flag} ({up.count(flag)} of {len(runs)})" if len(runs) > 1 else flag for flag in dict.fromkeys(up)]
 

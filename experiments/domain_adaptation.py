@@ -243,7 +243,7 @@ def _cyclegan(case: Case, method: str) -> CycleGanRun:
         train=TrainConfig(
             num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_sample_images=24
         ),
-        cyclegan=CycleGanConfig(width=16, blocks=2, discriminator_width=32, discriminator_layers=2),
+        cyclegan=CycleGanConfig(base_channels=16, num_blocks=2, discriminator_channels=32, discriminator_layers=2),
         loss=loss,
         classifier_a=classifiers[0],
         classifier_b=classifiers[1],

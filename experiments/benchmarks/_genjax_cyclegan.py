@@ -45,7 +45,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=batch),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=1000),
-        cyclegan=CycleGanConfig(blocks=blocks),
+        cyclegan=CycleGanConfig(num_blocks=blocks),
         loss=losses.CLASSIC,
     )
     mesh = parallel.make_mesh(jax.devices()[:1])

@@ -49,7 +49,7 @@ def main() -> dict[str, Any]:
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=options.batch),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=2),
-        cyclegan=CycleGanConfig(blocks=options.blocks),
+        cyclegan=CycleGanConfig(num_blocks=options.blocks),
         loss=losses.CLASSIC,
     )
     mesh = parallel.make_mesh(jax.devices()[:1])

@@ -190,7 +190,7 @@ def test_compare_needs_a_common_step(run, copied, make_cyclegan, capsys):
 
 def test_compare_takes_states_of_other_shapes(make_cyclegan, tmp_path, capsys):
     pair = make_cyclegan(), make_cyclegan(
-        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_width": 3}
+        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_channels": 3}
     )  # fmt: skip
     for run in pair:
         shapes = jax.eval_shape(lambda run=run: cyclegan.TASK.init(run, keys.root_key(0)))

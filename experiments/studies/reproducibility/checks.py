@@ -29,7 +29,7 @@ from studies.reproducibility import kills, tiny_runs
 from studies.reproducibility.faults import recorded_inputs, with_fault
 from studies.reproducibility.stepping import mesh_of, walk
 
-LOSSES = ("loss", "g_loss", "d_a", "d_b", "objective", "total")
+LOSSES = ("loss", "g_loss", "d_a_loss", "d_b_loss")
 """Names of the losses that the networks of the families minimise."""
 
 GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"

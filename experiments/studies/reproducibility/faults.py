@@ -117,18 +117,18 @@ def with_fault(family: str, fault: str) -> Fault:
 
 
 class Recorded(NamedTuple):
-    """A function whose inputs are recorded: the names of arguments [b, ...] with one entry for each example."""
+    """A function whose inputs are recorded: arguments [b, ...], or fields of an argument, an entry for each example."""
 
     module: str
     function: str
-    arguments: tuple[str, ...]
+    inputs: tuple[str, ...]
 
 
 RECORDED = {
     "vae": (Recorded("genjax.vae.losses", "elbo_terms", ("images", "noise")),),
     "cyclegan": (
-        Recorded("genjax.cyclegan.losses", "generator_terms", ("a", "b", "element")),
-        Recorded("genjax.cyclegan.losses", "discriminator_loss", ("real", "fraction")),
+        Recorded("genjax.cyclegan.losses", "generator_terms", ("n.a", "n.b", "n.element")),
+        Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
 }
 """What enters a family's losses: images with their augmentation, latent noise, the dihedral transforms of affine
@@ -139,8 +139,8 @@ consistency, the places of the gradient penalty."""
 def recorded_inputs(family: str) -> Iterator[set[str]]:
     """Yields a set that fills with digests of what enters the losses in training, one for each example.
 
-    With pools also one for each batch of their random numbers and decisions. Seen inside the compiled step, and there
-    alone: evaluations, which call the same functions, are left out. Raises ValueError for a name that is not there.
+    With pools also one for each batch of their random numbers and decisions. They are taken inside the compiled step.
+    Evaluations, which call the same functions, are left out.
     """
     seen: set[str] = set()
     training = False
@@ -170,21 +170,23 @@ def recorded_inputs(family: str) -> Iterator[set[str]]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replace(family, train_step=train_step))
-        for module_name, name, arguments in RECORDED[family]:
+        for module_name, name, inputs in RECORDED[family]:
             module = importlib.import_module(module_name)
-            fn = getattr(module, name, None)
-            if fn is None or not set(arguments) <= inspect.signature(fn).parameters.keys():
-                raise ValueError(f"{module_name} has no {name} with the arguments {arguments}: correct RECORDED")
-            choose = functools.partial(_arguments, arguments)
-            stack.enter_context(mock.patch.object(module, name, watched(fn, choose)))
+            choose = functools.partial(_choose, inputs)
+            stack.enter_context(mock.patch.object(module, name, watched(getattr(module, name), choose)))
         pool = importlib.import_module("genjax.gan.image_pool")
         stack.enter_context(mock.patch.object(pool, "decide", watched(pool.decide, _decisions)))
         yield seen
         jax.effects_barrier()
 
 
-def _arguments(names: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Array]:
-    return [given[name] for name in names]
+def _choose(inputs: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Array]:
+    """The inputs by name, as "images", or "n.a" for the field `a` of the argument `n`."""
+    chosen = []
+    for name in inputs:
+        argument, *fields = name.split(".")
+        chosen.append(functools.reduce(getattr, fields, given[argument]))
+    return chosen
 
 
 def _decisions(slots: tuple[Array, Array], given: dict[str, Any]) -> list[Array]:

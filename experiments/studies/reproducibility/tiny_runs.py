@@ -25,12 +25,12 @@ class Tiny(NamedTuple):
 
 
 TINY = {
-    "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden 32", 40),
+    "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden-sizes 32", 40),
     "cyclegan": Tiny(
         "icons",
         "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant --optim.decay-steps 0 "
-        "--cyclegan.width 2 --cyclegan.blocks 0 --cyclegan.discriminator-width 2 --cyclegan.discriminator-layers 1 "
-        "--cyclegan.pool-size 16 --train.num-sample-images 8",
+        "--cyclegan.base-channels 2 --cyclegan.num-blocks 0 --cyclegan.discriminator-channels 2 "
+        "--cyclegan.discriminator-layers 1 --cyclegan.pool-size 16 --train.num-sample-images 8",
         8,
     ),
 }

@@ -24,7 +24,7 @@ SHOWN = {
     "vae": Shown(("elbo", "distortion", "rate", "bits_per_dim"), ("elbo", "distortion", "rate")),
     "cyclegan": Shown(
         ("l1_a2b", "l1_b2a", "iou_a2b", "iou_b2a", "cycle_a2b", "cycle_b2a"),
-        ("g_loss", "d_a", "d_b", "cycle_a2b", "l1_a2b", "l1_b2a"),
+        ("g_loss", "d_a_loss", "d_b_loss", "cycle_a2b", "l1_a2b", "l1_b2a"),
     ),
 }
 """By family."""

@@ -23,7 +23,7 @@ from studies.reproducibility import kills, tiny_runs
 from studies.reproducibility.faults import altered, recorded
 from studies.reproducibility.stepping import mesh_of, walk
 
-LOSSES = ("objective", "total", "d_a", "d_b")
+LOSSES = ("loss", "total", "d_a", "d_b")
 """Names of what is minimised, of both families."""
 
 

@@ -29,7 +29,7 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "vae": Family(
-        vae, vae_configs.CONFIGS, "train_vae.py", ("digits", "--data.batch-size", "64", "--vae.hidden", "32"), 40
+        vae, vae_configs.CONFIGS, "train_vae.py", ("digits", "--data.batch-size", "64", "--vae.hidden-sizes", "32"), 40
     ),
     "cyclegan": Family(
         cyclegan, cyclegan_configs.CONFIGS, "train_cyclegan.py",

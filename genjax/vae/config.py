@@ -53,8 +53,8 @@ class VaeRun(RunConfig):
             smallest = 2 ** len(self.vae.hidden_sizes)
             require(
                 min(height, width) >= smallest,
-                f"{height}x{width} images are too small for {len(self.vae.hidden_sizes)} stride-2 layers, which need at "
-                f"least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
+                f"{height}x{width} images are too small for {len(self.vae.hidden_sizes)} stride-2 layers, which need "
+                f"at least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
             )
         require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),

@@ -82,7 +82,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
             num_steps=several, log_every=several, eval_every=several, checkpoint_every=several,
             steps_per_dispatch=several,
         ),
-        vae=VaeConfig(hidden=(HIDDEN, HIDDEN), latent_dim=LATENTS, activation="tanh"),
+        vae=VaeConfig(hidden_sizes=(HIDDEN, HIDDEN), latent_dim=LATENTS, activation="tanh"),
     )  # fmt: skip
     mesh = parallel.make_mesh(jax.devices()[:1])
     state = parallel.replicate(mesh, lambda: vae.TASK.init(config, keys.root_key(0)))

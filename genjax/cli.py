@@ -1,4 +1,4 @@
-"""What the scripts share at their start and at their end: logs, the compilation cache, errors, the last JSON line."""
+"""The frame of every command: logs, compilation cache, several processes, errors, the last JSON line."""
 
 import contextlib
 import dataclasses

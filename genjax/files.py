@@ -1,4 +1,4 @@
-"""Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
+"""Paths, and files that are written whole: no reader finds half a file, and errors name the path."""
 
 import hashlib
 import importlib.util
@@ -35,7 +35,7 @@ def resolve(path: epath.PathLike) -> epath.Path:
 
 
 def partial(path: epath.Path) -> epath.Path:
-    """Where a file is while it is written: beside `path`, by a short name that nobody else would give."""
+    """Path of a file while it is written: beside `path`, under a short name that no user would choose."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
 
 

@@ -10,13 +10,12 @@ from jax import Array, lax
 
 from genjax.config import OptimConfig
 
-
 Params = dict[str, Any]
 """Nested parameters of a network, by module and name."""
 
 
 class Net(NamedTuple):
-    """What trains: one network's parameters and its own optimiser state."""
+    """One network's parameters and its own optimiser state."""
 
     params: Params
     opt_state: optax.OptState

@@ -6,7 +6,7 @@ rows have the same flags, whether the run was interrupted or not.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 

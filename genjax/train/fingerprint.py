@@ -17,7 +17,7 @@ from genjax.data.batches import Batch
 from genjax.task import S
 
 Fingerprint = Callable[[S, Batch], dict[str, Array]]
-"""(state, the batch that it learned from last) -> fingerprints of each group of the state's leaves, and of the batch."""
+"""(state, the batch of its last step) -> fingerprints of each group of the state's leaves, and of the batch."""
 
 
 def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
@@ -33,7 +33,7 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
 
 
 def tree_digest(tree: Any) -> str:
-    """Hex SHA-256 over each leaf's path, type, shape and bytes, in tree order.
+    """SHA-256, in hex, over each leaf's path, type, shape and bytes, in tree order.
 
     Equal digests mean equal structure, shapes, types and bytes. Arrays may live on any number of devices; a leaf must
     be whole on each process (replicated, or a NumPy array).
@@ -47,7 +47,7 @@ def tree_digest(tree: Any) -> str:
 
 
 def tree_fingerprint(tree: Any) -> dict[str, Array]:
-    """uint32 [] for each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
+    """Fingerprints, uint32 [], of each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
 
     The sum, modulo 2^32, of the bits of all elements of the group, each mixed with its place. It finds any one
     difference and misses one of many once in 2^32; unlike a SHA-256 it runs in a compiled function, and nothing of the
@@ -62,7 +62,7 @@ def tree_fingerprint(tree: Any) -> dict[str, Array]:
 
 
 def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
-    """uint32 [] of this device's images [b, h, w, c] of each domain, by their `position` [b] in the global batch.
+    """Fingerprint, uint32 [], of this device's images [b, h, w, c] and their `position` [b] in the global batch.
 
     The sum over devices, modulo 2^32, is that of the whole batch, however it was split.
     """
@@ -76,7 +76,7 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
 
 
 def _words(leaf: Array) -> Array:
-    """Its bits as uint32: one word an element, two for types of 8 bytes."""
+    """Bits of a leaf as uint32: one word for each element, two for types of 8 bytes."""
     leaf = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
     width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[leaf.dtype.itemsize]
     return lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)

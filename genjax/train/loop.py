@@ -17,7 +17,7 @@ from genjax.data import batches
 from genjax.keys import Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
+from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images, writers
 from genjax.train.run_directory import Run
 from genjax.train.writers import Log, Progress, Writer, finite
 
@@ -35,7 +35,7 @@ class Programs(NamedTuple, Generic[S]):
 
 
 class Result(NamedTuple, Generic[S]):
-    """How a call of `fit` ended."""
+    """Outcome of a call of `fit`."""
 
     step: int
     state: S
@@ -73,6 +73,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     mesh = programs.mesh if programs else parallel.make_mesh()
     with run_directory.opened(config, mesh) as run:
         state, start = _restore_or_init(task, run, mesh)
+        writers.check_rows(run.workdir, start)
         run_directory.write(run, unfinished=start < config.train.num_steps)  # nothing can be wrong any more
         programs = programs or compile_programs(task, config, mesh)
         state, step, stopped_by = _train(task, run, programs, state, start)

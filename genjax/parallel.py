@@ -95,7 +95,7 @@ def process_rows(batch_size: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def shard_batch(mesh: Mesh, batch: T) -> T:
+def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of global arrays."""
     sharding = NamedSharding(mesh, SPLIT)
     with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX takes this for an implicit transfer

@@ -88,7 +88,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         return result
 
 
-def _train(task: Task[C, S], run: Run, programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
+def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
     """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     mesh, several = programs.mesh, train.steps_per_dispatch
@@ -138,7 +138,7 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     return found
 
 
-def _restore_or_init(task: Task[C, S], run: Run, mesh: Mesh) -> tuple[S, int]:
+def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]:
     """The state to begin with, on every device, and the step it stands at."""
 
     def init(seed: int | Array) -> S:

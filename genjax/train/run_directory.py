@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import cattrs
 import filelock
@@ -22,6 +22,7 @@ from genjax.config import RunConfig, seed_of
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.families import FAMILIES, task_of
+from genjax.task import C
 from genjax.train import writers
 
 MAY_CHANGE = frozenset({
@@ -48,10 +49,10 @@ CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
 PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-class Run(NamedTuple):
+class Run(NamedTuple, Generic[C]):
     """A run that may begin or go on: everything that can be wrong has been checked."""
 
-    config: RunConfig
+    config: C
     workdir: epath.Path
     splits: Splits
     description: dict[str, Any]
@@ -60,7 +61,7 @@ class Run(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(config: RunConfig, mesh: Mesh) -> Iterator[Run]:
+def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     """Checks a run and loads its images; keeps other trainings out of its directory meanwhile.
 
     Nothing but the lock is written. Raises ValueError for a configuration, images or a directory that will not do.

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import absl.logging
 import jax
@@ -21,6 +21,7 @@ import tyro
 from genjax import files, parallel, report
 from genjax.config import RunConfig
 from genjax.families import task_of
+from genjax.files import Json
 from genjax.train.loop import fit
 from genjax.train.writers import finite
 
@@ -96,7 +97,7 @@ def setup() -> None:
             logging.warning("no home directory to keep compiled programs in: set JAX_COMPILATION_CACHE_DIR")
 
 
-def check_different(**options: Sequence[Any]) -> None:
+def check_different(**options: Sequence[object]) -> None:
     """Raises ValueError for a flag that was given nothing, or something twice."""
     for name, given in options.items():
         if not given or len(set(given)) < len(given):
@@ -111,7 +112,7 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
     return tyro.extras.overridable_config_cli(required, args=args)
 
 
-def train(config: RunConfig) -> dict[str, Any]:
+def train(config: RunConfig) -> Json:
     """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
 
     A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
@@ -138,7 +139,7 @@ def write_report(title: str, workdir: str) -> str:
     return str(path)
 
 
-def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def run(main: Callable[[], Json]) -> Json:
     """Runs `main`, prints its results as the last line, one flat JSON object, once for all processes; returns them.
 
     An error that has a remedy is one message on stderr and exit code 1.

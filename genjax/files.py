@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 
 def resolve(path: epath.PathLike) -> epath.Path:
     """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is.
@@ -55,7 +58,7 @@ def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
     unfinished.replace(path)
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
+def write_json(path: epath.PathLike, value: object) -> None:
     """Writes `value` as indented JSON."""
     write_atomically(path, json.dumps(value, indent=2) + "\n")
 

@@ -7,27 +7,31 @@ needed to go on with the same batches and the same noise.
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from genjax import parallel
 from genjax.config import TrainConfig
+from genjax.files import Json
+from genjax.parallel import PyTree
 from genjax.train import fingerprint
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SHARED_BYTES = 1 << 20
 """Size per device from which an array is saved by all devices, each its part. Small arrays are quicker saved whole."""
 
 
-class Restored(NamedTuple):
+class Restored(NamedTuple, Generic[T]):
     """A verified checkpoint."""
 
     step: int
-    state: Any
-    environment: dict[str, Any]
+    state: T
+    environment: Json
     digest: str
 
 
@@ -40,7 +44,7 @@ class Record(NamedTuple):
     """Metadata saved beside a state."""
 
     digest: str
-    environment: dict[str, Any]
+    environment: Json
     score: float | None
 
 
@@ -54,7 +58,7 @@ def record(directory: epath.PathLike, step: int) -> Record:
         raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
 
 
-def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
+def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored[T]:
     """Restores the checkpoint of `step` onto the devices of `abstract_state`, which need not be those that saved it.
 
     Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
@@ -70,7 +74,7 @@ def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restor
     return Restored(step, state, saved.environment, found)
 
 
-def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
+def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] | None:
     """Restores the latest whole checkpoint, the same in every process; None if there is no checkpoint at all.
 
     Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
@@ -126,14 +130,14 @@ class Saver:
             cleanup_tmp_directories=True,
         )
 
-    def save(self, step: int, state: Any, environment: dict[str, Any], score: float | None) -> None:
+    def save(self, step: int, state: PyTree, environment: Json, score: float | None) -> None:
         """Starts to save `state`; `score` (lower is better) is None if it was not evaluated."""
         if score is not None and math.isfinite(score):
             self._scores[step] = score
         beside = Record(fingerprint.tree_digest(state), environment, self._scores.get(step))
         self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         """Tells Orbax which checkpoints to keep. (Its own policy for the best one fails on a damaged older file.)"""
         found = [checkpoint.step for checkpoint in checkpoints]
         scored = [step for step in found if step in self._scores]
@@ -143,7 +147,7 @@ class Saver:
     def __enter__(self) -> "Saver":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._checkpointer.close()
 
 

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jax.sharding import Mesh
 
 from genjax import parallel
 from genjax.data.batches import Batch
+from genjax.parallel import PyTree
 from genjax.task import S
 
 Fingerprint = Callable[[S, Batch], dict[str, Array]]
@@ -32,7 +32,7 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
     return parallel.pmap(fingerprints, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
 
 
-def tree_digest(tree: Any) -> str:
+def tree_digest(tree: PyTree) -> str:
     """SHA-256, in hex, over each leaf's path, type, shape and bytes, in tree order.
 
     Equal digests mean equal structure, shapes, types and bytes. Arrays may live on any number of devices; a leaf must
@@ -46,7 +46,7 @@ def tree_digest(tree: Any) -> str:
     return sha.hexdigest()
 
 
-def tree_fingerprint(tree: Any) -> dict[str, Array]:
+def tree_fingerprint(tree: PyTree) -> dict[str, Array]:
     """Fingerprints, uint32 [], of each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
 
     The sum, modulo 2^32, of the bits of all elements of the group, each mixed with its place. It finds any one

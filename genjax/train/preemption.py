@@ -5,7 +5,6 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from jax import Array
@@ -26,7 +25,7 @@ def requests() -> Iterator[Callable[[], int]]:
     """
     requested = 0
 
-    def request(number: int, _: Any) -> None:
+    def request(number: int, _: object) -> None:
         nonlocal requested
         requested = number
         signal.signal(number, usual[signal.Signals(number)])

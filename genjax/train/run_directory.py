@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
 import cattrs
 import filelock
@@ -22,6 +22,7 @@ from genjax.config import RunConfig, seed_of
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.families import FAMILIES, task_of
+from genjax.files import Json
 from genjax.task import C
 from genjax.train import writers
 
@@ -55,9 +56,9 @@ class Run(NamedTuple, Generic[C]):
     config: C
     workdir: epath.Path
     splits: Splits
-    description: dict[str, Any]
+    description: Json
     """Shape and SHA-256 of the images, as in data.json."""
-    environment: dict[str, Any]
+    environment: Json
 
 
 @contextlib.contextmanager
@@ -121,7 +122,7 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
         yield
 
 
-def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
+def check_data(workdir: epath.Path, description: Json) -> None:
     """Raises ValueError if the run in `workdir` began with other images than those described."""
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
@@ -140,7 +141,7 @@ def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
         )
 
 
-def check_processes(config: RunConfig, description: dict[str, Any]) -> None:
+def check_processes(config: RunConfig, description: Json) -> None:
     """Raises ValueError in every process if any has another configuration, or other images, than process 0."""
     own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
     found = differences(parallel.broadcast(own), own)
@@ -172,7 +173,7 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
+def load_config(workdir: epath.PathLike, family: str | None = None) -> RunConfig:
     """Reads the configuration of the run in `workdir`.
 
     Raises ValueError or FileNotFoundError if there is none, none of `family`, or one of another version of genjax.
@@ -221,9 +222,9 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
         )
 
 
-def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(record: Json, prefix: str = "") -> Json:
     """Joins nested dictionaries into one, with dots between the names."""
-    flat: dict[str, Any] = {}
+    flat: Json = {}
     for name, value in record.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
@@ -235,7 +236,7 @@ def check_float32() -> None:
         raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
 
 
-def environment(config: RunConfig) -> dict[str, Any]:
+def environment(config: RunConfig) -> Json:
     """Describes everything outside the configuration that the bits of a result may depend on."""
     return {
         "python": platform.python_version(),
@@ -255,7 +256,7 @@ def environment(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: Json, new: Json) -> list[str]:
     """Lists `field: old -> new` for each field of two records that differs."""
     old, new = flatten(old), flatten(new)
     return [

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import ModuleType
 
 import jax
 from etils import epath
@@ -21,6 +21,7 @@ from jax import Array
 from tqdm import tqdm
 
 from genjax.config import TrainConfig
+from genjax.files import Json
 from genjax.task import RECENT_ROWS, Monitor, Row
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
 
-def read_rows(path: epath.PathLike) -> Iterator[dict[str, Any]]:
+def read_rows(path: epath.PathLike) -> Iterator[Json]:
     """Yields the rows of a .jsonl file, none if it does not exist; a last line without its end is no row.
 
     Raises ValueError for a line that is no row.
@@ -49,7 +50,7 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[dict[str, Any], int]]:
+def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json, int]]:
     """Yields each row, and the byte that it ends before; a row up to `last_step` must not be cut off."""
     if not path.exists():
         return
@@ -137,7 +138,7 @@ class Writer:
 
     def write(self, step: int, metrics: Mapping[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """Writes a row of metrics after `step` steps, and the state's fingerprint; what is not finite becomes null."""
-        row: dict[str, Any] = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
+        row: Json = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
         before = self._warnings
         self._remember(row)
         if self._monitor is not None:
@@ -183,7 +184,7 @@ class Writer:
             self._tensorboard.close()
 
 
-def import_tensorboard() -> Any:
+def import_tensorboard() -> ModuleType:
     """Imports the module that writes for TensorBoard; ValueError if what it needs is not installed."""
     try:
         from clu import metric_writers

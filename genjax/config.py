@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
+Resize = Literal["cover", "stretch"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -35,7 +36,7 @@ class DataConfig:
     """Which images, in what form, and how many at a time."""
 
     source: str
-    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
+    """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
     gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
     python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
@@ -46,7 +47,7 @@ class DataConfig:
     """Images per step over all devices and processes."""
     holdout: float = 0.1
     """Share of the training images held out for validation, and again for test, where an npz:, folder: or tfds: source
-    has no such split; the embedded sets have theirs. 0 holds out none: what is missing is then up to 100 of the
+    has no such split; demo images have theirs. 0 holds out none: what is missing is then up to 100 of the
     training images, whose figures say nothing about others."""
     paired: bool = False
     """Image i of one domain shows what image i of the other does, in validation and test (never in training):
@@ -60,7 +61,7 @@ class DataConfig:
     load_size: tuple[int, ...] = ()
     """Height and width that training images are loaded at, for random crops of image_size: 286 286 with image_size
     256 256. Empty for none."""
-    resize: Literal["cover", "stretch"] = "cover"
+    resize: Resize = "cover"
     """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""

@@ -28,7 +28,7 @@ class Pictures(NamedTuple):
 
     names: list[str]
     """What they are written as: their paths below the folder, or the file's own name; lossy formats become PNG."""
-    files: list[pictures.ImageFile]
+    files: list[pictures.Picture]
     pixels: np.ndarray
     """Floats [n, h, w, c] in [0, 1]."""
 
@@ -59,13 +59,13 @@ def _written_as(path: epath.Path) -> str:
     return str(path if lossless else path.with_name(path.name + ".png"))
 
 
-def _in_colour(image: pictures.ImageFile) -> pictures.ImageFile:
+def _in_colour(image: pictures.Picture) -> pictures.Picture:
     """The same, as what a VAE of colour images makes of it is written: a grey image has no place for it."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 
 
-def _grey(image: pictures.ImageFile, channels: int) -> pictures.ImageFile:
+def _grey(image: pictures.Picture, channels: int) -> pictures.Picture:
     return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image
 
 
@@ -79,7 +79,7 @@ def check_out(out: str, num_samples: int) -> epath.Path:
     return path
 
 
-def write(out: epath.Path, name: str, values: np.ndarray, like: pictures.ImageFile, missing: np.ndarray | None) -> None:
+def write(out: epath.Path, name: str, values: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:
     """Floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
     Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
+Resize = Literal["cover", "stretch"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -38,8 +39,9 @@ class DataConfig:
     """The images, their form, and the number of them in a batch."""
 
     source: str
-    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
-    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
+    """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
+    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
+    python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -48,7 +50,7 @@ class DataConfig:
     """Images per step over all devices and processes."""
     holdout: float = 0.1
     """Share of the training images held out for validation, and again for test. It counts where an npz:, folder: or
-    tfds: source has no such split; the embedded sets have theirs. 0 holds out none: up to 100 training images then
+    tfds: source has no such split; demo images have theirs. 0 holds out none: up to 100 training images then
     stand in, and their metrics say nothing about other images."""
     paired: bool = False
     """Validation and test images come in pairs: image i of one domain shows what image i of the other does. They are
@@ -59,10 +61,10 @@ class DataConfig:
     """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
-    crop_margin: int = 0
-    """Training images are loaded this many pixels taller and wider than image_size, and cut to it at a place drawn anew
-    each time: 30 with 256x256 is the usual 286 -> 256."""
-    resize: Literal["cover", "stretch"] = "cover"
+    load_size: tuple[int, ...] = ()
+    """Height and width that training images are loaded at, for random crops of image_size: 286 286 with image_size
+    256 256. Empty for none."""
+    resize: Resize = "cover"
     """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
@@ -86,7 +88,13 @@ class DataConfig:
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
-        require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
+        require(
+            len(self.load_size) in (0, 2), f"load_size needs a height and a width, or nothing, got {self.load_size}"
+        )
+        require(
+            all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
+            f"load_size {self.load_size} must not be below image_size {self.image_size}",
+        )
         require(
             not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
         )
@@ -103,9 +111,9 @@ class DataConfig:
         return tuple((*self.image_size, channels) for channels in self.channels)
 
     def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
-        """Height, width and channels of a domain's images before augmentation: larger by crop_margin in training."""
-        margin = self.crop_margin if split == "train" else 0
-        return (self.image_size[0] + margin, self.image_size[1] + margin, self.channels[domain])
+        """Height, width and channels of a domain's images before augmentation: load_size, if any, in training."""
+        height, width = self.load_size if split == "train" and self.load_size else self.image_size
+        return (height, width, self.channels[domain])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,9 +49,7 @@ def main() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         _write_jpegs(Path(directory), options.jpegs)
         folder = cyclegan_configs.CONFIGS["folder"]()
-        data = dataclasses.replace(
-            folder.data, source=f"folder:{directory}", cache_dir=f"{directory}/cache", crop_margin=30
-        )
+        data = dataclasses.replace(folder.data, source=f"folder:{directory}", cache_dir=f"{directory}/cache")
         cases: dict[str, tuple[Any, Any]] = {
             "mnist5k": (vae.TASK, vae_configs.CONFIGS["mnist5k"]()),
             "icons": (cyclegan.TASK, cyclegan_configs.CONFIGS["icons"]()),

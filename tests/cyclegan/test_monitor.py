@@ -11,7 +11,8 @@ import pytest
 
 from genjax import keys, parallel
 from genjax.cyclegan import losses, monitor, step_metrics, steps
-from genjax.data import batches, embedded
+from genjax.data import batches
+from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
 from genjax.gan.image_pool import Pool
 from studies.collapse.faults import FAULTS, injected
@@ -150,9 +151,11 @@ def test_the_reference_tells_how_far_images_of_either_domain_lie_apart(make_cycl
     assert monitor.reference(make_cyclegan(), flat).diversity == {"a2b": 1, "b2a": 1}
 
 
-@pytest.mark.parametrize(("name", "sign"), [("icons", 1), ("gray_colour", 1), ("satellite_relief", 0)])
-def test_embedded_pairs_keep_light_and_dark_but_reliefs_tell_nothing_of_it(make_cyclegan, name, sign):
-    luminance = monitor.reference(make_cyclegan(data={"paired": True}), getattr(embedded, name)(32)).luminance
+@pytest.mark.parametrize(
+    ("make", "sign"), [(icons.icons, 1), (satellite.gray_colour, 1), (satellite.satellite_relief, 0)]
+)
+def test_embedded_pairs_keep_light_and_dark_but_reliefs_tell_nothing_of_it(make_cyclegan, make, sign):
+    luminance = monitor.reference(make_cyclegan(data={"paired": True}), make(32)).luminance
     assert (abs(luminance) > monitor.RELATED) * np.sign(luminance) == sign
 
 

@@ -65,7 +65,7 @@ def main() -> dict[str, Any]:
             restoration.check_factor(sampler.config, int(task[1:]))
         else:
             masks.named(task, keys.root_key(0), np.arange(1), sampler.config.data.image_size)
-    data = dataclasses.replace(sampler.config.data, crop_margin=0)  # the rules learn from images of the test's size
+    data = dataclasses.replace(sampler.config.data, load_size=())  # the rules learn from images of the test's size
     splits = sources.load(data, seed_of(sampler.config, "data"))
     moments = rules.moments(_unit(splits.train[0]))
     rows: list[dict[str, Any]] = []

@@ -86,7 +86,7 @@ def check_workdir(config: RunConfig) -> epath.Path:
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, task_of(config).name), config)
+            _check_resumable(load_config(workdir, task_of(config).name, type(config)), config)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -168,8 +168,11 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
-    """The configuration of the run in `workdir`; ValueError or FileNotFoundError if there is none (of `family`)."""
+def load_config(workdir: epath.PathLike, family: str | None = None, kind: type[RunConfig] | None = None) -> Any:
+    """The configuration of the run in `workdir`; ValueError or FileNotFoundError if there is none (of `family`).
+
+    `kind` is its class where that is not the family's own, but derived from it.
+    """
     path = files.resolve(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
@@ -179,7 +182,7 @@ def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
         if family is not None and found != family:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[found].config_class)
+        return converter.structure({**record, "workdir": str(workdir)}, kind or FAMILIES[found].config_class)
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error

@@ -314,7 +314,7 @@ def test_named_weights():
 
 def test_a_residual_generator_that_begins_as_the_identity_has_only_adversarial_losses(make_cyclegan):
     weights = dataclasses.replace(ALL_TERMS, adversarial_a2b=0.0, adversarial_b2a=0.0)
-    fields = {"output": "residual", "width": 1, "blocks": 0}
+    fields = {"output": "residual", "base_channels": 1, "num_blocks": 0}
     config = make_cyclegan(loss=weights, data={"image_size": (8, 8)}, cyclegan=fields)
     shapes = jax.eval_shape(lambda: nets.init_generator(config, "a2b", keys.root_key(0)))
     rng = np.random.default_rng(0)

@@ -69,13 +69,13 @@ def torch_nets(config):
 
     def generator(source, target):
         if net.generator == "unet":
-            return reference.UnetGenerator(source, target, net.depth, net.width, net.output)
-        return reference.ResnetGenerator(source, target, net.width, net.blocks, net.output)
+            return reference.UnetGenerator(source, target, net.num_downs, net.base_channels, net.output)
+        return reference.ResnetGenerator(source, target, net.base_channels, net.num_blocks, net.output)
 
     def discriminator(channels):
         if net.discriminator == "pixel":
-            return reference.PixelDiscriminator(channels, net.discriminator_width)
-        return reference.PatchDiscriminator(channels, net.discriminator_width, net.discriminator_layers)
+            return reference.PixelDiscriminator(channels, net.discriminator_channels)
+        return reference.PatchDiscriminator(channels, net.discriminator_channels, net.discriminator_layers)
 
     made = dict(zip(NAMES, (generator(a, b), generator(b, a), discriminator(a), discriminator(b)), strict=True))
     torch.manual_seed(0)
@@ -106,14 +106,14 @@ def images_of(shape, num=2, seed=0):
 # The fields of a case, the size of its images, and channels in A and B. Cases named after discriminators compare these
 # alone, the others generators.
 NETWORKS = {
-    "resnet": ({"width": 5, "blocks": 2}, (20, 16), (3, 1)),
-    "resnet, residual, no blocks": ({"width": 3, "blocks": 0, "output": "residual"}, (8, 12), (3, 3)),
-    "unet": ({"generator": "unet", "width": 3, "depth": 5}, (32, 64), (1, 3)),
-    "unet, residual, deeper": ({"generator": "unet", "width": 2, "depth": 6, "output": "residual"}, (64, 64), (3, 3)),
-    "patches of 16": ({"discriminator_width": 5, "discriminator_layers": 1, "width": 1, "blocks": 0}, (12, 8), (3, 1)),
-    "patches of 70": ({"discriminator_width": 3, "discriminator_layers": 3, "width": 1, "blocks": 0}, (40, 32), (1, 3)),
-    "patches of 142": ({"discriminator_width": 2, "discriminator_layers": 4, "blocks": 0}, (48, 64), (1, 3)),
-    "pixels": ({"discriminator": "pixel", "discriminator_width": 6, "width": 1, "blocks": 0}, (8, 12), (3, 1)),
+    "resnet": ({"base_channels": 5, "num_blocks": 2}, (20, 16), (3, 1)),
+    "resnet, residual, no blocks": ({"base_channels": 3, "num_blocks": 0, "output": "residual"}, (8, 12), (3, 3)),
+    "unet": ({"generator": "unet", "base_channels": 3, "num_downs": 5}, (32, 64), (1, 3)),
+    "unet, residual, deeper": ({"generator": "unet", "base_channels": 2, "num_downs": 6, "output": "residual"}, (64, 64), (3, 3)),
+    "patches of 16": ({"discriminator_channels": 5, "discriminator_layers": 1, "base_channels": 1, "num_blocks": 0}, (12, 8), (3, 1)),
+    "patches of 70": ({"discriminator_channels": 3, "discriminator_layers": 3, "base_channels": 1, "num_blocks": 0}, (40, 32), (1, 3)),
+    "patches of 142": ({"discriminator_channels": 2, "discriminator_layers": 4, "num_blocks": 0}, (48, 64), (1, 3)),
+    "pixels": ({"discriminator": "pixel", "discriminator_channels": 6, "base_channels": 1, "num_blocks": 0}, (8, 12), (3, 1)),
 }  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_networks_and_their_gradients(make_cyclegan, name):
     no_identity = dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0)
     config = make_cyclegan(
         data={"image_size": size, "channels": channels}, loss=no_identity,
-        cyclegan=CycleGanConfig(**{"discriminator_layers": 1, "width": 1, "pool_size": 8} | fields),
+        cyclegan=CycleGanConfig(**{"discriminator_layers": 1, "base_channels": 1, "pool_size": 8} | fields),
     )  # fmt: skip
     theirs = torch_nets(config)
     ours = {n: with_weights_of(params, theirs[n]) for n, params in fresh_params(config).items()}
@@ -185,7 +185,13 @@ STEPS = {
 def test_training_steps(make_cyclegan, name):
     """Three steps, in which the pools fill and swap: every loss, moment of Adam, parameter and stored image."""
     loss, fields = STEPS[name]
-    cyclegan = {"width": 3, "blocks": 1, "discriminator_width": 3, "discriminator_layers": 2, "pool_size": 4} | fields
+    cyclegan = {
+        "base_channels": 3,
+        "num_blocks": 1,
+        "discriminator_channels": 3,
+        "discriminator_layers": 2,
+        "pool_size": 4,
+    } | fields
     config = make_cyclegan(
         data={"image_size": (16, 16), "channels": (3, 3), "batch_size": 4}, loss=loss,
         # Gradients of biases before a normalisation are nothing but rounding errors, largest in second derivatives,

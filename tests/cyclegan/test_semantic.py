@@ -74,7 +74,7 @@ def step(classifiers):
 
     def take(loss):
         files = {"classifier_a": "a.npz", "classifier_b": "b.npz"}
-        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), cyclegan={"blocks": 0}, **files)
+        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), cyclegan={"num_blocks": 0}, **files)
 
         def update(state, batch):
             return steps.train_step(config, state, batch, keys.root_key(1), classifiers)
@@ -140,7 +140,7 @@ def test_noise_for_classifiers_changes_nothing_that_discriminators_see(step):
 
 def test_weights_of_0_leave_the_step_as_it_is(make_cyclegan, classifiers):
     """The traced program is the same, to the letter, whether there are classifiers or none."""
-    config = make_cyclegan(cyclegan={"blocks": 0})
+    config = make_cyclegan(cyclegan={"num_blocks": 0})
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     batch = batches.Batch(tuple(np.zeros((8, *SHAPE), np.uint8) for _ in range(2)), np.arange(8, dtype=np.int32))
 

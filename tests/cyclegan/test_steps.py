@@ -14,7 +14,7 @@ from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 from tiny import cheaply_compiled, write_noise
 
 NETWORKS = ("g_a2b", "g_b2a", "d_a", "d_b")
-SMALL = {"width": 2, "blocks": 0, "discriminator_width": 2, "pool_size": 12}
+SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
 
 
 def noise(shape=(16, 16, 1), num=(20, 28)):

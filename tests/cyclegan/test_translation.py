@@ -7,8 +7,8 @@ from PIL import Image
 from genjax import keys
 from genjax.cyclegan import nets, translation
 
-UNET = {"generator": "unet", "depth": 3, "width": 2}
-RESNET = {"blocks": 0, "width": 2}
+UNET = {"generator": "unet", "num_downs": 3, "base_channels": 2}
+RESNET = {"num_blocks": 0, "base_channels": 2}
 SIZES = [(1, 1), (5, 7), (33, 20), (4, 1), (8, 8), (9, 8)]
 
 
@@ -49,7 +49,7 @@ def test_any_size_stays_and_channels_are_the_other_domains(make_cyclegan, fields
             assert out.shape == (2, *size, (1, 3)[target])
 
 
-@pytest.mark.parametrize(("fields", "unit"), [(RESNET, 4), (UNET, 8), ({**UNET, "depth": 4}, 16)], ids=str)
+@pytest.mark.parametrize(("fields", "unit"), [(RESNET, 4), (UNET, 8), ({**UNET, "num_downs": 4}, 16)], ids=str)
 @pytest.mark.parametrize("size", [(1, 1), (5, 17), (33, 20), (16, 32)], ids=str)
 def test_borders_are_mirrored_and_cut_off_again(make_cyclegan, monkeypatch, fields, unit, size):
     """With stand-ins for the networks, which see the padded images in [-1, 1]."""

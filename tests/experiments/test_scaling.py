@@ -58,7 +58,7 @@ def test_a_vae_reduces_its_parameters_and_a_few_scalars(make_run):
 
 def test_a_cyclegan_gathers_both_translations_of_each_image_too(make_cyclegan):
     # The least that has all collectives, as it takes long to compile.
-    run = make_cyclegan(cyclegan={"blocks": 0}, loss={"identity_a": 0.0, "identity_b": 0.0})
+    run = make_cyclegan(cyclegan={"num_blocks": 0}, loss={"identity_a": 0.0, "identity_b": 0.0})
     found = scaling.collectives(scaling.traced(run, parallel.make_mesh()).lower().compile().as_text())
     scalars = found["all-reduce"][1] / 4 - params(jax.eval_shape(lambda: cyclegan.TASK.init(run, keys.root_key(0))))
     means = 2 * 2 * 16 * 16  # of the images and translations of either domain, for their diversity

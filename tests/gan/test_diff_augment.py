@@ -125,7 +125,7 @@ def test_instance_noise_falls_linearly_to_nothing_and_has_no_mean(make_cyclegan,
 def test_gradients_flow_to_the_generator_through_what_is_shown(make_cyclegan, x64):
     """The derivative of the adversarial loss along a direction, against a central difference."""
     alone = LossConfig(adversarial_a2b=1.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0)
-    config = make_cyclegan(loss=alone, cyclegan={"blocks": 0, "diff_augment": 0.8, "instance_noise": 0.3})
+    config = make_cyclegan(loss=alone, cyclegan={"num_blocks": 0, "diff_augment": 0.8, "instance_noise": 0.3})
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     rng = np.random.default_rng(0)
     g, d, along = (

@@ -1,6 +1,6 @@
 """Does a translation turn light into dark at the start of training? The residual form against the classic one.
 
-$ python experiments/inversion_study.py --workdir runs/inversion
+$ PYTHONPATH=experiments python -m studies.collapse.inversion --workdir runs/inversion
 
 Trains both forms on gray-colour for 300 steps with each of ten seeds. Only the generators' form differs. Translations
 by the averaged generators, in both directions, are looked at every 50 steps on the validation images and at the end on
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import tyro
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli, cyclegan, files
+from genjax import cli, files
 from genjax.config import TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
@@ -67,10 +67,10 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
         seed=seed,
         optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
         train=TrainConfig(num_steps=steps, eval_every=LOOK, checkpoint_every=steps, num_sample_images=24),
-        cyclegan=CycleGanConfig(output=output, width=16, blocks=2, discriminator_width=16),
+        cyclegan=CycleGanConfig(output=output, base_channels=16, num_blocks=2, discriminator_channels=16),
         loss=losses.CLASSIC,
     )
-    found = cli.train(cyclegan.TASK, config)
+    found = cli.train(config)
     looks = [found] + [
         {name.removeprefix("validation/"): value for name, value in row.items()}
         for row in read_rows(files.resolve(config.workdir) / "metrics.jsonl")

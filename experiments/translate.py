@@ -79,7 +79,7 @@ def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path
 def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
     image = pictures.read(path)
     channels = translator.config.data.channels[DOMAINS[direction][0]]
-    translated = getattr(translator, direction)(pictures.to_float(image, channels)[None])[0]
+    translated = translator.translate(direction, pictures.to_float(image, channels)[None])[0]
     pictures.write(target, pictures.from_float(translated, image))
 
 

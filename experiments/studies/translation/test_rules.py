@@ -13,7 +13,7 @@ from genjax import cli
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.train import run_directory
-from studies.translation import generalisation as generalisation_study
+from studies.generalisation import study as generalisation_study
 from studies.translation import image_grid, rules, tables
 from studies.translation import study as translation_study
 

@@ -45,7 +45,7 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     """Two or more; streams that do not vary have the first."""
     vary: str = ",".join(STREAMS)
-    """Streams that the seeds are for: first parameters (init), order of the images (data), draws of the steps (noise)."""
+    """Streams that the seeds are for: first parameters (init), order of images (data), draws of steps (noise)."""
     design: Literal["together", "crossed"] = "together"
     """Together: a run for each seed. Crossed: a run for each combination of the seeds over the streams that vary."""
 

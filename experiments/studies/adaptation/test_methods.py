@@ -126,7 +126,7 @@ def test_cyclegan_gets_classifiers_only_with_semantic_losses(domains, tmp_path, 
 
 
 def test_adapt_uses_target_labels_for_the_oracle_alone(domains, no_cyclegan, tmp_path):
-    """Training labels of the second domain exchanged: where it is the target, only the oracle's figures change."""
+    """Training labels of the second domain exchanged: where it is the target, only the oracle's results change."""
     plain, changed = (
         files.read_json(tmp_path / workdir / "results.json")[0]
         for workdir, relabel in (("plain", None), ("changed", "second"))

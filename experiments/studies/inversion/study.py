@@ -1,11 +1,11 @@
-"""Does a translation turn light into dark at the start of training? The residual form against the classic one.
+"""Counts translations that swap light and dark early in training: the residual form against the classic one.
 
-$ PYTHONPATH=experiments python -m studies.collapse.inversion --workdir runs/inversion
+$ python experiments/study.py inversion --workdir runs/inversion
 
-Trains both forms on gray-colour for 300 steps with each of ten seeds. Only the generators' form differs. Translations
-by the averaged generators, in both directions, are looked at every 50 steps on the validation images and at the end on
-the test images: an image inverts if the luminances of it and its translation correlate below 0. A run has moved if the
-mean difference of an image from its translation into colour is above 0.01 at the end.
+Trains both forms on gray-colour for 300 steps with each of ten seeds. Only the form of the generators differs. The
+averaged generators are evaluated in both directions, every 50 steps on the validation images and at the end on the test
+images. An image is inverted if its luminance and that of its translation correlate below 0. A run has moved if the mean
+difference of an image from its translation into colour is above 0.01 at the end.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from genjax import cli, files
 from genjax.config import TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
-from genjax.train.writers import read_rows
+from genjax.train.writers import METRICS, read_rows
 
-LOOK = 50
-"""Steps from one look at the translations to the next."""
+EVAL_EVERY = 50
+"""Steps between evaluations."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Study:
-    """How many runs, and of what length."""
+class Options:
+    """The number of runs and their length."""
 
     workdir: str
-    """Each run has a directory in it; the same command again resumes."""
+    """For a directory of each run; the same command again resumes."""
     seeds: int = 10
     """Seeds 0, 1, ... for each form."""
     num_steps: int = 300
@@ -38,11 +38,12 @@ class Study:
 
 
 def main() -> dict[str, Any]:
-    """A row for each run, then how many of each form inverted and how many moved."""
-    options = tyro.cli(Study, description=__doc__)
-    if options.seeds < 1 or options.num_steps < 1 or options.num_steps % LOOK:
+    """Prints a row for each run, and returns how many of each form inverted and how many moved."""
+    options = tyro.cli(Options, description=__doc__)
+    if options.seeds < 1 or options.num_steps < 1 or options.num_steps % EVAL_EVERY:
         raise ValueError(
-            f"--seeds must be at least 1 and --num-steps a multiple of {LOOK}, the steps between two looks"
+            f"--seeds must be at least 1, and --num-steps a multiple of {EVAL_EVERY}: "
+            f"got {options.seeds} and {options.num_steps}"
         )
     results: dict[str, Any] = {}
     for output in ("residual", "tanh"):
@@ -57,8 +58,8 @@ def main() -> dict[str, Any]:
     return results
 
 
-def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict[str, float]:
-    """The worst of a run's looks: most images inverted, least mean correlation; and its change and L1 at the end."""
+def _run(options: Options, output: Literal["residual", "tanh"], seed: int) -> dict[str, float]:
+    """Trains a run; returns its worst evaluation (inverted, correlation), and its change and L1 at the end."""
     base = cyclegan_configs.gray_colour()
     steps = options.num_steps
     config = dataclasses.replace(
@@ -66,25 +67,22 @@ def _run(options: Study, output: Literal["residual", "tanh"], seed: int) -> dict
         workdir=str(files.resolve(options.workdir) / f"{output}-{seed}"),
         seed=seed,
         optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
-        train=TrainConfig(num_steps=steps, eval_every=LOOK, checkpoint_every=steps, num_sample_images=24),
+        train=TrainConfig(num_steps=steps, eval_every=EVAL_EVERY, checkpoint_every=steps, num_sample_images=24),
         cyclegan=CycleGanConfig(output=output, base_channels=16, num_blocks=2, discriminator_channels=16),
         loss=losses.CLASSIC,
     )
-    found = cli.train(config)
-    looks = [found] + [
+    test = cli.train(config)
+    evaluations = [test] + [
         {name.removeprefix("validation/"): value for name, value in row.items()}
-        for row in read_rows(files.resolve(config.workdir) / "metrics.jsonl")
+        for row in read_rows(files.resolve(config.workdir) / METRICS)
         if "validation/inverted_a2b" in row
     ]
+    ways = ("a2b", "b2a")
     row = {
-        "inverted": max(look[f"inverted_{direction}"] for look in looks for direction in ("a2b", "b2a")),
-        "correlation": min(look[f"correlation_{direction}"] for look in looks for direction in ("a2b", "b2a")),
-        "change": found["change_a2b"],
-        "l1": found["l1_a2b"],
+        "inverted": max(metrics[f"inverted_{way}"] for metrics in evaluations for way in ways),
+        "correlation": min(metrics[f"correlation_{way}"] for metrics in evaluations for way in ways),
+        "change": test["change_a2b"],
+        "l1": test["l1_a2b"],
     }
     print(json.dumps({"output": output, "seed": seed, **row}), flush=True)
     return row
-
-
-if __name__ == "__main__":
-    cli.run(main)

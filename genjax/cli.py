@@ -22,6 +22,7 @@ from genjax import files, parallel, report
 from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.files import Json
+from genjax.task import Task
 from genjax.train.loop import fit
 from genjax.train.writers import finite
 
@@ -112,13 +113,15 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
     return tyro.extras.overridable_config_cli(required, args=args)
 
 
-def train(config: RunConfig) -> Json:
+def train(config: RunConfig, task: Task | None = None) -> Json:
     """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
+
+    `task` is the family's own unless it is given.
 
     A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
     """
     began = time.perf_counter()
-    result = fit(task_of(config), config)
+    result = fit(task or task_of(config), config)
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)

@@ -194,7 +194,7 @@ def test_each_direction_has_its_own_generator_and_channels(tmp_path, direction):
     from tiny import tiny_cyclegan
 
     data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
-    config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"blocks": 0})
+    config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"num_blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
     run_directory.write(tmp_path / "run", config, {}, {})
     with checkpoint.Saver(tmp_path / "run" / "checkpoints", config.train) as checkpoints:

@@ -9,7 +9,7 @@ from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 
-SMALL = CycleGanConfig(width=32, blocks=3, discriminator_width=32)
+SMALL = CycleGanConfig(base_channels=32, num_blocks=3, discriminator_channels=32)
 """For 32x32 images: 1.8 million parameters."""
 
 
@@ -98,7 +98,8 @@ def folder() -> CycleGanRun:
             load_size=(286, 286), resize="stretch",
         ),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=133_400),
-        train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670, num_sample_images=16),
+        train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670,
+                          num_sample_images=16),
         cyclegan=CycleGanConfig(),
         loss=losses.CLASSIC,
     )  # fmt: skip
@@ -138,7 +139,7 @@ def cats_dogs() -> CycleGanRun:
         ),
         optim=dataclasses.replace(run.optim, decay_steps=100_000),
         train=dataclasses.replace(run.train, num_steps=200_000, eval_every=10_000, checkpoint_every=10_000),
-        cyclegan=CycleGanConfig(blocks=6),
+        cyclegan=CycleGanConfig(num_blocks=6),
     )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def check_workdir(config: RunConfig) -> epath.Path:
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, task_of(config).name), config)
+            _check_resumable(load_config(workdir, task_of(config).name, type(config)), config)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -173,8 +173,8 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str | None = None) -> RunConfig:
-    """Reads the configuration of the run in `workdir`.
+def load_config(workdir: epath.PathLike, family: str | None = None, kind: type[RunConfig] | None = None) -> RunConfig:
+    """Reads the configuration of the run in `workdir`; `kind` is its class if that is derived from the family's own.
 
     Raises ValueError or FileNotFoundError if there is none, none of `family`, or one of another version of genjax.
     """
@@ -192,7 +192,7 @@ def load_config(workdir: epath.PathLike, family: str | None = None) -> RunConfig
         if family is not None and found != family:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[found].config_class)
+        return converter.structure({**record, "workdir": str(workdir)}, kind or FAMILIES[found].config_class)
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error

@@ -38,7 +38,7 @@ FILES = {
 }
 
 
-def test_a_folder_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
+def test_main_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
     pytest.importorskip("imagecodecs", reason="16-bit colour needs the extra deep")
     for name, image in FILES.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,14 +62,14 @@ def test_a_folder_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path,
             np.testing.assert_array_equal(after.alpha, before.alpha)
 
 
-def test_one_image_goes_to_a_file_or_into_a_folder(trained_identity, tmp_path, monkeypatch):
+def test_main_writes_one_image_to_file_or_folder(trained_identity, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(10, 12, 3)))
     for out, written in ((tmp_path / "x.tiff", tmp_path / "x.tiff"), (tmp_path / "to", tmp_path / "to" / "in.png")):
         run(monkeypatch, trained_identity.workdir, tmp_path / "in.png", out, "b2a")
         assert pictures.read(written).pixels.shape == (10, 12, 3)
 
 
-def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_identity, tmp_path, monkeypatch):
+def test_main_overwrites_nothing_and_skips_when_asked(trained_identity, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
         pictures.write(tmp_path / "in" / name, Picture(pixels(8, 8, 3)))
@@ -85,7 +85,7 @@ def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_id
             run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / out)
 
 
-def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_path, monkeypatch):
+def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
@@ -99,7 +99,7 @@ def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_pat
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 
 
-def test_formats_that_are_not_written_are_refused_at_the_start(trained_identity, tmp_path, monkeypatch):
+def test_main_refuses_formats_that_cannot_be_written(trained_identity, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in" / "a.png", Picture(pixels(8, 8, 3)))
     Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "b.ppm")
     with pytest.raises(ValueError, match=r"out/b.ppm \(1 of 2 translations\) has a suffix that cannot be written"):
@@ -109,26 +109,18 @@ def test_formats_that_are_not_written_are_refused_at_the_start(trained_identity,
     assert results["images"] == 1 and pictures.read(tmp_path / "b.png").pixels.shape == (8, 8, 3)
 
 
-def test_a_run_of_another_family_is_refused(trained, tmp_path, monkeypatch):
+def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
     with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):
         run(monkeypatch, trained.workdir, tmp_path / "in.png", tmp_path / "out")
 
 
-def test_the_script_prints_one_json_line_and_takes_more_images_than_fifty(trained_identity, tmp_path):
+def test_script_translates_sixty_images_and_prints_json(trained_identity, tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(60):
         pictures.write(tmp_path / "in" / f"{i}.png", Picture(pixels(8, 8, 3)))
-    flags = [
-        "--workdir",
-        trained_identity.workdir,
-        "--direction",
-        "b2a",
-        "--images",
-        tmp_path / "in",
-        "--out",
-        tmp_path / "out",
-    ]
+    flags = ["--workdir", trained_identity.workdir, "--direction", "b2a"]
+    flags += ["--images", tmp_path / "in", "--out", tmp_path / "out"]
     script = Path(translate.__file__)
     done = subprocess.run([sys.executable, script, *map(str, flags)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

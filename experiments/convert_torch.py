@@ -88,8 +88,10 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
 
 def _sizes(config: CycleGanRun, direction: Direction) -> GeneratorSizes:
     net, (source, target) = config.cyclegan, DOMAINS[direction]
-    depth = net.blocks if net.generator == "resnet" else net.depth
-    return GeneratorSizes(net.generator, net.width, depth, config.data.channels[source], config.data.channels[target])
+    depth = net.num_blocks if net.generator == "resnet" else net.num_downs
+    return GeneratorSizes(
+        net.generator, net.base_channels, depth, config.data.channels[source], config.data.channels[target]
+    )
 
 
 def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:
@@ -108,11 +110,11 @@ def _config(
         raise ValueError(f"the generators are not of one CycleGAN ({described}): convert each to a run of its own")
     (form,) = forms
     # A file holds no discriminators and no pools: the smallest.
-    net = CycleGanConfig(width=form.base_channels, discriminator="pixel", discriminator_width=1, pool_size=0)
+    net = CycleGanConfig(base_channels=form.base_channels, discriminator="pixel", discriminator_channels=1, pool_size=0)
     if form.kind == "resnet":
-        net = dataclasses.replace(net, generator="resnet", blocks=form.depth)
+        net = dataclasses.replace(net, generator="resnet", num_blocks=form.depth)
     else:
-        net = dataclasses.replace(net, generator="unet", depth=form.depth)
+        net = dataclasses.replace(net, generator="unet", num_downs=form.depth)
     return CycleGanRun(
         workdir=workdir,
         data=DataConfig(

@@ -3,7 +3,8 @@
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
 Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour; a translation has the size, depth,
-alpha channel, format and name of its image. Nothing is overwritten, and an image that cannot be read is reported and
+alpha channel, format and name of its image (GIF, PPM and PGM are refused, for they are not written). Nothing is
+overwritten, and an image that cannot be read is reported and
 passed over.
 """
 
@@ -65,21 +66,29 @@ def main() -> dict[str, Any]:
 
 
 def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
-    """Where the translation of each image goes."""
+    """Maps each image to the file of its translation; ValueError for formats that are not written."""
     found = folders.file_or_folder(source)
     if source.is_dir() and (out == source or source in out.parents):
         raise ValueError(
             f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
         )
     if source.is_dir():
-        return {path: out / path.relative_to(source) for path in found}
-    return {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
+        targets = {path: out / path.relative_to(source) for path in found}
+    else:
+        targets = {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
+    unwritable = [target for target in targets.values() if target.suffix.lower() not in pictures.WRITTEN_SUFFIXES]
+    if unwritable:
+        raise ValueError(
+            f"{unwritable[0]} ({len(unwritable)} of {len(targets)} translations) has a suffix that cannot be written "
+            f"({', '.join(sorted(pictures.WRITTEN_SUFFIXES))} can): convert the image, or for one give --out FILE.png"
+        )
+    return targets
 
 
 def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
     image = pictures.read(path)
     channels = translator.config.data.channels[DOMAINS[direction][0]]
-    translated = getattr(translator, direction)(pictures.to_float(image, channels)[None])[0]
+    translated = translator.translate(direction, pictures.to_float(image, channels)[None])[0]
     pictures.write(target, pictures.from_float(translated, image))
 
 

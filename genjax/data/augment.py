@@ -21,7 +21,7 @@ def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
 
 
 def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """Maps uint8 [b, h, w, c] to the floats in [0, 1] that a model is evaluated on: as in training, not augmented."""
+    """Maps uint8 [b, h, w, c] to floats in [0, 1] as in training, but without augmentation."""
     if config.dequantize:
         return dequantize(keys, images)
     if config.binarize == "stochastic":
@@ -48,11 +48,12 @@ def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
 
 
 def dequantize(keys: Array, images: Array) -> Array:
-    """Maps uint8 x to (x + u) / 256 in [0, 1], u uniform in [0, 1) (Uria, Murray and Larochelle 2013)."""
+    """Maps uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria, Murray and Larochelle 2013)."""
     return (images + uniform(keys, images.shape[1:])) / 256
 
 
 def binarize(keys: Array, images: Array) -> Array:
     """Maps uint8 x to 1 with probability x / 255, else to 0 (Salakhutdinov and Murray 2008)."""
+    # uniform() lies in [0, 1): level 0 is never drawn as 1, level 255 always.
     draws = uniform(keys, images.shape[1:])
     return (draws < image_arrays.to_unit(images)).astype(draws.dtype)

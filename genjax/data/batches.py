@@ -50,6 +50,7 @@ def indices(
     Example p = step * batch_size + i of the stream is row p mod N of the permutation of epoch p // N: every row once an
     epoch, and batches straddle epochs, for any N and batch size.
     """
+    # A batch may straddle two epochs, and one larger than the data set several: each has its own permutation.
     epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
     rows = np.empty(batch_size, np.int64)
     for e in np.unique(epoch):
@@ -59,6 +60,7 @@ def indices(
 
 def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, order: Order = permutation) -> Batch:
     """Gathers the part `rows` of the training batch of `step`; each domain is shuffled by itself."""
+    # Unpaired translation: streams of their own keep the two domains from meeting in the same pairs each epoch.
     streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
     images = tuple(
         array[indices(seed, stream, step, batch_size, len(array), order)[rows]]
@@ -98,9 +100,9 @@ def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Gene
         try:
             for step in steps:
                 pending.append(pool.submit(load, step))
-                if len(pending) > depth:
+                if len(pending) > depth:  # the step that is waited for, and `depth` more
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:
+        finally:  # also when the loop ends early and closes this generator
             pool.shutdown(cancel_futures=True)

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
-DECODER = "one reader"
-"""Part of every cache's key: a change of this module or of pictures.py that changes pixels gives it another value."""
+DECODER_VERSION = 2
+"""Part of every cache's key: raise it when a change of the code changes pixels."""
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def _decode_domain(domain: LazyImages, number: int, config: DataConfig) -> dict[
 
 
 def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
-    """Brings a picture to uint8 of `shape` as `config` says; ValueError if it is too small and may not be enlarged."""
+    """Brings a picture to uint8 of `shape` as `config` says; ValueError for one that is too small."""
     height, width = picture.pixels.shape[:2]
     if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
         raise ValueError(
@@ -100,17 +100,19 @@ def decode_all(
     cannot be decoded, unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache
     cannot be written.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, DECODER]
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, DECODER_VERSION]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     array = _read_cached(path, shape)
+    # A cache that lacks images was written with skip_corrupt: say again what the log said then.
     if array is not None and len(array) < len(names):
         left_out = len(names) - len(array)
         logger.warning("%d of %d images were left out; remove %s to be told which", left_out, len(names), path)
     if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            # Written beside its place and moved there: whoever finds a cache finds all of it.
             handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
             os.close(handle)
             try:
@@ -162,6 +164,7 @@ def _decode_into(
                 ) from error
             logger.warning("left out %s, which cannot be decoded: %s", names[i], error)
 
+    # Each thread writes rows of its own, so the order of the array does not depend on threads.
     with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
         try:
             for _ in pool.map(decode, range(len(names))):

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.config import DataConfig
+from genjax.config import DataConfig, Resize
 from genjax.data import decoding, pictures
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.splits import Splits
@@ -91,7 +91,7 @@ def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> Non
 
 
 def read_images(
-    path: epath.PathLike, shape: Sequence[int], resize: pictures.Resize = "cover", num: int | None = None
+    path: epath.PathLike, shape: Sequence[int], resize: Resize = "cover", num: int | None = None
 ) -> np.ndarray:
     """Reads uint8 [n, *shape] from an image file, or from the first `num` images below a folder (default: all).
 
@@ -113,6 +113,7 @@ def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
 
 def image_files(root: epath.Path) -> list[epath.Path]:
     """Lists image files below `root` by name, no hidden ones; no link leads into a folder twice."""
+    # Links are followed, and each folder is entered once: a link to its parent would lead round for ever.
     pending, found, seen = [root], [], {_real(root)}
     while pending:
         for path in sorted(pending.pop().iterdir(), key=str):

@@ -40,9 +40,9 @@ def load(config: DataConfig) -> Splits:
 
 
 def labels(config: DataConfig) -> Splits:
-    """Reads the arrays y_train and so on, integers [n], one for each image of the x of the same name, as int32.
+    """Reads the arrays y_train and so on, integers [n], as int32.
 
-    Their order is that of `load`, and so are the errors.
+    They hold one label for each image of the x of the same name. The order is that of `load`, and so are the errors.
     """
     path, names, archive = _read(config)
     domains = []

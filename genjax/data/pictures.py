@@ -1,4 +1,4 @@
-"""Picture files of any size, read and written at their own depth: 8 or 16 bits, grey or colour, with alpha or not.
+"""Picture files, read and written at their own depth: 8 or 16 bits, grey or colour, with alpha or not.
 
 Training, sampling, translating and restoring all read files here, so they agree on orientation, transparency, white
 stored as 0, and 16 bits. Pillow decodes and encodes all but 16-bit colour, which sixteen_bit.py does.
@@ -6,18 +6,16 @@ stored as 0, and 16 bits. Pillow decodes and encodes all but 16-bit colour, whic
 
 import io
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genjax import files
+from genjax.config import Resize
 from genjax.data import sixteen_bit
 from genjax.data.image_arrays import LUMA
-
-Resize = Literal["cover", "stretch"]
-"""Scale to cover a size and crop around the centre, or stretch to it whatever the aspect."""
 
 
 class _Format(NamedTuple):
@@ -106,8 +104,10 @@ def write(path: epath.PathLike, picture: Picture) -> None:
     PNG, TIFF (deflate), WebP and BMP are lossless; JPEG is of quality 95 at full colour resolution (4:4:4). WebP has no
     grey, so that becomes colour; BMP holds no ICC profile. Raises ValueError for what the format cannot hold.
     """
-    check_writable(path)
-    form, planes = _WRITTEN[epath.Path(path).suffix.lower()], to_planes(picture)
+    suffix = epath.Path(path).suffix.lower()
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"cannot write {path}: its suffix is none of {', '.join(sorted(WRITTEN_SUFFIXES))}")
+    form, planes = _WRITTEN[suffix], to_planes(picture)
     deep = planes.dtype == np.uint16
     if picture.alpha is not None and not form.alpha:
         raise ValueError(f"cannot write {path}: {form.name} files hold no alpha")
@@ -124,12 +124,6 @@ def write(path: epath.PathLike, picture: Picture) -> None:
     files.write_atomically(path, encoded)
 
 
-def check_writable(path: epath.PathLike) -> None:
-    """Raises ValueError if no file with the path's suffix can be written."""
-    if epath.Path(path).suffix.lower() not in WRITTEN_SUFFIXES:
-        raise ValueError(f"cannot write {path}: its suffix is none of {', '.join(sorted(WRITTEN_SUFFIXES))}")
-
-
 def to_uint8(picture: Picture, shape: Sequence[int], resize: Resize = "cover") -> np.ndarray:
     """Brings a picture to uint8 of `shape` (height, width, channels), for training and for sampling.
 
@@ -139,6 +133,7 @@ def to_uint8(picture: Picture, shape: Sequence[int], resize: Resize = "cover") -
     """
     height, width, channels = shape
     planes = to_planes(picture)
+    # Training sees these bytes, and digests depend on them: keep the order of these conversions, and Pillow's filters.
     if planes.dtype == np.uint16:
         planes = ((planes.astype(np.uint32) + 128) // 257).astype(np.uint8)
     image = to_pillow(planes)
@@ -165,9 +160,9 @@ def to_float(picture: Picture, channels: int) -> np.ndarray:
 
 
 def from_float(values: np.ndarray, like: Picture) -> Picture:
-    """Rounds floats [h, w, 1 or 3] in [0, 1] to a picture of the depth and with the alpha of `like`.
+    """Rounds floats in [0, 1] to a picture with the depth and the alpha of `like`.
 
-    Values outside are clipped. The ICC profile is kept if it is one for as many channels as the values have.
+    `values` are [h, w, 1 or 3]; those outside are clipped. The ICC profile is kept if it is one for as many channels.
     """
     dtype = like.pixels.dtype
     pixels = np.rint(np.clip(values, 0, 1).astype(np.float32) * np.iinfo(dtype).max).astype(dtype)
@@ -175,7 +170,7 @@ def from_float(values: np.ndarray, like: Picture) -> Picture:
 
 
 def from_planes(planes: np.ndarray) -> Picture:
-    """Splits samples [h, w, 1 to 4] into pixels and alpha, which is the last of 2 or 4; ValueError for other types."""
+    """Splits samples [h, w, 1 to 4] into pixels and alpha, the last of 2 or 4 planes."""
     if planes.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"its samples are {planes.dtype}, not uint8 or uint16")
     return Picture(planes[..., :-1], planes[..., -1]) if planes.shape[-1] in (2, 4) else Picture(planes)

@@ -1,11 +1,10 @@
-"""Images from a function of your own, named as python:MODULE.FUNCTION; MODULE is imported as Python does.
+"""Images from a function of your own, named as python:MODULE.FUNCTION.
 
-The function takes a DataConfig and returns Splits. `python:__main__.FUNCTION` names one in a notebook or script.
+It takes a DataConfig and returns Splits. `python:__main__.FUNCTION` names one in a notebook or script.
 """
 
 import importlib
 from collections.abc import Callable
-from types import ModuleType
 
 import numpy as np
 
@@ -16,9 +15,9 @@ from genjax.data.splits import Splits
 def load(config: DataConfig) -> Splits:
     """Calls the function that the source names and checks what it returns.
 
-    That is three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain; images of other sizes are
-    resized afterwards, as those of any source. Raises ValueError, with a remedy, for a name that cannot be imported and
-    for anything else returned. Errors in the function itself pass through.
+    That is three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
+    ValueError, with a remedy, for a name that cannot be imported and for anything else returned. Errors in the function
+    itself pass through.
     """
     splits = _function(config.source)(config)
     if not _is_splits(splits):
@@ -30,20 +29,17 @@ def load(config: DataConfig) -> Splits:
 
 
 def _function(source: str) -> Callable[[DataConfig], Splits]:
-    """Imports the function; ValueError if there is none."""
-    name = source.removeprefix("python:")
-    module_name, _, function_name = name.rpartition(".")
-    if not module_name or not function_name:
+    module, _, name = source.removeprefix("python:").rpartition(".")
+    if not module or not name:
         raise ValueError(f"source {source} names no function: give python:MODULE.FUNCTION")
     try:
-        module: ModuleType = importlib.import_module(module_name)
+        function = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise ValueError(
-            f"source {source}: cannot import {module_name} ({error}); add its folder to PYTHONPATH, or install it"
+            f"source {source}: cannot import {module} ({error}); add its folder to PYTHONPATH, or install it"
         ) from error
-    function = getattr(module, function_name, None)
     if not callable(function):
-        raise ValueError(f"source {source}: {module_name} has no function {function_name}")
+        raise ValueError(f"source {source}: {module} has no function {name}")
     return function
 
 
@@ -58,7 +54,6 @@ def _is_images(value: object) -> bool:
 
 
 def _described(value: object) -> str:
-    """Describes a value in few words: types, and of arrays their shapes."""
     if isinstance(value, tuple):
         return f"({', '.join(map(_described, value))})"
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from genjax.data.imports import optional_module
+
 
 def decode(image: Image.Image, encoded: bytes, orientation: int) -> np.ndarray:
-    """Decodes the samples uint16 [h, w, 2, 3 or 4] of a PNG or TIFF file, upright; the last of 2 or 4 is alpha.
+    """Decodes a PNG or TIFF file to uint16 [h, w, 2 to 4], upright.
 
-    `image` is the same file, opened by Pillow, and `orientation` its EXIF tag. ValueError for kinds that are not
-    supported, and if imagecodecs or tifffile is missing.
+    The last of 2 or 4 planes is alpha. `image` is the same file, opened by Pillow, and `orientation` its EXIF tag.
+    ValueError for kinds that are not supported, and if imagecodecs or tifffile is missing.
     """
     if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA"):
         raise ValueError(f"16-bit {image.mode} is not supported in {image.format} files")
@@ -35,14 +37,15 @@ def decode(image: Image.Image, encoded: bytes, orientation: int) -> np.ndarray:
 
 
 def encode(planes: np.ndarray, kind: str, icc: bytes | None) -> bytes:
-    """Encodes uint16 [h, w, 2, 3 or 4] as "PNG" or "TIFF", the last of 2 or 4 planes being alpha."""
+    """Encodes uint16 [h, w, 2 to 4] as "PNG" or "TIFF"; the last of 2 or 4 is alpha."""
     imagecodecs, tifffile = _codecs()
     planes = np.ascontiguousarray(planes)
     if kind == "PNG":
         encoded = imagecodecs.png_encode(planes)
         if icc is None:
             return encoded
-        chunk = b"iCCPICC profile\0\0" + zlib.compress(icc)  # which imagecodecs cannot write
+        # imagecodecs writes no profile. A chunk iCCP holds its name, 0, the method 0, and the profile in zlib's format.
+        chunk = b"iCCPICC profile\0\0" + zlib.compress(icc)
         framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         return encoded[:33] + framed + encoded[33:]  # after the signature (8 bytes) and IHDR (25)
     options = dict(photometric="rgb", planarconfig="contig", compression="zlib", predictor=True, metadata=None)
@@ -58,19 +61,13 @@ def tiff_tags(image: Image.Image) -> dict[int, Any]:
 
 
 def _codecs() -> tuple[ModuleType, ModuleType]:
-    """Imports imagecodecs and tifffile; ValueError with the command that installs them."""
-    try:
-        import imagecodecs
-        import tifffile
-    except ImportError as error:
-        raise ValueError(
-            f"16-bit colour, and 16-bit grey with alpha, needs `pip install imagecodecs tifffile` ({error})"
-        ) from error
-    return imagecodecs, tifffile
+    """Imports imagecodecs and tifffile, which uses the former; ValueError with the command that installs them."""
+    need, install = "16-bit colour, and 16-bit grey with alpha,", "imagecodecs tifffile"
+    return optional_module("imagecodecs", need, install), optional_module("tifffile", need, install)
 
 
 def _unmultiplied(planes: np.ndarray) -> np.ndarray:
-    """Divides the colours of uint16 RGBA [h, w, 4] by alpha, with which they were multiplied; black where it is 0."""
+    """Divides the colours of uint16 RGBA by the alpha that they were multiplied by; black where it is 0."""
     alpha = planes[..., 3:]
     colours = np.rint(planes[..., :3] * (65535.0 / np.maximum(alpha, 1))).clip(0, 65535) * (alpha > 0)
     return np.concatenate([colours.astype(np.uint16), alpha], -1)

@@ -1,4 +1,4 @@
-"""The table of data sources, and the way from --data.source to uint8 arrays in three splits.
+"""Table of data sources, and the way from --data.source to uint8 arrays in three splits.
 
 Nothing here is random but for the seed of a fixed binarisation: a source and a configuration always give the same
 arrays, whatever the number of threads.
@@ -63,6 +63,7 @@ def load(config: DataConfig, seed: int) -> Splits:
     Training images of domain i are [n, *config.stored_shape("train", i)], others [n, *config.image_shapes[i]]. Raises
     ValueError or FileNotFoundError, naming the file and the remedy, for anything that cannot be read.
     """
+    # Arrays are resized here; folder: and tfds: images have been already, before they were cached.
     splits = _resized(reader(config.source).images(config), config)
     _check(splits, config)
     if config.binarize == "fixed":

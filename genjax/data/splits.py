@@ -31,6 +31,7 @@ def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T
     items of train, which stay there too, and a warning is logged.
     """
     train, found = items["train"], {name: list(rows) for name, rows in items.items()}
+    # Philox's raw words with a seed of 0: the same rows in every version, so results on them stay comparable.
     order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(len(train)), kind="stable")
     for name in ("test", "validation"):
         if name not in found and share == 0:

@@ -13,7 +13,9 @@ from genjax.data.imports import optional_module
 from genjax.data.splits import Splits, hold_out
 
 Row = tuple[str, int]
-"""A split of the dataset and a row in it."""
+"""Split of the dataset and row in it."""
+Builder = Any
+"""A tensorflow_datasets.core.DatasetBuilder, which has no types."""
 
 
 def load(config: DataConfig) -> Splits:
@@ -58,9 +60,8 @@ def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
             f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
             f"it has the splits {sorted(splits)} and the features {sorted(features)}"
         )
-    version = file_version(
-        epath.Path(builder.data_path) / "dataset_info.json"
-    )  # written whenever a dataset is prepared
+    # This file is written whenever a dataset is prepared.
+    version = file_version(epath.Path(builder.data_path) / "dataset_info.json")
     domains = []
     for domain, letter in enumerate(letters):
         names = {split: f"{split}{letter}" for split in Splits._fields if f"{split}{letter}" in splits}
@@ -73,7 +74,7 @@ def _name(config: DataConfig) -> str:
     return config.source.removeprefix("tfds:")
 
 
-def _lazy_images(builder: Any, name: str, rows: dict[str, list[Row]], version: list[str | int]) -> LazyImages[Row]:
+def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], version: list[str | int]) -> LazyImages[Row]:
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
     def decode(item: Row) -> pictures.Picture:
@@ -83,15 +84,15 @@ def _lazy_images(builder: Any, name: str, rows: dict[str, list[Row]], version: l
     return LazyImages(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", decode, lambda item: [version, *item])
 
 
-def _rows(builder: Any, name: str, split: str, label: int | None) -> list[Row]:
+def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Row]:
     """Lists the examples of `split`, or those of one class."""
     data = _undecoded(builder, name, split)
     return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
 
 
-def _undecoded(builder: Any, name: str, split: str) -> Any:
+def _undecoded(builder: Builder, name: str, split: str) -> Any:
     """Opens the examples of `split`, whose images stay encoded."""
-    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+    tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError as error:  # such as TFDS's own default, tfrecord
@@ -105,9 +106,9 @@ def _num_classes(label: Any) -> int:
     return getattr(label, "num_classes", None) or 0
 
 
-def _builder(name: str) -> Any:
+def _builder(name: str) -> Builder:
     """Makes TFDS's builder of a dataset and prepares the dataset if need be; ValueError says why that failed."""
-    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+    tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         if files.resolve(name).is_dir():
             return tfds.builder_from_directory(files.resolve(name))

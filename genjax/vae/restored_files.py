@@ -115,9 +115,7 @@ def restore(
     return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(efficiency))))
 
 
-def write(
-    out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None
-) -> None:
+def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:
     """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
     Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.

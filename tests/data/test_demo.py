@@ -307,9 +307,15 @@ def test_gray_colour_is_pillows_grey(tiles, size):
             np.testing.assert_array_equal(one[..., 0], np.asarray(Image.fromarray(other).convert("L")))
 
 
-@pytest.mark.parametrize("make", [
-    satellite.satellite, satellite.satellite_relief, satellite.gray_colour, satellite.gray_colour_west,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        satellite.satellite,
+        satellite.satellite_relief,
+        satellite.gray_colour,
+        satellite.gray_colour_west,
+    ],
+)
 @pytest.mark.parametrize("size", [0, 16, 48, 128])
 def test_satellite_sets_refuse_other_sizes(make, size):
     with pytest.raises(ValueError) as caught:

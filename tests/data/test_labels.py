@@ -80,11 +80,14 @@ def test_load_of_npz_takes_two_domains(npz):
         sources.load(config_of(npz(x_trainA=levels_of(a), x_trainB=levels_of(b))), 0)
 
 
-@pytest.mark.parametrize(("contents", "message"), [
-    ({}, "has no labels y_train for its x_train (it has x_train)"),
-    ({"y_train": np.arange(9)}, "y_train in {path} is int64 [9], not an integer for each of 10 images"),
-    ({"y_train": np.zeros(10)}, "y_train in {path} is float64 [10], not an integer for each of 10 images"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({}, "has no labels y_train for its x_train (it has x_train)"),
+        ({"y_train": np.arange(9)}, "y_train in {path} is int64 [9], not an integer for each of 10 images"),
+        ({"y_train": np.zeros(10)}, "y_train in {path} is float64 [10], not an integer for each of 10 images"),
+    ],
+)
 def test_load_of_npz_names_other_labels(npz, contents, message):
     source = npz(x_train=levels_of(range(10)), **contents)
     with pytest.raises(ValueError) as caught:

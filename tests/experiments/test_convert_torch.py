@@ -191,7 +191,7 @@ def write_run(make_cyclegan):
     """A run of colour images with the given networks, of the step and state of a training of this code."""
 
     def write(**fields):
-        config = make_cyclegan(data={"channels": (3, 3)}, cyclegan={"width": 4, "blocks": 1, **fields})
+        config = make_cyclegan(data={"channels": (3, 3)}, cyclegan={"base_channels": 4, "num_blocks": 1, **fields})
         state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
         state = state._replace(ema=jax.tree.map(lambda x: 10 * x + 0.1, state.ema))  # unlike those of the last step
         run = run_directory.Run(config, files.resolve(config.workdir), Splits((), (), ()), {}, {})
@@ -215,7 +215,7 @@ def test_to_torch_keeps_pictures_and_existing_files(write_run, tmp_path):
 
 def test_to_torch_refuses_the_residual_form(write_run, tmp_path):
     with pytest.raises(ValueError, match=r"x \+ T\(G\(x\)\) \(output residual\), and the original's code cannot"):
-        convert_torch.to_torch(write_run(output="residual", blocks=0), str(tmp_path / "out"))
+        convert_torch.to_torch(write_run(output="residual", num_blocks=0), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

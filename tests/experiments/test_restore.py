@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+import restored_pictures
 from etils import epath
 from PIL import Image
 
 import inpaint
-import restored_pictures
 import super_resolve
 from genjax.data import pictures
 from genjax.data.pictures import Picture

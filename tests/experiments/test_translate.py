@@ -99,6 +99,16 @@ def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeyp
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 
 
+def test_main_refuses_formats_that_cannot_be_written(trained_identity, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in" / "a.png", Picture(pixels(8, 8, 3)))
+    Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "b.ppm")
+    with pytest.raises(ValueError, match=r"out/b.ppm \(1 of 2 translations\) has a suffix that cannot be written"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in" / "b.ppm", tmp_path / "b.png")
+    assert results["images"] == 1 and pictures.read(tmp_path / "b.png").pixels.shape == (8, 8, 3)
+
+
 def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
     with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):

@@ -67,7 +67,9 @@ def test_networks_are_made_from_sizes_alone():
     images = jnp.zeros((2, 9, 10, 3))
     shapes = jax.eval_shape(lambda: encoder.init_with_output(keys.root_key(0), images)[0])
     assert [shape.shape for shape in shapes] == [(2, 5), (2, 5)]
-    assert jax.eval_shape(lambda: decoder.init_with_output(keys.root_key(0), jnp.zeros((2, 5)))[0]).shape == images.shape
+    assert (
+        jax.eval_shape(lambda: decoder.init_with_output(keys.root_key(0), jnp.zeros((2, 5)))[0]).shape == images.shape
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -6,9 +6,8 @@ import pytest
 import domain_adaptation
 from domain_adaptation import Options
 from genjax import files
-from genjax.data import bounding_box
 from genjax.evaluation import classifier
-from studies.adaptation import methods
+from studies.adaptation import bounding_box, methods
 
 
 def drawings(num, seed, shade):

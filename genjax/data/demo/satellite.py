@@ -80,7 +80,7 @@ def _photograph(source: str, size: int) -> Image.Image:
 
 
 def _tiles(picture: Image.Image, size: int) -> np.ndarray:
-    """Cuts a map of 5400 x 2700 to uint8 [rows, columns, size, size, 1 or 3], rows from north to south."""
+    """Cuts a map of 5400 x 2700 to uint8 tiles [rows, columns, size, size, 1 or 3], north first."""
     pixels = np.asarray(picture).reshape(2700, 5400, -1)[TOP : TOP + HEIGHT, : 64 * len(BANDS)]
     return pixels.reshape(HEIGHT // size, size, -1, size, pixels.shape[-1]).swapaxes(1, 2)
 

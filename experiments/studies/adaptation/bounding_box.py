@@ -18,10 +18,11 @@ def box(image: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def normalise(images: np.ndarray, size: int, margin: int) -> np.ndarray:
-    """Scales the ink's box of each uint8 [n, h, w, 1] to the middle of [n, size, size, 1], `margin` around it.
+    """Scales the box of the ink of each image to the middle of a square with a margin.
 
-    The longer side of the box becomes size - 2 margin; the aspect stays (bicubic, antialiased). The place and the
-    margin of a drawing in its image change nothing. ValueError for other arrays, a margin without room, or no ink.
+    `images` are uint8 [n, h, w, 1], the result is [n, size, size, 1]. The longer side of the box becomes size - 2
+    margin; the aspect stays (bicubic, antialiased). The place and the margin of a drawing in its image change nothing.
+    ValueError for other arrays, a margin without room, or no ink.
     """
     image_arrays.check(images, (*images.shape[1:3], 1))
     room = size - 2 * margin

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genjax.data import bounding_box
+from studies.adaptation import bounding_box
 
 RNG = np.random.default_rng(0)
 

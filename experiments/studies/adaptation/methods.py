@@ -13,9 +13,10 @@ from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
+from genjax.data import labels, sources
 from genjax.data.splits import Splits
 from studies import markdown
-from studies.adaptation import bounding_box, labels, sources
+from studies.adaptation import bounding_box
 
 DRAWN = 28
 """Height and width (MNIST's) of the images before they are cut to what is drawn; smaller ones are enlarged."""

@@ -36,7 +36,7 @@ STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the runs differ."""
+    """The differences between the runs."""
 
     study: tyro.conf.Positional[str]
     """vae:CONFIG or cyclegan:CONFIG, a named configuration of the training scripts."""

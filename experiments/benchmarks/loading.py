@@ -34,7 +34,7 @@ from genjax.train import preemption
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How long to measure."""
+    """The data, and how long to measure."""
 
     seconds: float = 20.0
     """For each kind of step and data; at least 3 steps."""

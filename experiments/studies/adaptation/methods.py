@@ -98,7 +98,7 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
 
 
 def distort(images: np.ndarray, copies: int) -> np.ndarray:
-    """Makes `copies` distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
+    """Makes distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
 
     Each is rotated by up to 0.25 radians, sheared by up to 0.25, scaled by up to 20% in either direction and moved by
     up to one pixel (bilinear, black outside), uniformly, and the same in each call.

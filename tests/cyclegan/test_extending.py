@@ -1,13 +1,15 @@
-"""A loss term and networks from outside the library."""
+"""Loss terms and networks from outside the library."""
 
 import dataclasses
 
+import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 
 from genjax import cyclegan
-from genjax.cyclegan import losses
+from genjax.cyclegan import losses, nets
 from genjax.cyclegan.config import CycleGanRun, LossConfig
+from genjax.gan import generators
 from genjax.train import loop
 from genjax.train.writers import read_rows
 from tiny import cheaply_compiled, tiny_cyclegan, write_noise
@@ -27,15 +29,19 @@ def brightness(n):
     return jnp.abs(jnp.mean(n.fake_b - n.a, axis=(1, 2, 3)))
 
 
-TASK = cyclegan.make_task(terms={**losses.TERMS, "brightness": brightness})
+def small_networks(config):
+    generator = generators.Generator(nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)))
+    return nets.Networks(generator, generator, nn.Conv(1, (5, 5)), nn.Conv(1, (5, 5)))
 
 
-def test_fit_trains_and_resumes_with_a_term_from_outside(tmp_path):
+TASK = cyclegan.make_task(small_networks, {**losses.TERMS, "brightness": brightness})
+
+
+def test_fit_resumes_with_terms_and_networks_from_outside(tmp_path):
     for name, num in {"trainA": 6, "trainB": 7, "testA": 2, "testB": 3}.items():
         write_noise(tmp_path / "images" / name, num)
     data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache")}
-    sizes = {"num_blocks": 0, "pool_size": 8}
-    run = tiny_cyclegan(str(tmp_path / "run"), data=data, cyclegan=sizes, loss=dataclasses.asdict(losses.MISSION))
+    run = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=dataclasses.asdict(losses.MISSION))
     fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
     config = MyRun(**fields | {"loss": MyLoss(**dataclasses.asdict(run.loss))})
 
@@ -45,7 +51,8 @@ def test_fit_trains_and_resumes_with_a_term_from_outside(tmp_path):
 
     with cheaply_compiled():
         assert fit(2).resumed_from == 0
-        assert fit(3).resumed_from == 2
+        resumed = fit(3)
+    assert resumed.resumed_from == 2 and resumed.state.d_a.params["kernel"].shape == (5, 5, 1, 1)
     rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "g_loss" in row]
     assert len(rows) == 3
     for row in rows:

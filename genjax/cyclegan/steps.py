@@ -46,6 +46,7 @@ class CycleGanState(NamedTuple):
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
     networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    # ORDER MATTERS: which network has which key is part of every result, whether or not all keys are used.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
         "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
@@ -149,6 +150,7 @@ def _only(names: tuple[str, ...], params: Params) -> Params:
 def _elements(config: CycleGanRun, example_keys: Array) -> Array:
     """Draws a symmetry of the square for each example [b]: not the identity, and one that keeps the shape."""
     square = config.data.image_size[0] == config.data.image_size[1]
+    # The identity would make the loss 0; odd numbers transpose the image.
     choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
     return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
 
@@ -191,6 +193,7 @@ def _normalised(
 
 def _update_networks(config: CycleGanRun, state: CycleGanState, grads: Params, rate: Array) -> CycleGanState:
     """Takes one step of Adam for each network, and moves the generators' averages."""
+    # Two time scales: Heusel et al. 2017.
     rates = dict.fromkeys(GENERATORS, rate)
     rates |= dict.fromkeys(DISCRIMINATORS, rate * config.cyclegan.discriminator_lr_scale)
     updated: dict[str, Any] = {

@@ -46,9 +46,10 @@ def colour(draws: Array, images: Array, strength: float) -> Array:
 
 
 def translate(draws: Array, images: Array, strength: float) -> Array:
-    """Shifts images by whole pixels, up to strength / 8 of their size in each direction, by `draws` [b, 2] in [0, 1).
+    """Shifts images by whole pixels, as `draws` [b, 2] in [0, 1) say.
 
-    All shifts have equal probability. Pixels that move in are 0.
+    Shifts are up to strength / 8 of height and width in either direction, all with equal probability. Pixels that
+    move in are 0.
     """
     for axis in (1, 2):
         most = _round(strength * TRANSLATION * images.shape[axis])
@@ -58,14 +59,16 @@ def translate(draws: Array, images: Array, strength: float) -> Array:
 
 
 def cut_out(draws: Array, images: Array, strength: float) -> Array:
-    """Sets a rectangle to 0, its sides strength / 2 of the image's, at a place given by `draws` [b, 2] in [0, 1).
+    """Sets a rectangle to 0, at a place that `draws` [b, 2] in [0, 1) give.
 
-    All places of its centre in the image have equal probability, so that it may lie partly outside.
+    Its sides are strength / 2 of the image's. All places of its centre in the image have equal probability, so that it
+    may lie partly outside.
     """
     hole = jnp.ones((len(images), 1, 1, 1), bool)
     for axis in (1, 2):
         size = images.shape[axis]
         side = _round(strength * CUTOUT * size)
+        # The centre of an odd side is a pixel of the image, that of an even side lies between two or at the border.
         places = size + 1 - side % 2
         first = jnp.floor(draws[:, axis - 1] * places).astype(jnp.int32) - side // 2
         along = jnp.arange(size).reshape(1, *(size if i == axis else 1 for i in (1, 2)), 1)

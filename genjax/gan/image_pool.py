@@ -37,10 +37,12 @@ def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool,
     if pool.images is None:
         return pool, images
     size = len(pool.images)
+    # Every device decides about the whole global batch, by keys of the positions: the pools stay equal.
     everywhere = lax.all_gather(images, "data", tiled=True)
     places = lax.all_gather(position, "data", tiled=True)
     uniforms = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, places))
     stored, returned = decide(pool.num, uniforms, size)
+    # All images move in one gather; this device trains on its own slice.
     known = jnp.concatenate([pool.images, everywhere])
     mine = lax.axis_index("data") * len(images) + jnp.arange(len(images))
     return Pool(known[stored], jnp.minimum(pool.num + len(everywhere), size)), known[returned[mine]]
@@ -53,6 +55,7 @@ def decide(num: Array, uniforms: Array, size: int) -> tuple[Array, Array]:
     is above 1/2, and the second chooses the slot.
     """
 
+    # The sequential rule, as a scan over numbers of images rather than images.
     def one(carry: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         stored, num = carry
         number, (swap, slot) = new

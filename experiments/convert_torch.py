@@ -89,7 +89,9 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
 def _sizes(config: CycleGanRun, direction: Direction) -> GeneratorSizes:
     net, (source, target) = config.cyclegan, DOMAINS[direction]
     depth = net.num_blocks if net.generator == "resnet" else net.num_downs
-    return GeneratorSizes(net.generator, net.base_channels, depth, config.data.channels[source], config.data.channels[target])
+    return GeneratorSizes(
+        net.generator, net.base_channels, depth, config.data.channels[source], config.data.channels[target]
+    )
 
 
 def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:

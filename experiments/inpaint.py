@@ -3,8 +3,8 @@
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask half-right --out completed
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask mask.png --out completed
 
-Writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: what is observed, the samples,
-their mean, and with a mask by name the image itself, which the VAE did not see there.
+Writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
+samples, their mean, and with a mask by name the image itself, which the VAE did not see there.
 """
 
 import dataclasses
@@ -12,73 +12,59 @@ from typing import Any
 
 import numpy as np
 import tyro
-from tqdm import tqdm
 
-import restored_pictures
 from genjax import cli, files, keys
 from genjax.data import pictures
-from genjax.loading import load_sampler
-from genjax.vae import inference, masks, restoration
+from genjax.loading import Which, load_sampler
+from genjax.vae import masks, restored_files
+from genjax.vae.operators import Mask
 
 GREY = 0.5
-"""What the grid shows where pixels are missing."""
+"""Level of missing pixels in the grid."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Inpaint:
-    """What to complete, with what, and where to."""
+class Inpaint(restored_files.RestoreOptions):
+    """What to complete, with what, and where to. Images have the size that the VAE was trained on."""
 
-    workdir: restored_pictures.Workdir
-    images: str
-    """An image, or a folder of images, of the size that the VAE was trained on."""
     mask: str
     """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
     image, white where pixels are missing."""
-    out: restored_pictures.Out
-    num_samples: restored_pictures.Samples = 8
-    method: restored_pictures.Method = "auto"
-    seed: restored_pictures.Seed = 0
-    which: restored_pictures.Which = "last"
-    effort: inference.Effort = restoration.DEFAULT_EFFORT
+    which: Which = "last"
+    """The last checkpoint, or the best on validation."""
 
 
 def main() -> dict[str, Any]:
     """Completes all images, a batch at a time."""
     options = tyro.cli(Inpaint, description=__doc__)
-    out = restored_pictures.check_out(options.out, options.num_samples)
+    out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     height, width, channels = sampler.config.data.image_shapes[0]
-    why = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
-    pictures = restored_pictures.read(options.images, (height, width), channels, why)
-    key, num = keys.root_key(options.seed), len(pictures.names)
-    missing, by_name = _missing(options.mask, key, num, (height, width))
-    restoration.check_mask(missing, num, (height, width, channels))
-
-    samples, health = [], []
-    for begin in tqdm(range(0, num, restored_pictures.BATCH), unit="batch", disable=None):
-        rows = slice(begin, begin + restored_pictures.BATCH)
-        restored = restoration.inpaint(
-            sampler.config, sampler.params, key, pictures.pixels[rows], missing[rows], options.method,
-            options.num_samples, options.effort, np.arange(num)[rows],
-        )  # fmt: skip
-        for i, values in enumerate(restored.images, begin):
-            restored_pictures.write(out, pictures.names[i], values, pictures.files[i], missing[i])
-        samples.append(restored.images[: max(0, restored_pictures.GRID_ROWS - begin)])
-        health.append(restored.health)
-    shown = np.concatenate(samples)
-    observed = np.where(missing[..., None], GREY, pictures.pixels)[: len(shown)]
-    truth = [pictures.pixels[: len(shown)]] if by_name else []
-    restored_pictures.write_grid(out / "grid.png", [observed, *shown.swapaxes(0, 1), shown.mean(axis=1), *truth])
+    remedy = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
+    images = restored_files.read(options.images, (height, width), channels, remedy)
+    missing, by_name = _missing(options.mask, options.seed, len(images.names), (height, width))
+    Mask(missing).check(images.pixels, (height, width, channels))  # all of them, before the first is written
+    restored = restored_files.restore(
+        sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
+    )
+    observed = np.where(missing[..., None], GREY, images.pixels)
+    truth = images.pixels if by_name else None
+    restored_files.write_grid(out / "grid.png", observed, restored.first, truth)
     return {
-        "images": num, "method": restored.method, "health": round(float(np.median(np.concatenate(health))), 4),
-        "step": sampler.step, "out": options.out, "grid": str(out / "grid.png"),
-    }  # fmt: skip
+        "images": len(missing),
+        "method": options.method,
+        "efficiency": round(restored.efficiency, 4),
+        "step": sampler.step,
+        "out": options.out,
+        "grid": str(out / "grid.png"),
+    }
 
 
-def _missing(mask: str, key: Any, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """The masks [n, h, w], and whether they are by name."""
+def _missing(mask: str, seed: int, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Returns the masks [n, h, w], and True if they are by name."""
     if not files.resolve(mask).is_file():
-        return masks.named(mask, keys.for_step(key, keys.Stream.MASK, 0), np.arange(num), size), True
+        key = keys.for_step(keys.root_key(seed), keys.Stream.MASK, 0)
+        return masks.named(mask, key, np.arange(num), size), True
     white = pictures.to_float(pictures.read(files.resolve(mask)), 1)[..., 0] >= 0.5
     if white.shape != size:
         raise ValueError(

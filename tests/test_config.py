@@ -55,7 +55,10 @@ def linear(decay_steps=50, **options):
         (DataConfig, {"image_size": (8, 8, 1)}, "image_size needs a positive height and width, got (8, 8, 1)"),
         (DataConfig, {"channels": ()}, "for each of one or two domains, got ()"),
         (DataConfig, {"channels": (1, 1, 1)}, "for each of one or two domains, got (1, 1, 1)"),
-        (DataConfig, {"crop_margin": -1}, "crop_margin must not be negative, got -1"),
+        (DataConfig, {"load_size": (9,)}, "load_size needs a height and a width, or nothing, got (9,)"),
+        (DataConfig, {"load_size": (9, 9, 1)}, "load_size needs a height and a width, or nothing, got (9, 9, 1)"),
+        (DataConfig, {"load_size": (9, 7)}, "load_size (9, 7) must not be below image_size (8, 8)"),
+        (DataConfig, {"load_size": (7, 9)}, "load_size (7, 9) must not be below image_size (8, 8)"),
         (DataConfig, {"paired": True}, "paired is about two domains"),
         (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
         (DataConfig, {"channels": (4,)}, "1 (grey) or 3 (colour) for each of one or two domains, got (4,)"),
@@ -307,7 +310,7 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
                 1,
             )
         },
-        {"data": {"holdout": 0.0, "crop_margin": 30, "resize": "stretch", "upscale": True}},
+        {"data": {"holdout": 0.0, "load_size": (38, 8), "resize": "stretch", "upscale": True}},
         {"data": {"holdout": 0.499, "skip_corrupt": True}},
         {"optim": linear(100)},
         {"optim": linear(1)},
@@ -362,7 +365,7 @@ def accepted(config, changes):
 
 
 def test_shapes_of_a_configuration_follow_its_size_and_channels():
-    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), crop_margin=4)
+    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
     assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
     for split in ("validation", "test"):

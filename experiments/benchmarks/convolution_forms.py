@@ -1,6 +1,6 @@
 """Each form of genjax's convolutions and norm beside XLA's own, forward and backward, on maps of the paper's networks.
 
-$ python experiments/benchmarks/convolution_forms.py
+$ python experiments/benchmark.py convolution_forms
 
 For choosing what `genjax/convolutions.py` and `layers.py` do on a platform. The forms of an operation take turns; least
 times, as other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
@@ -8,7 +8,6 @@ times, as other work on a machine only adds to them. Last line: one JSON object,
 
 import dataclasses
 import functools
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -152,7 +151,3 @@ def _least(options: Options, operation: Operation) -> dict[str, float]:
 def _both(form: Callable[..., Array], cotangent: Array, *inputs: Array) -> Any:
     outputs, pull = jax.vjp(form, *inputs)
     return outputs, pull(cotangent)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

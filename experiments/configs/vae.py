@@ -18,7 +18,7 @@ def quickstart() -> VaeRun:
         data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
         train=TrainConfig(num_steps=1500),
-        vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_dim=32),
+        vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64), latent_dim=32),
     )
 
 
@@ -33,7 +33,7 @@ def mnist5k() -> VaeRun:
         data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
         train=TrainConfig(num_steps=4000),
-        vae=VaeConfig(architecture="mlp", hidden=(500, 500), latent_dim=32),
+        vae=VaeConfig(architecture="mlp", hidden_sizes=(500, 500), latent_dim=32),
     )
 
 
@@ -48,7 +48,7 @@ def digits() -> VaeRun:
         data=DataConfig(source="digits", image_size=(8, 8), channels=(1,), batch_size=128, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3),
         train=TrainConfig(num_steps=2000, log_every=100),
-        vae=VaeConfig(architecture="mlp", hidden=(128, 128), latent_dim=16),
+        vae=VaeConfig(architecture="mlp", hidden_sizes=(128, 128), latent_dim=16),
     )
 
 
@@ -64,7 +64,7 @@ def mnist() -> VaeRun:
         data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=500, b2=0.99),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
-        vae=VaeConfig(architecture="conv", hidden=(32, 64), latent_dim=32),
+        vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64), latent_dim=32),
     )
 
 
@@ -82,7 +82,7 @@ def satellite() -> VaeRun:
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, b2=0.99),
         train=TrainConfig(num_steps=3000, log_every=100),
         vae=VaeConfig(
-            architecture="conv", hidden=(32, 64, 128), latent_dim=128, likelihood="gaussian_learned", sigma=0.1
+            architecture="conv", hidden_sizes=(32, 64, 128), latent_dim=128, likelihood="gaussian_learned", sigma=0.1
         ),
     )
 
@@ -102,7 +102,11 @@ def folder() -> VaeRun:
         optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(
-            architecture="conv", hidden=(32, 64, 128, 256), latent_dim=128, likelihood="gaussian_learned", sigma=0.2
+            architecture="conv",
+            hidden_sizes=(32, 64, 128, 256),
+            latent_dim=128,
+            likelihood="gaussian_learned",
+            sigma=0.2,
         ),
     )
 

@@ -1,6 +1,6 @@
 """Generators of PyTorch's CycleGAN (pytorch-CycleGAN-and-pix2pix): its names and layouts to ours, and back.
 
-Borders, activations and eps are in no file; they are taken to be those of the original's CycleGAN, as in generators.py.
+Borders, activations and eps are in no file; they are taken to be those of the original, as in generators.py.
 """
 
 import re

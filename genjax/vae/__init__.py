@@ -1,17 +1,26 @@
 """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
+import functools
+
 from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
 from genjax.vae import steps
 from genjax.vae.config import VaeRun
+from genjax.vae.model import MakeModel, from_config
 
-TASK: Task[VaeRun, steps.VaeState] = Task(
-    name="vae",
-    config_class=VaeRun,
-    units="likelihoods in nats per image",
-    init=steps.init,
-    train_step=steps.train_step,
-    evaluators=(per_image_means(steps.eval_step),),
-    visualize=steps.visualize,
-    score=steps.score,
-)
+
+def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeState]:
+    """Makes the task that trains VAEs with the networks that `make_model(config)` returns."""
+    return Task(
+        name="vae",
+        config_class=VaeRun,
+        units="likelihoods in nats per image",
+        init=functools.partial(steps.init, make_model=make_model),
+        train_step=functools.partial(steps.train_step, make_model=make_model),
+        evaluators=(per_image_means(functools.partial(steps.eval_step, make_model=make_model)),),
+        visualize=functools.partial(steps.visualize, make_model=make_model),
+        score=steps.score,
+    )
+
+
+TASK = make_task()

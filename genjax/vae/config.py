@@ -11,8 +11,8 @@ class VaeConfig:
     """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
     architecture: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or convolutional with one stride-2 layer for each entry of hidden."""
-    hidden: tuple[int, ...] = (500, 500)
+    """Fully connected, or convolutional with one stride-2 layer for each entry of hidden_sizes."""
+    hidden_sizes: tuple[int, ...] = (500, 500)
     """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
     fully connected and four times the last width, on either side of the latents."""
     latent_dim: int = 32
@@ -25,13 +25,14 @@ class VaeConfig:
     """Standard deviation of likelihood gaussian, pixels in [0, 1], and about what gaussian_learned starts from (0.111
     for 0.1); fixed at sqrt(1/2), the distortion is the squared error plus a constant."""
     beta: float = 1.0
-    """Weight of the KL term in the objective; it never changes what the logs call elbo."""
+    """Weight of the KL term in the loss; it never changes what the logs call elbo."""
     beta_warmup_steps: int = 0
     """Steps over which beta rises linearly from 0."""
 
     def __post_init__(self) -> None:
         check_finite(self)
-        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, f"hidden needs positive widths, got {self.hidden}")
+        sizes = self.hidden_sizes
+        require(len(sizes) >= 1 and min(sizes) >= 1, f"hidden_sizes needs positive numbers, got {sizes}")
         require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
         require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
@@ -49,11 +50,11 @@ class VaeRun(RunConfig):
         require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
         height, width = self.data.image_size
         if self.vae.architecture == "conv":
-            smallest = 2 ** len(self.vae.hidden)
+            smallest = 2 ** len(self.vae.hidden_sizes)
             require(
                 min(height, width) >= smallest,
-                f"{height}x{width} images are too small for {len(self.vae.hidden)} stride-2 layers, which need at "
-                f"least {smallest}x{smallest}: give fewer --vae.hidden or a larger --data.image-size",
+                f"{height}x{width} images are too small for {len(self.vae.hidden_sizes)} stride-2 layers, which need "
+                f"at least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
             )
         require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),

@@ -1,114 +1,94 @@
-"""Encoders q(z|x) and decoders p(x|z), fully connected or convolutional, for any image shape."""
+"""Encoder and decoder networks, fully connected or convolutional. They take sizes: `MlpEncoder((500, 500), 32)`.
+
+An encoder maps images [b, h, w, c] in [0, 1] to the mean and the log standard deviation of q(z|x), both [b, d]. A
+decoder maps latents [b, d] to the logits or means [b, h, w, c] of p(x|z).
+"""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.nn import layers
-from genjax.vae.config import VaeRun
+from genjax.nn.layers import UpConv
 
-LOG_SIGMA_BOUND = 6.0
-"""Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6)."""
+Activation = Callable[[Array], Array]
 
 
-class Posterior(NamedTuple):
-    """q(z|x) = N(mean, diag(exp(2 log_sigma))); both [b, d]."""
+class MlpEncoder(nn.Module):
+    """Fully connected encoder with one hidden layer for each of `hidden_sizes`."""
 
-    mean: Array
-    log_sigma: Array
-
-
-class Pixels(NamedTuple):
-    """What p(x|z) needs: logits or means [b, h, w, c], and log sigma [] (which a Bernoulli likelihood ignores)."""
-
-    location: Array
-    log_sigma: Array
-
-
-class Encoder(nn.Module):
-    """Images in [0, 1] to the posterior's mean and log standard deviation."""
-
-    config: VaeRun
+    hidden_sizes: tuple[int, ...]
+    latent_dim: int
+    activation: Activation = nn.gelu
+    dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, images: Array) -> Posterior:
-        """[b, h, w, c] to two times [b, d]."""
-        vae, dtype = self.config.vae, layers.compute_dtype(self.config.precision)
-        activation = layers.ACTIVATIONS[vae.activation]
+    def __call__(self, images: Array) -> tuple[Array, Array]:
+        """[b, h, w, c] to mean and log sigma [b, d]."""
+        x = (2 * images - 1).reshape(len(images), -1)
+        for size in self.hidden_sizes:
+            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
+        return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))
+
+
+class ConvEncoder(nn.Module):
+    """Convolutional encoder: a stride-2 layer for each of `hidden_sizes`, then a dense one of four times the last."""
+
+    hidden_sizes: tuple[int, ...]
+    latent_dim: int
+    activation: Activation = nn.gelu
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, images: Array) -> tuple[Array, Array]:
+        """[b, h, w, c] to mean and log sigma [b, d]."""
         x = 2 * images - 1
-        if vae.architecture == "conv":
-            for channels in vae.hidden:
-                x = activation(nn.Conv(channels, (3, 3), strides=2, dtype=dtype)(x))
-        x = x.reshape(len(x), -1)
-        for width in vae.hidden if vae.architecture == "mlp" else (_dense_width(vae.hidden),):
-            x = activation(nn.Dense(width, dtype=dtype)(x))
-        mean, log_sigma = jnp.split(nn.Dense(2 * vae.latent_dim, dtype=dtype)(x), 2, axis=-1)
-        return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
+        for channels in self.hidden_sizes:
+            x = self.activation(nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(x))
+        x = self.activation(nn.Dense(4 * self.hidden_sizes[-1], dtype=self.dtype)(x.reshape(len(x), -1)))
+        return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))
 
 
-class Decoder(nn.Module):
-    """Latents to the parameters of p(x|z)."""
+class MlpDecoder(nn.Module):
+    """Fully connected decoder; `hidden_sizes` are those of its encoder, used from last to first."""
 
-    config: VaeRun
+    hidden_sizes: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    activation: Activation = nn.gelu
+    dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, z: Array) -> Pixels:
+    def __call__(self, z: Array) -> Array:
         """[b, d] to logits or means [b, h, w, c]."""
-        vae, dtype = self.config.vae, layers.compute_dtype(self.config.precision)
-        activation = layers.ACTIVATIONS[vae.activation]
-        ((height, width, channels),) = self.config.data.image_shapes
-        if vae.architecture == "mlp":
-            x = z
-            for features in reversed(vae.hidden):
-                x = activation(nn.Dense(features, dtype=dtype)(x))
-            x = nn.Dense(height * width * channels, dtype=dtype)(x).reshape(-1, height, width, channels)
-        else:
-            scale = 2 ** len(vae.hidden)
-            top, left = -(-height // scale), -(-width // scale)  # odd sizes: decoded larger, then cut
-            x = activation(nn.Dense(_dense_width(vae.hidden), dtype=dtype)(z))
-            x = activation(nn.Dense(top * left * vae.hidden[-1], dtype=dtype)(x)).reshape(-1, top, left, vae.hidden[-1])
-            for features in reversed(vae.hidden[:-1]):
-                x = activation(layers.UpConv(features, dtype)(x))
-            x = layers.UpConv(channels, dtype)(x)[:, :height, :width]
-        return Pixels(x.astype(z.dtype), self._log_sigma())
-
-    def _log_sigma(self) -> Array:
-        if self.config.vae.likelihood == "gaussian_learned":
-            start = nn.initializers.constant(math.log(self.config.vae.sigma))
-            return _bounded(self.param("log_sigma", start, ()))
-        return jnp.log(self.config.vae.sigma)
+        x = z
+        for size in reversed(self.hidden_sizes):
+            x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
+        return nn.Dense(math.prod(self.image_shape), dtype=self.dtype)(x).reshape(-1, *self.image_shape)
 
 
-def _dense_width(hidden: tuple[int, ...]) -> int:
-    """The fully connected layer between convolutions and latents."""
-    return 4 * hidden[-1]
+class ConvDecoder(nn.Module):
+    """Convolutional decoder, the mirror image of `ConvEncoder` with the same `hidden_sizes`."""
+
+    hidden_sizes: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    activation: Activation = nn.gelu
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """[b, d] to logits or means [b, h, w, c]."""
+        (height, width, channels), last = self.image_shape, self.hidden_sizes[-1]
+        scale = 2 ** len(self.hidden_sizes)
+        top, left = -(-height // scale), -(-width // scale)  # odd sizes: decoded larger, then cut
+        x = self.activation(nn.Dense(4 * last, dtype=self.dtype)(z))
+        x = self.activation(nn.Dense(top * left * last, dtype=self.dtype)(x)).reshape(-1, top, left, last)
+        for size in reversed(self.hidden_sizes[:-1]):
+            x = self.activation(UpConv(size, self.dtype)(x))
+        return UpConv(channels, self.dtype)(x)[:, :height, :width]
 
 
-def _bounded(log_sigma: Array) -> Array:
-    """Keeps log sigma within the bound, smoothly: unlike a clip, gradients never vanish exactly."""
-    return LOG_SIGMA_BOUND * jnp.tanh(log_sigma / LOG_SIGMA_BOUND)
-
-
-def init_params(config: VaeRun, key: Array) -> dict[str, Any]:
-    """Fresh parameters of both networks."""
-    encoder_key, decoder_key = jax.random.split(key)
-    return {
-        "encoder": Encoder(config).init(encoder_key, jnp.zeros((1, *config.data.image_shapes[0])))["params"],
-        "decoder": Decoder(config).init(decoder_key, jnp.zeros((1, config.vae.latent_dim)))["params"],
-    }
-
-
-def encode(config: VaeRun, params: dict[str, Any], images: Array) -> Posterior:
-    """q(z|x) of images [b, h, w, c] in [0, 1]."""
-    posterior: Any = Encoder(config).apply({"params": params["encoder"]}, images)
-    return posterior
-
-
-def decode(config: VaeRun, params: dict[str, Any], z: Array) -> Pixels:
-    """p(x|z) of latents [b, d]."""
-    pixels: Any = Decoder(config).apply({"params": params["decoder"]}, z)
-    return pixels
+def _mean_and_log_sigma(x: Array) -> tuple[Array, Array]:
+    mean, log_sigma = jnp.split(x, 2, axis=-1)
+    return mean, log_sigma

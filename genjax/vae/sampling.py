@@ -1,51 +1,55 @@
-"""Images from a trained VAE: pure functions of (config, params, ...), one example a row.
+"""Images from a trained VAE: pure functions of a model, its parameters and rows of examples.
 
 Each row depends on its own inputs and key alone, so a call for 64 images gives the first 64 of a call for 128.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
+from genjax.config import DataConfig
 from genjax.data import augment, image_arrays
-from genjax.vae import losses, nets
-from genjax.vae.config import VaeRun
+from genjax.optim import Params
+from genjax.vae.model import Model, Posterior, draw_noise
 
 
-def prior(config: VaeRun, params: Any, key: Array, position: Array, temperature: Array | float) -> Array:
-    """E[x|z] for z ~ N(0, temperature^2), row i from `key` and `position` [n] (int32): [n, h, w, c], about [0, 1]."""
-    noise = keys.normal(keys.per_example(key, position), config.vae.latent_dim)
-    return losses.mean_image(config.vae, nets.decode(config, params, temperature * noise))
+def prior(model: Model, params: Params, key: Array, temperature: Array | float, position: Array) -> Array:
+    """Draws images E[x|z] of the prior, e ~ N(0, temperature^2): [n, h, w, c], about [0, 1].
+
+    Row i comes from `key` and position[i] (int32).
+    """
+    return decode(model, params, temperature * draw_noise(model, key, position))
 
 
-def reconstruct(config: VaeRun, params: Any, key: Array, position: Array, images: Array) -> Array:
-    """E[x|z] for z ~ q(z|x) of uint8 images [n, h, w, c], binarised at random or dequantised as in training."""
+def reconstruct(model: Model, data: DataConfig, params: Params, key: Array, position: Array, images: Array) -> Array:
+    """Draws E[x|z] with z ~ q(z|x) of uint8 images [n, h, w, c], binarised or dequantised as in training."""
     image_key, latent_key = jax.random.split(key)
-    x = augment.evaluation_images(config.data, keys.per_example(image_key, position), images)
-    noise = keys.normal(keys.per_example(latent_key, position), config.vae.latent_dim)
-    z = losses.sample_posterior(nets.encode(config, params, x), noise)
-    return losses.mean_image(config.vae, nets.decode(config, params, z))
+    x = augment.evaluation_images(data, keys.per_example(image_key, position), images)
+    latents = model.infer(params, x, draw_noise(model, latent_key, position))
+    return model.decode(params, latents.groups).mean()
 
 
-def interpolate(config: VaeRun, params: Any, starts: Array, ends: Array, fraction: Array) -> Array:
-    """E[x|z] on the line between the posterior means of uint8 images `starts` and `ends`, both [n, h, w, c].
+def encode(model: Model, params: Params, images: Array) -> Posterior:
+    """Returns q(e|x) of uint8 images [n, h, w, c], grey levels as they are."""
+    return model.encode(params, image_arrays.to_unit(images))
+
+
+def decode(model: Model, params: Params, e: Array) -> Array:
+    """Returns the images E[x|z] of noise e [n, d]."""
+    return model.decode(params, model.generate(params, e)).mean()
+
+
+def interpolate(model: Model, params: Params, starts: Array, ends: Array, fraction: Array) -> Array:
+    """Returns images on the line between the posterior means of uint8 images `starts` and `ends` [n, h, w, c].
 
     `fraction` [n] is 0 at the start and 1 at the end.
     """
-    z_start, z_end = (_latents(config, params, images) for images in (starts, ends))
-    z = z_start + fraction[:, None] * (z_end - z_start)
-    return losses.mean_image(config.vae, nets.decode(config, params, z))
+    start, end = (encode(model, params, images).mean for images in (starts, ends))
+    return decode(model, params, start + fraction[:, None] * (end - start))
 
 
-def traverse(config: VaeRun, params: Any, images: Array, dimension: Array, value: Array) -> Array:
-    """E[x|z] for the posterior means of uint8 images [n, h, w, c], with z[dimension[i]] set to value[i] in row i."""
-    z = _latents(config, params, images)
-    z = z.at[jnp.arange(len(z)), dimension].set(value)
-    return losses.mean_image(config.vae, nets.decode(config, params, z))
-
-
-def _latents(config: VaeRun, params: Any, images: Array) -> Array:
-    return nets.encode(config, params, image_arrays.to_unit(images)).mean
+def traverse(model: Model, params: Params, images: Array, dimension: Array, value: Array) -> Array:
+    """Returns images of the posterior means of uint8 images [n, h, w, c], e[dimension[i]] set to value[i] in row i."""
+    e = encode(model, params, images).mean
+    return decode(model, params, e.at[jnp.arange(len(e)), dimension].set(value))

@@ -1,6 +1,9 @@
-"""The VAE's state and its pure, per-device functions: one update, scores of a batch, pictures of a batch."""
+"""The VAE's state and its pure, per-device functions: one update, scores of a batch, pictures of a batch.
 
-from typing import Any, NamedTuple
+`make_model` makes the networks from the configuration; to train others, give another to `genjax.vae.make_task`.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +12,10 @@ from jax import Array
 from genjax import keys, optim, parallel
 from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
-from genjax.vae import losses, nets, sampling
+from genjax.optim import Params
+from genjax.vae import losses, sampling
 from genjax.vae.config import VaeRun
+from genjax.vae.model import MakeModel, draw_noise, from_config
 
 
 class VaeState(NamedTuple):
@@ -21,65 +26,75 @@ class VaeState(NamedTuple):
     skipped: Array
     """int32 []: steps whose loss or gradient was not finite."""
     net: optim.Net
-    ema: Any
+    ema: Params
     """Averaged parameters, for evaluation and sampling."""
 
 
-def init(config: VaeRun, key: Array) -> VaeState:
-    """The state before the first step."""
-    params = nets.init_params(config, key)
+def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> VaeState:
+    """Returns the state before the first step."""
+    params = make_model(config).init(key)
     average = jax.tree.map(jnp.copy, params)  # a buffer of its own: the state is donated, and none may be donated twice
     return VaeState(jnp.int32(0), jnp.int32(0), optim.init_net(config.optim, params), average)
 
 
-def train_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tuple[VaeState, dict[str, Array]]:
-    """One update on this device's part of the batch; means over the devices make the replicas agree.
+def train_step(
+    config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
+) -> tuple[VaeState, dict[str, Array]]:
+    """Updates the state once on this device's part of the batch; means over the devices make the replicas agree.
 
     Metrics are scalars, in nats per image where they are likelihoods.
     """
+    model = make_model(config)
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
-    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_dim)
+    noise = draw_noise(model, latent_key, batch.position)
     beta = losses.beta(config.vae, state.step)
 
-    def objective(params: Any) -> tuple[Array, losses.Terms]:
-        terms = jax.tree.map(jnp.mean, losses.elbo_terms(config, params, x, noise, beta))
-        return terms.objective, terms
+    def loss(params: Params) -> tuple[Array, losses.Terms]:
+        terms = jax.tree.map(jnp.mean, losses.elbo_terms(model, params, x, noise, beta))
+        return terms.loss, terms
 
-    (_, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.net.params)
+    (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.net.params)
     terms, grads = parallel.mean_over_devices((terms, grads))
 
-    rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    learning_rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
 
-    def update(trained: tuple[optim.Net, Any]) -> tuple[optim.Net, Any]:
-        net = optim.update_net(config.optim, trained[0], grads, rate)
+    def update(trained: tuple[optim.Net, Params]) -> tuple[optim.Net, Params]:
+        net = optim.update_net(config.optim, trained[0], grads, learning_rate)
         return net, optim.ema(config.optim, state.step, trained[1], net.params)
 
+    # One decision for the whole step, equal on all devices: after the means, any NaN is everyone's.
     finite = optim.all_finite(terms, grads)
     net, average = optim.update_if(finite, update, (state.net, state.ema))
     skipped = state.skipped + jnp.where(finite, 0, 1)
 
-    metrics = _metrics(config, terms) | {"beta": beta, "learning_rate": rate, "skipped": skipped}
+    metrics = _metrics(config, terms) | {"beta": beta, "learning_rate": learning_rate, "skipped": skipped}
     return VaeState(state.step + 1, skipped, net, average), metrics
 
 
-def eval_step(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> tuple[dict[str, Array]]:
+def eval_step(
+    config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
+) -> tuple[dict[str, Array]]:
     """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
+    model = make_model(config)
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
-    noise = keys.normal(keys.per_example(latent_key, batch.position), config.vae.latent_dim)
-    beta = losses.beta(config.vae, state.step)
-    terms = losses.elbo_terms(config, state.ema, x, noise, beta)
+    noise = draw_noise(model, latent_key, batch.position)
+    terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config.vae, state.step))
     return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
 
 
-def visualize(config: VaeRun, state: VaeState, batch: Batch, key: Array) -> dict[str, Array]:
-    """Pictures [b, h, w, c], about [0, 1]: samples from the prior, and images beside their reconstructions."""
+def visualize(
+    config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
+) -> dict[str, Array]:
+    """Returns pictures [b, h, w, c], about [0, 1]: samples of the prior, and images beside their reconstructions."""
+    model = make_model(config)
     prior_key, posterior_key = jax.random.split(key)
-    reconstructions = sampling.reconstruct(config, state.ema, posterior_key, batch.position, batch.images[0])
+    images = batch.images[0]
+    rebuilt = sampling.reconstruct(model, config.data, state.ema, posterior_key, batch.position, images)
     return {
-        "samples": sampling.prior(config, state.ema, prior_key, batch.position, 1.0),
-        "reconstructions": jnp.concatenate([image_arrays.to_unit(batch.images[0]), reconstructions], axis=2),
+        "samples": sampling.prior(model, state.ema, prior_key, 1.0, batch.position),
+        "reconstructions": jnp.concatenate([image_arrays.to_unit(images), rebuilt], axis=2),
     }
 
 

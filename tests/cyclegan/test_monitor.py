@@ -8,7 +8,8 @@ import pytest
 from genjax import keys, parallel
 from genjax.compiled import seeded_step
 from genjax.cyclegan import evaluation, make_task, monitor, nets
-from genjax.data import batches, embedded
+from genjax.data import batches
+from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
 from genjax.evaluation import thresholds
 from genjax.task import RECENT_ROWS
@@ -47,9 +48,11 @@ def test_measure_reference_compares_diversities(make_cyclegan):
     assert monitor.measure_reference(make_cyclegan(), flat).diversity == {"a2b": 1, "b2a": 1}
 
 
-@pytest.mark.parametrize(("name", "sign"), [("icons", 1), ("gray_colour", 1), ("satellite_relief", 0)])
-def test_measure_reference_of_the_embedded_pairs(make_cyclegan, name, sign):
-    luminance = monitor.measure_reference(make_cyclegan(data={"paired": True}), getattr(embedded, name)(32)).luminance
+@pytest.mark.parametrize(
+    ("make", "sign"), [(icons.icons, 1), (satellite.gray_colour, 1), (satellite.satellite_relief, 0)]
+)
+def test_measure_reference_of_the_embedded_pairs(make_cyclegan, make, sign):
+    luminance = monitor.measure_reference(make_cyclegan(data={"paired": True}), make(32)).luminance
     assert (abs(luminance) > thresholds.RELATED) * np.sign(luminance) == sign
 
 

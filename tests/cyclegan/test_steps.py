@@ -182,7 +182,7 @@ def test_losses_have_equal_inputs_on_any_devices(make_cyclegan, simple, monkeypa
     Seen inside the compiled step; the simple networks copy images exactly.
     """
     config = make_cyclegan(
-        data={"flip": True, "crop_margin": 3}, cyclegan=SMALL | {"pool_size": 8, "instance_noise": 0.5},
+        data={"flip": True, "load_size": (19, 19)}, cyclegan=SMALL | {"pool_size": 8, "instance_noise": 0.5},
     )  # fmt: skip
 
     def inputs(num):

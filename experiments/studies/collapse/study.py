@@ -1,7 +1,7 @@
 """Tests the warnings about CycleGAN's training, and the remedies for collapse: three parts, a table for each.
 
-$ PYTHONPATH=experiments python -m studies.collapse.study --workdir runs/collapse
-$ PYTHONPATH=experiments python -m studies.collapse.study --workdir runs/collapse --parts small --seeds 0 1 2 3 4
+$ python experiments/study.py collapse --workdir runs/collapse
+$ python experiments/study.py collapse --workdir runs/collapse --parts small --seeds 0 1 2 3 4
 
 injected: the quickstart as it is, which should raise no warning in 500 steps, and with each fault of faults.py, which
 should raise one within 200. small: the quickstart on 100 images of each domain, with and without DiffAugment. modes:
@@ -247,7 +247,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-if __name__ == "__main__":
-    cli.run(main)

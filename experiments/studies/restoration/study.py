@@ -1,8 +1,8 @@
-"""How near a VAE's restorations come to the truth, beside rules without a network, on held-out images.
+"""How near a VAE's restorations come to the truth, beside baselines without a network, on held-out images.
 
-$ python experiments/restoration_benchmark.py --workdir runs/mnist5k --out restoration
+$ python experiments/study.py restoration --workdir runs/mnist5k --out restoration
 
-Hides a half, the middle, and half of the pixels at random of test images, and scales them down by 2 and by 4. Figures
+Hides a half, the middle, and half of the pixels at random of test images, and scales them down by 2 and by 4. Metrics
 are means over the images: PSNR in dB, of the missing pixels alone where pixels are missing; SSIM of whole images,
 if they have 11x11 pixels; of binarised images the nats per missing pixel, -log p(missing | observed) / number, by the
 mean of p(missing | z) over the samples, which is too high rather than too low.
@@ -19,21 +19,27 @@ import numpy as np
 import tyro
 from PIL import Image
 
-import restored_pictures
-from genjax import cli, files, keys
+from genjax import files, keys
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
 from genjax.data.splits import Splits
 from genjax.evaluation import image_metrics
-from genjax.loading import Sampler, load_sampler
-from genjax.vae import inference, masks, restoration
-from studies.restoration import rules
+from genjax.loading import Sampler, Which, load_sampler
+from genjax.vae import masks, restored_files
+from genjax.vae.inference import InferenceConfig, Method
+from genjax.vae.operators import Downsample, Mask, Operator, downsampling_matrix
+from genjax.vae.restoration import Restoration
+from genjax.vae.sampler import DEFAULT_INFERENCE
+from studies.restoration import baselines
 
 TASKS = ("half-right", "square", "random-0.5", "x2", "x4")
 
+Row = dict[str, Any]
+"""A row of the table: task, method, metrics by name."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark:
+class Study:
     """Which VAE, and how many images."""
 
     workdir: str
@@ -46,35 +52,61 @@ class Benchmark:
     """Samples of each image."""
     tasks: tuple[str, ...] = TASKS
     """Masks by name, and x2, x4 or x8."""
-    methods: tuple[restoration.Choice, ...] = ("auto",)
+    methods: tuple[Method, ...] = ("hmc",)
     """How latents are drawn: a row of the table each."""
-    which: restored_pictures.Which = "last"
-    seed: restored_pictures.Seed = 0
-    effort: inference.Effort = restoration.DEFAULT_EFFORT
+    which: Which = "last"
+    """The last checkpoint, or the best on validation."""
+    seed: int = 0
+    """Seed of the draws."""
+    inference: InferenceConfig = DEFAULT_INFERENCE
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """All that a task needs: options, a model, images."""
+
+    options: Study
+    sampler: Sampler
+    splits: Splits
+    moments: baselines.Moments
+
+    def spread(self, split: str) -> np.ndarray:
+        """Returns uint8 images of a split, `num_images` spread over all of them."""
+        (images,) = getattr(self.splits, split)
+        num = min(self.options.num_images, len(images))
+        return images[np.linspace(0, len(images) - 1, num).astype(int)]
+
+    def restore(self, operator: Operator, observed: np.ndarray, method: Method) -> Restoration:
+        """Restores images with the VAE."""
+        options = self.options
+        key = keys.root_key(options.seed)
+        return self.sampler.restore(operator, observed, key, method, options.num_samples, options.inference)
 
 
 def main() -> dict[str, Any]:
-    """All tasks, each by each method and rule."""
-    options = tyro.cli(Benchmark, description=__doc__)
-    out = restored_pictures.check_out(options.out, options.num_samples)
+    """Runs all tasks, each by each method and baseline."""
+    options = tyro.cli(Study, description=__doc__)
+    out = restored_files.check_out(options.out, options.num_samples)
     if options.num_images < 2:
         raise ValueError(f"--num-images must be at least 2, got {options.num_images}")
     sampler = load_sampler(options.workdir, options.which)
+    size = sampler.config.data.image_size
     for task in options.tasks:
-        if task.startswith("x") and task[1:].isdigit():
-            restoration.check_factor(sampler.config, int(task[1:]))
+        if _is_enlargement(task):
+            Downsample(int(task[1:])).small_size(size)
         else:
-            masks.named(task, keys.root_key(0), np.arange(1), sampler.config.data.image_size)
-    data = dataclasses.replace(sampler.config.data, crop_margin=0)  # the rules learn from images of the test's size
+            masks.named(task, keys.root_key(0), np.arange(1), size)
+    data = dataclasses.replace(sampler.config.data, load_size=())  # baselines learn from images of the test's size
     splits = sources.load(data, seed_of(sampler.config, "data"))
-    moments = rules.moments(_unit(splits.train[0]))
-    rows: list[dict[str, Any]] = []
+    moments = baselines.image_moments(image_arrays.unit_floats(splits.train[0]))
+    setting = Setting(options, sampler, splits, moments)
+    rows: list[Row] = []
     for task in options.tasks:
-        solve = _enlarge if task.startswith("x") else _fill
-        for row in solve(options, sampler, splits, moments, task):
+        solve = _enlarge if _is_enlargement(task) else _fill
+        for row in solve(setting, task):
             grid = row.pop("grid", None)
             if grid is not None:
-                restored_pictures.write_grid(out / f"{task}-{row['method']}.png", grid)
+                restored_files.write_grid(out / f"{task}-{row['method']}.png", *grid)
             rows.append({"task": task} | row)
             logging.info("%s", json.dumps(rows[-1]))
     files.write_json(out / "results.json", {"options": dataclasses.asdict(options), "rows": rows})
@@ -84,115 +116,96 @@ def main() -> dict[str, Any]:
     return {**flat, "images": num, "step": sampler.step, "out": options.out}
 
 
-def _unit(images: np.ndarray) -> np.ndarray:
-    return image_arrays.unit_floats(images)
+def _is_enlargement(task: str) -> bool:
+    return task.startswith("x") and task[1:].isdigit()
 
 
-def _spread(images: np.ndarray, num: int) -> np.ndarray:
-    return images[np.linspace(0, len(images) - 1, min(num, len(images))).astype(int)]
+def _fill(setting: Setting, task: str) -> list[Row]:
+    """Returns the rows of a task with missing pixels."""
+    options, data, unit = setting.options, setting.sampler.config.data, image_arrays.unit_floats
+    test, validation, train = setting.spread("test"), setting.spread("validation"), unit(setting.splits.train[0])
+    key, num = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0), len(test)
+    drawn = masks.named(task, key, np.arange(num + len(validation)), data.image_size)
+    mask, validation_mask = drawn[:num], drawn[num:, ..., None]
+    missing, truth, known = mask[..., None], unit(test), unit(validation)
+    binary = baselines.binarized(test, options.seed) if data.binarize != "none" else None
 
+    def ridge(images: np.ndarray, missing: np.ndarray, strength: float) -> np.ndarray:
+        return baselines.ridge_fill(setting.moments, images, missing, strength)
 
-def _fill(
-    options: Benchmark, sampler: Sampler, splits: Splits, moments: rules.Moments, task: str
-) -> list[dict[str, Any]]:
-    """Rows of a task with missing pixels."""
-    config, key = sampler.config, keys.root_key(options.seed)
-    test, validation = (_spread(source[0], options.num_images) for source in (splits.test, splits.validation))
-    size, num = config.data.image_size, len(test)
-    drawn = masks.named(task, keys.for_step(key, keys.Stream.MASK, 0), np.arange(num + len(validation)), size)
-    mask, other = drawn[:num], drawn[num:]
-    missing, train = mask[..., None], _unit(splits.train[0])
-    binary = rules.binarized(test, options.seed) if config.data.binarize != "none" else None
-
-    def chosen(images: np.ndarray, missing: np.ndarray) -> np.ndarray:
-        return rules.ridge_fill(moments, images, missing, strength)
-
-    known, hidden = _unit(validation), other[..., None]
-    error = {s: np.square(rules.ridge_fill(moments, known, hidden, s) - known).sum() for s in rules.STRENGTHS}
-    strength = min(error, key=error.__getitem__)
-    by_rule: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-        "mean fill": lambda images, missing: rules.mean_fill(train, images, missing),
-        "ridge": chosen,
-        "10 neighbours": lambda images, missing: rules.neighbours(train, images, missing),
+    error = {s: np.square(ridge(known, validation_mask, s) - known).sum() for s in baselines.STRENGTHS}
+    best = min(error, key=error.__getitem__)
+    fills: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+        "mean fill": lambda images, missing: baselines.mean_fill(train, images, missing),
+        "ridge": lambda images, missing: ridge(images, missing, best),
+        "10 neighbours": lambda images, missing: baselines.neighbours(train, images, missing),
     }
     rows = []
-    for name, rule in by_rule.items():
-        guess = rule(_unit(test), missing)
-        row = {"method": name} | _figures(guess[:, None], _unit(test), mask)
+    for name, fill in fills.items():
+        row: Row = {"method": name} | _metrics(fill(truth, missing)[:, None], truth, mask)
         if binary is not None:
-            row["nats_per_pixel"] = _nats(rule(_unit(binary), missing)[:, None], binary, missing)
+            row["nats_per_pixel"] = _nats(fill(unit(binary), missing)[:, None], binary, missing)
         rows.append(row)
     for method in options.methods:
         began = time.perf_counter()
-        restored = _inpaint(options, sampler, test, mask, method)
+        restored = setting.restore(Mask(mask), test, method)
         seconds = time.perf_counter() - began
-        row = {"method": restored.method} | _figures(restored.images, _unit(test), mask)
+        row = {"method": method} | _metrics(restored.images, truth, mask)
         if binary is not None:
-            row["nats_per_pixel"] = _nats(_inpaint(options, sampler, binary, mask, method).images, binary, missing)
-        shown = restored.images[:, :8].swapaxes(0, 1)
-        grid = [np.where(missing, 0.5, _unit(test)), *shown, restored.images.mean(axis=1), _unit(test)]
-        rows.append(row | {"health": float(np.median(restored.health)), "seconds": seconds, "grid": grid})
+            row["nats_per_pixel"] = _nats(setting.restore(Mask(mask), binary, method).images, binary, missing)
+        rows.append(row | _how(restored, seconds, np.where(missing, 0.5, truth), truth))
     return rows
 
 
-def _inpaint(
-    options: Benchmark, sampler: Sampler, images: np.ndarray, mask: np.ndarray, method: restoration.Choice
-) -> restoration.Restoration:
-    return restoration.inpaint(
-        sampler.config, sampler.params, keys.root_key(options.seed), images, mask, method, options.num_samples,
-        options.effort,
-    )  # fmt: skip
-
-
-def _enlarge(
-    options: Benchmark, sampler: Sampler, splits: Splits, moments: rules.Moments, task: str
-) -> list[dict[str, Any]]:
-    """Rows of a task with smaller images, means over blocks."""
-    config, factor = sampler.config, int(task[1:])
-    test, validation = (_unit(_spread(source[0], options.num_images)) for source in (splits.test, splits.validation))
-    small, small_validation = (restoration.downsample(images, factor, "box") for images in (test, validation))
-    sides = [restoration.downsampling(size, factor, "box") for size in config.data.image_size]
-    measure = np.kron(np.kron(*sides), np.eye(config.data.channels[0]))
+def _enlarge(setting: Setting, task: str) -> list[Row]:
+    """Returns the rows of a task with smaller images, means over blocks."""
+    operator, data = Downsample(int(task[1:])), setting.sampler.config.data
+    test, validation = (image_arrays.unit_floats(setting.spread(split)) for split in ("test", "validation"))
+    small, small_validation = operator.apply(test), operator.apply(validation)
+    sides = [downsampling_matrix(size, operator.factor, "box") for size in data.image_size]
+    measure = np.kron(np.kron(*sides), np.eye(data.channels[0]))
 
     def ridge(small: np.ndarray, strength: float) -> np.ndarray:
-        found = rules.ridge_enlarge(moments, small.reshape(len(small), -1), measure, strength)
+        found = baselines.ridge_enlarge(setting.moments, small.reshape(len(small), -1), measure, strength)
         return found.reshape(-1, *test.shape[1:])
 
-    strengths = [strength / 10 for strength in rules.STRENGTHS]  # blocks' means vary less than pixels
+    strengths = [strength / 10 for strength in baselines.STRENGTHS]  # blocks' means vary less than pixels
     error = {s: np.square(ridge(small_validation, s) - validation).sum() for s in strengths}
-    rows = []
+    rows: list[Row] = []
     for name, guess in {
-        "nearest": rules.enlarged(small, factor, Image.Resampling.NEAREST),
-        "bicubic": rules.enlarged(small, factor, Image.Resampling.BICUBIC),
+        "nearest": baselines.enlarged(small, operator.factor, Image.Resampling.NEAREST),
+        "bicubic": baselines.enlarged(small, operator.factor, Image.Resampling.BICUBIC),
         "ridge": ridge(small, min(error, key=error.__getitem__)),
     }.items():
-        consistency = _least_consistency(guess[:, None], small, factor)
-        rows.append({"method": name} | _figures(guess[:, None], test) | {"least_consistency_db": consistency})
-    for method in options.methods:
-        if method in ("pseudo_gibbs", "metropolis") and config.vae.likelihood == "bernoulli":
-            continue  # they cannot: see restoration.super_resolve
+        consistency = _least_consistency(guess[:, None], small, operator)
+        rows.append({"method": name} | _metrics(guess[:, None], test) | {"least_consistency_db": consistency})
+    for method in setting.options.methods:
+        if method in ("pseudo_gibbs", "metropolis") and setting.sampler.config.vae.likelihood == "bernoulli":
+            continue  # Gibbs sampling cannot impute binary pixels here
         began = time.perf_counter()
-        restored = restoration.super_resolve(
-            config, sampler.params, keys.root_key(options.seed), small, factor, "box", method, options.num_samples,
-            options.effort,
-        )  # fmt: skip
+        restored = setting.restore(operator, small, method)
         seconds = time.perf_counter() - began
-        row = {"method": restored.method} | _figures(restored.images, test)
-        row["least_consistency_db"] = _least_consistency(restored.images[:, :8], small, factor)
-        blocks = small.repeat(factor, axis=1).repeat(factor, axis=2)
-        grid = [blocks, *restored.images[:, :8].swapaxes(0, 1), restored.images.mean(axis=1), test]
-        rows.append(row | {"health": float(np.median(restored.health)), "seconds": seconds, "grid": grid})
+        row: Row = {"method": method} | _metrics(restored.images, test)
+        row["least_consistency_db"] = _least_consistency(restored.images[:, :8], small, operator)
+        blocks = small.repeat(operator.factor, axis=1).repeat(operator.factor, axis=2)
+        rows.append(row | _how(restored, seconds, blocks, test))
     return rows
 
 
-def _least_consistency(restored: np.ndarray, small: np.ndarray, factor: int) -> float:
-    """The least PSNR of any sample [n, num, ...], scaled down again, to what was given; at most 200 dB."""
-    again = restoration.downsample(restored, factor, "box")
+def _how(restored: Restoration, seconds: float, observed: np.ndarray, truth: np.ndarray) -> Row:
+    """Returns the end of a VAE's row, with what `restored_files.write_grid` draws."""
+    grid = (observed, restored.images, truth, 8)
+    return {"efficiency": float(np.median(restored.efficiency)), "seconds": seconds, "grid": grid}
+
+
+def _least_consistency(restored: np.ndarray, small: np.ndarray, operator: Downsample) -> float:
+    """Returns the least PSNR of any sample [n, num, ...], scaled down again, to `small`; at most 200 dB."""
+    again = operator.apply(restored)
     return float(min(200.0, *(image_metrics.psnr(sample, small).min() for sample in again.swapaxes(0, 1))))
 
 
-def _figures(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Any]:
-    """Of samples [n, num, h, w, c]: of their mean, of one, of the best of the first 8, and how far they are apart."""
+def _metrics(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> Row:
+    """Scores samples [n, num, h, w, c]: their mean, one, the best of the first 8, and how far they are apart."""
     each = np.array([image_metrics.psnr(sample, truth, mask) for sample in restored.swapaxes(0, 1)])
     mean = image_metrics.psnr(restored.mean(axis=1), truth, mask)
     row = {
@@ -212,8 +225,8 @@ def _figures(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
 
 
 def _nats(means: np.ndarray, binary: np.ndarray, missing: np.ndarray) -> float:
-    """-log of the mean over samples [n, num, h, w, 1] of p(missing pixels), per missing pixel."""
-    p = means.astype(np.float64).clip(0.01, 0.99)  # a rule's 0 or 1 would cost it everything
+    """Returns -log of the mean over samples [n, num, h, w, 1] of p(missing pixels), per missing pixel."""
+    p = means.astype(np.float64).clip(0.01, 0.99)  # a baseline's 0 or 1 would cost it everything
     each = np.where(binary[:, None] > 0, np.log(p), np.log1p(-p)) * missing[:, None]
     log_prob = np.logaddexp.reduce(each.sum(axis=(2, 3, 4)), axis=1) - np.log(means.shape[1])
     return float(np.mean(-log_prob / missing.sum(axis=(1, 2, 3))))
@@ -224,12 +237,12 @@ COLUMNS = {
     "psnr_best_of_8": ("best of 8", ".2f"), "ssim_mean": ("SSIM of the mean", ".3f"),
     "ssim_sample": ("of a sample", ".3f"), "nats_per_pixel": ("nats per missing pixel", ".3f"),
     "least_consistency_db": ("least consistency, dB", ".0f"), "diversity": ("diversity", ".3f"),
-    "health": ("health", ".3f"), "seconds": ("seconds", ".0f"),
+    "efficiency": ("efficiency", ".3f"), "seconds": ("seconds", ".0f"),
 }  # fmt: skip
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown; in bold the best PSNR of a task."""
+def _table(rows: Sequence[Row]) -> str:
+    """Writes the rows as Markdown, the best PSNR of a task in bold."""
     best = {task: max(row["psnr_mean"] for row in rows if row["task"] == task) for task in {r["task"] for r in rows}}
     lines = [
         f"| task | method | {' | '.join(title for title, _ in COLUMNS.values())} |",
@@ -241,7 +254,3 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             cells["psnr_mean"] = f"**{cells['psnr_mean']}**"
         lines.append(f"| {row['task']} | {row['method']} | {' | '.join(cells.values())} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    cli.run(main)

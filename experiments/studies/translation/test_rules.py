@@ -13,7 +13,7 @@ from genjax import cli
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.train import run_directory
-from studies.translation import generalisation as generalisation_study
+from studies.generalisation import study as generalisation_study
 from studies.translation import image_grid, rules, tables
 from studies.translation import study as translation_study
 
@@ -93,6 +93,7 @@ def test_warnings_name_each_kind_of_failure():
     assert warnings(given / 255) == ["idle"]
     assert warnings(1 - given / 255) == ["inverted"]
     assert warnings(np.full(truth.shape, 0.5)) == ["low diversity"]
+    assert warnings(0.25 * (truth / 255 + given / 255) + 0.25) == ["low diversity"]  # 0.35: not collapsed in training
     assert warnings(0.5 * truth / 255 + 0.5 * given / 255, cycle=1.01 * copy["l1"]) == ["forgetful"]
 
 
@@ -152,11 +153,11 @@ def test_run_of_changes_form_and_weights_alone():
             cli.check_different(seeds=seeds, settings=("mission",))
 
 
-def test_run_figures_of_identity_are_those_of_copy(trained_identity):
+def test_run_metrics_of_identity_are_those_of_copy(trained_identity):
     test = noise(0, (4, 16, 16, 3)), noise(1, (4, 16, 16, 3))
     splits = Splits(test, test, test)
-    found = translation_study.run_figures(trained_identity.workdir, test)
-    copied = translation_study.rule_figures(splits)["copy"]
+    found = translation_study.run_metrics(trained_identity.workdir, test)
+    copied = translation_study.rule_metrics(splits)["copy"]
     for direction in DIRECTIONS:
         assert found[direction].pop("cycle") < 1e-3
         assert found[direction] == pytest.approx(copied[direction], abs=1e-3)
@@ -165,14 +166,14 @@ def test_run_figures_of_identity_are_those_of_copy(trained_identity):
     np.testing.assert_array_equal(rows["mission"], image_arrays.to_uint8(rows["input"] / 255))
 
 
-def test_generalisation_run_figures_measure_each_part(monkeypatch):
+def test_generalisation_run_metrics_measure_each_part(monkeypatch):
     west, east = ((noise(seed), noise(seed + 1)) for seed in (0, 2))
     splits = {"west": Splits(west, west, west), "east": Splits(east, east, east)}
     halving = types.SimpleNamespace(a2b=lambda images: images / 510)
     monkeypatch.setattr(generalisation_study, "load_translator", {"run": halving}.__getitem__)
-    found = generalisation_study.run_figures("run", splits)
-    for (a, b), figures in ((west, found["west"]), (east, found["east"])):
-        assert figures["l1"] == pytest.approx(np.abs(a / 510 - b / 255).mean())
-    matched = generalisation_study.rule_figures("histogram_matching", splits, "west")["east"]
+    found = generalisation_study.run_metrics("run", splits)
+    for (a, b), metrics in ((west, found["west"]), (east, found["east"])):
+        assert metrics["l1"] == pytest.approx(np.abs(a / 510 - b / 255).mean())
+    matched = generalisation_study.rule_metrics("histogram_matching", splits, "west")["east"]
     expected = rules.match_histograms(east[0], west[1]) / 255  # brought to what the west looks like
     assert matched["l1"] == pytest.approx(np.abs(expected - east[1] / 255).mean())

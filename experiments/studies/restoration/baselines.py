@@ -1,6 +1,6 @@
-"""Rules without a network, beside which a restoration is to be judged: images [n, h, w, c] in [0, 1] in and out.
+"""Restorations without a network, to compare a VAE's with: images [n, h, w, c] in [0, 1] in and out.
 
-All know the training images; what is chosen, the strength of the ridge, is chosen on the validation images.
+All know the training images; the strength of the ridge is chosen on the validation images.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ STRENGTHS = (1e-3, 1e-2, 1e-1)
 
 
 def mean_fill(train: np.ndarray, images: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """The mean training image where pixels are missing."""
+    """Puts the mean training image where pixels are missing."""
     return np.where(missing, train.mean(axis=0), images)
 
 
 def neighbours(train: np.ndarray, images: np.ndarray, missing: np.ndarray, num: int = 10) -> np.ndarray:
-    """The mean of the `num` training images that are nearest on the observed pixels, where pixels are missing."""
+    """Puts the mean of the `num` training images that are nearest on the observed pixels, where pixels are missing."""
     flat, seen = train.reshape(len(train), -1), np.broadcast_to(~missing, images.shape).reshape(len(images), -1)
     x = images.reshape(len(images), -1) * seen
     distance = (x**2).sum(axis=1)[:, None] - 2 * x @ flat.T + seen.astype(float) @ (flat**2).T
@@ -28,7 +28,7 @@ def neighbours(train: np.ndarray, images: np.ndarray, missing: np.ndarray, num: 
 
 
 class Moments(NamedTuple):
-    """Of training images: all that ridge regression needs, whatever is known."""
+    """Mean and covariance of training images: all that ridge regression needs, whatever is known."""
 
     mean: np.ndarray
     """[L]"""
@@ -36,33 +36,33 @@ class Moments(NamedTuple):
     """[L, L]"""
 
 
-def moments(train: np.ndarray) -> Moments:
-    """Mean and covariance of images, flattened."""
+def image_moments(train: np.ndarray) -> Moments:
+    """Computes the moments of flattened images."""
     flat = train.reshape(len(train), -1)
     return Moments(flat.mean(axis=0), np.cov(flat.T))
 
 
-def ridge_fill(of: Moments, images: np.ndarray, missing: np.ndarray, strength: float) -> np.ndarray:
-    """Missing pixels by linear regression on the observed ones, with a penalty."""
+def ridge_fill(moments: Moments, images: np.ndarray, missing: np.ndarray, strength: float) -> np.ndarray:
+    """Fills missing pixels by linear regression on the observed ones, with a penalty."""
     filled = images.copy()
-    hidden = np.broadcast_to(missing, images.shape).reshape(len(images), -1)
-    for row, gone in zip(filled.reshape(len(images), -1), hidden, strict=True):
-        known = of.covariance[np.ix_(~gone, ~gone)] + strength * np.eye((~gone).sum())
-        weights = np.linalg.solve(known, row[~gone] - of.mean[~gone])
-        row[gone] = of.mean[gone] + of.covariance[np.ix_(gone, ~gone)] @ weights
+    gone = np.broadcast_to(missing, images.shape).reshape(len(images), -1)
+    for row, out in zip(filled.reshape(len(images), -1), gone, strict=True):
+        known = moments.covariance[np.ix_(~out, ~out)] + strength * np.eye((~out).sum())
+        weights = np.linalg.solve(known, row[~out] - moments.mean[~out])
+        row[out] = moments.mean[out] + moments.covariance[np.ix_(out, ~out)] @ weights
     return filled.clip(0, 1)
 
 
-def ridge_enlarge(of: Moments, small: np.ndarray, measure: np.ndarray, strength: float) -> np.ndarray:
-    """Images [n, L] by linear regression on y = measure @ x [n, S], with a penalty."""
-    gain = of.covariance @ measure.T
+def ridge_enlarge(moments: Moments, small: np.ndarray, measure: np.ndarray, strength: float) -> np.ndarray:
+    """Estimates images [n, L] by linear regression on y = measure @ x [n, S], with a penalty."""
+    gain = moments.covariance @ measure.T
     known = measure @ gain + strength * np.eye(len(measure))
-    weights = np.linalg.solve(known, (small - of.mean @ measure.T).T)
-    return (of.mean + (gain @ weights).T).clip(0, 1)
+    weights = np.linalg.solve(known, (small - moments.mean @ measure.T).T)
+    return (moments.mean + (gain @ weights).T).clip(0, 1)
 
 
 def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.ndarray:
-    """Pillow's enlargement, channel by channel in floats, clipped."""
+    """Enlarges as Pillow does, channel by channel in floats, clipped."""
     size = (small.shape[2] * factor, small.shape[1] * factor)
     planes = [
         [np.asarray(Image.fromarray(plane).resize(size, filter)) for plane in np.moveaxis(image, -1, 0)]
@@ -72,6 +72,6 @@ def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.nda
 
 
 def binarized(images: np.ndarray, seed: int) -> np.ndarray:
-    """uint8 images with pixels drawn once as 0 or 255 by their intensities."""
+    """Returns uint8 images with pixels drawn once as 0 or 255 by their intensities."""
     generator = np.random.Generator(np.random.Philox(seed))
     return np.where(generator.uniform(size=images.shape) < image_arrays.unit_floats(images), 255, 0).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Metrics of rules without a network on the test pairs of an embedded set, for comparison with a trained run.
 
-$ python experiments/translation_baselines.py icons --workdir runs/icons
+$ python experiments/study.py baselines icons --workdir runs/icons
 
 L1 is the mean absolute difference from the truth over the test images, pixels in [0, 1], from A to B. The rules know
 the training images of both domains, unpaired, and no truth.
@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from genjax import cli
 from genjax.config import DataConfig
 from genjax.data import sources
 from genjax.loading import load_translator
@@ -48,7 +47,3 @@ def main() -> dict[str, Any]:
     if options.source == "icons":
         results["iou_copy"] = found["copy"]["iou"]
     return {"images": len(a), **{name: round(value, 4) for name, value in results.items()}}
-
-
-if __name__ == "__main__":
-    cli.run(main)

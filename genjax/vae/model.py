@@ -1,0 +1,163 @@
+"""A VAE as functions of its parameters, spoken of in noise e ~ N(0, I): infer, generate, decode.
+
+Latents come in groups z_1, ..., z_L with z_l = mu_l(z_<l) + sigma_l e_l. So the prior of e is N(0, I) however many
+groups there are, and sampling, restoration and evaluation need to know nothing else. A flat VAE has one group, z = e.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.nn import layers
+from genjax.optim import Params
+from genjax.vae import nets
+from genjax.vae.config import VaeRun
+from genjax.vae.likelihood import Bernoulli, Gaussian, Likelihood
+
+LOG_SIGMA_BOUND = 6.0
+"""Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6)."""
+
+Groups = tuple[Array, ...]
+"""z_1, ..., z_L, each [b, ...]."""
+
+
+class Latents(NamedTuple):
+    """One draw from q(z|x)."""
+
+    groups: Groups
+    kl: Array
+    """KL(q(z|x) || p(z)) [b] in nats, summed over the groups."""
+
+
+class Posterior(NamedTuple):
+    """q(e|x) = N(mean, diag(exp(2 log_sigma))), the approximate posterior of the noise; leading dimensions are any."""
+
+    mean: Array
+    """[..., d]"""
+    log_sigma: Array
+    """[..., d]"""
+
+    def sample(self, noise: Array) -> Array:
+        """Returns e = mean + sigma * noise, all [..., d] (the reparametrisation of Kingma and Welling 2014)."""
+        return self.mean + jnp.exp(self.log_sigma) * noise
+
+    def log_prob(self, e: Array) -> Array:
+        """Returns log q(e|x) but for the constant (d / 2) log 2 pi: [...]."""
+        return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
+
+    def kl(self) -> Array:
+        """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""
+        return 0.5 * jnp.sum(jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma, axis=-1)
+
+
+class Model(Protocol):
+    """The interface between a VAE and everything that trains, samples or restores with it."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers of noise for an image, over all groups."""
+
+    def init(self, key: Array) -> Params:
+        """Returns fresh parameters."""
+
+    def encode(self, params: Params, images: Array) -> Posterior:
+        """Returns q(e|x) of images [b, h, w, c] in [0, 1]."""
+
+    def infer(self, params: Params, images: Array, noise: Array) -> Latents:
+        """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
+
+    def generate(self, params: Params, e: Array) -> Groups:
+        """Returns the latents of noise e [b, d], which come from the prior if e ~ N(0, I)."""
+
+    def decode(self, params: Params, groups: Groups) -> Likelihood:
+        """Returns p(x|z)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatVae:
+    """A VAE with one group of latents: any encoder and decoder with the interface that nets.py describes."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
+    sigma: float = 0.5**0.5
+    """Standard deviation of a pixel; of gaussian_learned, about what it starts from."""
+
+    def init(self, key: Array) -> Params:
+        """Returns fresh parameters of both networks."""
+        encoder_key, decoder_key = jax.random.split(key)
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
+        if self.likelihood == "gaussian_learned":
+            decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
+        return {"encoder": encoder, "decoder": decoder}
+
+    def encode(self, params: Params, images: Array) -> Posterior:
+        """Returns q(e|x) of images [b, h, w, c] in [0, 1]."""
+        mean, log_sigma = self.encoder.apply({"params": params["encoder"]}, images)
+        return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
+
+    def infer(self, params: Params, images: Array, noise: Array) -> Latents:
+        """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
+        posterior = self.encode(params, images)
+        return Latents((posterior.sample(noise),), posterior.kl())
+
+    def generate(self, params: Params, e: Array) -> Groups:
+        """Returns the latents of noise e [b, d]: e itself."""
+        return (e,)
+
+    def decode(self, params: Params, groups: Groups) -> Likelihood:
+        """Returns p(x|z) of the one group z [b, d]."""
+        (z,) = groups
+        location: Array = self.decoder.apply({"params": params["decoder"]}, z)  # type: ignore[assignment]
+        location = location.astype(z.dtype)
+        if self.likelihood == "bernoulli":
+            return Bernoulli(location)
+        learned = self.likelihood == "gaussian_learned"
+        return Gaussian(location, _bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
+
+
+MakeModel = Callable[[VaeRun], Model]
+"""Makes the model that a configuration describes."""
+
+
+def from_config(config: VaeRun) -> FlatVae:
+    """Makes the VAE with the networks, sizes, precision and likelihood of `config`."""
+    vae, (shape,) = config.vae, config.data.image_shapes
+    encoder, decoder = {
+        "mlp": (nets.MlpEncoder, nets.MlpDecoder),
+        "conv": (nets.ConvEncoder, nets.ConvDecoder),
+    }[vae.architecture]
+    activation, dtype = layers.ACTIVATIONS[vae.activation], layers.compute_dtype(config.precision)
+    return FlatVae(
+        encoder(vae.hidden_sizes, vae.latent_dim, activation, dtype),
+        decoder(vae.hidden_sizes, shape, activation, dtype),
+        shape,
+        vae.latent_dim,
+        vae.likelihood,
+        vae.sigma,
+    )
+
+
+def draw_noise(model: Model, key: Array, position: Array) -> Array:
+    """Draws standard normal noise [b, d], row i from `key` and position[i] (int32) alone."""
+    return keys.normal(keys.per_example(key, position), model.latent_dim)
+
+
+def log_normal(e: Array) -> Array:
+    """Returns the log density of N(0, I) but for the constant (d / 2) log 2 pi: [..., d] to [...]."""
+    return -0.5 * jnp.sum(e**2, axis=-1)
+
+
+def _bounded(log_sigma: Array) -> Array:
+    """Keeps log sigma within the bound, smoothly: unlike a clip, gradients never vanish exactly."""
+    return LOG_SIGMA_BOUND * jnp.tanh(log_sigma / LOG_SIGMA_BOUND)

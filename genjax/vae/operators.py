@@ -1,0 +1,194 @@
+"""Operators that restoration inverts: what is known of an image x is y = A x. Another one is one more class here.
+
+An operator is a pytree: its arrays have a row for each image, its settings are static. In `log_prob`, `impute` and
+`project`, images are [b, k, h, w, c], and y and the arrays of the operator [b, 1, ...].
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from PIL import Image
+
+from genjax.data import image_arrays
+from genjax.vae.likelihood import Bernoulli, Likelihood
+
+Kernel = Literal["box", "bicubic"]
+FACTORS = (2, 4, 8)
+NUM_PROJECTIONS, MAX_PROJECTIONS = 50, 2000
+"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most, for one not yet CONSISTENT.
+For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
+CONSISTENT = 0.25 / 255
+"""Largest difference between a pixel of an enlarged image, scaled down again, and the one that was given."""
+
+
+class Operator(Protocol):
+    """The interface between an operator and `Sampler.restore`."""
+
+    gibbs_needs_gaussian: ClassVar[bool]
+    """True if imputing a draw from p(x|z) gives one from p(x|z, y) for Gaussian pixels alone."""
+
+    def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Operator", np.ndarray]:
+        """Returns the operator and y for n images, arrays [n, ...], y float32; ValueError for what does not fit.
+
+        `image_shape` is that of the model's images.
+        """
+
+    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+        """Returns log p(y|z) in nats: [b, k]."""
+
+    def impute(self, images: Array, y: Array) -> Array:
+        """Returns the nearest images that agree with y."""
+
+    def project(self, images: Array, y: Array) -> Array:
+        """Returns the nearest images in [0, 1] that agree with y: what a restoration ends with."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """Inpainting: y is the image, known where `missing` is False; those pixels come back bit for bit."""
+
+    missing: np.ndarray
+    """bool [h, w] or [n, h, w]."""
+
+    gibbs_needs_gaussian: ClassVar[bool] = False
+
+    def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Mask", np.ndarray]:
+        """Returns the mask as [n, h, w, 1], and the images [n, h, w, c], uint8 or floats in [0, 1], as float32."""
+        y = _unit_floats(observed, image_shape, "this VAE was trained on images of that size")
+        (height, width, _), num, missing = image_shape, len(y), self.missing
+        if missing.dtype != bool or missing.shape not in ((height, width), (num, height, width)):
+            raise ValueError(
+                f"expected a mask of bools [{height}, {width}] or [{num}, {height}, {width}], True where a pixel is "
+                f"missing, got {missing.dtype} {list(missing.shape)}"
+            )
+        missing = np.broadcast_to(missing, (num, height, width))
+        share = missing.mean(axis=(1, 2))
+        if num and share.min() == 0:
+            raise ValueError(f"image {int(share.argmin())} has no missing pixel: the mask is True where one is missing")
+        if num and share.max() == 1:
+            raise ValueError(f"image {int(share.argmax())} has no observed pixel: for new images, sample the prior")
+        return Mask(missing[..., None]), y
+
+    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+        """Returns log p(observed pixels|z): [b, k]."""
+        return jnp.sum(jnp.where(self.missing, 0.0, likelihood.log_prob_per_pixel(y)), axis=(2, 3, 4))
+
+    def impute(self, images: Array, y: Array) -> Array:
+        """Returns the images with the observed pixels put back."""
+        return jnp.where(self.missing, images, y)
+
+    def project(self, images: Array, y: Array) -> Array:
+        """Returns the images, clipped to [0, 1], with the observed pixels put back."""
+        return self.impute(jnp.clip(images, 0, 1), y)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Downsample:
+    """Super-resolution: y is the image scaled down by `factor` (2, 4 or 8) as Pillow does it.
+
+    A = L B with a lower triangular L and orthonormal rows of B, along either side. So for Gaussian pixels L^-1 y is
+    N(B mean, sigma^2) given z, and B^T L^-1 is the pseudo-inverse of A.
+    """
+
+    factor: int = dataclasses.field(metadata={"static": True})
+    kernel: Kernel = dataclasses.field(default="box", metadata={"static": True})
+
+    gibbs_needs_gaussian: ClassVar[bool] = True
+
+    def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Downsample", np.ndarray]:
+        """Returns the operator and small images [n, h / factor, w / factor, c], uint8 or in [0, 1], as float32."""
+        height, width, channels = image_shape
+        small = (*self.small_size((height, width)), channels)
+        why = f"this VAE makes images of {height}x{width}, and factor {self.factor} those of this"
+        return self, _unit_floats(observed, small, why)
+
+    def small_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the size of small images; ValueError, with what is possible, unless the factor divides `size`."""
+        height, width = size
+        possible = [f for f in FACTORS if height % f == 0 and width % f == 0]
+        if self.factor not in possible:
+            takes = ", ".join(f"{height // f}x{width // f} by factor {f}" for f in possible) or "none"
+            raise ValueError(
+                f"factor {self.factor} cannot lead to this VAE's {height}x{width} images; it enlarges: {takes}"
+            )
+        return height // self.factor, width // self.factor
+
+    def apply(self, images: np.ndarray) -> np.ndarray:
+        """Scales floats [..., h, w, c] down, in float64."""
+        rows, columns = (downsampling_matrix(size, self.factor, self.kernel) for size in images.shape[-3:-1])
+        return np.einsum("ih,...hwc,jw->...ijc", rows, images, columns, optimize=True)
+
+    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+        """Returns log p(y|z) up to a constant: exact for Gaussian pixels, for binary ones an approximation.
+
+        A sum of binary pixels is scored as if each of them had its mean: factor^2 Bernoulli terms.
+        """
+        if not isinstance(likelihood, Bernoulli):
+            projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
+            return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
+        mean = jnp.clip(_two_sided(self._matrices(y), likelihood.mean()), 1e-6, 1 - 1e-6)
+        return self.factor**2 * jnp.sum(y * jnp.log(mean) + (1 - y) * jnp.log1p(-mean), axis=(2, 3, 4))
+
+    def impute(self, images: Array, y: Array) -> Array:
+        """Returns x + A^+ (y - A x) (back-projection)."""
+        b = self._orthonormal(y)
+        return images + _two_sided([side.T for side in b], self._whitened(y) - _two_sided(b, images))
+
+    def project(self, images: Array, y: Array) -> Array:
+        """Imputes and clips in turn, each image for as long as it needs, whatever others need."""
+
+        def once(images: Array) -> Array:
+            return jnp.clip(self.impute(images, y), 0, 1)
+
+        def inconsistent(images: Array) -> Array:
+            error = jnp.abs(_two_sided(self._matrices(y), images) - y)
+            return jnp.max(error, axis=(2, 3, 4), keepdims=True) > CONSISTENT
+
+        def unfinished(turn: tuple[Array, Array]) -> Array:
+            return (turn[0] < MAX_PROJECTIONS) & jnp.any(inconsistent(turn[1]))
+
+        def further(turn: tuple[Array, Array]) -> tuple[Array, Array]:
+            return turn[0] + 1, jnp.where(inconsistent(turn[1]), once(turn[1]), turn[1])
+
+        images = jax.lax.fori_loop(0, NUM_PROJECTIONS, lambda _, images: once(images), jnp.clip(images, 0, 1))
+        return jax.lax.while_loop(unfinished, further, (jnp.int32(NUM_PROJECTIONS), images))[1]
+
+    def _matrices(self, y: Array) -> list[np.ndarray]:
+        """A along height and width, of the images whose small versions are y."""
+        return [downsampling_matrix(size * self.factor, self.factor, self.kernel) for size in y.shape[2:4]]
+
+    def _triangular(self, y: Array) -> list[np.ndarray]:
+        return [np.linalg.cholesky(side @ side.T) for side in self._matrices(y)]
+
+    def _orthonormal(self, y: Array) -> list[np.ndarray]:
+        return [np.linalg.solve(low, side) for low, side in zip(self._triangular(y), self._matrices(y), strict=True)]
+
+    def _whitened(self, y: Array) -> Array:
+        return _two_sided([np.linalg.inv(low) for low in self._triangular(y)], y)
+
+
+def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
+    """Returns A [size / factor, size]: Pillow's box or bicubic (antialiased) scaling along one side, in float64."""
+    resample = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}[kernel]
+    columns = Image.fromarray(np.eye(size, dtype=np.float32))
+    rows = np.asarray(columns.resize((size, size // factor), resample), np.float64)
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def _two_sided(sides: Sequence[np.ndarray], images: Array) -> Array:
+    """R x C^T of each channel, for `sides` (R, C)."""
+    rows, columns = (jnp.asarray(side, images.dtype) for side in sides)
+    return jnp.einsum("ih,bkhwc,jw->bkijc", rows, images, columns, precision="highest")
+
+
+def _unit_floats(images: np.ndarray, shape: Sequence[int], why: str) -> np.ndarray:
+    if images.ndim != 4 or images.shape[1:] != tuple(shape):
+        raise ValueError(f"expected images [n, {', '.join(map(str, shape))}] ({why}), got {list(images.shape)}")
+    return image_arrays.unit_floats(images)

@@ -1,0 +1,157 @@
+"""Image files to restore, and what becomes of them: files of the same names and depths, and a grid of all."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from genjax import files, keys
+from genjax.data import folders, image_arrays, pictures
+from genjax.vae.inference import InferenceConfig, Method
+from genjax.vae.operators import Operator
+from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
+
+BATCH_SIZE = 64
+"""Images restored at a time; the pictures do not depend on it."""
+GRID_ROWS = 32
+LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """Options that all restorations share: with what, how, and where to."""
+
+    workdir: str
+    """Directory of the VAE's training run."""
+    images: str
+    """An image, or a folder of images."""
+    out: str
+    """Folder for the results, which must not exist yet, or be empty."""
+    num_samples: int = 8
+    """Alternatives to draw of each image: the missing part is seldom certain."""
+    method: Method = "hmc"
+    """How latents are drawn: experiments/results/restoration.md compares the methods."""
+    seed: int = 0
+    """Seed of the draws: the same seed, the same pictures."""
+    inference: InferenceConfig = DEFAULT_INFERENCE
+
+
+class Pictures(NamedTuple):
+    """Images as they were read."""
+
+    names: list[str]
+    """Names to write them by: their paths below the folder, or the file's own name; lossy formats become PNG."""
+    files: list[pictures.Picture]
+    pixels: np.ndarray
+    """Floats [n, h, w, c] in [0, 1]."""
+
+
+class Restored(NamedTuple):
+    """Restored images, as far as they are kept in memory."""
+
+    first: np.ndarray
+    """Samples [n, num, h, w, c] of the first GRID_ROWS images."""
+    one: np.ndarray
+    """One sample of each image [n, h, w, c]."""
+    efficiency: float
+    """The median over all images."""
+
+
+def read(where: str, size: tuple[int, int], channels: int, remedy: str) -> Pictures:
+    """Reads the image `where`, or all below a folder; ValueError, with the remedy, for another size or in colour."""
+    found = folders.file_or_folder(where)
+    root = files.resolve(where)
+    read_files = [pictures.read(path) for path in found]
+    for path, image in zip(found, read_files, strict=True):
+        height, width = image.pixels.shape[:2]
+        if (height, width) != size:
+            raise ValueError(f"{path} has {height}x{width} pixels, and {remedy}")
+        if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
+            raise ValueError(f"{path} is in colour, and the VAE was trained on grey images: convert it first")
+    if channels == 3:
+        read_files = [_in_colour(image) for image in read_files]
+    pixels = np.stack([pictures.to_float(_with_channels(image, channels), channels) for image in read_files])
+    names = [_written_as(path.relative_to(root) if root.is_dir() else epath.Path(path.name)) for path in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two images below {where} would be written as {twice}: rename one of them")
+    return Pictures(names, read_files, pixels)
+
+
+def check_out(out: str, num_samples: int) -> epath.Path:
+    """Returns the folder to write to; ValueError if something lies there already, or for no samples."""
+    if num_samples < 1:
+        raise ValueError(f"--num-samples must be at least 1, got {num_samples}")
+    path = files.resolve(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{out} exists already: give another --out")
+    return path
+
+
+def restore(
+    sampler: Sampler, operator_of: Callable[[slice], Operator], observed: np.ndarray, images: Pictures,
+    options: RestoreOptions, missing: np.ndarray | None = None,
+) -> Restored:  # fmt: skip
+    """Restores a batch at a time, and writes each image as `write` does.
+
+    `operator_of` returns the operator of these rows of `observed` [n, ...]; `missing` is [n, h, w].
+    """
+    key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
+    first, one, efficiency = [], [], []
+    for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
+        rows = slice(begin, begin + BATCH_SIZE)
+        restored = sampler.restore(
+            operator_of(rows), observed[rows], key, options.method, options.num_samples, options.inference,
+            np.arange(num)[rows],
+        )  # fmt: skip
+        for i, samples in enumerate(restored.images, begin):
+            write(out, images.names[i], samples, images.files[i], None if missing is None else missing[i])
+        first.append(restored.images[: max(0, GRID_ROWS - begin)])
+        one.append(restored.images[:, 0])
+        efficiency.append(restored.efficiency)
+    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(efficiency))))
+
+
+def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:
+    """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
+
+    Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.
+    """
+    each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
+    for folder, values in each.items():
+        restored = pictures.from_float(np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like)
+        if missing is not None:
+            restored = restored._replace(pixels=np.where(missing[..., None], restored.pixels, like.pixels))
+        pictures.write(out / folder / name, restored)
+
+
+def write_grid(
+    path: epath.Path, observed: np.ndarray, samples: np.ndarray, truth: np.ndarray | None = None,
+    num_shown: int | None = None,
+) -> None:  # fmt: skip
+    """Writes a row for each of the first images: observed [n, h, w, c], samples [n, num, h, w, c], mean, truth.
+
+    The mean is that of all samples, of which the first `num_shown` are shown (default: all).
+    """
+    columns = [observed, *samples[:, :num_shown].swapaxes(0, 1), samples.mean(axis=1)]
+    columns = columns if truth is None else [*columns, truth]
+    rows = np.stack([column[: min(len(samples), GRID_ROWS)] for column in columns], axis=1)
+    cells = image_arrays.to_uint8(rows.reshape(-1, *rows.shape[2:]))
+    image_arrays.write_png(path, image_arrays.grid(cells, columns=len(columns)))
+
+
+def _written_as(path: epath.Path) -> str:
+    return str(path if path.suffix.lower() in LOSSLESS else path.with_name(path.name + ".png"))
+
+
+def _in_colour(image: pictures.Picture) -> pictures.ImageFile:
+    """Makes colour of a grey image, for a VAE of colour images has to be able to write some into it."""
+    grey = image.pixels.shape[-1] == 1
+    return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
+
+
+def _with_channels(image: pictures.Picture, channels: int) -> pictures.ImageFile:
+    return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image

@@ -1,0 +1,118 @@
+"""A trained VAE for use from Python: `Sampler`, whose methods compile once and take any number of images."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
+
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from genjax import keys
+from genjax.compiled import compile_rows
+from genjax.data import image_arrays
+from genjax.keys import Stream
+from genjax.optim import Params
+from genjax.parallel import PyTree
+from genjax.vae import restoration, sampling
+from genjax.vae.config import VaeRun
+from genjax.vae.inference import InferenceConfig, Method
+from genjax.vae.model import Model, Posterior
+from genjax.vae.operators import Operator
+from genjax.vae.restoration import Restoration, Settings
+
+DEFAULT_INFERENCE = InferenceConfig()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sampler:
+    """Draws, encodes, decodes and restores images with a trained VAE.
+
+    Images in are uint8 [n, h, w, c]; images out are floats, in [0, 1] for a Bernoulli likelihood and near it for a
+    Gaussian one. Each method compiles once, on the devices of `mesh`, and gives an image the same bits whatever others
+    it comes with and however many devices there are. Keys are root keys (`keys.root_key(seed)`): image i depends on
+    the key and position[i] alone, and its noise is that of no training with the same seed.
+    """
+
+    config: VaeRun
+    model: Model
+    params: Params
+    """Averaged parameters."""
+    step: int
+    """Training steps behind them."""
+    mesh: Mesh
+
+    def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c]."""
+        shared = (self.params, keys.for_step(key, Stream.PRIOR, 0), np.float32(temperature))
+        return self._compiled(sampling.prior)(shared, (np.asarray(position, np.int32),))
+
+    def reconstruct(self, key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Draws z from q(z|x) and decodes it, binarising or dequantising the images as training does."""
+        shared = (self.params, keys.for_step(key, Stream.RECONSTRUCT, 0))
+        rows = (np.asarray(position, np.int32), self._checked(images))
+        return self._compiled(sampling.reconstruct, self.config.data)(shared, rows)
+
+    def encode(self, images: np.ndarray) -> Posterior:
+        """Returns mean and log standard deviation of q(e|x), [n, d] each; with one group of latents, z is e."""
+        posterior: Posterior = self._compiled(sampling.encode)((self.params,), (self._checked(images),))
+        return posterior
+
+    def decode(self, e: np.ndarray) -> np.ndarray:
+        """Returns the images E[x|z] of noise e [n, d]; ValueError for another d."""
+        e = np.asarray(e, np.float32)
+        if e.ndim != 2 or e.shape[1] != self.model.latent_dim:
+            raise ValueError(f"expected latents [n, {self.model.latent_dim}], got {list(e.shape)}")
+        return self._compiled(sampling.decode)((self.params,), (e,))
+
+    def interpolate(self, start: np.ndarray, end: np.ndarray, num: int) -> np.ndarray:
+        """Returns `num` images on the line between the posterior means of two, [h, w, c] each, both ends included."""
+        starts, ends = (np.repeat(self._checked(image[None]), num, axis=0) for image in (start, end))
+        rows = (starts, ends, np.linspace(0, 1, num, dtype=np.float32))
+        return self._compiled(sampling.interpolate)((self.params,), rows)
+
+    def traverse(self, image: np.ndarray, dimension: int, values: np.ndarray) -> np.ndarray:
+        """Returns an image [h, w, c] with one latent dimension set to each of `values` [n]: [n, h, w, c]."""
+        if not 0 <= dimension < self.model.latent_dim:
+            raise ValueError(
+                f"dimension {dimension} does not exist: latent dimensions are 0 to {self.model.latent_dim - 1}"
+            )
+        values = np.asarray(values, np.float32)
+        rows = np.repeat(self._checked(image[None]), len(values), axis=0)
+        dimensions = np.full(len(values), dimension, np.int32)
+        return self._compiled(sampling.traverse)((self.params,), (rows, dimensions, values))
+
+    def restore(
+        self, operator: Operator, observed: np.ndarray, key: Array, method: Method = "hmc", num_samples: int = 8,
+        inference: InferenceConfig = DEFAULT_INFERENCE, position: np.ndarray | None = None,
+    ) -> Restoration:  # fmt: skip
+        """Draws images whose `operator` is `observed`: `Mask(missing)` completes, `Downsample(4)` enlarges.
+
+        `observed` is uint8 or floats in [0, 1]: images for a Mask, small ones for Downsample. Image i depends on the
+        key, position[i] (by default i) and what is observed of it. hmc is the best method in
+        experiments/results/restoration.md. ValueError for what does not fit the operator or the method.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        operator, y = operator.check(observed, self.config.data.image_shapes[0])
+        position = np.arange(len(y)) if position is None else position
+        # A few images at a time: each has many chains.
+        run = self._compiled(restoration.restore_rows, Settings(method, num_samples, inference), chunk=8)
+        shared = (self.params, keys.for_step(key, Stream.RESTORE, 0))
+        return Restoration(*run(shared, (np.asarray(position, np.int32), y, operator)))
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        return image_arrays.check(images, self.config.data.image_shapes[0])
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Callable[[tuple, tuple], PyTree]]:
+        """Compiles fn(model, *settings, *shared, *rows), once for each function and settings."""
+
+        @functools.lru_cache(maxsize=32)
+        def compiled(fn: Callable[..., PyTree], *settings: Hashable, chunk: int = 64) -> Callable:
+            def with_model(config: VaeRun, *arguments: PyTree) -> PyTree:
+                return fn(self.model, *settings, *arguments)
+
+            return compile_rows(with_model, self.config, self.mesh, chunk)
+
+        return compiled

@@ -20,8 +20,8 @@ from genjax.vae.likelihood import Bernoulli, Likelihood
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
 NUM_PROJECTIONS, MAX_PROJECTIONS = 50, 2000
-"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most, for one not yet CONSISTENT.
-For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
+"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most for one that is not yet
+CONSISTENT. For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
 CONSISTENT = 0.25 / 255
 """Largest difference between a pixel of an enlarged image, scaled down again, and the one that was given."""
 

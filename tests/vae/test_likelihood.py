@@ -59,7 +59,9 @@ def test_gaussian_default_sigma_gives_squared_error(x64):
 )
 def test_sample_has_the_likelihoods_moments(likelihood, variance):
     num = 20_000
-    many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (2, num, *leaf.shape[2:])) if leaf.ndim else leaf, likelihood)
+    many = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (2, num, *leaf.shape[2:])) if leaf.ndim else leaf, likelihood
+    )
     image_keys = keys.per_example(keys.root_key(0), jnp.arange(2 * num)).reshape(2, num)
     x, mean = np.asarray(many.sample(image_keys)), np.asarray(likelihood.mean())[0]
     variance = mean * (1 - mean) if variance is None else np.full(mean.shape, variance)

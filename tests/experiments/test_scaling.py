@@ -78,7 +78,7 @@ def test_the_step_that_is_timed_is_that_of_the_named_configuration(monkeypatch, 
     monkeypatch.setattr(scaling, "traced", compiled)
     monkeypatch.setitem(scaling.CONFIGS["vae"], "tiny", make_run)
     assert scaling.time_steps("vae:tiny", 24, steps=1) > 0
-    assert [(config.vae.hidden, config.data.batch_size) for config in timed] == [((16,), 24)]
+    assert [(config.vae.hidden_sizes, config.data.batch_size) for config in timed] == [((16,), 24)]
 
 
 def test_a_larger_batch_gets_a_larger_pool_unless_there_is_none(make_cyclegan):

@@ -290,7 +290,7 @@ def test_the_runs_of_a_design_have_the_seeds_that_their_names_say():
     assert len(runs(seeds=(0, 1, 2), design="crossed")) == 27
 
 
-TINY = "--data.batch-size 16 --vae.hidden 16 --vae.latent-dim 4 --train.num-steps 12 --train.log-every 2"
+TINY = "--data.batch-size 16 --vae.hidden-sizes 16 --vae.latent-dim 4 --train.num-steps 12 --train.log-every 2"
 TINY += " --train.eval-every 4 --train.checkpoint-every 4"
 
 

@@ -118,8 +118,7 @@ class FlatVae:
     def decode(self, params: Params, groups: Groups) -> Likelihood:
         """Returns p(x|z) of the one group z [b, d]."""
         (z,) = groups
-        location: Array = self.decoder.apply({"params": params["decoder"]}, z)  # type: ignore[assignment]
-        location = location.astype(z.dtype)
+        location = jnp.asarray(self.decoder.apply({"params": params["decoder"]}, z), z.dtype)
         if self.likelihood == "bernoulli":
             return Bernoulli(location)
         learned = self.likelihood == "gaussian_learned"

@@ -22,7 +22,7 @@ LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """Options that all restorations share: with what, how, and where to."""
+    """Options that all commands that restore share: with what, how, and where to."""
 
     workdir: str
     """Directory of the VAE's training run."""

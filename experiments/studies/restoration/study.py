@@ -150,10 +150,10 @@ def _fill(setting: Setting, task: str) -> list[Row]:
         began = time.perf_counter()
         restored = setting.restore(Mask(mask), test, method)
         seconds = time.perf_counter() - began
-        row = {"method": method} | _metrics(restored.images, truth, mask)
+        row = {"method": method, **_metrics(restored.images, truth, mask)}
         if binary is not None:
             row["nats_per_pixel"] = _nats(setting.restore(Mask(mask), binary, method).images, binary, missing)
-        rows.append(row | _how(restored, seconds, np.where(missing, 0.5, truth), truth))
+        rows.append({**row, **_how(restored, seconds, np.where(missing, 0.5, truth), truth)})
     return rows
 
 

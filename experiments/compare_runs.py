@@ -1,18 +1,18 @@
-"""Where two runs part: the first step at which they differ, in which leaves, and what differs in how they were made.
+"""Compares two runs: the first step at which they differ, in which leaves, and how their settings differ.
 
 $ python experiments/compare_runs.py runs/a runs/b
 
-Compared are configurations, images and environments, field by field; the rows of metrics.jsonl at the steps that both
+It compares configurations, images and environments field by field; the rows of metrics.jsonl at the steps that both
 runs logged, with their fingerprints of the batch and of each group of the state's leaves; and the SHA-256 of the states
-at the checkpoints that both hold, the first two that differ also leaf by leaf. Nothing in the runs is changed.
+at the checkpoints that both hold. The first two checkpoints that differ are compared leaf by leaf. Nothing is changed.
 
-Exit codes: 0 for runs whose rows and checkpoints are equal as far as both go, 3 for runs that differ, or have no step
-in common; 1 and 2, as in all scripts, for an error with a remedy and for a wrong command line.
+Exit codes: 0 if all rows and checkpoints that both runs have are equal; 3 if they differ, or the runs have no step in
+common; 1 for an error with a remedy and 2 for a wrong command line, as in all scripts.
 """
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -20,36 +20,37 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, cyclegan, files, keys, vae
+from genjax import cli, files, keys
+from genjax.config import RunConfig
+from genjax.families import task_of
+from genjax.task import Row
 from genjax.train import checkpoint, run_directory
-from genjax.train.writers import read_rows
+from genjax.train.writers import METRICS, read_rows
 
 DIFFERENT = 3
-"""Exit code for runs that differ: 1, which diff would give, is that of an error in all scripts."""
+"""Exit code for runs that differ; 1, as of diff, is taken by errors."""
 
-TASKS = {"vae": vae.TASK, "cyclegan": cyclegan.TASK}
-
-MOST_LINES = 40
-"""Lines shown about any one thing; the results name all that differs."""
+MAX_LINES = 40
+"""Lines shown for each of the things compared; the results name all that differs."""
 
 Workdir = Annotated[str, tyro.conf.arg(metavar="RUN", help="Directory of a training run.")]
 
 
-class Found(NamedTuple):
-    """What a comparison step by step has found."""
+class Comparison(NamedTuple):
+    """The result of comparing two runs step by step."""
 
     steps: Sequence[int] = ()
-    """Those compared, ascending."""
+    """Steps that both runs have, ascending."""
     first: int | None = None
     """The first of them that differs."""
     names: Sequence[str] = ()
-    """What differs there."""
+    """Names of what differs there."""
     lines: Sequence[str] = ()
-    """All of it in words, a heading first."""
+    """A description for people, a heading first."""
 
 
 def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
-    """Shows on stderr what differs between two runs, as `name: in a -> in b`, and returns it in short.
+    """Shows on stderr how two runs differ, as `name: in a -> in b`, and returns a summary.
 
     Raises ValueError or OSError, naming the file, for a directory that holds no run and for what cannot be read.
     """
@@ -64,19 +65,19 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
     for name, lines in differing.items():
         _show(f"{name}.json: {'differs' if lines else 'equal'}", *lines)
 
-    rows = saved = Found()
-    families = [run_directory.family_of(config) for config in configs]
+    rows = saved = Comparison()
+    families = [task_of(config).name for config in configs]
     if families[0] == families[1]:
-        rows = compare_rows(*(read_rows(run / "metrics.jsonl") for run in runs))
+        rows = compare_rows(*(read_rows(run / METRICS) for run in runs))
         _show(*rows.lines)
         saved = compare_checkpoints(configs, [run / "checkpoints" for run in runs])
         _show(*saved.lines)
     else:
-        _show(f"nothing in the state of a {families[0]} run has a counterpart in that of a {families[1]} run")
+        _show(f"the states of a {families[0]} run and of a {families[1]} run have nothing in common to compare")
     return _summary(rows, saved) | {f"{name}_differences": _names(lines) for name, lines in differing.items()}
 
 
-def _summary(rows: Found, saved: Found) -> dict[str, Any]:
+def _summary(rows: Comparison, saved: Comparison) -> dict[str, Any]:
     steps = sorted({*rows.steps, *saved.steps})
     first = min((step for step in (rows.first, saved.first) if step is not None), default=None)
     last_equal = max((step for step in steps if first is None or step < first), default=None)
@@ -101,8 +102,8 @@ def _summary(rows: Found, saved: Found) -> dict[str, Any]:
     }
 
 
-def compare_rows(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> Found:
-    """The rows of two metrics.jsonl at the steps that both have, training with training, evaluation with evaluation."""
+def compare_rows(old: Iterable[Row], new: Iterable[Row]) -> Comparison:
+    """Compares rows of metrics.jsonl at the steps that both have, training and evaluation apart."""
     old_rows, new_rows = ({_place(row): row for row in rows} for rows in (old, new))
     pairs = {place: (old_rows[place], new_rows[place]) for place in sorted(old_rows.keys() & new_rows.keys())}
     marked = {place for place, pair in pairs.items() if all("fingerprint" in row for row in pair)}
@@ -112,58 +113,57 @@ def compare_rows(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -
     counts = f"of {len(of_old)} and {len(of_new)}; with fingerprints: {len(marked)}"
     heading = f"metrics.jsonl: steps logged in both: {len(steps)} ({counts})"
     if not differing:
-        return Found(steps, lines=[heading])
+        return Comparison(steps, lines=[heading])
     first, _ = min(differing)
-    lines = [line for (step, _), found in differing.items() if step == first for line in found]
-    figures = [line for line in lines if not line.startswith("fingerprint.")]
-    said = _reading(_groups(_names(lines))) if (first, "training") in marked else "no fingerprints to tell more by"
-    return Found(steps, first, _names(lines), [heading, f"step {first}: {said}", *figures])
+    lines = [line for (step, _), of_step in differing.items() if step == first for line in of_step]
+    metrics = [line for line in lines if not line.startswith("fingerprint.")]
+    meaning = _explain(_groups(_names(lines))) if (first, "training") in marked else "no fingerprints to compare"
+    return Comparison(steps, first, _names(lines), [heading, f"step {first}: {meaning}", *metrics])
 
 
-def _place(row: dict[str, Any]) -> tuple[int, str]:
-    """Step and kind of a row; a step may have one of each kind."""
+def _place(row: Row) -> tuple[int, str]:
+    """Step and kind of a row: a step may have one row of each kind."""
     return row["step"], "validation" if any(name.startswith("validation/") for name in row) else "training"
 
 
-def _row_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """As of `run_directory.differences`; a fingerprint counts if both rows have one, for those of earlier versions do not."""
-    if not ("fingerprint" in old and "fingerprint" in new):
-        old, new = ({name: value for name, value in row.items() if name != "fingerprint"} for row in (old, new))
-    return run_directory.differences(old, new)
+def _row_differences(old: Row, new: Row) -> list[str]:
+    """Lines as from `run_directory.differences`; fingerprints are compared where both rows have one."""
+    ignored = set() if "fingerprint" in old and "fingerprint" in new else {"fingerprint"}
+    kept = [{name: value for name, value in row.items() if name not in ignored} for row in (old, new)]
+    return run_directory.differences(*kept)
 
 
-def _reading(groups: Sequence[str]) -> str:
-    """What it means that the fingerprints of these groups differ, and of no others."""
+def _explain(groups: Sequence[str]) -> str:
+    """Explains that the fingerprints of these groups differ, and of no others."""
     batch = "another batch (other images, or another order)" if "batch" in groups else "the same batch"
     state = ", ".join(group for group in groups if group != "batch")
     return f"{batch}, {f'and the state differs in {state}' if state else 'and the same state'}"
 
 
-def compare_checkpoints(configs: Sequence[Any], directories: Sequence[epath.Path]) -> Found:
-    """The states that both directories hold, by their digests; the first that differ, leaf by leaf."""
+def compare_checkpoints(configs: Sequence[RunConfig], directories: Sequence[epath.Path]) -> Comparison:
+    """Compares the states that both directories hold by digest, and the first that differ leaf by leaf."""
     steps = sorted(set(checkpoint.steps(directories[0])) & set(checkpoint.steps(directories[1])))
     heading = f"checkpoints in both: {len(steps)}"
     for step in steps:
         if len({checkpoint.record(directory, step).digest for directory in directories}) > 1:
             old, new = (_leaves(*run, step) for run in zip(configs, directories, strict=True))
-            found = {name: leaf_difference(old.get(name), new.get(name)) for name in old | new}
-            lines = [f"{name}: {difference}" for name, difference in found.items() if difference]
-            said = f"step {step}: {len(lines)} of {len(found)} leaves differ"
-            return Found(steps, step, _names(lines), [heading, said, *lines])
-    return Found(steps, lines=[heading])
+            differences = {name: leaf_difference(old.get(name), new.get(name)) for name in old | new}
+            lines = [f"{name}: {difference}" for name, difference in differences.items() if difference]
+            counts = f"step {step}: {len(lines)} of {len(differences)} leaves differ"
+            return Comparison(steps, step, _names(lines), [heading, counts, *lines])
+    return Comparison(steps, lines=[heading])
 
 
-def _leaves(config: Any, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
+def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
     """The leaves of a verified checkpoint by name, on the host, whatever devices saved it."""
-    init = TASKS[run_directory.family_of(config)].init
-    shapes = jax.eval_shape(lambda: init(config, keys.root_key(0)))
+    shapes = jax.eval_shape(lambda: task_of(config).init(config, keys.root_key(0)))
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    found = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in found}
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
 def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
-    """How two leaves differ, in bits, or nothing if they do not; None is a leaf that a state does not have."""
+    """Describes how two leaves differ bit by bit, '' if they do not; None is a leaf that a state lacks."""
     if old is None or new is None:
         return f"only in the {'second' if old is None else 'first'}"
     if (old.dtype, old.shape) != (new.dtype, new.shape):
@@ -177,14 +177,14 @@ def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
     return f"{different.sum()} of {old.size} elements, by up to {most:.3g}"
 
 
-def _fields(config: Any) -> dict[str, Any]:
+def _fields(config: RunConfig) -> dict[str, Any]:
     record = dataclasses.asdict(config)
     del record["workdir"]
-    return {"family": run_directory.family_of(config), **record}
+    return {"family": task_of(config).name, **record}
 
 
 def _images(run: epath.Path) -> dict[str, Any]:
-    """What data.json says, by split and domain."""
+    """The contents of data.json by split and domain."""
     description = files.read_json(run / "data.json")
     return {split: {str(i): array for i, array in enumerate(arrays)} for split, arrays in description.items()}
 
@@ -198,11 +198,10 @@ def _groups(names: Sequence[str]) -> list[str]:
 
 
 def _show(heading: str, *lines: str) -> None:
-    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    print(heading, *(f"  {line}" for line in [*lines[:MOST_LINES], *more]), sep="\n", file=sys.stderr, flush=True)
+    more = [f"and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+    print(heading, *(f"  {line}" for line in [*lines[:MAX_LINES], *more]), sep="\n", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    results: dict[str, Any] = {}
-    cli.run(lambda: results.setdefault("found", tyro.cli(compare, description=__doc__)))
-    sys.exit(0 if results["found"]["equal"] else DIFFERENT)
+    results = cli.run(lambda: tyro.cli(compare, description=__doc__))
+    sys.exit(0 if results["equal"] else DIFFERENT)

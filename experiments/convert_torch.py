@@ -1,10 +1,10 @@
-"""Generators of CycleGAN's PyTorch implementation (pytorch-CycleGAN-and-pix2pix) to a run, and those of a run back.
+"""Converts generators of PyTorch's CycleGAN (pytorch-CycleGAN-and-pix2pix) to a run, and those of a run back.
 
 $ python experiments/convert_torch.py to-genjax --a2b latest_net_G_A.pth --b2a latest_net_G_B.pth --workdir runs/horses
 $ python experiments/convert_torch.py to-torch --workdir runs/horses --out checkpoints/horses
 
-The run is one to translate with, not to train: a generator's file has no discriminators and no moments of Adam. Reading
-needs no PyTorch, and never runs what a file asks to have run; writing needs PyTorch.
+Both need PyTorch: pip install 'genjax-images[torch]'. Nothing in a file is executed. The run is for translating, not
+for training: a generator's file holds no discriminators and no moments of Adam.
 """
 
 import dataclasses
@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch_names
 import tyro
 from etils import epath
 from tyro.conf import arg
@@ -25,11 +24,15 @@ from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.data.splits import Splits
+from genjax.gan import torch_weights
+from genjax.gan.torch_weights import GeneratorSizes
 from genjax.loading import Which, is_there, load_translator
+from genjax.optim import Params
 from genjax.train import checkpoint, fingerprint, run_directory
 
 NAMES: dict[Direction, str] = {"a2b": "latest_net_G_A.pth", "b2a": "latest_net_G_B.pth"}
-"""What the original calls the files of its generators."""
+"""Names that the original gives the files of its generators."""
 
 A2b = Annotated[
     str, arg(help="File of the generator from A to B: latest_net_G_A.pth, or latest_net_G.pth of one alone.")
@@ -45,25 +48,21 @@ Checkpoint = Annotated[Which, arg(help="The last checkpoint, or the best on vali
 
 
 def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: ImageSize = (256, 256)) -> dict[str, Any]:
-    """Makes a run that translate.py takes of one or two files; without one of them it has the other direction alone."""
-    given: dict[Direction, str] = {"a2b": a2b, "b2a": b2a}
-    given = {direction: path for direction, path in given.items() if path}
-    if not given:
+    """Makes a run for translate.py from one or two files; with one file it has that direction alone."""
+    both: dict[Direction, str] = {"a2b": a2b, "b2a": b2a}
+    paths = {direction: path for direction, path in both.items() if path}
+    if not paths:
         raise ValueError(f"nothing to convert: give --a2b {NAMES['a2b']}, --b2a {NAMES['b2a']}, or both")
     target = files.resolve(workdir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{workdir} exists already: give another --workdir")
-    tensors = {direction: _about(path, torch_names.clean, torch_files.read(path)) for direction, path in given.items()}
-    config = _config(workdir, given, tensors, image_size)
-    params = {
-        direction: _about(path, torch_names.to_params, config, direction, tensors[direction])
-        for direction, path in given.items()
-    }
-    _write(config, params, {"converted": {direction: _source(given.get(direction, "")) for direction in DOMAINS}})
-    leaves = jax.tree.leaves(params)
+    read = {direction: torch_weights.read_generator(path) for direction, path in paths.items()}
+    config = _config(workdir, paths, {direction: sizes for direction, (sizes, _) in read.items()}, image_size)
+    params = {direction: weights for direction, (_, weights) in read.items()}
+    _write(config, params, {"converted": {direction: _origin(path) for direction, path in paths.items()}})
     return {
-        "workdir": str(workdir), "directions": " ".join(given), "generator": config.cyclegan.generator,
-        "parameters": sum(leaf.size for leaf in leaves), "digest": fingerprint.tree_digest(params),
+        "workdir": str(workdir), "directions": " ".join(paths), "generator": config.cyclegan.generator,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)), "digest": fingerprint.tree_digest(params),
     }  # fmt: skip
 
 
@@ -74,74 +73,80 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
     if taken:
         raise ValueError(f"{taken[0]} exists already: give another --out")
     translator = load_translator(workdir, which, parallel.make_mesh(jax.devices()[:1]))
-    config = translator.config
-    if config.cyclegan.output != "tanh":
+    output = translator.config.cyclegan.output
+    if output != "tanh":
         raise ValueError(
-            f"{workdir} translates as x + T(G(x)) (output {config.cyclegan.output}), and the original's code cannot: "
-            "only runs with --cyclegan.output tanh can be written for it"
+            f"{workdir} translates as x + T(G(x)) (output {output}), and the original's code cannot: only runs with "
+            "--cyclegan.output tanh can be written for it"
         )
     held = [direction for direction in targets if is_there(translator.params[direction])]
     for direction in held:
-        torch_files.write(targets[direction], torch_names.to_tensors(config, translator.params[direction]))
+        tensors = torch_weights.to_tensors(_sizes(translator.config, direction), translator.params[direction])
+        torch_files.write(targets[direction], tensors)
     return {"out": str(out), "files": " ".join(NAMES[direction] for direction in held), "step": translator.step}
 
 
-def _about(path: str, fn: Callable, *arguments: Any) -> Any:
-    """`fn(*arguments)`, whose ValueError is about the file at `path`."""
-    try:
-        return fn(*arguments)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
+def _sizes(config: CycleGanRun, direction: Direction) -> GeneratorSizes:
+    net, (source, target) = config.cyclegan, DOMAINS[direction]
+    depth = net.num_blocks if net.generator == "resnet" else net.num_downs
+    return GeneratorSizes(
+        net.generator, net.base_channels, depth, config.data.channels[source], config.data.channels[target]
+    )
+
+
+def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:
+    """Returns the sizes of the generator from A to B that goes with this one."""
+    back = sizes._replace(in_channels=sizes.out_channels, out_channels=sizes.in_channels)
+    return sizes if direction == "a2b" else back
 
 
 def _config(
-    workdir: str, given: dict[Direction, str], tensors: dict[Direction, Any], image_size: tuple[int, int]
+    workdir: str, paths: dict[Direction, str], sizes: dict[Direction, GeneratorSizes], image_size: tuple[int, int]
 ) -> CycleGanRun:
-    """What the files tell of their networks, beside a source of data that no training can have."""
-    found: list[tuple[CycleGanConfig, tuple[int, int]]] = []
-    for direction, path in given.items():
-        net, channels = _about(path, torch_names.form, tensors[direction])
-        found.append((net, (channels[DOMAINS[direction][0]], channels[DOMAINS[direction][1]])))
-    if found[0] != found[-1]:
-        of = [f"{path}: {n.generator}, width {n.width}, blocks {n.blocks}, depth {n.depth}, channels in A and B {c}"
-              for path, (n, c) in zip(given.values(), found, strict=True)]  # fmt: skip
-        raise ValueError(f"the generators are none of one CycleGAN ({'; '.join(of)}): convert each to a run of its own")
-    net, channels = found[0]
+    """Describes the networks of the files; its source of data does not exist, so it cannot be trained from."""
+    forms = {_from_a_to_b(sizes[direction], direction) for direction in paths}
+    if len(forms) > 1:
+        described = "; ".join(f"{path}: {sizes[direction]}" for direction, path in paths.items())
+        raise ValueError(f"the generators are not of one CycleGAN ({described}): convert each to a run of its own")
+    (form,) = forms
+    # A file holds no discriminators and no pools: the smallest.
+    net = CycleGanConfig(base_channels=form.base_channels, discriminator="pixel", discriminator_channels=1, pool_size=0)
+    if form.kind == "resnet":
+        net = dataclasses.replace(net, generator="resnet", num_blocks=form.depth)
+    else:
+        net = dataclasses.replace(net, generator="unet", num_downs=form.depth)
     return CycleGanRun(
         workdir=workdir,
         data=DataConfig(
-            source="converted:" + ",".join(epath.Path(path).name for path in given.values()),
-            image_size=image_size, channels=channels, batch_size=1,
+            source="converted:" + ",".join(epath.Path(path).name for path in paths.values()),
+            image_size=image_size,
+            channels=(form.in_channels, form.out_channels),
+            batch_size=1,
         ),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1),
         cyclegan=net,
-        loss=dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0),  # which suits any channels
-    )  # fmt: skip
+        loss=dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0),  # fits any channels
+    )
 
 
-def _source(path: str) -> dict[str, str] | None:
-    if not path:
-        return None
-    content = files.resolve(path).read_bytes()
-    return {"file": epath.Path(path).name, "sha256": hashlib.sha256(content).hexdigest()}
+def _origin(path: str) -> dict[str, str]:
+    return {"file": epath.Path(path).name, "sha256": hashlib.sha256(files.resolve(path).read_bytes()).hexdigest()}
 
 
-def _write(config: CycleGanRun, params: dict[Direction, Any], source: dict[str, Any]) -> None:
-    """Writes the run, its config.json last: with that it is whole, and without no run.
-
-    What no file holds is NaN, so that nothing can translate with it, or train from it, unnoticed.
-    """
+def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[str, Any]) -> None:
+    """Writes the run with NaN for all weights that no file holds, so that nobody uses them unnoticed."""
     shapes = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     unknown = jax.tree.map(
         lambda leaf: np.full(leaf.shape, np.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0, leaf.dtype), shapes
     )
-    state = unknown._replace(ema=unknown.ema | params)
-    environment = run_directory.environment(config) | source
+    environment = run_directory.environment(config) | origin
     workdir = files.resolve(config.workdir)
     with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
-        checkpoints.save(0, state, environment, None)
-    run_directory.write(workdir, config, {}, environment)
+        checkpoints.save(0, unknown._replace(ema=unknown.ema | params), environment, None)
+    # Last: a directory without config.json is no run, so a conversion that was cut off leaves none.
+    no_images = Splits((), (), ())
+    run_directory.write(run_directory.Run(config, workdir, no_images, {}, environment), unfinished=True)
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}

@@ -1,12 +1,12 @@
-"""Tries what the README promises of reproducibility on a tiny training of each family: a table with PASS or FAIL.
+"""Checks the promises of reproducibility on a tiny training of each family: a table with PASS or FAIL.
 
 $ python experiments/reproducibility.py
 $ python experiments/reproducibility.py --break R3
 $ python experiments/reproducibility.py --kills 20
 
-The last line is one JSON object; the exit code is 1 if a promise is broken. `--break` puts the fault that a promise
-excludes into its trainings, for a check that cannot fail shows nothing. `--kills` kills one training again and again
-instead. On CPU with 8 emulated devices; R7 where there is an NVIDIA GPU.
+The last line is one JSON object; the exit code is 1 if a promise is broken. `--break` puts a fault into the trainings
+that breaks a promise: a check that cannot fail shows nothing. `--kills` kills one training again and again instead.
+Runs on CPU with 8 emulated devices; R7 runs where there is an NVIDIA GPU.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; a process for R7 has a GPU
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -25,49 +25,46 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 import tyro  # noqa: E402
 
 from genjax import cli  # noqa: E402
-from studies.reproducibility import (
-    checks,  # noqa: E402
-    kills,  # noqa: E402
-)
+from studies.reproducibility import checks, kills  # noqa: E402
 
 Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to try."""
+    """What to check."""
 
     families: tuple[Literal["vae", "cyclegan"], ...] = ("vae", "cyclegan")
-    """Which ones."""
+    """Families of models."""
     rows: tuple[Row, ...] = ()
-    """Which promises; all that can be tried here if none is named."""
+    """Promises; all that can be checked on this machine if none is named."""
     broken: Annotated[Row | None, tyro.conf.arg(name="break")] = None
-    """Puts the fault into the trainings that this promise excludes, and tries it alone."""
+    """Puts the fault that breaks this promise into its trainings, and checks it alone."""
     kills: int = 0
-    """Kills one training so many times on 1 and on 8 devices, instead of trying the promises."""
+    """Kills one training this many times on 1 and on 8 devices, instead of checking the promises."""
     checkpoints: int = 150
     """Checkpoints of a training that is killed again and again."""
 
 
-def main() -> dict[str, Any]:
+def main() -> dict[str, bool | float]:
     """Prints the table and returns its last column."""
     options = tyro.cli(Options, description=__doc__)
     if options.broken and options.kills:
-        raise ValueError("--break and --kills are two things to try: give one of them")
+        raise ValueError("--break and --kills exclude each other: give one of them")
     cli.check_different(families=options.families, rows=options.rows or ("all",))
     directory, began = Path(tempfile.mkdtemp(prefix="genjax-")), time.perf_counter()
     try:
-        results = _kill(options, directory) if options.kills else _try(options, directory)
+        results = _kill(options, directory) if options.kills else _check(options, directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return {**results, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def _try(options: Options, directory: Path) -> dict[str, bool]:
+def _check(options: Options, directory: Path) -> dict[str, bool]:
     gpu = shutil.which("nvidia-smi") is not None
     rows: Sequence[str] = [options.broken] if options.broken else options.rows
     if "R7" in rows and not gpu:
-        raise ValueError("R7 is about an NVIDIA GPU, and there is no nvidia-smi here: name other --rows")
+        raise ValueError("R7 needs an NVIDIA GPU, and there is no nvidia-smi here: name other --rows")
     rows = rows or [row for row in checks.PROMISES if row != "R7" or gpu]
     results: dict[str, bool] = {}
     for row in rows:

@@ -3,7 +3,8 @@
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
 Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour; a translation has the size, depth,
-alpha channel, format and name of its image. Nothing is overwritten, and an image that cannot be read is reported and
+alpha channel, format and name of its image (GIF, PPM and PGM are refused, for they are not written). Nothing is
+overwritten, and an image that cannot be read is reported and
 passed over.
 """
 
@@ -25,24 +26,24 @@ from genjax.loading import Translator, Which, load_translator
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translate:
-    """What to translate, with what, and where to."""
+    """Images to translate, and the run to translate them with."""
 
     workdir: str
     """Directory of the training run."""
     direction: Direction
     """From domain A to B, or back."""
     images: str
-    """An image, or a folder whose images are translated, those of its folders too."""
+    """An image, or a folder of images, searched with all folders below it."""
     out: str
-    """Folder for the translations; for one image also the file to write."""
+    """Folder for the translations, or for one image the file to write."""
     skip_existing: bool = False
-    """Leaves out images whose translation exists, to go on where an earlier call ended."""
+    """Skips images whose translation exists, to continue an earlier call."""
     which: Which = "last"
     """The last checkpoint, or the best on validation (paired data only)."""
 
 
 def main() -> dict[str, Any]:
-    """Translates what can be read, and counts the rest."""
+    """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=__doc__)
     targets = _targets(files.resolve(options.images), files.resolve(options.out))
     missing = {path: target for path, target in targets.items() if not target.exists()}
@@ -56,7 +57,7 @@ def main() -> dict[str, Any]:
         for path, target in tqdm(missing.items(), unit="img", disable=None):
             try:
                 _translate(translator, options.direction, path, target)
-            except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the latter for want of memory too
+            except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the last when a device is full
                 logging.error("passed over %s: %s", path, str(error).partition("\n")[0])
                 failed += 1
     if failed and failed == len(missing):
@@ -65,22 +66,29 @@ def main() -> dict[str, Any]:
 
 
 def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
-    """Where the translation of each image goes."""
+    """Maps each image to the file of its translation; ValueError for formats that are not written."""
     found = folders.file_or_folder(source)
     if source.is_dir() and (out == source or source in out.parents):
         raise ValueError(
             f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
         )
     if source.is_dir():
-        return {path: out / path.relative_to(source) for path in found}
-    return {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
+        targets = {path: out / path.relative_to(source) for path in found}
+    else:
+        targets = {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
+    unwritable = [target for target in targets.values() if target.suffix.lower() not in pictures.WRITTEN_SUFFIXES]
+    if unwritable:
+        raise ValueError(
+            f"{unwritable[0]} ({len(unwritable)} of {len(targets)} translations) has a suffix that cannot be written "
+            f"({', '.join(sorted(pictures.WRITTEN_SUFFIXES))} can): convert the image, or for one give --out FILE.png"
+        )
+    return targets
 
 
 def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
     image = pictures.read(path)
     channels = translator.config.data.channels[DOMAINS[direction][0]]
-    run = translator.a2b if direction == "a2b" else translator.b2a
-    translated = run(pictures.to_float(image, channels)[None])[0]
+    translated = translator.translate(direction, pictures.to_float(image, channels)[None])[0]
     pictures.write(target, pictures.from_float(translated, image))
 
 

@@ -1,4 +1,4 @@
-"""What the scripts share at their start and at their end: logs, the compilation cache, errors, the last JSON line."""
+"""The frame of every command: logs, compilation cache, several processes, errors, the last JSON line."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import absl.logging
 import jax
@@ -21,6 +21,8 @@ import tyro
 from genjax import files, parallel, report
 from genjax.config import RunConfig
 from genjax.families import task_of
+from genjax.files import Json
+from genjax.task import Task
 from genjax.train.loop import fit
 from genjax.train.writers import finite
 
@@ -96,7 +98,7 @@ def setup() -> None:
             logging.warning("no home directory to keep compiled programs in: set JAX_COMPILATION_CACHE_DIR")
 
 
-def check_different(**options: Sequence[Any]) -> None:
+def check_different(**options: Sequence[object]) -> None:
     """Raises ValueError for a flag that was given nothing, or something twice."""
     for name, given in options.items():
         if not given or len(set(given)) < len(given):
@@ -111,13 +113,15 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
     return tyro.extras.overridable_config_cli(required, args=args)
 
 
-def train(config: RunConfig) -> dict[str, Any]:
+def train(config: RunConfig, task: Task | None = None) -> Json:
     """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
+
+    `task` is the family's own unless it is given.
 
     A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
     """
     began = time.perf_counter()
-    result = fit(task_of(config), config)
+    result = fit(task or task_of(config), config)
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
@@ -138,7 +142,7 @@ def write_report(title: str, workdir: str) -> str:
     return str(path)
 
 
-def run(main: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def run(main: Callable[[], Json]) -> Json:
     """Runs `main`, prints its results as the last line, one flat JSON object, once for all processes; returns them.
 
     An error that has a remedy is one message on stderr and exit code 1.

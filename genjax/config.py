@@ -1,15 +1,19 @@
-"""Frozen, complete, self-checking configuration of what both families have: data, optimiser, training, seeds.
+"""Configuration that all families share: data, optimiser, training, seeds. Frozen, complete, checked when made.
 
-Each family has a `config.py` of its own, with its networks, its losses and its whole run. Every field has a flag of
-the same name on the command line (`--data.batch-size 64`); its docstring is the flag's help.
+Each family adds its networks and losses in a `config.py` of its own. Every field has a flag of the same name on the
+command line (`--data.batch-size 64`); its docstring is the flag's help.
 """
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
+Resize = Literal["cover", "stretch"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -18,25 +22,26 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_finite(config: Any) -> None:
-    """Raises ValueError for a number of `config` that is infinite or none, and so for each that is compared below."""
+def check_finite(config: "DataclassInstance") -> None:
+    """Raises ValueError if a float field of `config` is NaN or infinite."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         require(not isinstance(value, float) or math.isfinite(value), f"{field.name} must be finite, got {value}")
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raises ValueError for a seed that JAX would not take, or not tell from another."""
+    """Raises ValueError unless 0 <= seed < 2**31: JAX refuses other seeds, or takes two for the same."""
     require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images, in what form, and how many at a time."""
+    """The images, their form, and the number of them in a batch."""
 
     source: str
-    """Embedded: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
-    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset."""
+    """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
+    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
+    python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -44,29 +49,29 @@ class DataConfig:
     batch_size: int
     """Images per step over all devices and processes."""
     holdout: float = 0.1
-    """Share of the training images held out for validation, and again for test, where an npz:, folder: or tfds: source
-    has no such split; the embedded sets have theirs. 0 holds out none: what is missing is then up to 100 of the
-    training images, whose figures say nothing about others."""
+    """Share of the training images held out for validation, and again for test. It counts where an npz:, folder: or
+    tfds: source has no such split; demo images have theirs. 0 holds out none: up to 100 training images then
+    stand in, and their metrics say nothing about other images."""
     paired: bool = False
-    """Image i of one domain shows what image i of the other does, in validation and test (never in training):
-    translations are then scored against the truth."""
+    """Validation and test images come in pairs: image i of one domain shows what image i of the other does. They are
+    then compared with the truth. Training never sees pairs."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
-    """Pixels become 1 with probability intensity, else 0: anew at each step (stochastic) or once for a seed (fixed)."""
+    """Sets a pixel to 1 with probability intensity, else 0: at each step anew (stochastic) or once (fixed)."""
     dequantize: bool = False
     """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
-    crop_margin: int = 0
-    """Training images are loaded this many pixels taller and wider than image_size, and cut to it at a place drawn anew
-    each time: 30 with 256x256 is the usual 286 -> 256."""
-    resize: Literal["cover", "stretch"] = "cover"
+    load_size: tuple[int, ...] = ()
+    """Height and width that training images are loaded at, for random crops of image_size: 286 286 with image_size
+    256 256. Empty for none."""
+    resize: Resize = "cover"
     """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False
     """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
     cache_dir: str = "~/.cache/genjax"
-    """Where decoded and resized folder: and tfds: images are kept as uint8."""
+    """Directory that keeps decoded and resized folder: and tfds: images, as uint8."""
     decode_threads: int = 8
     """Threads that decode images; the numbers do not depend on it."""
     prefetch: int = 2
@@ -83,7 +88,13 @@ class DataConfig:
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
-        require(self.crop_margin >= 0, f"crop_margin must not be negative, got {self.crop_margin}")
+        require(
+            len(self.load_size) in (0, 2), f"load_size needs a height and a width, or nothing, got {self.load_size}"
+        )
+        require(
+            all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
+            f"load_size {self.load_size} must not be below image_size {self.image_size}",
+        )
         require(
             not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
         )
@@ -100,9 +111,9 @@ class DataConfig:
         return tuple((*self.image_size, channels) for channels in self.channels)
 
     def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
-        """Height, width and channels of a domain's images before augmentation: larger by crop_margin in training."""
-        margin = self.crop_margin if split == "train" else 0
-        return (self.image_size[0] + margin, self.image_size[1] + margin, self.channels[domain])
+        """Height, width and channels of a domain's images before augmentation: load_size, if any, in training."""
+        height, width = self.load_size if split == "train" and self.load_size else self.image_size
+        return (height, width, self.channels[domain])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,9 +129,9 @@ class OptimConfig:
     steps_per_epoch: int = 1
     """Linear schedule: steps between changes of the rate; num_steps and decay_steps are multiples of it."""
     linear_decay: Literal["epoch_end", "epoch_start", "lua"] = "epoch_end"
-    """Linear schedule: over d epochs the rate falls from d/(d+1) of the peak to 1/(d+1) (epoch_end: CycleGAN's older
-    PyTorch code and CUT, where the scheduler steps after an epoch), the same one epoch earlier and so to 0
-    (epoch_start: its newer PyTorch code), or from 1 to 1/d (lua: the original code)."""
+    """Linear schedule: the implementation whose rates are followed. Over d epochs the rate falls from d/(d+1) of the
+    peak to 1/(d+1) (epoch_end: CycleGAN's older PyTorch code and CUT, where the scheduler steps after an epoch), the
+    same one epoch earlier and so to 0 (epoch_start: its newer PyTorch code), or from 1 to 1/d (lua: the original)."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0 to its peak."""
     b1: float = 0.9
@@ -130,7 +141,8 @@ class OptimConfig:
     eps: float = 1e-8
     """Adam's epsilon, added outside the square root."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights, used for evaluation and sampling: min(ema_decay, (1 + t) / (10 + t)) at step t."""
+    """Decay of the averaged weights, which evaluation and sampling use. It is min(ema_decay, (1 + t) / (10 + t)) at
+    step t."""
 
     def __post_init__(self) -> None:
         check_finite(self)
@@ -154,7 +166,7 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long to train and what to write down on the way; only num_steps and steps_per_dispatch change the numbers."""
+    """Length of the training, and what it records. Only num_steps and steps_per_dispatch change the numbers."""
 
     num_steps: int
     """Optimiser steps in all."""
@@ -163,20 +175,20 @@ class TrainConfig:
     eval_every: int = 500
     """Steps between evaluations on the validation images, each with a grid of samples."""
     checkpoint_every: int = 500
-    """Steps between checkpoints; a multiple of eval_every, so that the best can be told by its validation figure."""
+    """Steps between checkpoints; a multiple of eval_every, so that each has a validation loss."""
     num_sample_images: int = 64
     """Validation images in each grid of pictures."""
     keep_period: int = 0
-    """Keeps every checkpoint at a multiple of this many steps beside the last two and the best; 0 keeps no others."""
+    """Steps between checkpoints that are kept for good; 0 keeps the last two and the best only."""
     max_nonfinite_steps: int = 20
-    """Ends the run after this many steps in a row with a loss or gradient that is not finite; with several steps a
-    dispatch, only dispatches of such steps alone count."""
+    """Steps in a row with a loss or gradient that is not finite that end the run. With steps_per_dispatch above 1, a
+    call counts if all of its steps are such."""
     tensorboard: bool = False
     """Writes TensorBoard event files too (needs the extra: pip install 'genjax-images[tensorboard]')."""
     steps_per_dispatch: int = 1
-    """Steps that the device takes on its own before the host speaks to it again; a divisor of num_steps and of the
-    numbers of steps above. Saves time for small fully connected networks; convolutional ones are slower on a CPU. All
-    numbers above 1 give the same bits, which are not quite those of 1."""
+    """Training steps per compiled call (a lax.scan); num_steps and the numbers of steps above must be multiples of it.
+    It saves time for small fully connected networks; convolutional ones are slower on a CPU. All values above 1 give
+    the same bits, which differ from those of 1 in the last digits."""
 
     def __post_init__(self) -> None:
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
@@ -200,14 +212,14 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedConfig:
-    """Seeds of single streams that are not to follow the run's: for studies of where a spread comes from."""
+    """Seeds of single random streams, in place of the run's: for studies of where a spread comes from."""
 
     init: int | None = None
-    """Seed of the first parameters, where it is not the run's."""
+    """Seed of the initial parameters."""
     data: int | None = None
-    """Seed of the images' order and of a fixed binarisation, where it is not the run's."""
+    """Seed of the order of the images and of a fixed binarisation."""
     noise: int | None = None
-    """Seed of what steps and evaluations draw (augmentation, latents, pool decisions), where it is not the run's."""
+    """Seed of the noise in steps and evaluations: augmentation, latents, pool decisions."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -224,8 +236,8 @@ class RunConfig:
     """Everything random follows from it."""
     seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
-    """float32 throughout; tensorfloat32, the same but that a GPU's matrix units may round the factors of products; or
-    bfloat16 for the layers' arithmetic alone."""
+    """Arithmetic. float32: all of it. tensorfloat32: float32, but a GPU's matrix units may round the factors of
+    products. bfloat16: the layers compute in bfloat16; parameters, losses and optimiser stay float32."""
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig

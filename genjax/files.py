@@ -1,4 +1,4 @@
-"""Paths and whole files: what a reader finds is never half written, and what cannot be read is named."""
+"""Paths, and files that are written whole: no reader finds half a file, and errors name the path."""
 
 import hashlib
 import importlib.util
@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+
+Json = dict[str, Any]
+"""A JSON object."""
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
@@ -35,7 +38,7 @@ def resolve(path: epath.PathLike) -> epath.Path:
 
 
 def partial(path: epath.Path) -> epath.Path:
-    """Where a file is while it is written: beside `path`, by a short name that nobody else would give."""
+    """Path of a file while it is written: beside `path`, under a short name that no user would choose."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
 
 
@@ -55,7 +58,7 @@ def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
     unfinished.replace(path)
 
 
-def write_json(path: epath.PathLike, value: Any) -> None:
+def write_json(path: epath.PathLike, value: object) -> None:
     """Writes `value` as indented JSON."""
     write_atomically(path, json.dumps(value, indent=2) + "\n")
 

@@ -35,6 +35,26 @@ class Stream(enum.IntEnum):
     MASK = 11
 
 
+class Draw(enum.IntEnum):
+    """Draws of one CycleGAN training step. The numbers are part of every result: append, never renumber."""
+
+    IMAGES_A = 0  # augmentation of training images
+    IMAGES_B = 1
+    ELEMENT = 2  # dihedral transform of the affine consistency loss
+    POOL_A = 3
+    POOL_B = 4
+    FRACTION_A = 5  # place of the gradient penalty between a real and a translated image
+    FRACTION_B = 6
+    FOOLED_A = 7  # augmentation of translations, as the generators' step shows them to a discriminator
+    FOOLED_B = 8
+    REAL_A = 9  # augmentation of the images that a discriminator learns from
+    REAL_B = 10
+    FAKE_A = 11
+    FAKE_B = 12
+    CLASSIFIED_A = 13  # noise on translations, as classifiers see them
+    CLASSIFIED_B = 14
+
+
 def root_key(seed: int | Array) -> Array:
     """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is.
 
@@ -48,6 +68,11 @@ def root_key(seed: int | Array) -> Array:
 def for_step(root: Array, stream: Stream | Array, step: int | Array) -> Array:
     """The key of `step` in `stream`: the same on every device and in every process."""
     return jax.random.fold_in(jax.random.fold_in(root, stream), step)
+
+
+def for_draw(step_key: Array, draw: Draw) -> Array:
+    """The key of one draw of a step, given that step's key."""
+    return jax.random.fold_in(step_key, draw)
 
 
 def per_example(key: Array, position: Array) -> Array:

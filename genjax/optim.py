@@ -1,7 +1,7 @@
 """Optax optimisers and schedules, the average of the weights, and the one skip decision of a step."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,16 @@ import optax
 from jax import Array, lax
 
 from genjax.config import OptimConfig
+from genjax.parallel import PyTree
 
+T = TypeVar("T")
 
 Params = dict[str, Any]
 """Nested parameters of a network, by module and name."""
 
 
 class Net(NamedTuple):
-    """What trains: one network's parameters and its own optimiser state."""
+    """One network's parameters and its own optimiser state."""
 
     params: Params
     opt_state: optax.OptState
@@ -56,12 +58,12 @@ def linear_factor(config: OptimConfig, num_steps: int, step: Array) -> Array:
     return 1 - jnp.maximum(0, late + ahead) / (decay + 1)
 
 
-def init_net(config: OptimConfig, params: Any) -> Net:
+def init_net(config: OptimConfig, params: Params) -> Net:
     """A network before its first update."""
     return Net(params, _adam(config).init(params))
 
 
-def update_net(config: OptimConfig, net: Net, grads: Any, rate: Array) -> Net:
+def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net:
     """One step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
     direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
     updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
@@ -72,7 +74,7 @@ def _adam(config: OptimConfig) -> optax.GradientTransformation:
     return optax.scale_by_adam(config.b1, config.b2, config.eps)
 
 
-def ema(config: OptimConfig, step: Array, average: Any, params: Any) -> Any:
+def ema(config: OptimConfig, step: Array, average: T, params: T) -> T:
     """The exponential moving average of `params` after `step` earlier steps.
 
     Its decay min(ema_decay, (1 + t) / (10 + t)) forgets the first, random weights quickly.
@@ -81,7 +83,7 @@ def ema(config: OptimConfig, step: Array, average: Any, params: Any) -> Any:
     return jax.tree.map(lambda a, p: (decay * a + (1 - decay) * p).astype(a.dtype), average, params)
 
 
-def all_finite(*trees: Any) -> Array:
+def all_finite(*trees: PyTree) -> Array:
     """A boolean scalar: the Euclidean norm of all numbers in `trees` together is finite, and so each of them.
 
     Finite gradients whose squares overflow count as not finite: Adam's second moment would stay infinite.
@@ -89,7 +91,7 @@ def all_finite(*trees: Any) -> Array:
     return jnp.isfinite(optax.tree.norm(trees))
 
 
-def update_if(condition: Array, update: Callable[[Any], Any], state: Any) -> Any:
+def update_if(condition: Array, update: Callable[[T], T], state: T) -> T:
     """`update(state)` where the scalar `condition` holds, else `state`, leaf by leaf.
 
     On CPU it is a branch, which changes the state in place. Leaf by leaf, XLA would copy the condition into each leaf's
@@ -97,10 +99,10 @@ def update_if(condition: Array, update: Callable[[Any], Any], state: Any) -> Any
     for the host.
     """
 
-    def branch(condition: Array, state: Any) -> Any:
+    def branch(condition: Array, state: T) -> T:
         return lax.cond(condition, update, lambda state: state, state)
 
-    def everywhere(condition: Array, state: Any) -> Any:
+    def everywhere(condition: Array, state: T) -> T:
         return jax.tree.map(lambda new, old: jnp.where(condition, new, old), update(state), state)
 
     return lax.platform_dependent(condition, state, cpu=branch, default=everywhere)

@@ -6,7 +6,7 @@ Functions are written per device: each sees its slice of the batch and names the
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,21 +15,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+T = TypeVar("T")
+
 REPLICATED, SPLIT = P(), P("data")
 
 PyTree = Any
 """Any nesting of tuples, dictionaries and NamedTuples, with arrays as leaves."""
 
 HEARTBEAT_SECONDS = 10
-"""A process that has not been heard of for as long is dead to the others, which then end too."""
+"""Heartbeat timeout: the job aborts when a process is silent for this long."""
 
 
 def connect(where: str) -> None:
-    """Joins this process to the others of one run; to be called before JAX is used for anything else.
+    """Joins this process to the others of one run; call it before JAX is used for anything else.
 
-    `where` is "auto" where JAX itself can tell (Cloud TPU, GKE, Slurm, Open MPI), else "HOST:PORT,NUM,ID": where
-    process 0 listens, how many processes there are, and which one this is. Raises ValueError if it is neither, or if
-    JAX cannot tell.
+    `where` is "auto" if JAX can find the others itself (Cloud TPU, GKE, Slurm, Open MPI), else "HOST:PORT,NUM,ID": the
+    address where process 0 listens, the number of processes, and the index of this one. Raises ValueError otherwise.
     """
     if where == "auto":
         try:
@@ -50,9 +51,9 @@ def connect(where: str) -> None:
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh with the one axis "data" over `devices` (default: every device of every process).
+    """Makes a mesh with one axis, "data", over `devices` (default: every device of every process).
 
-    Those of one process stand side by side, as `process_rows` supposes; on a TPU slice their numbers need not.
+    Devices of one process stand side by side, which `process_rows` relies on; their ids on a TPU slice do not.
     """
     in_order = sorted(
         jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
@@ -60,20 +61,20 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(in_order), ("data",))
 
 
-def pmap(fn: Callable, mesh: Mesh, in_specs: Any, out_specs: Any, donate: tuple[int, ...] = ()) -> Callable:
+def pmap(fn: Callable, mesh: Mesh, in_specs: PyTree, out_specs: PyTree, donate: tuple[int, ...] = ()) -> Callable:
     """Compiles the per-device `fn` for `mesh`.
 
-    What `jax.pmap` itself lowers to since JAX 0.10, without its stacked leading axis. `check_vma=False` means that
+    `jax.pmap` itself lowers to this since JAX 0.10; here there is no stacked leading axis. With `check_vma=False`,
     outputs marked `REPLICATED` are trusted to be equal on all devices: `fn` has to make them so.
     """
     mapped = jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(mapped, donate_argnums=donate)
 
 
-def mean_over_devices(tree: Any) -> Any:
-    """The mean of each leaf over the devices along "data", inside a function that is compiled for a mesh.
+def mean_over_devices(tree: T) -> T:
+    """Means of the leaves of `tree` over the devices along "data", inside a compiled per-device function.
 
-    On one device it is the leaf itself, which XLA's CPU compiler would copy.
+    On one device it is the leaf itself: XLA's CPU compiler would copy it.
     """
     return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
 
@@ -94,26 +95,26 @@ def process_rows(batch_size: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def shard_batch(mesh: Mesh, batch: Any) -> Any:
-    """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of one global array each."""
+def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
+    """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of global arrays."""
     sharding = NamedSharding(mesh, SPLIT)
     with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX takes this for an implicit transfer
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
 def replicate_scalar(mesh: Mesh, value: int) -> jax.Array:
-    """`value`, the same in every process, as an int32 scalar on every device of the mesh."""
+    """Puts `value`, the same in every process, on every device of the mesh, as an int32 scalar."""
     with jax.transfer_guard_host_to_device("allow"):  # as in shard_batch
         return jax.make_array_from_process_local_data(NamedSharding(mesh, REPLICATED), np.asarray(value, np.int32))
 
 
-def replicate(mesh: Mesh, make: Callable[..., Any], *arguments: Any) -> Any:
-    """The arrays that `make(*arguments)` returns, made on every device of the mesh."""
+def replicate(mesh: Mesh, make: Callable[..., T], *arguments: PyTree) -> T:
+    """Calls `make(*arguments)` on every device of the mesh and returns its arrays, replicated."""
     return jax.jit(make, out_shardings=NamedSharding(mesh, REPLICATED))(*arguments)
 
 
-def abstract(mesh: Mesh, make: Callable[[], Any]) -> Any:
-    """The shapes and types that `make()` returns, placed on every device of the mesh; nothing is computed."""
+def abstract(mesh: Mesh, make: Callable[[], T]) -> T:
+    """Describes the arrays that `make()` returns, replicated on the mesh; nothing is computed."""
     sharding = NamedSharding(mesh, REPLICATED)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(make)
@@ -125,15 +126,15 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def broadcast(value: Any) -> Any:
-    """`value` of process 0, anything that JSON can write, in every process; all have to call it."""
+def broadcast(value: T) -> T:
+    """Returns the `value` of process 0 (anything that JSON can write) in every process; all have to call it."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))
 
 
 def all_processes(condition: bool) -> bool:
-    """Whether `condition` holds in every process; all have to call it."""
+    """Returns True if `condition` holds in every process; all have to call it."""
     return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 

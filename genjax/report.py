@@ -5,13 +5,13 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from etils import epath
 from matplotlib.figure import Figure
 
 from genjax import files
 from genjax.families import FAMILIES
+from genjax.task import Row
 from genjax.train.run_directory import flatten
 from genjax.train.writers import read_rows
 
@@ -46,63 +46,63 @@ def _run(workdir: epath.Path) -> str:
     )
     median = f"<p>{sorted(speed)[len(speed) // 2]:,.0f} images a second (median).</p>" if speed else ""
     return "\n".join(
-        [_figures(workdir, rows), _health(rows), median, _pictures(workdir / "samples"), _curves(rows), details]
+        [_metrics(workdir, rows), _warnings(rows), median, _samples(workdir / "samples"), _curves(rows), details]
     )
 
 
-def _figures(workdir: epath.Path, rows: Sequence[dict[str, Any]]) -> str:
-    """The figures on the test images of a finished run, or the last ones on the validation images."""
+def _metrics(workdir: epath.Path, rows: Sequence[Row]) -> str:
+    """Test metrics of a finished run, or the latest validation metrics."""
     if (workdir / "result.json").exists():
         result = files.read_json(workdir / "result.json")
-        images, step, figures = "test", result["step"], result["test"]
+        images, step, metrics = "test", result["step"], result["test"]
     else:
         evaluated = [row for row in rows if any(name.startswith("validation/") for name in row)]
         if not evaluated:
             return "<p>Not evaluated yet.</p>"
         images, step = "validation", evaluated[-1]["step"]
         named = [name for name in evaluated[-1] if name.startswith("validation/")]
-        figures = {name.removeprefix("validation/"): evaluated[-1][name] for name in named}
+        metrics = {name.removeprefix("validation/"): evaluated[-1][name] for name in named}
     units = FAMILIES[files.read_json(workdir / "config.json")["family"]].units
     heading = f"On the {images} images after step {step} (averaged weights; {units}):"
-    return f"<p>{heading}</p>{_table({name: _number(value) for name, value in figures.items()})}"
+    return f"<p>{heading}</p>{_table({name: _number(value) for name, value in metrics.items()})}"
 
 
-def _health(rows: Sequence[dict[str, Any]]) -> str:
-    """The flags that are up at the last row, and those that were up before; nothing where nobody watched."""
+def _warnings(rows: Sequence[Row]) -> str:
+    """Warnings at the last row, and those that came and went; nothing for a family without a monitor."""
     watched = [(row["step"], row["warnings"]) for row in rows if "warnings" in row]
     if not watched:
         return ""
     step, now = watched[-1]
     up = "".join(f"<li>{html.escape(sentence)}</li>" for _, sentence in sorted(now.items()))
     earlier = []
-    for name in sorted({name for _, flags in watched for name in flags} - now.keys()):
-        at = [step for step, flags in watched if name in flags]
+    for name in sorted({name for _, warnings in watched for name in warnings} - now.keys()):
+        at = [step for step, warnings in watched if name in warnings]
         earlier.append(f"{name} (steps {at[0]} to {at[-1]})")
-    told = f"<ul>{up}</ul>" if up else f"<p>No flag is up at step {step}.</p>"
-    return f"<h3>Health</h3>{told}" + (f"<p>Up before: {html.escape(', '.join(earlier))}.</p>" if earlier else "")
+    told = f"<ul>{up}</ul>" if up else f"<p>No warning at step {step}.</p>"
+    return f"<h3>Warnings</h3>{told}" + (f"<p>Earlier: {html.escape(', '.join(earlier))}.</p>" if earlier else "")
 
 
 def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.5g}"
 
 
-def _pictures(directory: epath.Path) -> str:
-    """The latest picture of each kind: files are called KIND-STEP.png, and others are not a training's."""
+def _samples(directory: epath.Path) -> str:
+    """The latest picture of each kind; a training calls its files KIND-STEP.png."""
     latest: dict[str, tuple[int, epath.Path]] = {}
     for path in sorted(directory.glob("*.png") if directory.exists() else [], key=lambda path: path.name):
         if found := re.fullmatch(r"(.+)-(\d+)", path.stem):
             latest[found[1]] = int(found[2]), path
-    figures = []
+    pictures = []
     for kind, (step, path) in sorted(latest.items()):
         name, *columns = kind.split("_")
         title = f"{name}: {', '.join(columns)}" if columns else name
         caption = f"<figcaption>{title}, step {step}</figcaption>"
-        figures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
-    return "".join(figures)
+        pictures.append(f"<figure>{_image(path.read_bytes(), 'pixels')}{caption}</figure>")
+    return "".join(pictures)
 
 
-def _curves(rows: Sequence[dict[str, Any]]) -> str:
-    """Each metric that changes over the steps, training and validation in one plot."""
+def _curves(rows: Sequence[Row]) -> str:
+    """Plots of each metric that changes over the steps, training and validation in one."""
     series: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for row in rows:
         for name, value in row.items():
@@ -134,7 +134,7 @@ def _image(png: bytes, kind: str) -> str:
     return f'<img class="{kind}" alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
-def _table(values: Mapping[str, Any]) -> str:
+def _table(values: Mapping[str, object]) -> str:
     cells = (
         f"<tr><th>{html.escape(name)}</th><td><code>{html.escape(str(value))}</code></td></tr>"
         for name, value in values.items()

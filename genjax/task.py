@@ -33,7 +33,7 @@ class State(Protocol):
     def step(self) -> Array: ...
     @property
     def skipped(self) -> Array: ...
-    def _asdict(self) -> dict[str, Any]: ...
+    def _asdict(self) -> dict[str, PyTree]: ...
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -50,7 +50,7 @@ class Task(NamedTuple, Generic[C, S]):
     """A family of models: pure functions, those with a batch per device (they use `lax.pmean(..., "data")`)."""
 
     name: str
-    """Of the family, as in config.json and on the command line."""
+    """Name of the family, as in config.json and on the command line."""
     config_class: type[C]
     units: str
     """Units of its metrics, for people."""

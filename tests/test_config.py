@@ -55,7 +55,10 @@ def linear(decay_steps=50, **options):
         (DataConfig, {"image_size": (8, 8, 1)}, "image_size needs a positive height and width, got (8, 8, 1)"),
         (DataConfig, {"channels": ()}, "for each of one or two domains, got ()"),
         (DataConfig, {"channels": (1, 1, 1)}, "for each of one or two domains, got (1, 1, 1)"),
-        (DataConfig, {"crop_margin": -1}, "crop_margin must not be negative, got -1"),
+        (DataConfig, {"load_size": (9,)}, "load_size needs a height and a width, or nothing, got (9,)"),
+        (DataConfig, {"load_size": (9, 9, 1)}, "load_size needs a height and a width, or nothing, got (9, 9, 1)"),
+        (DataConfig, {"load_size": (9, 7)}, "load_size (9, 7) must not be below image_size (8, 8)"),
+        (DataConfig, {"load_size": (7, 9)}, "load_size (7, 9) must not be below image_size (8, 8)"),
         (DataConfig, {"paired": True}, "paired is about two domains"),
         (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
         (DataConfig, {"channels": (4,)}, "1 (grey) or 3 (colour) for each of one or two domains, got (4,)"),
@@ -116,11 +119,11 @@ def linear(decay_steps=50, **options):
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup_steps": -1}, "beta_warmup_steps must not be negative, got -1"),
-        (CycleGanConfig, {"width": 0}, "width must be at least 1, got 0"),
-        (CycleGanConfig, {"discriminator_width": 0}, "discriminator_width must be at least 1, got 0"),
+        (CycleGanConfig, {"base_channels": 0}, "base_channels must be at least 1, got 0"),
+        (CycleGanConfig, {"discriminator_channels": 0}, "discriminator_channels must be at least 1, got 0"),
         (CycleGanConfig, {"discriminator_layers": 0}, "discriminator_layers must be at least 1, got 0"),
-        (CycleGanConfig, {"depth": 1}, "depth must be at least 2, got 1"),
-        (CycleGanConfig, {"blocks": -1}, "blocks must not be negative, got -1"),
+        (CycleGanConfig, {"num_downs": 1}, "num_downs must be at least 2, got 1"),
+        (CycleGanConfig, {"num_blocks": -1}, "num_blocks must not be negative, got -1"),
         (CycleGanConfig, {"pool_size": -1}, "pool_size must not be negative, got -1"),
         *(
             (LossConfig, {field.name: -0.5}, f"{field.name} must not be negative, got -0.5")
@@ -136,7 +139,7 @@ def linear(decay_steps=50, **options):
             (
                 LossConfig,
                 {"label_smoothing": 0.1, "adversarial": kind},
-                f"label_smoothing 0.1 lowers a target that {kind} has not: set it to 0, or --loss.adversarial least",
+                f"label_smoothing 0.1 has no effect with {kind}: set it to 0, or choose --loss.adversarial lsgan",
             )
             for kind in ("hinge", "wgan_gp")
         ),
@@ -207,10 +210,10 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
     "changes, message",
     [
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
-        ({"data": {"dequantize": True}}, "dequantize and binarize are for likelihoods, which CycleGAN has none of"),
+        ({"data": {"dequantize": True}}, "dequantize and binarize are for likelihoods, and CycleGAN has none: remove"),
         ({"data": {"binarize": "stochastic"}}, "dequantize and binarize are for likelihoods"),
         ({"data": {"binarize": "fixed"}}, "dequantize and binarize are for likelihoods"),
-        ({"data": {"channels": (1,)}}, "translation has two domains, and channels names one: (1,)"),
+        ({"data": {"channels": (1,)}}, "CycleGAN needs two domains, and channels names one: (1,)"),
         (
             {"data": COLOURED, "cyclegan": {"output": "residual"}},
             f"output residual adds an image of one domain to one of the other, with (1, 3) channels: {REMEDY}",
@@ -237,11 +240,11 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         (
             {"data": {"image_size": (128, 128)}, "cyclegan": {"generator": "unet"}},
-            "image_size 128x128 is not a multiple of 256 of at least 256 (a U-Net of depth 8 halves height and width "
-            "that often: fewer with --cyclegan.depth)",
+            "image_size 128x128 is not a multiple of 256 of at least 256 (a U-Net with num_downs 8 halves both that "
+            "often: lower --cyclegan.num-downs)",
         ),
         (
-            {"data": {"image_size": (128, 192)}, "cyclegan": {"generator": "unet", "depth": 7}},
+            {"data": {"image_size": (128, 192)}, "cyclegan": {"generator": "unet", "num_downs": 7}},
             "image_size 128x192 is not a multiple of 128 of at least 128",
         ),
         (
@@ -265,14 +268,13 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic_b2a 1.0 need a classifier of each domain"),
         (
             {"loss": {"semantic_noise": 0.4}},
-            "semantic_noise 0.4 is for the semantic losses, which have weight 0: set it to 0, or --loss.semantic-a2b "
-            "or --loss.semantic-b2a",
+            "semantic_noise 0.4 has no effect without semantic losses: set it to 0, or give --loss.semantic-a2b or ",
         ),
         (
             {"classifier_a": "c.npz"},
-            "a classifier is given (c.npz), and the semantic losses that use it have weight 0: set --loss.semantic-a2b",
+            "classifier c.npz has no effect, as the semantic losses have weight 0: set --loss.semantic-a2b",
         ),
-        ({"classifier_b_sha256": "1f2e"}, "a classifier is given (1f2e), and the semantic losses that use it have"),
+        ({"classifier_b_sha256": "1f2e"}, "classifier 1f2e has no effect, as the semantic losses have weight 0"),
         (
             {"data": {"batch_size": 51}},
             "pool_size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",
@@ -308,7 +310,7 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
                 1,
             )
         },
-        {"data": {"holdout": 0.0, "crop_margin": 30, "resize": "stretch", "upscale": True}},
+        {"data": {"holdout": 0.0, "load_size": (38, 8), "resize": "stretch", "upscale": True}},
         {"data": {"holdout": 0.499, "skip_corrupt": True}},
         {"optim": linear(100)},
         {"optim": linear(1)},
@@ -333,13 +335,16 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"data": COLOURED, "loss": {"affine_a2b": 1.0, "affine_b2a": 1.0}},
         {"data": {"channels": (3, 1)}},
         {"data": {"image_size": (24, 24)}},
-        {"data": {"image_size": (24, 40)}, "cyclegan": {"blocks": 0, "width": 1, "discriminator_width": 1}},
+        {
+            "data": {"image_size": (24, 40)},
+            "cyclegan": {"num_blocks": 0, "base_channels": 1, "discriminator_channels": 1},
+        },
         {"data": {"image_size": (8, 8)}, "cyclegan": {"discriminator": "pixel"}},
         {"data": {"image_size": (8, 12)}, "cyclegan": {"discriminator_layers": 1}},
         {"data": {"image_size": (96, 96)}, "cyclegan": {"discriminator_layers": 5}},
         {"data": {"image_size": (256, 256)}, "cyclegan": {"generator": "unet"}},
-        {"data": {"image_size": (128, 256)}, "cyclegan": {"generator": "unet", "depth": 7}},
-        {"data": {"image_size": (4, 8)}, "cyclegan": {"generator": "unet", "depth": 2, "discriminator": "pixel"}},
+        {"data": {"image_size": (128, 256)}, "cyclegan": {"generator": "unet", "num_downs": 7}},
+        {"data": {"image_size": (4, 8)}, "cyclegan": {"generator": "unet", "num_downs": 2, "discriminator": "pixel"}},
         {"data": {"batch_size": 50}},
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 51}},
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 0}},
@@ -360,7 +365,7 @@ def accepted(config, changes):
 
 
 def test_shapes_of_a_configuration_follow_its_size_and_channels():
-    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), crop_margin=4)
+    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
     assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
     for split in ("validation", "test"):

@@ -225,7 +225,7 @@ def test_translate_uses_the_directions_generator(tmp_path, direction):
     from tiny import tiny_cyclegan
 
     data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
-    config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"blocks": 0})
+    config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"num_blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
     run = run_directory.Run(config, epath.Path(tmp_path / "run"), splits=None, description={}, environment={})
     run_directory.write(run, unfinished=True)

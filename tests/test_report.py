@@ -6,7 +6,7 @@ from pathlib import Path
 from genjax.report import write_report
 
 
-def test_the_page_is_whole_in_itself_and_holds_what_the_run_holds(trained, tmp_path):
+def test_write_report_makes_one_whole_page(trained, tmp_path):
     write_report(tmp_path / "report.html", "A <title>", {"Digits & more": trained.workdir})
     page = (tmp_path / "report.html").read_text()
     assert "<h1>A &lt;title&gt;</h1>" in page and "Digits &amp; more" in page
@@ -16,12 +16,12 @@ def test_the_page_is_whole_in_itself_and_holds_what_the_run_holds(trained, tmp_p
         assert fact in page
 
 
-def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
+def test_write_report_takes_unfinished_runs(trained, tmp_path):
     shutil.copytree(trained.workdir, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     write_report(tmp_path / "half.html", "t", {"r": tmp_path / "run"})
     assert "validation images after step 12" in (tmp_path / "half.html").read_text()
-    rows = '{"step": 4, "validation/elbo": null, "flags": {"ill": "It is ill."}}\n'
+    rows = '{"step": 4, "validation/elbo": null, "warnings": {"ill": "It is ill."}}\n'
     Path(tmp_path, "run", "metrics.jsonl").write_text(rows)
     write_report(tmp_path / "bad.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "bad.html").read_text()
@@ -33,7 +33,7 @@ def test_a_run_that_is_not_finished_has_a_page_too(trained, tmp_path):
     assert "Not evaluated yet" in (tmp_path / "early.html").read_text()
 
 
-def test_pictures_of_other_names_are_passed_over(trained, tmp_path):
+def test_write_report_passes_over_other_pictures(trained, tmp_path):
     shutil.copytree(trained.workdir, tmp_path / "run")
     pages = []
     for _ in range(2):
@@ -43,18 +43,18 @@ def test_pictures_of_other_names_are_passed_over(trained, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_flags_are_told_in_words_where_anybody_watches(trained, tmp_path):
-    def page(*flags):
+def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):
+    def page(*warnings):
         shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)
-        rows = [{"step": 10 * i, "elbo": 1.0} | ({} if f is None else {"flags": f}) for i, f in enumerate(flags)]
+        rows = [{"step": 10 * i, "elbo": 1.0} | ({} if w is None else {"warnings": w}) for i, w in enumerate(warnings)]
         Path(tmp_path, "run", "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
         return (tmp_path / "report.html").read_text()
 
-    assert "Health" not in page(None, None)
-    assert "<h3>Health</h3><p>No flag is up at step 20.</p>" in page({}, {}, {}) and "Up before" not in page({})
+    assert "Warnings" not in page(None, None)
+    assert "<h3>Warnings</h3><p>No warning at step 20.</p>" in page({}, {}, {}) and "Earlier" not in page({})
     told = page(
         {}, {"ill": "It is < well: rest."}, {"ill": "It is < well: rest.", "odd": "It is odd."}, {"odd": "Odd."}
     )
-    assert "<ul><li>Odd.</li></ul><p>Up before: ill (steps 10 to 20).</p>" in told
+    assert "<ul><li>Odd.</li></ul><p>Earlier: ill (steps 10 to 20).</p>" in told
     assert "<li>It is &lt; well: rest.</li>" in page({}, {"ill": "It is < well: rest."})

@@ -49,7 +49,9 @@ def tiny_cyclegan(workdir: str, **changes: Any) -> CycleGanRun:
         data=DataConfig(source="folder:unused", image_size=(16, 16), channels=(1, 1), batch_size=8),
         optim=OptimConfig(learning_rate=2e-3, b1=0.5),
         train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4, num_sample_images=8),
-        cyclegan=CycleGanConfig(width=2, blocks=1, discriminator_width=2, discriminator_layers=1, pool_size=12),
+        cyclegan=CycleGanConfig(
+            base_channels=2, num_blocks=1, discriminator_channels=2, discriminator_layers=1, pool_size=12
+        ),
         loss=losses.CLASSIC,
     )
     return changed(run, changes)

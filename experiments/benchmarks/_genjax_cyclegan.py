@@ -1,4 +1,4 @@
-"""One CycleGAN training step and one translation of genjax, compiled, for the benchmark."""
+"""The training step and the translation of genjax that cyclegan_step.py times, compiled."""
 
 import time
 from collections.abc import Callable
@@ -8,29 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import keys, parallel
+from genjax import cyclegan, keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
-from genjax.cyclegan import losses, steps, translation
+from genjax.cyclegan import losses, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.nn import layers
+from genjax.parallel import PyTree
+from genjax.train import preemption
 
 
 class Prepared(NamedTuple):
-    """What can be timed, after its first call; each waits for the device."""
+    """Functions to time, after a first call; each waits for the device."""
 
     actions: dict[str, Callable[[], None]]
-    figures: dict[str, Any]
-    """How long it took to be ready."""
+    before: dict[str, float]
+    """Measurements made before anything is timed: seconds of compilation."""
     peak_mib: Callable[[], float | None]
-    """The device's memory at its fullest so far; None where only the process knows."""
+    """Peak memory of the device so far; None where only the process knows."""
     matmul_tflops: Callable[[], float]
-    """What the device does in a large matrix product of the same precision."""
+    """Rate of a large matrix product of the same precision."""
 
 
 def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str) -> Prepared:
-    """The step of all four networks with the paper's losses and weights, from noise.
+    """Compiles the step of all four networks, with the paper's losses and weights, on noise.
 
     `cache` is the directory of the persistent compilation cache.
     """
@@ -43,43 +45,42 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=batch),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=1000),
-        cyclegan=CycleGanConfig(blocks=blocks),
+        cyclegan=CycleGanConfig(num_blocks=blocks),
         loss=losses.CLASSIC,
     )
     mesh = parallel.make_mesh(jax.devices()[:1])
-    state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
+    state = parallel.replicate(mesh, lambda: cyclegan.TASK.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, batch, *shape, 3), np.uint8)
     images = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(batch, dtype=np.int32)))
-    seed = parallel.replicate_scalar(mesh, 0)
+    seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]
     step: Any = compile_train_step(cyclegan.TASK, config, mesh)
 
-    def to_b(params: Any, images: jax.Array) -> jax.Array:
+    def to_b(params: PyTree, images: jax.Array) -> jax.Array:
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
             return translation.translate(config, params, "a2b", images)
 
     translate_fn = jax.jit(to_b)
-    figures: dict[str, Any] = {}
     photographs = jax.device_put(noise[0].astype(np.float32) / 255)
     params = jax.tree.map(jnp.copy, state.ema)
-    step_fn, figures["compile_step_seconds"] = _compile(step, state, images, seed, signal)
+    step_fn, seconds = _compile(step, state, images, seed, no_signal)
     translator, _ = _compile(translate_fn, params, photographs)
 
     def train() -> None:
         nonlocal state
-        state, *_ = jax.block_until_ready(step_fn(state, images, seed, signal))
+        state, *_ = jax.block_until_ready(step_fn(state, images, seed, no_signal))
 
     def translate() -> None:
         jax.block_until_ready(translator(params, photographs))
 
     def peak_mib() -> float | None:
-        statistics = jax.devices()[0].memory_stats() or {}
-        return statistics["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in statistics else None
+        memory = jax.devices()[0].memory_stats() or {}
+        return memory["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in memory else None
 
     def matmul_tflops() -> float:
         with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
             return _matmul_rate(layers.compute_dtype(config.precision) or jnp.dtype(jnp.float32))
 
-    return Prepared({"step": train, "translate": translate}, figures, peak_mib, matmul_tflops)
+    return Prepared({"step": train, "translate": translate}, {"compile_step_seconds": seconds}, peak_mib, matmul_tflops)
 
 
 def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
@@ -88,8 +89,8 @@ def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
     return compiled, time.perf_counter() - began
 
 
-def _matmul_rate(dtype: Any) -> float:
-    """TFLOP/s of a square product, the best of 10."""
+def _matmul_rate(dtype: jnp.dtype) -> float:
+    """TFLOP/s of a product of square matrices, the best of 10."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)  # zeros and ones are multiplied faster
     product = jax.jit(jnp.matmul)

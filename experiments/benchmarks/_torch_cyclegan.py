@@ -1,4 +1,4 @@
-"""CycleGAN's networks and one training step in plain PyTorch, as people write them there: the peer of the benchmark."""
+"""CycleGAN's networks and training step in plain PyTorch, which cyclegan_step.py times beside genjax's."""
 
 import itertools
 import random
@@ -20,7 +20,7 @@ VARIANTS = {
     "torch-compile": {"channels_last": False, "autocast": False, "compiled": True},
     "torch-compile-autocast": {"channels_last": True, "autocast": True, "compiled": True},
 }
-"""float32 throughout; as it comes on a GPU, where convolutions round (TF32); and what people turn on."""
+"""float32 throughout; with TF32, the default of convolutions on a GPU; and the options that people turn on."""
 
 
 class _Block(nn.Module):
@@ -106,16 +106,16 @@ class Training:
         return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous().to(self.device, memory_format=self.order)
 
     def g_loss(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the generators minimise, and their translations."""
+        """The loss of the generators, and their translations."""
         (to_b, to_a), (d_a, d_b) = self.generators, self.discriminators
         fake_b, fake_a = to_b(a), to_a(b)
-        judged_a, judged_b = d_a(fake_a), d_b(fake_b)
-        loss = F.mse_loss(judged_a, torch.ones_like(judged_a)) + F.mse_loss(judged_b, torch.ones_like(judged_b))
+        logits_a, logits_b = d_a(fake_a), d_b(fake_b)
+        loss = F.mse_loss(logits_a, torch.ones_like(logits_a)) + F.mse_loss(logits_b, torch.ones_like(logits_b))
         loss = loss + 10 * (F.l1_loss(to_a(fake_b), a) + F.l1_loss(to_b(fake_a), b))
         return loss + 5 * (F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)), fake_a, fake_b
 
     def d_loss(self, net: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """What a discriminator minimises."""
+        """The loss of a discriminator."""
         on_real, on_fake = net(real), net(fake)
         return 0.5 * (F.mse_loss(on_real, torch.ones_like(on_real)) + F.mse_loss(on_fake, torch.zeros_like(on_fake)))
 
@@ -146,19 +146,19 @@ class Training:
 
 
 class Prepared(NamedTuple):
-    """What can be timed, after its first call; each waits for the device."""
+    """Functions to time, after a first call; each waits for the device."""
 
     actions: dict[str, Callable[[], None]]
-    figures: dict[str, float]
-    """Floating-point operations of a step and a translation."""
+    before: dict[str, float]
+    """Measurements made before anything is timed: floating-point operations of a step and a translation."""
     peak_mib: Callable[[], float | None]
-    """The device's memory at its fullest so far; None where only the process knows."""
+    """Peak memory of the device so far; None where only the process knows."""
     matmul_tflops: Callable[[], float]
-    """What the device does in a large matrix product of the same precision."""
+    """Rate of a large matrix product of the same precision."""
 
 
 def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
-    """The step of all four networks and the translation; `cache` is not for PyTorch."""
+    """Makes the step of all four networks and the translation; PyTorch has no use for `cache`."""
     del cache
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "torch-tf32"
@@ -179,12 +179,12 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
         training.translate(a)
         wait()
 
-    actions, figures = {"step": step, "translate": translate}, {}
+    actions, before = {"step": step, "translate": translate}, {}
     if not VARIANTS[variant]["compiled"]:  # which computes the same, but is not counted
         for name, action in actions.items():
             with FlopCounterMode(display=False) as counter:
                 action()
-            figures[f"{name}_tflop"] = counter.get_total_flops() / 1e12
+            before[f"{name}_tflop"] = counter.get_total_flops() / 1e12
 
     def peak_mib() -> float | None:
         return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else None
@@ -192,7 +192,7 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
     def matmul_tflops() -> float:
         return _matmul_rate(device, torch.bfloat16 if "autocast" in variant else torch.float32, wait)
 
-    return Prepared(actions, figures, peak_mib, matmul_tflops)
+    return Prepared(actions, before, peak_mib, matmul_tflops)
 
 
 def _matmul_rate(device: str, dtype: torch.dtype, wait: Callable[[], None]) -> float:

@@ -1,6 +1,6 @@
 """Each form of genjax's convolutions and norm beside XLA's own, forward and backward, on maps of the paper's networks.
 
-$ python experiments/benchmarks/convolution_forms.py
+$ python experiments/benchmark.py convolution_forms
 
 For choosing what `genjax/convolutions.py` and `layers.py` do on a platform. The forms of an operation take turns; least
 times, as other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
@@ -8,7 +8,6 @@ times, as other work on a machine only adds to them. Last line: one JSON object,
 
 import dataclasses
 import functools
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from jax import Array
 
 from genjax.nn import layers
 from genjax.nn.kernels import convolutions as forms
+from genjax.nn.kernels import instance_norm as norm_forms
 from genjax.nn.kernels.convolutions import NO_PADDING
 
 logger = logging.getLogger(__name__)
@@ -67,13 +67,14 @@ def _operations(b: int, size: int) -> dict[str, Operation]:
     """Those of a generator and a discriminator for images of `size`, by what they are."""
     small, half, eighth = size // 4, size // 2, size // 8
     plain, padded = (_native_and_cpu(padding) for padding in (NO_PADDING, ((1, 1), (1, 1))))
-    transposed: Forms = {"native": forms._transpose_native, "phases": forms._transpose_by_phases}
-    transposed = {**transposed, "depth": forms._transpose_by_depth}
-    norms: Forms = {"native": _norm, "written": _written(layers._normalised, layers._norm_slope)}
-    norms = {**norms, "two passes": _written(layers._normalised_in_two_passes, layers._norm_slope_in_two_passes)}
-    mirrors: Forms = {"native": functools.partial(forms._mirror_native, 1), "gather": _mirror_gathered}
-    first: Forms = {**plain, "channels": functools.partial(forms._rows_as_channels, NO_PADDING)}
-    last: Forms = {"native": plain["native"], "rows": forms._by_rows}
+    transposed: Forms = {"native": forms.transpose_native, "phases": forms.transpose_by_phases}
+    transposed = {**transposed, "depth": forms.transpose_by_depth}
+    norms: Forms = {"native": _norm, "written": _written(norm_forms.normalize_native, norm_forms.input_grad_native)}
+    two_passes = _written(norm_forms.normalize_in_two_passes, norm_forms.input_grad_in_two_passes)
+    norms = {**norms, "two passes": two_passes}
+    mirrors: Forms = {"native": functools.partial(forms.mirror_native, 1), "gather": _mirror_gathered}
+    first: Forms = {**plain, "channels": functools.partial(forms.conv_rows_as_channels, NO_PADDING)}
+    last: Forms = {"native": plain["native"], "rows": forms.conv_rows_as_features}
     return {
         "residual 3x3": Operation(plain, ((b, small + 2, small + 2, 256), (3, 3, 256, 256))),
         "first 7x7": Operation(first, ((b, size + 6, size + 6, 3), (7, 7, 3, 64))),
@@ -88,7 +89,10 @@ def _operations(b: int, size: int) -> dict[str, Operation]:
 
 
 def _native_and_cpu(padding: forms.Padding) -> Forms:
-    return {"native": functools.partial(forms._native, 1, padding), "cpu": functools.partial(forms._on_cpu, 1, padding)}
+    return {
+        "native": functools.partial(forms.conv_native, 1, padding),
+        "cpu": functools.partial(forms.conv_cpu, 1, padding),
+    }
 
 
 def _norm(x: Array) -> Array:
@@ -98,7 +102,7 @@ def _norm(x: Array) -> Array:
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
-def _written(normalised: Callable[..., Any], slope: Callable[..., Array]) -> Callable[[Array], Array]:
+def _written(normalised: Callable[..., Any], input_grad: Callable[..., Array]) -> Callable[[Array], Array]:
     """`layers.instance_norm` of these two forms on any platform."""
 
     @jax.custom_vjp
@@ -110,17 +114,17 @@ def _written(normalised: Callable[..., Any], slope: Callable[..., Array]) -> Cal
         y, mean, scale = normalised(x)
         return y, (x, mean, scale)
 
-    norm.defvjp(forward, lambda saved, dy: (slope(*saved, dy),))
+    norm.defvjp(forward, lambda saved, dy: (input_grad(*saved, dy),))
     return norm
 
 
 @jax.custom_vjp
 def _mirror_gathered(x: Array) -> Array:
     """As on a GPU, with the gradient that it has there."""
-    return forms._mirror_gathered(1, x)
+    return forms.mirror_by_gather(1, x)
 
 
-_mirror_gathered.defvjp(lambda x: (_mirror_gathered(x), x), functools.partial(forms._mirror_backward, 1))
+_mirror_gathered.defvjp(lambda x: (_mirror_gathered(x), x), functools.partial(forms.mirror_backward, 1))
 
 
 def _least(options: Options, operation: Operation) -> dict[str, float]:
@@ -128,26 +132,22 @@ def _least(options: Options, operation: Operation) -> dict[str, float]:
     dtype = layers.compute_dtype(options.precision) or jnp.dtype(jnp.float32)
     keys = jax.random.split(jax.random.key(0), len(operation.shapes) + 1)
     inputs = [jax.random.normal(key, shape, dtype) for key, shape in zip(keys[1:], operation.shapes, strict=True)]
-    slope = jax.random.normal(keys[0], jax.eval_shape(next(iter(operation.forms.values())), *inputs).shape, dtype)
+    cotangent = jax.random.normal(keys[0], jax.eval_shape(next(iter(operation.forms.values())), *inputs).shape, dtype)
     compiled = {}
     with jax.default_matmul_precision(layers.matmul_precision(options.precision)):
         for name, form in operation.forms.items():
-            compiled[name] = jax.jit(functools.partial(_both, form)).lower(slope, *inputs).compile()
+            compiled[name] = jax.jit(functools.partial(_both, form)).lower(cotangent, *inputs).compile()
     seconds = dict.fromkeys(compiled, float("inf"))
     for turn in range(options.turns + 1):
         for name, fn in compiled.items():
-            jax.block_until_ready(fn(slope, *inputs))
+            jax.block_until_ready(fn(cotangent, *inputs))
             began = time.perf_counter()
-            jax.block_until_ready(fn(slope, *inputs))
+            jax.block_until_ready(fn(cotangent, *inputs))
             if turn > 0:
                 seconds[name] = min(seconds[name], time.perf_counter() - began)
     return seconds
 
 
-def _both(form: Callable[..., Array], slope: Array, *inputs: Array) -> Any:
+def _both(form: Callable[..., Array], cotangent: Array, *inputs: Array) -> Any:
     outputs, pull = jax.vjp(form, *inputs)
-    return outputs, pull(slope)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))
+    return outputs, pull(cotangent)

@@ -1,13 +1,12 @@
-"""What a CycleGAN training step takes to compile and to hold, at a given size of image.
+"""Measures how long a CycleGAN training step takes to compile, and its memory, for a size of images.
 
-$ python experiments/benchmarks/cyclegan_memory.py --size 256 --blocks 9
+$ python experiments/benchmark.py cyclegan_memory --size 256 --blocks 9
 
-Compiles without the cache on the disk and takes two steps on noise, the first of which may page memory in. Peak memory
-is the process's own on CPU (resident, compilation included), the device's on an accelerator.
+Compiles without the cache on the disk and takes two steps on noise, of which the first may page memory in. Peak memory
+is that of the process on a CPU (resident, compilation included), and that of the device on an accelerator.
 """
 
 import dataclasses
-import json
 import resource
 import time
 from typing import Any
@@ -16,17 +15,18 @@ import jax
 import numpy as np
 import tyro
 
-from genjax import keys, parallel
+from genjax import cyclegan, keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
-from genjax.cyclegan import losses, steps
+from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
+from genjax.train import preemption
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which step."""
+    """The step to measure."""
 
     size: int = 64
     """Height and width."""
@@ -35,11 +35,11 @@ class Options:
     batch: int = 1
     """Images of each domain."""
     precision: Precision = "float32"
-    """Of the layers' arithmetic."""
+    """Precision of the layers."""
 
 
 def main() -> dict[str, Any]:
-    """Figures in seconds and MiB."""
+    """Returns seconds and MiB."""
     options = tyro.cli(Options, description=__doc__)
     jax.config.update("jax_enable_compilation_cache", False)
     shape = (options.size, options.size)
@@ -49,33 +49,29 @@ def main() -> dict[str, Any]:
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=options.batch),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5),
         train=TrainConfig(num_steps=2),
-        cyclegan=CycleGanConfig(blocks=options.blocks),
+        cyclegan=CycleGanConfig(num_blocks=options.blocks),
         loss=losses.CLASSIC,
     )
     mesh = parallel.make_mesh(jax.devices()[:1])
-    state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
+    state = parallel.replicate(mesh, lambda: cyclegan.TASK.init(config, keys.root_key(0)))
     noise = np.random.default_rng(0).integers(0, 256, (2, options.batch, *shape, 3), np.uint8)
     batch = parallel.shard_batch(mesh, Batch(tuple(noise), np.arange(options.batch, dtype=np.int32)))
-    seed = parallel.replicate_scalar(mesh, 0)
+    seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]
     step_fn: Any = compile_train_step(cyclegan.TASK, config, mesh)
     began = time.perf_counter()
-    lowered = step_fn.lower(state, batch, seed, signal)
+    lowered = step_fn.lower(state, batch, seed, no_signal)
     traced = time.perf_counter()
     compiled = lowered.compile()
     results = {"trace_seconds": traced - began, "compile_seconds": time.perf_counter() - traced}
     for name in ("first_step_seconds", "second_step_seconds"):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batch, seed))
+        state, *_ = jax.block_until_ready(compiled(state, batch, seed, no_signal))
         results[name] = time.perf_counter() - began
     device = mesh.devices.flat[0]
-    statistics = device.memory_stats() or {}
+    memory = device.memory_stats() or {}
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
     results |= {
         "temporary_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,
-        "peak_mib": statistics["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in statistics else resident,
+        "peak_mib": memory["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in memory else resident,
     }
     return {"device": device.device_kind, **vars(options), **{name: round(value, 2) for name, value in results.items()}}
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

@@ -1,6 +1,6 @@
-"""CycleGAN's training step and translation beside the same in PyTorch (pip install -e '.[parity]').
+"""Times CycleGAN's training step and translation beside the same in PyTorch (pip install -e '.[parity]').
 
-$ python experiments/benchmarks/cyclegan_step.py
+$ python experiments/benchmark.py cyclegan_step
 
 A step is that of generators, pools, discriminators and Adam, with the paper's networks, losses and weights. Each side
 is a process of its own; they take turns, so that what else the machine does meets them alike. In each turn an action is
@@ -41,7 +41,7 @@ GPU_SIDES: tuple[SideName, ...] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to time, and how often."""
+    """The steps to time, and how often."""
 
     cases: tuple[str, ...] = ("64x6x1", "64x6x4", "256x9x1", "256x9x4")
     """SIZExBLOCKSxBATCH, a table each."""
@@ -55,16 +55,16 @@ class Options:
 
 
 class Side(NamedTuple):
-    """A process that waits to be asked."""
+    """A process that waits for requests."""
 
     name: str
     pipe: Connection
     ready: dict[str, Any]
-    """Its figures before anything is timed."""
+    """Its measurements before anything is timed."""
 
 
 def main() -> dict[str, Any]:
-    """Times each case; figures on the log as they come, and all of them with the ratios."""
+    """Times each case and returns all measurements with their ratios; logs them as they come."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = tyro.cli(Options, description=__doc__)
     names = options.sides or (GPU_SIDES if shutil.which("nvidia-smi") else CPU_SIDES)
@@ -94,7 +94,7 @@ def _time(case: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
             medians = {name: statistics.median(values) for name, values in taken[action].items()}
             logging.info("%s: seconds of a %s: %s", case, action, json.dumps(medians))
         device = {what: {side.name: _ask(side, what) for side in sides} for what in ("peak_mib", "matmul_tflops")}
-    return _judge(case, sides, taken, device)
+    return _summarize(case, sides, taken, device)
 
 
 def _time_compilation(case: str, name: str) -> dict[str, float]:
@@ -107,24 +107,24 @@ def _time_compilation(case: str, name: str) -> dict[str, float]:
     return seconds
 
 
-def _judge(
+def _summarize(
     case: str, sides: list[Side], taken: dict[str, dict[str, list[float]]], device: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     """Medians, ratios of genjax's to each of PyTorch's, and floating-point operations a second."""
-    figures: dict[str, Any] = {f"{case}.{what}.{name}": v for what, by in device.items() for name, v in by.items()}
+    results: dict[str, Any] = {f"{case}.{what}.{name}": v for what, by in device.items() for name, v in by.items()}
     work = {key: value for side in sides for key, value in side.ready.items() if key.endswith("_tflop")}
     for action, by_side in taken.items():
         seconds = {name: statistics.median(values) for name, values in by_side.items()}
         for name, value in seconds.items():
-            figures[f"{case}.{action}_seconds.{name}"] = value
-            figures[f"{case}.{action}_least_seconds.{name}"] = min(by_side[name])
+            results[f"{case}.{action}_seconds.{name}"] = value
+            results[f"{case}.{action}_least_seconds.{name}"] = min(by_side[name])
             if f"{action}_tflop" in work:
-                figures[f"{case}.{action}_tflops.{name}"] = work[f"{action}_tflop"] / value
+                results[f"{case}.{action}_tflops.{name}"] = work[f"{action}_tflop"] / value
         for name, value in seconds.items():
             alike = "bfloat16" if "autocast" in name else "tensorfloat32" if "tf32" in name else "float32"
             if name.startswith("torch") and alike in seconds:
-                figures[f"{case}.ratio_{action}.{name}"] = seconds[alike] / value
-    return figures
+                results[f"{case}.ratio_{action}.{name}"] = seconds[alike] / value
+    return results
 
 
 def _take_turns(sides: list[Side], action: str, budget: float) -> dict[str, list[float]]:
@@ -148,7 +148,7 @@ def _ask(side: Side, action: str) -> Any:
 
 
 def _answer(name: str, pipe: Connection, action: str | None = None) -> Any:
-    """What the process says next, after it has been asked for `action`, if for any."""
+    """Requests `action`, if one is given, and returns the next answer of the process."""
     try:
         if action is not None:
             pipe.send(action)
@@ -162,7 +162,7 @@ def _answer(name: str, pipe: Connection, action: str | None = None) -> Any:
 
 @contextlib.contextmanager
 def _process(case: str, name: str, cache: str) -> Iterator[Connection]:
-    """Its first answer is the figures of `_serve`; then it does what it is asked, one action after another."""
+    """Starts a side; its first answer is its measurements, then it answers one request after another."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, case, name, cache))
@@ -179,14 +179,14 @@ def _process(case: str, name: str, cache: str) -> Iterator[Connection]:
 
 
 def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
-    """One side: its figures, then an answer to each action, its seconds or what it measures; text if it fails."""
+    """Serves one side: sends its measurements, then the seconds of each action; a text if it fails."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX is imported: other sides need memory too
     try:
-        module = importlib.import_module("_torch_cyclegan" if name.startswith("torch") else "_genjax_cyclegan")
+        module = importlib.import_module(f"benchmarks._{'torch' if name.startswith('torch') else 'genjax'}_cyclegan")
         prepared = module.prepare(*(int(number) for number in case.split("x")), name, cache)
         for action in prepared.actions.values():  # PyTorch compiles only now
             action()
-        pipe.send(prepared.figures)
+        pipe.send(prepared.before)
         while True:
             action = pipe.recv()
             if action == "peak_mib":
@@ -202,7 +202,3 @@ def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
         return
     except Exception:
         pipe.send(traceback.format_exc())
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

@@ -1,7 +1,7 @@
-"""What it costs to spread a training step: on paper over the chips of a TPU slice, measured over emulated devices.
+"""Estimates the cost of splitting a training step over the chips of a TPU slice; measures it over emulated devices.
 
-$ python experiments/benchmarks/scaling.py paper
-$ python experiments/benchmarks/scaling.py measure
+$ python experiments/benchmark.py scaling paper
+$ python experiments/benchmark.py scaling measure
 
 `paper` compiles the training steps of named configurations for 8 emulated devices, reads the bytes of their collectives
 from the compiled programs and the FLOPs from those lowered for a TPU, and reckons with `communicate` and `efficiency`
@@ -10,7 +10,6 @@ devices share the cores of one machine, so it shows overhead and no speed-up.
 """
 
 import dataclasses
-import json
 import math
 import multiprocessing
 import os
@@ -19,7 +18,6 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,23 +25,23 @@ import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the named configurations are one folder up
-import cyclegan_configs  # noqa: E402
-import vae_configs  # noqa: E402
+import configs
+from genjax import keys, parallel
+from genjax.compiled import compile_train_step
+from genjax.config import RunConfig
+from genjax.cyclegan.config import CycleGanRun
+from genjax.data.batches import Batch
+from genjax.families import task_of
+from genjax.task import C
+from genjax.train import preemption
 
-from genjax import cyclegan, keys, parallel, vae  # noqa: E402
-from genjax.compiled import compile_train_step  # noqa: E402
-from genjax.data.batches import Batch  # noqa: E402
-from genjax.vae.config import VaeRun  # noqa: E402
-
-CONFIGS: dict[str, dict[str, Any]] = {"vae": vae_configs.CONFIGS, "cyclegan": cyclegan_configs.CONFIGS}
 ITEM_BYTES = {"pred": 1, "u8": 1, "bf16": 2, "s32": 4, "u32": 4, "f32": 4}
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paper:
-    """Which steps, and what is assumed of the chips: a TPU v5e's figures, sources in experiments/results/scaling.md."""
+    """Steps, and assumptions about the chips: those of a TPU v5e, sources in experiments/results/scaling.md."""
 
     configs: tuple[str, ...] = ("vae:mnist", "vae:folder", "cyclegan:icons", "cyclegan:folder")
     """Family and name of each."""
@@ -81,7 +79,7 @@ class Measure:
 
 
 class Step(NamedTuple):
-    """What each device computes and sends in one training step."""
+    """The work and the communication of each device in one training step."""
 
     reduced: float
     """Bytes all-reduced, whatever the batch."""
@@ -133,37 +131,37 @@ def collectives(program: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def with_batch(config: Any, batch: int) -> Any:
-    """`config` with another global batch, and a pool that is large enough for it if there is one."""
-    changes: dict[str, Any] = {"workdir": "unused", "data": dataclasses.replace(config.data, batch_size=batch)}
-    if not isinstance(config, VaeRun) and 0 < config.cyclegan.pool_size < batch:
+def with_batch(config: C, batch: int) -> C:
+    """Changes the global batch of `config`, and enlarges a pool that is too small for it."""
+    changes: dict[str, Any] = {"data": dataclasses.replace(config.data, batch_size=batch)}
+    if isinstance(config, CycleGanRun) and 0 < config.cyclegan.pool_size < batch:
         changes["cyclegan"] = dataclasses.replace(config.cyclegan, pool_size=batch)
     return dataclasses.replace(config, **changes)
 
 
-def traced(config: Any, mesh: Mesh) -> Any:
-    """The training step of `config` traced for `mesh`; no array is made."""
+def traced(config: RunConfig, mesh: Mesh) -> Any:
+    """Traces the training step of `config` for `mesh`; no array is made."""
     split, data = NamedSharding(mesh, parallel.SPLIT), config.data
     shapes = [(data.batch_size, *data.stored_shape("train", domain)) for domain in range(len(data.channels))]
     images = tuple(jax.ShapeDtypeStruct(shape, np.uint8, sharding=split) for shape in shapes)
     batch = Batch(images, jax.ShapeDtypeStruct((data.batch_size,), np.int32, sharding=split))
-    task = vae.TASK if isinstance(config, VaeRun) else cyclegan.TASK
+    task = task_of(config)
     state = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
     step_fn: Any = compile_train_step(task, config, mesh)
     seed = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(mesh, parallel.REPLICATED))
+    signal = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=split)
     return step_fn.trace(state, batch, seed, signal)
 
 
-def read(config: Any, mesh: Mesh) -> Step:
-    """The step of `config` as compiled for `mesh`, which needs two devices or more."""
+def read(config: RunConfig, mesh: Mesh) -> Step:
+    """Reads work and communication of the step of `config`, compiled for `mesh` of two devices or more."""
     one, two = (traced(with_batch(config, images * mesh.size), mesh) for images in (1, 2))
     found = collectives(one.lower().compile().as_text())
     assert found.keys() <= {"all-reduce", "all-gather"}, found
     (reductions, reduced), (gathers, gathered) = found["all-reduce"], found.get("all-gather", (0, 0))
     # Of one device's program as written for a TPU: the CPU's has other convolutions.
     flops, more = (step.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"] for step in (one, two))
-    # The loop adds the request to stop: an all-reduce of its own of an int32.
-    return Step(reduced + 4, gathered / mesh.size, reductions + 1, gathers, 2 * flops - more, more - flops)
+    return Step(reduced, gathered / mesh.size, reductions, gathers, 2 * flops - more, more - flops)
 
 
 def paper(options: Paper) -> dict[str, Any]:
@@ -172,8 +170,7 @@ def paper(options: Paper) -> dict[str, Any]:
     mesh = parallel.make_mesh()
     results: dict[str, Any] = {}
     for name in options.configs:
-        family, kind = name.split(":")
-        config = CONFIGS[family][kind]()
+        config = configs.make(name)
         step, own, fixed = read(config, mesh), config.data.batch_size, options.global_batch
         print(f"\n| {name} | weak, {own} a chip | strong, {own} | strong, {fixed} |\n|---|---|---|---|")
         for chips in (8, 16, 32, 64, 128, 256, 512):
@@ -185,23 +182,21 @@ def paper(options: Paper) -> dict[str, Any]:
 
 
 def time_steps(name: str, batch_size: int, steps: int) -> float:
-    """The median seconds of a step on all devices of this process. Each is waited for: hundreds in a queue can lock
-    emulated devices."""
-    family, kind = name.split(":")
-    config, mesh = with_batch(CONFIGS[family][kind](), batch_size), parallel.make_mesh()
-    task = vae.TASK if family == "vae" else cyclegan.TASK
+    """Measures the median seconds of a step on all devices of this process.
+
+    Each step is waited for: emulated devices deadlock on a long queue.
+    """
+    config, mesh = with_batch(configs.make(name), batch_size), parallel.make_mesh()
     compiled = traced(config, mesh).lower().compile()
     rng, domains = np.random.default_rng(0), range(len(config.data.channels))
     images = [rng.integers(0, 256, (batch_size, *config.data.stored_shape("train", d)), np.uint8) for d in domains]
     batch = parallel.shard_batch(mesh, Batch(tuple(images), np.arange(batch_size, dtype=np.int32)))
-    state, seed = (
-        parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0))),
-        parallel.replicate_scalar(mesh, 0),
-    )
+    state = parallel.replicate(mesh, lambda: task_of(config).init(config, keys.root_key(0)))
+    seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]
     seconds = []
     for _ in range(3 + steps):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batch, seed))
+        state, *_ = jax.block_until_ready(compiled(state, batch, seed, no_signal))
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[3:])
 
@@ -225,11 +220,7 @@ def measure(options: Measure) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    """Figures of the part that the command line names."""
+    """Runs the part that the command line names."""
     parts: dict[str, Any] = {"paper": Paper, "measure": Measure}
     options = tyro.extras.subcommand_cli_from_dict(parts, description=__doc__)
     return paper(options) if isinstance(options, Paper) else measure(options)
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

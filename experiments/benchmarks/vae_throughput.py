@@ -1,16 +1,15 @@
-"""How many training steps a small VAE takes in a second, beside plain PyTorch (pip install -e '.[parity]').
+"""Times training steps of a small VAE beside plain PyTorch (pip install -e '.[parity]').
 
-$ python experiments/benchmarks/vae_throughput.py
+$ python experiments/benchmark.py vae_throughput
 
 The network of Burda, Grosse and Salakhutdinov (2016) with one layer of latents: 784-200-200-50, tanh, Bernoulli pixels,
 one sample of z, Adam. genjax takes `steps_per_dispatch` steps in one program, batches included; PyTorch takes them one
 after another, with its default Adam and with its fused one. Two threads each, all in one process; they take turns, and
-figures are medians. In a turn a side trains twice as long and the second half counts: the other side's threads spin for
+medians count. In a turn a side trains twice as long and the second half counts: the other side's threads spin for
 a while after it. `speedup` is PyTorch's milliseconds over genjax's.
 """
 
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -23,11 +22,11 @@ import torch.nn.functional as F
 import tyro
 from torch import nn
 
-from genjax import keys, parallel
+from genjax import keys, parallel, vae
 from genjax.compiled import compile_train_step
 from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.data import batches
-from genjax.vae import steps
+from genjax.train import preemption
 from genjax.vae.config import VaeConfig, VaeRun
 
 LATENTS, HIDDEN, PIXELS = 50, 200, 784
@@ -35,7 +34,7 @@ LATENTS, HIDDEN, PIXELS = 50, 200, 784
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to time."""
+    """The steps to time."""
 
     batch_sizes: tuple[int, ...] = (20, 128)
     """Images in a step."""
@@ -46,7 +45,7 @@ class Options:
 
 
 def main() -> dict[str, Any]:
-    """Milliseconds a step, and how much faster genjax is."""
+    """Returns milliseconds per step, and how much faster genjax is."""
     options = tyro.cli(Options, description=__doc__)
     results: dict[str, Any] = {"device": jax.devices()[0].device_kind, **vars(options)}
     for size in options.batch_sizes:
@@ -86,20 +85,18 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
         vae=VaeConfig(hidden_sizes=(HIDDEN, HIDDEN), latent_dim=LATENTS, activation="tanh"),
     )  # fmt: skip
     mesh = parallel.make_mesh(jax.devices()[:1])
-    state = parallel.replicate(mesh, lambda: steps.init(config, keys.root_key(0)))
-    seed = parallel.replicate_scalar(mesh, 0)
-    step_fn: Any = compile_train_step(vae.TASK, config, mesh)
-    done, order = 0, batches.cached_permutation(2)
+    state = parallel.replicate(mesh, lambda: vae.TASK.init(config, keys.root_key(0)))
+    seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]
+    step_fn = compile_train_step(vae.TASK, config, mesh)
+    done, load = 0, batches.loader((images,), size, 0, several)
 
     def run(num: int) -> None:
         nonlocal state, done
-
-        def load(step: int) -> batches.Batch:
-            parts = [batches.load((images,), 0, s, size, slice(None), order) for s in range(step, step + several)]
-            return parallel.shard_batch(mesh, stacked(parts))
-
-        for batch in batches.prefetch(load, range(done, done + num, several), config.data.prefetch):
-            state, *_ = step_fn(state, batch, seed, signal)
+        loaded = batches.prefetch(
+            lambda step: parallel.shard_batch(mesh, load(step)), range(done, done + num, several), config.data.prefetch
+        )
+        for batch in loaded:
+            state, *_ = step_fn(state, batch, seed, no_signal)
         jax.block_until_ready(state)
         done += num
 
@@ -107,7 +104,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
 
 
 def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
-    """The same network and objective as people write them in PyTorch."""
+    """The same network and loss, as they are usually written in PyTorch."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()).to(device)
@@ -135,7 +132,3 @@ def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
             torch.cuda.synchronize()
 
     return run
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

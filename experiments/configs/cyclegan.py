@@ -9,7 +9,7 @@ from genjax.config import DataConfig, OptimConfig, TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 
-SMALL = CycleGanConfig(width=32, blocks=3, discriminator_width=32)
+SMALL = CycleGanConfig(base_channels=32, num_blocks=3, discriminator_channels=32)
 """For 32x32 images: 1.8 million parameters."""
 
 
@@ -94,11 +94,12 @@ def folder() -> CycleGanRun:
     """
     return CycleGanRun(
         data=DataConfig(
-            source="folder:photos", image_size=(256, 256), channels=(3, 3), batch_size=1, flip=True, crop_margin=30,
-            resize="stretch",
+            source="folder:photos", image_size=(256, 256), channels=(3, 3), batch_size=1, flip=True,
+            load_size=(286, 286), resize="stretch",
         ),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=133_400),
-        train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670, num_sample_images=16),
+        train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670,
+                          num_sample_images=16),
         cyclegan=CycleGanConfig(),
         loss=losses.CLASSIC,
     )  # fmt: skip
@@ -133,12 +134,12 @@ def cats_dogs() -> CycleGanRun:
     return dataclasses.replace(
         run,
         data=DataConfig(
-            source="tfds:cats_vs_dogs", image_size=(128, 128), channels=(3, 3), batch_size=4, flip=True, crop_margin=15,
-            upscale=True, skip_corrupt=True,
+            source="tfds:cats_vs_dogs", image_size=(128, 128), channels=(3, 3), batch_size=4, flip=True,
+            load_size=(143, 143), upscale=True, skip_corrupt=True,
         ),
         optim=dataclasses.replace(run.optim, decay_steps=100_000),
         train=dataclasses.replace(run.train, num_steps=200_000, eval_every=10_000, checkpoint_every=10_000),
-        cyclegan=CycleGanConfig(blocks=6),
+        cyclegan=CycleGanConfig(num_blocks=6),
     )  # fmt: skip
 
 

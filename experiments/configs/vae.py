@@ -102,7 +102,11 @@ def folder() -> VaeRun:
         optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(
-            architecture="conv", hidden_sizes=(32, 64, 128, 256), latent_dim=128, likelihood="gaussian_learned", sigma=0.2
+            architecture="conv",
+            hidden_sizes=(32, 64, 128, 256),
+            latent_dim=128,
+            likelihood="gaussian_learned",
+            sigma=0.2,
         ),
     )
 

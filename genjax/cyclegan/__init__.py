@@ -1,19 +1,32 @@
 """CycleGAN (Zhu et al. 2017): translation between two domains of images that come in no pairs."""
 
-from genjax.cyclegan import monitor, semantic, steps
+import functools
+
+from genjax.cyclegan import classifiers, evaluation, losses, monitor, nets, steps
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
 
-TASK: Task[CycleGanRun, steps.CycleGanState] = Task(
-    name="cyclegan",
-    config_class=CycleGanRun,
-    units="pixels in [0, 1]",
-    init=steps.init,
-    train_step=steps.train_step,
-    evaluators=(per_image_means(steps.eval_step, steps.summarize),),
-    visualize=steps.visualize,
-    score=steps.score,
-    monitor=monitor.watch,
-    load_constants=semantic.load_classifiers,
-)
+CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
+
+
+def make_task(
+    make_networks: nets.MakeNetworks = nets.make_networks, terms: losses.Terms = losses.TERMS
+) -> CycleGanTask:
+    """Makes the task of a CycleGAN, with networks or loss terms other than the library's if they are given."""
+    eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
+    return Task(
+        name="cyclegan",
+        config_class=CycleGanRun,
+        units="pixels in [0, 1]",
+        init=functools.partial(steps.init, make_networks=make_networks),
+        train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
+        evaluators=(per_image_means(eval_step, evaluation.summarize),),
+        visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
+        score=evaluation.score,
+        monitor=monitor.make_monitor,
+        load_constants=classifiers.load,
+    )
+
+
+TASK: CycleGanTask = make_task()

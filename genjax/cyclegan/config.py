@@ -1,51 +1,53 @@
-"""Configuration of a CycleGAN: frozen, complete, checked where it is made."""
+"""Configuration of a CycleGAN run: networks, losses and their weights; checked when it is made."""
 
 import dataclasses
 from typing import Literal
 
 from genjax.config import DataConfig, RunConfig, check_finite, require
+from genjax.gan.adversarial import AdversarialConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CycleGanConfig:
-    """The four networks of CycleGAN (Zhu et al. 2017, section 7.1), and the pools of images that its critics see."""
+    """Networks of CycleGAN (Zhu et al. 2017, section 7.1), and the images that its discriminators see."""
 
     generator: Literal["resnet", "unet"] = "resnet"
     """ResNet (Johnson et al. 2016), or U-Net (Ronneberger et al. 2015; Isola et al. 2017)."""
     output: Literal["tanh", "residual"] = "tanh"
-    """tanh(T(G(x))), or x + T(G(x)) with T's last layer zero at first: training then begins at the identity."""
-    width: int = 64
+    """tanh(T(E(x))) of encoder E and decoder T, or x + T(E(x)) with T's last layer zero at first: training then begins
+    at the identity."""
+    base_channels: int = 64
     """Channels of the generators' first convolution."""
-    blocks: int = 9
+    num_blocks: int = 9
     """ResNet: residual blocks; the paper has 6 for 128x128 images and 9 for 256x256."""
-    depth: int = 8
-    """U-Net: times that height and width are halved; the reference has 7 for 128x128 images and 8 for 256x256."""
+    num_downs: int = 8
+    """U-Net: halvings of height and width; the reference has 7 for 128x128 images and 8 for 256x256."""
     discriminator: Literal["patch", "pixel"] = "patch"
-    """Judges overlapping patches (PatchGAN), or each pixel by itself."""
-    discriminator_width: int = 64
+    """PatchGAN, a logit for each of many overlapping patches; or PixelGAN, a logit for each pixel."""
+    discriminator_channels: int = 64
     """Channels of the discriminators' first convolution."""
     discriminator_layers: int = 3
     """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
     spectral_norm: bool = False
-    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). Where an instance norm
-    follows, as on all but the first and the last of a PatchGAN, it undoes any scale: their slope stays unbounded."""
+    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). It does not bound the
+    gradient of a PatchGAN: all layers but the first and the last have an instance norm, which undoes any scale."""
     pool_size: int = 50
-    """Earlier translations kept for each discriminator to see again (Shrivastava et al. 2017); 0 keeps none."""
+    """Earlier translations kept to train each discriminator with (Shrivastava et al. 2017); 0 keeps none."""
     discriminator_lr_scale: float = 1.0
     """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
     diff_augment: float = 0.0
-    """Strength of DiffAugment (Zhao et al. 2020) on all that the discriminators see, for small sets of images: colour,
-    translation and cutout, at 1 as in the paper, at 0 none."""
+    """Strength of DiffAugment (Zhao et al. 2020) on all images that the discriminators see, for small datasets:
+    colour, translation and cutout; 1 is the paper's, 0 is none."""
     instance_noise: float = 0.0
-    """Standard deviation of Gaussian noise on all that the discriminators see, pixels in [-1, 1], at the first step; it
-    falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
+    """Standard deviation at the first step of Gaussian noise on all images that the discriminators see, pixels in
+    [-1, 1]; it falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
         check_finite(self)
-        for name in ("width", "discriminator_width", "discriminator_layers"):
+        for name in ("base_channels", "discriminator_channels", "discriminator_layers"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        require(self.depth >= 2, f"depth must be at least 2, got {self.depth}")
-        require(self.blocks >= 0, f"blocks must not be negative, got {self.blocks}")
+        require(self.num_downs >= 2, f"num_downs must be at least 2, got {self.num_downs}")
+        require(self.num_blocks >= 0, f"num_blocks must not be negative, got {self.num_blocks}")
         require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
         require(
             self.discriminator_lr_scale > 0,
@@ -56,27 +58,24 @@ class CycleGanConfig:
 
     @property
     def generator_sizes(self) -> tuple[int, int]:
-        """Heights and widths that the generator takes: multiples of the first, and at least the second."""
+        """Heights and widths that the generator takes: multiples of the first number, and at least the second."""
         # A ResNet halves the size twice, and its reflecting borders need 2 pixels there.
-        return (4, 8) if self.generator == "resnet" else (2**self.depth, 2**self.depth)
+        return (4, 8) if self.generator == "resnet" else (2**self.num_downs, 2**self.num_downs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """L = L_cycle + L_per + lambda L_adv_a2b + mu L_adv_b2a: which losses, and the weight of each.
+class LossConfig(AdversarialConfig):
+    """Weights of the generators' loss terms (genjax/cyclegan/losses.py), and the kind of adversarial loss.
 
-    L_cycle is cycle_a and cycle_b, L_per the identity, affine and semantic terms. A weight of 0 leaves a term out.
+    A term with weight 0 is not computed. G translates from A to B, F back.
     """
 
-    adversarial: Literal["lsgan", "vanilla", "hinge", "wgan_gp"] = "lsgan"
-    """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or
-    the Wasserstein loss with gradient penalty (Gulrajani et al. 2017)."""
     adversarial_a2b: float
-    """lambda: weight of fooling the discriminator of domain B."""
+    """lambda: weight of the adversarial loss of translations into B."""
     adversarial_b2a: float
-    """mu: weight of fooling the discriminator of domain A."""
+    """mu: weight of the adversarial loss of translations into A."""
     cycle_a: float
-    """Weight of |F(G(a)) - a|, with G from A to B and F back."""
+    """Weight of |F(G(a)) - a|."""
     cycle_b: float
     """Weight of |G(F(b)) - b|."""
     identity_a: float = 0.0
@@ -84,69 +83,52 @@ class LossConfig:
     identity_b: float = 0.0
     """Weight of |G(b) - b|."""
     affine_a2b: float = 0.0
-    """Weight of |T(G(a)) - G(T(a))| for T drawn from the symmetries of the square, turns and reflections."""
+    """Weight of |T(G(a)) - G(T(a))| for T drawn from the symmetries of the square: turns and reflections."""
     affine_b2a: float = 0.0
     """Weight of |T(F(b)) - F(T(b))|."""
     semantic_a2b: float = 0.0
-    """Weight of the cross-entropy of classifier_b on G(a) against the class that classifier_a sees in a."""
+    """Weight of the cross-entropy of classifier_b on G(a) against the class of a by classifier_a."""
     semantic_b2a: float = 0.0
-    """Weight of the cross-entropy of classifier_a on F(b) against the class that classifier_b sees in b."""
+    """Weight of the cross-entropy of classifier_a on F(b) against the class of b by classifier_b."""
     semantic_noise: float = 0.0
-    """Standard deviation of Gaussian noise, black being -1 and white 1, on what the classifiers see of translations: a
-    generator could else please its one classifier with what no other sees."""
-    gradient_penalty: float = 10.0
-    """wgan_gp: weight of (|gradient| - 1)^2 between real and translated images, beside the whole Wasserstein loss."""
-    r1: float = 0.0
-    """gamma: half the weight of |gradient|^2 at real images, beside the whole adversarial loss (Mescheder et al.
-    2018)."""
-    label_smoothing: float = 0.0
-    """lsgan and vanilla: how far below 1 a discriminator's target for real images is; that for translated ones
-    stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
+    """Standard deviation of Gaussian noise on translations before they are classified, pixels in [-1, 1]. Without it
+    a generator can learn perturbations that convince this classifier and no other."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            require(field.name == "adversarial" or value >= 0, f"{field.name} must not be negative, got {value}")
-        require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
-        require(
-            self.label_smoothing == 0 or self.adversarial in ("lsgan", "vanilla"),
-            f"label_smoothing {self.label_smoothing} lowers a target that {self.adversarial} has not: set it to 0, or "
-            "--loss.adversarial lsgan or vanilla",
-        )
+        super().__post_init__()
         require(
             self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
-            f"semantic_noise {self.semantic_noise} is for the semantic losses, which have weight 0: set it to 0, or "
-            "--loss.semantic-a2b or --loss.semantic-b2a",
+            f"semantic_noise {self.semantic_noise} has no effect without semantic losses: set it to 0, or give "
+            "--loss.semantic-a2b or --loss.semantic-b2a a weight",
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CycleGanRun(RunConfig):
-    """Everything that one CycleGAN training depends on."""
+    """Configuration of one CycleGAN training."""
 
     cyclegan: CycleGanConfig
     loss: LossConfig
     classifier_a: str = ""
-    """File of a classifier of A's images for the semantic losses, which stays as it is: genjax.classifier.save writes
-    it. None without such losses."""
+    """File of a classifier of A's images for the semantic losses, as genjax.evaluation.classifier.save writes it; empty
+    without such losses."""
     classifier_b: str = ""
-    """One of B's images, of the same classes; CyCADA has the same for both."""
+    """File of a classifier of B's images, of the same classes; CyCADA uses one file for both."""
     classifier_a_sha256: str = ""
-    """SHA-256 of the first file; where it is empty, that of the file is taken and recorded when the run begins."""
+    """SHA-256 of classifier_a; if empty, it is taken from the file and recorded when the run begins."""
     classifier_b_sha256: str = ""
-    """SHA-256 of the second."""
+    """SHA-256 of classifier_b."""
 
     @property
     def depends_on_num_steps(self) -> bool:
-        """True if a step depends on how many there are to be: instance noise falls to 0 over them."""
+        """True if a step depends on num_steps: a schedule does, and so does instance noise."""
         return super().depends_on_num_steps or self.cyclegan.instance_noise > 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             not self.data.dequantize and self.data.binarize == "none",
-            "dequantize and binarize are for likelihoods, which CycleGAN has none of",
+            "dequantize and binarize are for likelihoods, and CycleGAN has none: remove them",
         )
         _check_domains(self.data, self.cyclegan, self.loss)
         _check_classifiers(self)
@@ -161,7 +143,7 @@ class CycleGanRun(RunConfig):
 
 
 def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:
-    require(len(data.channels) == 2, f"translation has two domains, and channels names one: {data.channels}")
+    require(len(data.channels) == 2, f"CycleGAN needs two domains, and channels names one: {data.channels}")
     if data.channels[0] != data.channels[1]:
         remedy = "give both domains as many channels (--data.channels 3 3 turns grey into colour)"
         require(
@@ -181,8 +163,8 @@ def _check_classifiers(run: CycleGanRun) -> None:
         given = run.classifier_a or run.classifier_b or run.classifier_a_sha256 or run.classifier_b_sha256
         require(
             not given,
-            f"a classifier is given ({given}), and the semantic losses that use it have weight 0: set "
-            "--loss.semantic-a2b or --loss.semantic-b2a, or leave the classifier out",
+            f"classifier {given} has no effect, as the semantic losses have weight 0: set --loss.semantic-a2b or "
+            "--loss.semantic-b2a, or leave the classifier out",
         )
         return
     require(
@@ -197,7 +179,7 @@ def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
     unit, smallest = cyclegan.generator_sizes
     reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
     if cyclegan.generator == "unet":
-        reason = f"a U-Net of depth {cyclegan.depth} halves height and width that often: fewer with --cyclegan.depth"
+        reason = f"a U-Net with num_downs {cyclegan.num_downs} halves both that often: lower --cyclegan.num-downs"
     require(
         height % unit == 0 and width % unit == 0 and min(height, width) >= smallest,
         f"image_size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",

@@ -1,153 +1,133 @@
-"""What looks unwell about a training, in words with what to do: from the rows of metrics that it writes, on the host.
+"""Warnings about a CycleGAN's training, with remedies, from the rows of metrics that it writes; on the host.
 
-A flag is about the mean over the latest rows, so no single step raises one, and the first steps raise none. The same
-rows have the same flags, whether the run was interrupted or not.
+A warning is about the mean over the latest rows, so no single step raises one, and the first steps raise none. The same
+rows give the same warnings, whether the run was interrupted or not. genjax/cyclegan/README.md lists them.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from genjax.cyclegan.config import CycleGanRun
-from genjax.data.image_arrays import LUMA
 from genjax.data.splits import Splits
+from genjax.evaluation import image_metrics, thresholds
 from genjax.task import Monitor, Row
 
-FIRST, LEAST = 100, 3
-"""Rows are judged from this step on, once there are so many, all of them together."""
-COLLAPSED, INVERTED, OUTPLAYED, HIDDEN, RELATED = 0.25, 0.1, 0.97, 0.05, 0.3
-"""Where flags begin; see `flags`. A choice: healthy runs and injected faults lie well apart on either side."""
-WHERE = {"a2b": "A to B", "b2a": "B to A"}
+FIRST_STEP, MIN_ROWS = 100, 3
+"""Rows count from this step on, and warnings need so many of them."""
+
+NAMES = {"a2b": "A to B", "b2a": "B to A"}
 SAMPLE = 1000
-"""Training images of a domain, spread over it, that a reference is taken from."""
+"""Training images of a domain, spread over it, that a reference is measured from."""
 
 
 class Reference(NamedTuple):
-    """What translations of these data should look like."""
+    """Expected correlation and diversity of translations, measured from the data."""
 
     luminance: float
-    """How the luminances of an image and its counterpart correlate, in [-1, 1]; near 0 where they are unrelated."""
+    """Correlation in [-1, 1] of the luminances of an image and its counterpart; near 0 where they are unrelated."""
     diversity: dict[str, float]
-    """By direction: how far images of the target lie apart, over how far those of the source do."""
+    """By direction: spread of the target's images divided by that of the source's."""
 
 
-def watch(config: CycleGanRun, splits: Splits) -> Monitor:
-    """What watches over a run on these images."""
-    known = reference(config, splits)
-    return lambda recent, evaluation: flags(config, known, recent, evaluation)
+def make_monitor(config: CycleGanRun, splits: Splits) -> Monitor:
+    """Makes the monitor of a run on these images."""
+    reference = measure_reference(config, splits)
+    return lambda recent, evaluation: find_warnings(config, reference, recent, evaluation)
 
 
-def reference(config: CycleGanRun, splits: Splits) -> Reference:
-    """Taken from the training images, and from the validation pairs where there are any.
+def measure_reference(config: CycleGanRun, splits: Splits) -> Reference:
+    """Measures the training images, and the validation pairs where there are any.
 
-    Without pairs, all that two domains say about light and dark in an image and its counterpart is where in the frame
-    they mostly have them: the correlation of their mean images. That of pairs is the mean over all.
+    The luminance of pairs is the mean over all of them. Without pairs it is the correlation of the domains' mean
+    images: all they say about light and dark in an image and its counterpart is where in the frame they mostly are.
     """
-    (mean_a, spread_a), (mean_b, spread_b) = (_moments(_sample(images)) for images in splits.train)
+    (mean_a, variance_a), (mean_b, variance_b) = (
+        image_metrics.mean_and_variance(_sample(images)) for images in splits.train
+    )
     pairs = zip(*map(_sample, splits.validation), strict=True) if config.data.paired else [(mean_a, mean_b)]
-    luminance = float(np.mean([_correlation(_luminance(a), _luminance(b)) for a, b in pairs]))
-    ratio = math.sqrt(spread_b / spread_a) if min(spread_a, spread_b) > 0 else 1.0
+    # One by one: they may be photographs.
+    luminance = float(np.mean([image_metrics.correlation(a[None] / 255, b[None] / 255)[0] for a, b in pairs]))
+    ratio = math.sqrt(variance_b / variance_a) if min(variance_a, variance_b) > 0 else 1.0
     return Reference(luminance, {"a2b": ratio, "b2a": 1 / ratio})
 
 
-def flags(config: CycleGanRun, known: Reference, rows: Sequence[Row], validated: Row) -> dict[str, str]:
-    """What looks unwell at the last of `rows`, training rows, and `validated`, the latest evaluation: names, and sentences.
+def find_warnings(config: CycleGanRun, reference: Reference, rows: Sequence[Row], validated: Row) -> dict[str, str]:
+    """Returns warnings by name at the last of `rows`, training rows, and `validated`, the latest evaluation.
 
-    collapsed_a2b: translations lie apart less than COLLAPSED times as far as images of the target do. inverted_a2b:
-    their luminance correlates with that of their inputs by more than INVERTED against the sign of the data's own, if
-    that is above RELATED at all. outplayed_by_d_b: it is right about more than OUTPLAYED of what it sees, and a
-    generator is to fool it (critics of wgan_gp should be as good). hidden_a2b: one grey level of noise raises the error
-    of there and back again by more than HIDDEN, as validated last.
+    Discriminators of wgan_gp should be as good as they can, and one whose generator has no adversarial loss cannot
+    lose: no warning is about them.
     """
-    recent = [row for row in rows if row["step"] >= FIRST]
-    if len(recent) < LEAST:
+    recent = [row for row in rows if row["step"] >= FIRST_STEP]
+    if len(recent) < MIN_ROWS:
         return {}
     found: dict[str, str] = {}
-    for direction, where in WHERE.items():
-        found |= _collapsed(known, recent, direction, where) | _inverted(known, recent, direction, where)
-        found |= _hidden(validated, direction, where)
+    for direction in NAMES:
+        found |= _collapsed(reference, recent, direction) | _inverted(reference, recent, direction)
+        found |= _hidden(validated, direction)
     for name, weight in (("d_a", config.loss.adversarial_b2a), ("d_b", config.loss.adversarial_a2b)):
         if weight > 0 and config.loss.adversarial != "wgan_gp":
             found |= _outplayed(recent, name)
     return found
 
 
-def _collapsed(known: Reference, recent: Sequence[Row], direction: str, where: str) -> dict[str, str]:
-    diversity = _mean(recent, f"diversity_{direction}")
-    if diversity is None or diversity >= COLLAPSED * known.diversity[direction]:
+def _collapsed(reference: Reference, recent: Sequence[Row], direction: str) -> dict[str, str]:
+    diversity, expected = _mean(recent, f"diversity_{direction}"), reference.diversity[direction]
+    if diversity is None or diversity >= thresholds.COLLAPSED * expected:
         return {}
     sentence = (
-        f"Translations from {where} are much alike: they lie apart {diversity:.2f} times as far as their inputs, and "
-        f"images of that domain {known.diversity[direction]:.2f} times. Try --cyclegan.diff-augment 1, --loss.r1 1 or "
-        "a lower --cyclegan.discriminator-lr-scale, from an earlier checkpoint or the start."
+        f"Translations from {NAMES[direction]} are nearly all alike (mode collapse): their diversity is "
+        f"{diversity:.2f} times that of their inputs, and images of that domain have {expected:.2f} times. Try "
+        "--cyclegan.diff-augment 1, --loss.r1 1 or a lower --cyclegan.discriminator-lr-scale, from an earlier "
+        "checkpoint or the start."
     )
     return {f"collapsed_{direction}": sentence}
 
 
-def _inverted(known: Reference, recent: Sequence[Row], direction: str, where: str) -> dict[str, str]:
+def _inverted(reference: Reference, recent: Sequence[Row], direction: str) -> dict[str, str]:
     correlation = _mean(recent, f"correlation_{direction}")
-    if correlation is None or abs(known.luminance) < RELATED:
+    if correlation is None or abs(reference.luminance) < thresholds.RELATED:
         return {}
-    if correlation * math.copysign(1, known.luminance) >= -INVERTED:
+    if correlation * math.copysign(1, reference.luminance) >= -thresholds.INVERTED:
         return {}
     sentence = (
-        f"Light and dark change places from {where}: luminances of images and translations correlate by "
-        f"{correlation:.2f}, and by {known.luminance:.2f} in the data. This seldom mends itself: try another --seed, "
-        "--cyclegan.output residual, or the identity loss."
+        f"Translations from {NAMES[direction]} swap light and dark: luminances of images and translations correlate "
+        f"by {correlation:.2f}, and by {reference.luminance:.2f} in the data. More training seldom repairs this: try "
+        "another --seed, --cyclegan.output residual, or the identity loss."
     )
     return {f"inverted_{direction}": sentence}
 
 
 def _outplayed(recent: Sequence[Row], name: str) -> dict[str, str]:
     accuracy, gap = _mean(recent, f"accuracy_{name}"), _mean(recent, f"gap_{name}")
-    if accuracy is None or accuracy <= OUTPLAYED:
+    if accuracy is None or accuracy <= thresholds.OUTPLAYED:
         return {}
     sentence = (
-        f"Discriminator {name} wins: it is right about {accuracy:.1%} of what it sees (logits {gap or 0:.2f} apart), "
-        "and its generator does not follow. Try a lower --cyclegan.discriminator-lr-scale, --cyclegan.diff-augment 1, "
-        "--cyclegan.instance-noise 0.1 or --loss.r1 1."
+        f"Discriminator {name} wins: it is right about {accuracy:.1%} of its images (its logits are {gap or 0:.2f} "
+        "apart), and its generator does not keep up. Try a lower --cyclegan.discriminator-lr-scale, "
+        "--cyclegan.diff-augment 1, --cyclegan.instance-noise 0.1 or --loss.r1 1."
     )
     return {f"outplayed_by_{name}": sentence}
 
 
-def _hidden(validated: Row, direction: str, where: str) -> dict[str, str]:
+def _hidden(validated: Row, direction: str) -> dict[str, str]:
     cycle, probe = (validated.get(f"validation/{name}_{direction}") for name in ("cycle", "probe"))
-    if cycle is None or probe is None or probe - cycle <= HIDDEN:
+    if cycle is None or probe is None or probe - cycle <= thresholds.HIDDEN:
         return {}
     sentence = (
-        f"Translations from {where} hide what they cannot show: one grey level of noise on them raises the error of "
-        f"there and back again from {cycle:.3f} to {probe:.3f}. Try a lower weight of that cycle in --loss."
+        f"Translations from {NAMES[direction]} hide their image in invisible noise: one grey level of other noise "
+        f"raises the cycle's error from {cycle:.3f} to {probe:.3f}. Try a lower weight of that cycle in --loss."
     )
     return {f"hidden_{direction}": sentence}
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:
-    """Over those rows that have a finite number there; None of none."""
+    """Averages over the rows that have a finite number there; None if no row has."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return sum(values) / len(values) if values else None
 
 
 def _sample(images: np.ndarray) -> np.ndarray:
     return images[np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)]
-
-
-def _moments(images: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mean image [h, w, c] in [0, 1], and the variance of the pixels over the images, mean over pixels."""
-    mean, square = np.zeros(images.shape[1:]), np.zeros(images.shape[1:])
-    for image in images:  # one by one: they may be photographs
-        mean += image / 255 / len(images)
-        square += (image / 255) ** 2 / len(images)
-    return mean, float(np.mean(square - mean**2))
-
-
-def _luminance(image: np.ndarray) -> np.ndarray:
-    """[h, w, 1 or 3] to [h, w]."""
-    return image[..., 0].astype(float) if image.shape[-1] == 1 else image @ np.array(LUMA)
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's, over the pixels of two pictures [h, w]; 0 where one is flat."""
-    x, y = (picture - picture.mean() for picture in (x, y))
-    return float((x * y).sum() / max(math.sqrt((x**2).sum() * (y**2).sum()), 1e-12))

@@ -1,29 +1,25 @@
-"""CycleGAN's state and its pure, per-device functions: one update of all four networks, metrics, pictures."""
+"""CycleGAN's state, and one update of all four networks: loss, gradients, mean over devices, update."""
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys, optim, parallel
-from genjax.cyclegan import losses, nets, step_metrics, translation
+from genjax.cyclegan import losses, step_metrics
 from genjax.cyclegan.config import CycleGanRun
-from genjax.data import augment, image_arrays
+from genjax.cyclegan.nets import DISCRIMINATORS, GENERATORS, MakeNetworks, Networks, make_networks
+from genjax.data import augment as augment_data
 from genjax.data.batches import Batch
-from genjax.gan import diff_augment, image_pool
+from genjax.gan import adversarial, diff_augment, discriminators, generators, image_pool
+from genjax.gan.discriminators import SingularVectors
 from genjax.gan.image_pool import Pool
-
-GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
-
-USES = (
-    "images_a", "images_b", "element", "pool_a", "pool_b", "fraction_a", "fraction_b",
-    "fooled_a", "fooled_b", "real_a", "real_b", "fake_a", "fake_b", "classified_a", "classified_b",
-)  # fmt: skip
-"""What a step draws random numbers for, each by a key of its own: augmentation, dihedral transforms, pools, gradient
-penalties; translations as discriminators see them in the generators' step, both images that either discriminator learns
-from, translations as classifiers see them. The places are part of every result: append, never reorder."""
+from genjax.gan.params import apply
+from genjax.keys import Draw
+from genjax.optim import Net, Params
 
 
 class CycleGanState(NamedTuple):
@@ -33,195 +29,139 @@ class CycleGanState(NamedTuple):
     """int32 []: steps taken, skipped ones included."""
     skipped: Array
     """int32 []: steps with a loss or gradient that was not finite."""
-    g_a2b: optim.Net
-    g_b2a: optim.Net
-    d_a: optim.Net
-    """Judges images of A."""
-    d_b: optim.Net
-    ema: dict[str, Any]
+    g_a2b: Net
+    g_b2a: Net
+    d_a: Net
+    """Tells images of A from translations into A."""
+    d_b: Net
+    ema: Params
     """The generators' averaged parameters a2b and b2a, for evaluation and translation."""
     pool_a: Pool
     """Earlier translations into A."""
     pool_b: Pool
-    spectral: dict[str, dict[str, Array]]
+    spectral: dict[str, SingularVectors]
     """Singular vectors of d_a's and d_b's layers; empty without spectral normalisation."""
 
 
-def init(config: CycleGanRun, key: Array) -> CycleGanState:
-    """The state before the first step, each network from a key of its own."""
-    net_keys = dict(zip((*GENERATORS, *DISCRIMINATORS, "s_a", "s_b"), jax.random.split(key, 6), strict=True))
+def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
+    """Makes the state before the first step, each network from a key of its own."""
+    networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
-        "g_a2b": nets.init_generator(config, "a2b", net_keys["g_a2b"]),
-        "g_b2a": nets.init_generator(config, "b2a", net_keys["g_b2a"]),
-        "d_a": nets.init_discriminator(config, 0, net_keys["d_a"]),
-        "d_b": nets.init_discriminator(config, 1, net_keys["d_b"]),
+        "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
+        "g_b2a": generators.init(networks.g_b2a, g_b2a, shape_b),
+        "d_a": discriminators.init(networks.d_a, d_a, shape_a),
+        "d_b": discriminators.init(networks.d_b, d_b, shape_b),
     }
-    spectral = {d: nets.init_spectral(params[d], net_keys[s]) for d, s in (("d_a", "s_a"), ("d_b", "s_b"))}
-    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in config.data.image_shapes)
+    spectral = {}
+    if config.cyclegan.spectral_norm:
+        spectral = {name: discriminators.init_spectral(params[name], k) for name, k in (("d_a", s_a), ("d_b", s_b))}
+    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (shape_a, shape_b))
     # The average has buffers of its own: the state is donated, and none may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
-    return CycleGanState(
-        step=jnp.int32(0),
-        skipped=jnp.int32(0),
-        **{name: optim.init_net(config.optim, value) for name, value in params.items()},
-        ema=average,
-        pool_a=pool_a,
-        pool_b=pool_b,
-        spectral=spectral if config.cyclegan.spectral_norm else {},
-    )
+    trained = {name: optim.init_net(config.optim, value) for name, value in params.items()}
+    counts = {"step": jnp.int32(0), "skipped": jnp.int32(0)}
+    return CycleGanState(**counts, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
 
 def train_step(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, constants: dict[str, Any] | None = None
+    config: CycleGanRun,
+    state: CycleGanState,
+    batch: Batch,
+    key: Array,
+    constants: Mapping[str, Params] | None = None,
+    *,
+    make_networks: MakeNetworks = make_networks,
+    terms: losses.Terms = losses.TERMS,
 ) -> tuple[CycleGanState, dict[str, Array]]:
-    """One update on this device's part of the batch; means over the devices make the replicas agree.
+    """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    Both generators, then both discriminators, all from the parameters before the step; the discriminators judge the
-    generators' translations from before the step, by way of the pools. `constants` are the classifiers of the semantic losses.
+    Every gradient is taken at the parameters before the step; the discriminators see the generators' translations from
+    before it, by way of the pools. `constants` are the classifiers of the semantic losses.
     """
-    show = functools.partial(_shown, config, state.step, batch.position, key)
-    classified = functools.partial(_classified, config, batch.position, key)
-    a = _training_images(config, batch, 0, _key_of(key, "images_a"))
-    b = _training_images(config, batch, 1, _key_of(key, "images_b"))
+    networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    discriminators, _ = _normalised(config, params, state.spectral)
-    element = _elements(config, keys.per_example(_key_of(key, "element"), batch.position))
+    a = _training_images(config, batch.images[0], batch.position, keys.for_draw(key, Draw.IMAGES_A))
+    b = _training_images(config, batch.images[1], batch.position, keys.for_draw(key, Draw.IMAGES_B))
+    augment = functools.partial(_augment, config, state.step, batch.position, key)
+    add_noise = functools.partial(_add_noise, config, batch.position, key)
+    element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
+    fixed, _ = _normalised(config, params, state.spectral)
 
-    def generators_objective(generators: dict[str, Any]) -> tuple[Array, Any]:
-        terms, fake = losses.generator_terms(config, generators, discriminators, a, b, element, show)
-        semantic = losses.semantic_terms(config.loss, a, b, fake, constants, classified)
-        means = jax.tree.map(jnp.mean, terms)._asdict() | jax.tree.map(jnp.mean, semantic)
-        for name in semantic:
-            means["total"] += getattr(config.loss, name) * means[name]
-        return means["total"], (means, fake)
+    def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
+        to_b, to_a = _functions(networks, generators, GENERATORS)
+        d_a, d_b = _functions(networks, fixed, DISCRIMINATORS)
+        n = losses.Inputs(
+            config.loss, a, b, to_a(b), to_b(a), to_a, to_b, d_a, d_b, element, augment, add_noise, constants or {}
+        )
+        values = losses.generator_terms(n, terms)
+        metrics = jax.tree.map(jnp.mean, values | {"g_loss": losses.g_loss(config.loss, values)})
+        return metrics["g_loss"], (metrics, n.fake_a, n.fake_b)
 
-    generators = {name: params[name] for name in GENERATORS}
-    grads, (terms, fake) = jax.grad(generators_objective, has_aux=True)(generators)
+    g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
 
-    pool_a, judged_a = image_pool.query(state.pool_a, fake.a, batch.position, _key_of(key, "pool_a"))
-    pool_b, judged_b = image_pool.query(state.pool_b, fake.b, batch.position, _key_of(key, "pool_b"))
-    fraction_a, fraction_b = (
-        jax.vmap(jax.random.uniform)(keys.per_example(_key_of(key, use), batch.position))
-        for use in ("fraction_a", "fraction_b")
-    )
-    shown_a, shown_b = (show("real_a", a), show("fake_a", judged_a)), (show("real_b", b), show("fake_b", judged_b))
+    pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
+    pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
+    seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
+    seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), _fractions(batch, key, Draw.FRACTION_B)
 
-    def discriminators_objective(params: dict[str, Any]) -> tuple[Array, Any]:
+    def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
         normalised, spectral = _normalised(config, params, state.spectral)
-        d_a, logits_a = losses.discriminator_loss(config, normalised["d_a"], *shown_a, fraction_a)
-        d_b, logits_b = losses.discriminator_loss(config, normalised["d_b"], *shown_b, fraction_b)
-        means = {"d_a": jnp.mean(d_a), "d_b": jnp.mean(d_b)}
-        return means["d_a"] + means["d_b"], (means, {"d_a": logits_a, "d_b": logits_b}, spectral)
+        d_a, d_b = _functions(networks, normalised, DISCRIMINATORS)
+        loss_a, logits_a = adversarial.discriminator_loss(config.loss, d_a, *seen_a)
+        loss_b, logits_b = adversarial.discriminator_loss(config.loss, d_b, *seen_b)
+        metrics = {"d_a_loss": jnp.mean(loss_a), "d_b_loss": jnp.mean(loss_b)}
+        return metrics["d_a_loss"] + metrics["d_b_loss"], (metrics, {"d_a": logits_a, "d_b": logits_b}, spectral)
 
-    trained = {name: params[name] for name in DISCRIMINATORS}
-    d_grads, (d_losses, logits, spectral) = jax.grad(discriminators_objective, has_aux=True)(trained)
+    d_grads, (d_metrics, logits, spectral) = jax.grad(d_loss, has_aux=True)(_only(DISCRIMINATORS, params))
 
-    metrics, grads = parallel.mean_over_devices((terms | d_losses, grads | d_grads))
+    # One mean, and one decision to skip, for all four networks: replicas and networks stay together.
+    metrics, grads = parallel.mean_over_devices((g_metrics | d_metrics, g_grads | d_grads))
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    finite = optim.all_finite(metrics, grads)
 
     def update(state: CycleGanState) -> CycleGanState:
-        trained = _updated(config, state, grads, rate)
-        return trained._replace(pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+        updated = _update_networks(config, state, grads, rate)
+        return updated._replace(pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
-    finite = optim.all_finite(metrics, grads)
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    measured = _vitals(config, state, a, b, fake, logits)
-    return after, metrics | measured | {"learning_rate": rate, "skipped": skipped}
+    metrics |= step_metrics.measure(config.loss, a, b, fake_a, fake_b, state.pool_a, state.pool_b, logits)
+    return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 
-def eval_step(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
-    """Metrics of the translation of each image [b] of A, and of each of B, by the averaged parameters.
-
-    Pixels are in [0, 1]. cycle: L1 there and back again; probe: the same if the translation is changed on the way by
-    one grey level, up or down, at each pixel, which is more where it hides what it cannot show (Chu et al. 2017).
-    change and correlation: L1, and correlation of luminances, of an image and its translation; inverted: 1 where that
-    is below 0. Where there are pairs, l1: of a translation and its truth, and of an image itself (copy) and that truth;
-    ink_both and ink_either: shares of pixels, for `figures`.
-    """
-    a, b = (image_arrays.to_unit(images) for images in batch.images)
-    probe_keys = [keys.per_example(k, batch.position) for k in jax.random.split(key)]
-    copy: dict[str, Array] = {}
-    if config.data.paired and a.shape == b.shape:
-        copy |= {"l1_copy": losses.l1(a, b)}
-    if config.data.paired and config.data.channels == (1, 1):
-        copy |= _ink("copy", a, b)
-    of_a = _translation_metrics(config, state, "a2b", a, b, probe_keys[0])
-    return of_a | copy, _translation_metrics(config, state, "b2a", b, a, probe_keys[1])
+def _training_images(config: CycleGanRun, images: Array, position: Array, key: Array) -> Array:
+    """Crops, mirrors and scales uint8 images of a batch: [b, h, w, c] in [-1, 1]."""
+    return 2 * augment_data.training_images(config.data, keys.per_example(key, position), images) - 1
 
 
-def summarize(means: dict[str, float]) -> dict[str, float]:
-    """What is reported: the means over the images, and the intersection over union of the ink of all together."""
-    ratios = {}
-    for name, both in means.items():
-        if name.startswith("ink_both"):
-            either = means[name.replace("both", "either")]
-            ratios[name.replace("ink_both", "iou")] = both / either if either > 0 else 1.0
-    return {name: value for name, value in means.items() if not name.startswith("ink_")} | ratios
+def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
+    """Binds networks to their parameters: functions of images."""
+    return [functools.partial(apply, getattr(networks, name), params[name]) for name in names]
 
 
-def _translation_metrics(
-    config: CycleGanRun, state: CycleGanState, direction: nets.Direction, images: Array, truth: Array,
-    probe_keys: Array,
-) -> dict[str, Array]:  # fmt: skip
-    back: nets.Direction = "b2a" if direction == "a2b" else "a2b"
-    translated = translation.translate(config, state.ema, direction, images)
-    cycled = translation.translate(config, state.ema, back, translated)
-    probed = translation.translate(config, state.ema, back, translation.one_level_off(probe_keys, translated))
-    correlation = translation.correlation(translated, images)
-    metrics = {"cycle": losses.l1(cycled, images), "probe": losses.l1(probed, images)}
-    metrics |= {"correlation": correlation, "inverted": (correlation < 0) + 0.0}
-    if images.shape == translated.shape:
-        metrics |= {"change": losses.l1(translated, images)}
-    if config.data.paired:
-        metrics |= {"l1": losses.l1(translated, truth)}
-    if config.data.paired and config.data.channels == (1, 1):
-        return _named(direction, metrics) | _ink(direction, translated, truth)
-    return _named(direction, metrics)
+def _only(names: tuple[str, ...], params: Params) -> Params:
+    return {name: params[name] for name in names}
 
 
-def _ink(name: str, images: Array, truth: Array) -> dict[str, Array]:
-    both, either = translation.ink_overlap(images, truth)
-    return {f"ink_both_{name}": both, f"ink_either_{name}": either}
+def _elements(config: CycleGanRun, example_keys: Array) -> Array:
+    """Draws a symmetry of the square for each example [b]: not the identity, and one that keeps the shape."""
+    square = config.data.image_size[0] == config.data.image_size[1]
+    choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
+    return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
 
 
-def _named(direction: str, metrics: dict[str, Array]) -> dict[str, Array]:
-    return {f"{name}_{direction}": values for name, values in metrics.items()}
+def _fractions(batch: Batch, key: Array, draw: Draw) -> Array:
+    """Draws places in [0, 1) between a real and a translated image: [b]."""
+    return jax.vmap(jax.random.uniform)(keys.per_example(keys.for_draw(key, draw), batch.position))
 
 
-def visualize(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> dict[str, Array]:
-    """Pictures [b, h, w, c] in [0, 1]: image, translation, there and back again, and the truth where there is one."""
-    del key
-    a, b = (image_arrays.to_unit(images) for images in batch.images)
-    a2b = translation.translate(config, state.ema, "a2b", a)
-    b2a = translation.translate(config, state.ema, "b2a", b)
-    rows = {
-        "a2b": [a, a2b, translation.translate(config, state.ema, "b2a", a2b), b],
-        "b2a": [b, b2a, translation.translate(config, state.ema, "a2b", b2a), a],
-    }
-    columns = ("input", "translation", "cycle", "truth") if config.data.paired else ("input", "translation", "cycle")
-    return {
-        "_".join((direction, *columns)): _side_by_side(pictures[: len(columns)]) for direction, pictures in rows.items()
-    }
-
-
-def score(metrics: dict[str, float]) -> float | None:
-    """Validation loss that selects the best checkpoint: the mean L1 to the truth, or None where there are no pairs."""
-    return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
-
-
-def _training_images(config: CycleGanRun, batch: Batch, domain: int, key: Array) -> Array:
-    """A domain's images, augmented, in [-1, 1]."""
-    example_keys = keys.per_example(key, batch.position)
-    return 2 * augment.training_images(config.data, example_keys, batch.images[domain]) - 1
-
-
-def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, use: str, images: Array) -> Array:
-    """What a discriminator is shown of `images` [b, h, w, c] in a step; the images themselves without an option."""
+def _augment(config: CycleGanRun, step: Array, position: Array, key: Array, draw: Draw, images: Array) -> Array:
+    """Augments images [b, h, w, c] for a discriminator; they stay the same unless an option asks for it."""
     net = config.cyclegan
     if net.diff_augment == 0 and net.instance_noise == 0:
         return images
-    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(_key_of(step_key, use)))
+    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(keys.for_draw(key, draw)))
     images = diff_augment.augment(augment_keys, images, net.diff_augment)
     if net.instance_noise == 0:
         return images
@@ -229,61 +169,28 @@ def _shown(config: CycleGanRun, step: Array, position: Array, step_key: Array, u
     return diff_augment.add_noise(noise_keys, images, sigma)
 
 
-def _classified(config: CycleGanRun, position: Array, step_key: Array, use: str, images: Array) -> Array:
-    """What a classifier is shown of translations [b, h, w, c] in a step; the images themselves without noise."""
+def _add_noise(config: CycleGanRun, position: Array, key: Array, draw: Draw, images: Array) -> Array:
+    """Adds noise to translations [b, h, w, c] for a classifier, if semantic_noise is above 0."""
     if config.loss.semantic_noise == 0:
         return images
-    noise_keys = keys.per_example(_key_of(step_key, use), position)
+    noise_keys = keys.per_example(keys.for_draw(key, draw), position)
     return diff_augment.add_noise(noise_keys, images, jnp.float32(config.loss.semantic_noise))
 
 
-def _key_of(step_key: Array, use: str) -> Array:
-    return jax.random.fold_in(step_key, USES.index(use))
+def _normalised(
+    config: CycleGanRun, params: Params, spectral: dict[str, SingularVectors]
+) -> tuple[Params, dict[str, SingularVectors]]:
+    """Normalises the discriminators' kernels; returns them, and the singular vectors after this step."""
+    if not config.cyclegan.spectral_norm:
+        return _only(DISCRIMINATORS, params), {}
+    pairs = {name: discriminators.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
+    return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
 
-def _updated(config: CycleGanRun, state: CycleGanState, grads: dict[str, Any], rate: Array) -> CycleGanState:
-    """The four networks after their gradients, and the generators' averages."""
-    updated: dict[str, Any] = {
-        name: optim.update_net(config.optim, getattr(state, name), grads[name], _rate(config, name, rate))
-        for name in (*GENERATORS, *DISCRIMINATORS)
-    }
+def _update_networks(config: CycleGanRun, state: CycleGanState, grads: Params, rate: Array) -> CycleGanState:
+    """Takes one step of Adam for each network, and moves the generators' averages."""
+    rates = dict.fromkeys(GENERATORS, rate)
+    rates |= dict.fromkeys(DISCRIMINATORS, rate * config.cyclegan.discriminator_lr_scale)
+    updated = {name: optim.update_net(config.optim, getattr(state, name), grads[name], rates[name]) for name in rates}
     current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
     return state._replace(**updated, ema=optim.ema(config.optim, state.step, state.ema, current))
-
-
-def _vitals(
-    config: CycleGanRun, state: CycleGanState, a: Array, b: Array, fake: losses.Fakes, logits: dict[str, losses.Logits]
-) -> dict[str, Array]:
-    """The health of a step, by the state before it."""
-    measured = step_metrics.of_translations("a2b", a, fake.b, state.pool_a, state.pool_b)
-    measured |= step_metrics.of_translations("b2a", b, fake.a, state.pool_b, state.pool_a)
-    for name in DISCRIMINATORS:
-        measured |= step_metrics.of_discriminator(config.loss, name, logits[name])
-    return measured
-
-
-def _rate(config: CycleGanRun, name: str, rate: Array) -> Array:
-    """The learning rate of a network, `rate` being that of the generators."""
-    return rate * config.cyclegan.discriminator_lr_scale if name in DISCRIMINATORS else rate
-
-
-def _elements(config: CycleGanRun, example_keys: Array) -> Array:
-    """A dihedral transform other than the identity for each example [b], one that keeps the shape."""
-    square = config.data.image_size[0] == config.data.image_size[1]
-    choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
-    return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
-
-
-def _normalised(config: CycleGanRun, params: dict[str, Any], spectral: dict[str, Any]) -> tuple[dict, dict]:
-    """The discriminators' parameters as they judge, and the singular vectors after this step."""
-    if not config.cyclegan.spectral_norm:
-        return {name: params[name] for name in DISCRIMINATORS}, {}
-    normalised = {name: nets.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
-    return {name: pair[0] for name, pair in normalised.items()}, {name: pair[1] for name, pair in normalised.items()}
-
-
-def _side_by_side(pictures: list[Array]) -> Array:
-    """Grey and colour pictures [b, h, w, 1 or 3] in one row each."""
-    channels = max(picture.shape[-1] for picture in pictures)
-    alike = [jnp.repeat(picture, channels // picture.shape[-1], axis=-1) for picture in pictures]
-    return jnp.concatenate(alike, axis=2)

@@ -1,4 +1,4 @@
-"""What happens to a batch on the device, with one key for each example: flips, crops, dequantisation, binarisation."""
+"""Augmentation on the device, with one key for each example: flips, crops, dequantisation, binarisation."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,18 @@ from genjax.keys import uniform
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """uint8 [b, h, w, c], larger by `crop_margin`, to the floats in [0, 1] that a model learns from; `keys` is [b]."""
+    """Augments uint8 [b, h, w, c] of `load_size`, if any, to floats in [0, 1] of `image_size`; `keys` is [b]."""
+    # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
     split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     if config.flip:
         images = flip(split[:, 0], images)
-    if config.crop_margin > 0:
+    if config.load_size:
         images = random_crop(split[:, 2], images, config.image_size)
     return evaluation_images(config, split[:, 1], images)
 
 
 def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """uint8 [b, h, w, c] to the floats in [0, 1] that a model is scored on: as in training, without augmentation."""
+    """Maps uint8 [b, h, w, c] to floats in [0, 1] as in training, but without augmentation."""
     if config.dequantize:
         return dequantize(keys, images)
     if config.binarize == "stochastic":
@@ -35,7 +36,7 @@ def flip(keys: Array, images: Array) -> Array:
 
 
 def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
-    """Cuts `size` (height, width) out of each image [b, h, w, c], at any place with equal probability."""
+    """Crops each image [b, h, w, c] to `size` (height, width), every place with equal probability."""
     (height, width), channels = size, images.shape[-1]
     room = jnp.array([images.shape[1] - height + 1, images.shape[2] - width + 1])
 
@@ -47,11 +48,12 @@ def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
 
 
 def dequantize(keys: Array, images: Array) -> Array:
-    """(x + u) / 256 with u uniform in [0, 1): uint8 to floats in [0, 1] (Uria, Murray and Larochelle 2013)."""
+    """Maps uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria, Murray and Larochelle 2013)."""
     return (images + uniform(keys, images.shape[1:])) / 256
 
 
 def binarize(keys: Array, images: Array) -> Array:
-    """1 with probability x / 255, else 0: uint8 to floats (Salakhutdinov and Murray 2008)."""
+    """Maps uint8 x to 1 with probability x / 255, else to 0 (Salakhutdinov and Murray 2008)."""
+    # uniform() lies in [0, 1): level 0 is never drawn as 1, level 255 always.
     draws = uniform(keys, images.shape[1:])
     return (draws < image_arrays.to_unit(images)).astype(draws.dtype)

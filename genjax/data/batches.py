@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): which rows, in which order, loaded ahead of time."""
+"""Batches as a pure function of (seed, step), and loading them ahead of time."""
 
 import functools
 from collections import deque
@@ -17,20 +17,20 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """One step's examples, as NumPy arrays on the host and JAX arrays, split along the first axis, on the devices."""
+    """Examples of one step: NumPy arrays on the host, JAX arrays split along the first axis on the devices."""
 
     images: tuple[Any, ...]
     """uint8 [b, h, w, c], one for each domain."""
     position: Any
-    """int32 [b]: the example's place in the global batch, or in the set that is gone through in order."""
+    """int32 [b]: place of the example in the global batch; in evaluation, in the whole set."""
 
 
 Order = Callable[[int, int, int, int], np.ndarray]
-"""`permutation`, or what remembers its last results."""
+"""`permutation` or `cached_permutation(num)`."""
 
 
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
-    """A permutation of 0..num_examples-1, from Philox's raw words, which no NumPy release may change (NEP 19)."""
+    """Permutes 0..num_examples-1 by Philox's raw words, which no NumPy release may change (NEP 19)."""
     words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)
     order = np.argsort(words, kind="stable")
     order.setflags(write=False)
@@ -38,18 +38,19 @@ def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.nda
 
 
 def cached_permutation(num: int) -> Order:
-    """`permutation`, with its last `num` results kept: of each run and domain that take turns one, or better two."""
+    """Returns `permutation` with its last `num` results kept; two for each domain serve batches across epochs."""
     return functools.lru_cache(num)(permutation)
 
 
 def indices(
     seed: int, stream: int, step: int, batch_size: int, num_examples: int, order: Order = permutation
 ) -> np.ndarray:
-    """Rows [batch_size] of the global batch of `step`.
+    """Computes the rows [batch_size] of the global batch of `step`.
 
     Example p = step * batch_size + i of the stream is row p mod N of the permutation of epoch p // N: every row once an
     epoch, and batches straddle epochs, for any N and batch size.
     """
+    # A batch may straddle two epochs, and one larger than the data set several: each has its own permutation.
     epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
     rows = np.empty(batch_size, np.int64)
     for e in np.unique(epoch):
@@ -58,7 +59,8 @@ def indices(
 
 
 def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, order: Order = permutation) -> Batch:
-    """The part `rows` of the training batch of `step`; each domain is shuffled by itself."""
+    """Gathers the part `rows` of the training batch of `step`; each domain is shuffled by itself."""
+    # Unpaired translation: streams of their own keep the two domains from meeting in the same pairs each epoch.
     streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
     images = tuple(
         array[indices(seed, stream, step, batch_size, len(array), order)[rows]]
@@ -68,10 +70,9 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, ord
 
 
 def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
-    """Returns a function from a step to this process's part of the batches of the `num_steps` steps from there on.
+    """Returns a function from a step to this process's part of the batches of `num_steps` steps, beginning there.
 
-    Several batches are one [b, num_steps, ...]: examples first, along which devices split it. Permutations are kept
-    while they are in use.
+    Several batches are stacked to [b, num_steps, ...]: examples first, the axis that devices split.
     """
     rows, order = parallel.process_rows(batch_size), cached_permutation(2 * len(source))
 
@@ -83,9 +84,9 @@ def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Ca
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """The parts `rows` of batches that cover every example of every domain once, in order.
+    """Yields the parts `rows` of batches that cover every example of every domain once, in order.
 
-    Beyond its end, a domain is filled up with its last example: whoever reads the results drops what lies there.
+    A shorter domain is padded with its last example; the reader of the results drops rows beyond its end.
     """
     for start in range(0, max(len(array) for array in source), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
@@ -93,15 +94,15 @@ def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch
 
 
 def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:
-    """`load(step)` for each of `steps`, in order, computed up to `depth` ahead in a thread."""
+    """Yields `load(step)` for each of `steps`, in order, computed up to `depth` ahead in a thread."""
     with ThreadPoolExecutor(1, "prefetch") as pool:
         pending: deque[Future[T]] = deque()
         try:
             for step in steps:
                 pending.append(pool.submit(load, step))
-                if len(pending) > depth:
+                if len(pending) > depth:  # the step that is waited for, and `depth` more
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:
+        finally:  # also when the loop ends early and closes this generator
             pool.shutdown(cancel_futures=True)

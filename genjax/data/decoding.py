@@ -1,4 +1,4 @@
-"""Decodes stored images once, in threads, into cached uint8 arrays: one for each split and domain."""
+"""Decodes images once, in threads, into cached uint8 arrays: one for each split and domain."""
 
 import hashlib
 import json
@@ -8,16 +8,17 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from etils import epath
 
 import genjax
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data import image_arrays
+from genjax.data import pictures
+from genjax.data.pictures import Picture
 from genjax.data.splits import Splits, check_paired, hold_out
 
 logger = logging.getLogger(__name__)
@@ -25,69 +26,93 @@ logger = logging.getLogger(__name__)
 MEMORY_MAP_BYTES = 4 * 2**30
 """Larger arrays are read from the disk page by page."""
 
+DECODER_VERSION = 2
+"""Part of every cache's key: raise it when a change of the code changes pixels."""
 
-class LazyImages(NamedTuple):
-    """The images of one domain, where they lie."""
+T = TypeVar("T")
 
-    items: Mapping[str, Sequence[Any]]
-    """What there is of train, validation and test: paths, rows."""
-    name: Callable[[Any], str]
-    """What messages call an item."""
-    open: Callable[[Any], Image.Image]
-    """An item as a Pillow image; may raise anything for bad bytes."""
-    identity: Callable[[Any], Any]
-    """What changes when an item does, as JSON can write it."""
+
+class LazyImages(NamedTuple, Generic[T]):
+    """Images of one domain that are not decoded yet."""
+
+    items: Mapping[str, Sequence[T]]
+    """Paths or rows by split: train, and validation and test if the source has them."""
+    name: Callable[[T], str]
+    """Returns the name of an item, for messages."""
+    open: Callable[[T], Picture]
+    """Decodes an item; may raise anything for bad bytes."""
+    identity: Callable[[T], object]
+    """Returns what changes when an item does, as JSON can write it."""
 
 
 def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits:
-    """The images of all `domains`, with what they lack of validation and test held out of train."""
-    for stored in domains:
-        check_paired(config, stored.items)
-    arrays = [_decode_domain(stored, i, config) for i, stored in enumerate(domains)]
+    """Decodes the images of all `domains`; splits that one lacks are held out of its training images."""
+    for domain in domains:
+        check_paired(config, domain.items)
+    arrays = [_decode_domain(domain, i, config) for i, domain in enumerate(domains)]
     return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
 
 
-def _decode_domain(stored: LazyImages, domain: int, config: DataConfig) -> dict[str, np.ndarray]:
+def _decode_domain(domain: LazyImages, number: int, config: DataConfig) -> dict[str, np.ndarray]:
     arrays = {}
-    for split, items in hold_out(stored.items, config.holdout).items():
-        shape = config.stored_shape(split, domain)
-        read = lambda i, items=items, shape=shape: convert(stored.open(items[i]), shape, config)  # noqa: E731
-        identity = [stored.identity(item) for item in items]
-        arrays[split] = decode_all([stored.name(item) for item in items], read, shape, config, identity)
+    for split, items in hold_out(domain.items, config.holdout).items():
+        shape = config.stored_shape(split, number)
+        read = lambda i, items=items, shape=shape: convert(domain.open(items[i]), shape, config)  # noqa: E731
+        identity = [domain.identity(item) for item in items]
+        arrays[split] = decode_all([domain.name(item) for item in items], read, shape, config, identity)
     return arrays
 
 
-def convert(image: Image.Image, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
-    """A Pillow image as uint8 of `shape`, resized as `config` says; ValueError if that enlarges it unasked."""
-    width, height = ImageOps.exif_transpose(image).size
+def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
+    """Brings a picture to uint8 of `shape` as `config` says; ValueError for one that is too small."""
+    height, width = picture.pixels.shape[:2]
     if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
         raise ValueError(
             f"its {height}x{width} pixels are fewer than the {config.image_size[0]}x{config.image_size[1]} of "
             "--data.image-size; --data.upscale enlarges it"
         )
-    return image_arrays.fit(image, shape, config.resize)
+    return pictures.to_uint8(picture, shape, config.resize)
+
+
+def file_version(path: epath.Path) -> list[str | int]:
+    """Returns what changes when a file does: path, size and time."""
+    if "://" in str(path):
+        found = path.stat()
+        return [str(path), found.length, found.mtime]
+    try:
+        local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+    except OSError:  # a link to nothing, which cannot be decoded either
+        return [os.path.abspath(path)]
+    return [os.path.abspath(path), local.st_size, local.st_mtime_ns]
 
 
 def decode_all(
-    names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig, identity: Any
+    names: Sequence[str],
+    read: Callable[[int], np.ndarray],
+    shape: tuple[int, ...],
+    config: DataConfig,
+    identity: object,
 ) -> np.ndarray:
-    """uint8 [n, *shape] of the images that `read(i)` decodes, in order, from the cache or into it.
+    """Decodes images to uint8 [n, *shape] in order, `read(i)` for each of `names`, or takes them from the cache.
 
-    `identity` (anything JSON can write) says which images these are: the cache is keyed by it, by the shape and by the
-    treatment of aspects, small and corrupt images. Raises ValueError with the name of an image that cannot be decoded,
-    unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache cannot be written.
+    `identity` (anything JSON can write) tells these images from others: the cache is keyed by it, by the shape, by the
+    treatment of aspects, small and corrupt images, and by versions. Raises ValueError with the name of an image that
+    cannot be decoded, unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache
+    cannot be written.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, "on white, 16 bits too"]
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, DECODER_VERSION]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     array = _read_cached(path, shape)
+    # A cache that lacks images was written with skip_corrupt: say again what the log said then.
     if array is not None and len(array) < len(names):
         left_out = len(names) - len(array)
         logger.warning("%d of %d images were left out; remove %s to be told which", left_out, len(names), path)
     if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            # Written beside its place and moved there: whoever finds a cache finds all of it.
             handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
             os.close(handle)
             try:
@@ -105,13 +130,13 @@ def decode_all(
 
 
 def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array at `path`, or None if there is none or it is damaged."""
+    """Reads the array at `path`; None if there is none, or it is damaged."""
     if not path.exists():
         return None
     try:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
     except (ValueError, EOFError, OSError) as error:
-        logger.warning("decoding anew, for the cached %s is damaged: %s", path, error)
+        logger.warning("the cached %s is damaged, so images are decoded again: %s", path, error)
         return None
     return array if array.shape[1:] == tuple(shape) and array.dtype == np.uint8 else None
 
@@ -119,6 +144,7 @@ def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _decode_into(
     path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
 ) -> None:
+    """Writes the .npy file that `decode_all` caches; without those left out, if `config.skip_corrupt`."""
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *shape))
     if hasattr(os, "posix_fallocate"):  # a disk that fills up while a mapping is written to kills the process
         with open(path, "r+b") as file:
@@ -134,10 +160,11 @@ def _decode_into(
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             if not config.skip_corrupt:
                 raise ValueError(
-                    f"cannot decode {names[i]}: {error}. Mend it, remove it, or leave it out with --data.skip-corrupt"
+                    f"cannot decode {names[i]}: {error}. Repair or remove it, or leave it out with --data.skip-corrupt"
                 ) from error
             logger.warning("left out %s, which cannot be decoded: %s", names[i], error)
 
+    # Each thread writes rows of its own, so the order of the array does not depend on threads.
     with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
         try:
             for _ in pool.map(decode, range(len(names))):

@@ -1,8 +1,9 @@
-"""Images, and labels where there are any, from one .npz file: `x_train` and `y_train`, or `x_trainA` of two domains."""
+"""Images, and labels if there are any, from one .npz file: `x_train` and `y_train`, or `x_trainA` for two domains."""
 
 import numpy as np
 from etils import epath
 
+from genjax import files
 from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
@@ -10,13 +11,13 @@ LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
 """Arrays whose names begin so are meant to be used."""
 
 
-def images(path: epath.Path, config: DataConfig) -> Splits:
-    """Arrays x_train, and x_validation and x_test or not; or each with A and with B, for two domains.
+def load(config: DataConfig) -> Splits:
+    """Reads the arrays x_train, x_validation and x_test of the source npz:PATH, each with A and B for two domains.
 
-    They are uint8 [n, h, w] or [n, h, w, c]. Raises FileNotFoundError, or ValueError for a file that is damaged, has
-    other arrays in their place, or one such as x_val.
+    They are uint8 [n, h, w] or [n, h, w, 1 or 3]; what is missing is held out of x_train. Raises FileNotFoundError, or
+    ValueError for a file that is damaged, has other arrays in their place, or one such as x_val.
     """
-    names, archive = _read(path)
+    path, names, archive = _read(config)
     domains, letters = [], _letters(names)
     known = {f"x_{split}{letter}" for split in Splits._fields for letter in letters}
     if unknown := sorted(name for name in names if name.startswith(LIKE_SPLITS) and name not in known):
@@ -24,8 +25,7 @@ def images(path: epath.Path, config: DataConfig) -> Splits:
     for letter in letters:
         arrays = {split: archive[f"x_{split}{letter}"] for split in Splits._fields if f"x_{split}{letter}" in archive}
         if "train" not in arrays:
-            held = ", ".join(names) or "nothing"
-            raise ValueError(f"{path} has no array x_train{letter} (it has {held})")
+            raise ValueError(f"{path} has no array x_train{letter} (it has {', '.join(names) or 'nothing'})")
         for split, array in arrays.items():
             grey_or_colour = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
             if array.dtype != np.uint8 or not grey_or_colour:
@@ -39,10 +39,12 @@ def images(path: epath.Path, config: DataConfig) -> Splits:
     return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
 
 
-def labels(path: epath.Path, config: DataConfig) -> Splits:
-    """Arrays y_train and so on, integers [n], one for each image of the x of the same name; the order is that of
-    `images`. Errors are as there."""
-    names, archive = _read(path)
+def labels(config: DataConfig) -> Splits:
+    """Reads the arrays y_train and so on, integers [n], as int32.
+
+    They hold one label for each image of the x of the same name. The order is that of `load`, and so are the errors.
+    """
+    path, names, archive = _read(config)
     domains = []
     for letter in _letters(names):
         arrays = {}
@@ -51,8 +53,7 @@ def labels(path: epath.Path, config: DataConfig) -> Splits:
             if images is None:
                 continue
             if name not in archive:
-                held = ", ".join(names) or "nothing"
-                raise ValueError(f"{path} has no labels {name} for its x_{split}{letter} (it has {held})")
+                raise ValueError(f"{path} has no labels {name} for its x_{split}{letter} (it has {', '.join(names)})")
             array = archive[name]
             if not np.issubdtype(array.dtype, np.integer) or array.shape != (len(images),):
                 raise ValueError(
@@ -69,18 +70,19 @@ def _letters(names: list[str]) -> tuple[str, ...]:
 
 
 def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
-    """The arrays of all three splits, rows in the order of `hold_out`."""
+    """Completes the arrays to all three splits, rows in the order of `hold_out`."""
     rows = hold_out({split: range(len(array)) for split, array in arrays.items()}, config.holdout)
     return {split: arrays.get(split, arrays["train"])[np.array(found, int)] for split, found in rows.items()}
 
 
-def _read(path: epath.Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The names of all arrays, and those arrays that may be images or labels."""
+def _read(config: DataConfig) -> tuple[epath.Path, list[str], dict[str, np.ndarray]]:
+    """Returns the path, the names of all arrays, and those arrays that may be images or labels."""
+    path = files.resolve(config.source.removeprefix("npz:"))
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = archive.files
-            return names, {name: archive[name] for name in names if name.startswith(("x_", "y_"))}
+            return path, names, {name: archive[name] for name in names if name.startswith(("x_", "y_"))}
     except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error

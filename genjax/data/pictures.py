@@ -1,161 +1,226 @@
-"""Single image files of any size, read and written at their own depth: 8 or 16 bit, grey or colour, with alpha or not.
+"""Picture files, read and written at their own depth: 8 or 16 bits, grey or colour, with alpha or not.
 
-Pillow reads and writes all but 16-bit colour, which it would silently reduce to 8 bits: that is left to imagecodecs
-(PNG) and tifffile (TIFF), which only such files need: `pip install imagecodecs tifffile`.
+Training, sampling, translating and restoring all read files here, so they agree on orientation, transparency, white
+stored as 0, and 16 bits. Pillow decodes and encodes all but 16-bit colour, which sixteen_bit.py does.
 """
 
 import io
-import struct
-import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genjax import files
+from genjax.config import Resize
+from genjax.data import sixteen_bit
 from genjax.data.image_arrays import LUMA
 
-# Per suffix: Pillow's name of the format, how it is saved, whether it holds alpha, whether it holds 16 bits. WebP is
-# saved lossless, for lossy WebP halves the resolution of the colours; `exact` keeps those under transparent pixels.
-_TIFF: dict[str, Any] = {"compression": "tiff_adobe_deflate", "tiffinfo": {317: 2}}  # 317: horizontal predictor
-_JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
-_FORMATS: dict[str, tuple[str, dict[str, Any], bool, bool]] = {
-    ".png": ("PNG", {}, True, True),
-    ".jpg": ("JPEG", _JPEG, False, False),
-    ".jpeg": ("JPEG", _JPEG, False, False),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}, True, False),
-    ".tif": ("TIFF", _TIFF, True, True),
-    ".tiff": ("TIFF", _TIFF, True, True),
-    ".bmp": ("BMP", {}, False, False),
+
+class _Format(NamedTuple):
+    name: str
+    """Pillow's name."""
+    options: dict[str, Any]
+    """Arguments of Pillow's `save`."""
+    alpha: bool = False
+    """True if files can hold alpha."""
+    sixteen_bits: bool = False
+    """True if files can hold 16 bits."""
+
+
+_JPEG = _Format("JPEG", {"quality": 95, "subsampling": 0})
+_PREDICTOR = 317  # a TIFF tag; 2 stores differences along rows, which compress better
+_TIFF = _Format("TIFF", {"compression": "tiff_adobe_deflate", "tiffinfo": {_PREDICTOR: 2}}, True, True)
+_WRITTEN = {
+    ".png": _Format("PNG", {}, True, True),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    # Lossy WebP would halve the resolution of colours; `exact` keeps colours below transparent pixels.
+    ".webp": _Format("WEBP", {"lossless": True, "exact": True}, True),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".bmp": _Format("BMP", {}),
 }
+_ONLY_READ = {".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM"}
 
-SUFFIXES = frozenset(_FORMATS)
-"""The suffixes, in lower case, of the files that can be written; in capitals they do as well."""
+SUFFIXES = frozenset(_WRITTEN) | frozenset(_ONLY_READ)
+"""Suffixes of the files that can be read, in lower case; capitals are read as well."""
+WRITTEN_SUFFIXES = frozenset(_WRITTEN)
+"""Suffixes of the files that can be written: all but GIF, PPM and PGM."""
 
 
-class ImageFile(NamedTuple):
-    """What an image file holds, upright."""
+class Picture(NamedTuple):
+    """Content of a picture file, upright."""
 
     pixels: np.ndarray
-    """uint8 or uint16 [h, w, 1 or 3]; grey or RGB."""
+    """uint8 or uint16 [h, w, 1 or 3]: grey or RGB."""
     alpha: np.ndarray | None = None
-    """Opacity, of the same type, [h, w]; the pixels are not multiplied by it."""
+    """Opacity [h, w] in the type of the pixels, which are not multiplied by it."""
     icc: bytes | None = None
-    """ICC profile, which is one for as many channels as the pixels have."""
+    """ICC profile for as many channels as the pixels have."""
 
 
-def read(path: epath.PathLike) -> ImageFile:
-    """Reads an image file, whatever its suffix, turned as its EXIF tag says.
-
-    Palettes and CMYK become RGB, a transparent colour becomes alpha; of several pictures in a camera's JPEG (previews,
-    gain maps) the first is read. Raises ValueError with the path for anything else: files that are missing, damaged,
-    truncated, of another format, animated or of several pages, or whose samples are not unsigned of up to 8 or 16 bits.
-    """
+def read(path: epath.PathLike) -> Picture:
+    """Reads a picture file as `decode` does, whatever its suffix; ValueError names the path and the reason."""
     try:
-        return _decode(epath.Path(path).read_bytes())
-    except UnidentifiedImageError as error:  # whose own message names a buffer
-        raise ValueError(f"cannot read {path}: it is no PNG, JPEG, WebP, TIFF or BMP image of a known kind") from error
+        return decode(epath.Path(path).read_bytes())
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises nearly anything on bad bytes
         raise ValueError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
 
 
-def write(path: epath.PathLike, image: ImageFile) -> None:
-    """Writes an image in the format of the path's suffix, whole or not at all, at the image's own depth.
+def decode(encoded: bytes) -> Picture:
+    """Decodes a picture file's bytes and turns the picture as its EXIF tag says.
 
-    PNG, TIFF (deflate), WebP and BMP are lossless; JPEG is of quality 95 at full colour resolution (4:4:4). WebP has no
-    grey, so that becomes colour; BMP holds no ICC profile. Raises ValueError for what the format cannot hold.
+    Palettes and CMYK become RGB; a transparent colour becomes alpha; white stored as 0 becomes the highest level. The
+    first picture of a camera's JPEG is read (previews and gain maps follow it). Raises ValueError, or an error of
+    Pillow's, for files that are damaged, truncated, of another format, animated or of several pages, and for samples
+    that are signed, floating point, or of 12 or 32 bits.
     """
-    pixels, alpha, icc = image
-    planes = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], -1)
-    suffix = epath.Path(path).suffix.lower()
-    deep = pixels.dtype == np.uint16
-    if suffix not in SUFFIXES:
-        raise ValueError(f"cannot write {path}: its suffix is none of {', '.join(sorted(SUFFIXES))}")
-    kind, options, holds_alpha, holds_16_bits = _FORMATS[suffix]
-    if alpha is not None and not holds_alpha:
-        raise ValueError(f"cannot write {path}: {kind} files hold no alpha")
-    if deep and not holds_16_bits:
-        raise ValueError(f"cannot write {path}: {kind} files hold 8 bits, the image has 16")
-    if deep and kind == "TIFF" and planes.shape[-1] == 2:
-        raise ValueError(f"cannot write {path}: few programs, and not Pillow, read 16-bit grey with alpha from TIFF")
-    if deep and planes.shape[-1] > 1:
-        files.write_atomically(path, _encode_deep(planes, kind, icc))
-    else:
-        buffer = io.BytesIO()
-        flat = planes[..., 0] if planes.shape[-1] == 1 else planes
-        Image.fromarray(flat).save(buffer, kind, icc_profile=icc, **options)
-        files.write_atomically(path, buffer.getvalue())
-
-
-def to_float(image: ImageFile, channels: int) -> np.ndarray:
-    """The pixels as float32 [h, w, channels] in [0, 1], `channels` being 1 or 3.
-
-    Grey becomes colour by repetition; colour becomes grey by the luma of ITU-R 601, with the weights of Pillow's "L".
-    """
-    pixels = image.pixels
-    if pixels.shape[-1] > channels:
-        pixels = (pixels @ np.array(LUMA))[..., None]
-    unit = (pixels / np.iinfo(image.pixels.dtype).max).astype(np.float32)
-    return np.repeat(unit, channels // unit.shape[-1], -1)
-
-
-def from_float(values: np.ndarray, like: ImageFile) -> ImageFile:
-    """Floats [h, w, 1 or 3] in [0, 1] as an image of the depth and with the alpha of `like`, rounded to nearest.
-
-    Values outside are clipped. The ICC profile is kept if it is one for as many channels as the values have.
-    """
-    dtype = like.pixels.dtype
-    pixels = np.rint(np.clip(values, 0, 1).astype(np.float32) * np.iinfo(dtype).max).astype(dtype)
-    return ImageFile(pixels, like.alpha, _fitting(like.icc, pixels))
-
-
-def _fitting(icc: bytes | None, pixels: np.ndarray) -> bytes | None:
-    """The profile if it is for the pixels' channels, going by the colour space in its header (ICC.1, 7.2.6)."""
-    return icc if icc and icc[16:20] == (b"GRAY" if pixels.shape[-1] == 1 else b"RGB ") else None
-
-
-def _decode(encoded: bytes) -> ImageFile:
-    with Image.open(io.BytesIO(encoded), formats=[kind for kind, *_ in _FORMATS.values()]) as image:
+    formats = [form.name for form in _WRITTEN.values()] + list(_ONLY_READ.values())
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=formats)
+    except UnidentifiedImageError as error:  # whose own message names a buffer
+        raise ValueError("it is no PNG, JPEG, WebP, TIFF, BMP, GIF or PPM image of a known kind") from error
+    with image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a JPEG with previews
             raise ValueError(f"it holds {frames} frames or pages, not one")
         bits, samples = _layout(image, encoded)
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)  # before load(), which takes it from a TIFF
-        image.load()  # raises on truncated files, also those that imagecodecs and tifffile shall decode
+        image.load()  # raises on truncated files, also those that imagecodecs and tifffile decode
         if bits == 16 and samples > 1:
-            pixels, alpha = _decode_deep(image, encoded, orientation)
+            picture = from_planes(sixteen_bit.decode(image, encoded, orientation))
         else:
-            pixels, alpha = _arrays(image, bits)
-        return ImageFile(pixels, alpha, _fitting(image.info.get("icc_profile"), pixels))
+            picture = _from_pillow(image, bits)
+        return picture._replace(icc=_fitting(image.info.get("icc_profile"), picture.pixels))
 
 
-def _layout(image: Image.Image, encoded: bytes) -> tuple[int, int]:
-    """Bits per sample and samples per pixel, by the file's own header; ValueError for samples that cannot be read."""
+def write(path: epath.PathLike, picture: Picture) -> None:
+    """Writes a picture in the format of the path's suffix, whole or not at all, at the picture's own depth.
+
+    PNG, TIFF (deflate), WebP and BMP are lossless; JPEG is of quality 95 at full colour resolution (4:4:4). WebP has no
+    grey, so that becomes colour; BMP holds no ICC profile. Raises ValueError for what the format cannot hold.
+    """
+    suffix = epath.Path(path).suffix.lower()
+    if suffix not in WRITTEN_SUFFIXES:
+        raise ValueError(f"cannot write {path}: its suffix is none of {', '.join(sorted(WRITTEN_SUFFIXES))}")
+    form, planes = _WRITTEN[suffix], to_planes(picture)
+    deep = planes.dtype == np.uint16
+    if picture.alpha is not None and not form.alpha:
+        raise ValueError(f"cannot write {path}: {form.name} files hold no alpha")
+    if deep and not form.sixteen_bits:
+        raise ValueError(f"cannot write {path}: {form.name} files hold 8 bits, the image has 16")
+    if deep and form.name == "TIFF" and planes.shape[-1] == 2:
+        raise ValueError(f"cannot write {path}: few programs, and not Pillow, read 16-bit grey with alpha from TIFF")
+    if deep and planes.shape[-1] > 1:
+        encoded = sixteen_bit.encode(planes, form.name, picture.icc)
+    else:
+        buffer = io.BytesIO()
+        to_pillow(planes).save(buffer, form.name, icc_profile=picture.icc, **form.options)
+        encoded = buffer.getvalue()
+    files.write_atomically(path, encoded)
+
+
+def to_uint8(picture: Picture, shape: Sequence[int], resize: Resize = "cover") -> np.ndarray:
+    """Brings a picture to uint8 of `shape` (height, width, channels), for training and for sampling.
+
+    16 bits are rounded to 8; transparent pixels are laid on white; colour and grey are converted to the channels of
+    `shape`; then the picture is scaled (bicubic, antialiased) to cover the shape and cropped around the centre, or
+    stretched to it.
+    """
+    height, width, channels = shape
+    planes = to_planes(picture)
+    # Training sees these bytes, and digests depend on them: keep the order of these conversions, and Pillow's filters.
+    if planes.dtype == np.uint16:
+        planes = ((planes.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    image = to_pillow(planes)
+    if picture.alpha is not None:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height) and resize == "stretch":
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    elif image.size != (width, height):
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(shape)
+
+
+def to_float(picture: Picture, channels: int) -> np.ndarray:
+    """Converts the pixels to float32 [h, w, channels] in [0, 1]; `channels` is 1 or 3.
+
+    Grey becomes colour by repetition; colour becomes grey by the luma of ITU-R 601, with the weights of Pillow's "L".
+    """
+    pixels = picture.pixels
+    if pixels.shape[-1] > channels:
+        pixels = (pixels @ np.array(LUMA))[..., None]
+    unit = (pixels / np.iinfo(picture.pixels.dtype).max).astype(np.float32)
+    return np.repeat(unit, channels // unit.shape[-1], -1)
+
+
+def from_float(values: np.ndarray, like: Picture) -> Picture:
+    """Rounds floats in [0, 1] to a picture with the depth and the alpha of `like`.
+
+    `values` are [h, w, 1 or 3]; those outside are clipped. The ICC profile is kept if it is one for as many channels.
+    """
+    dtype = like.pixels.dtype
+    pixels = np.rint(np.clip(values, 0, 1).astype(np.float32) * np.iinfo(dtype).max).astype(dtype)
+    return Picture(pixels, like.alpha, _fitting(like.icc, pixels))
+
+
+def from_planes(planes: np.ndarray) -> Picture:
+    """Splits samples [h, w, 1 to 4] into pixels and alpha, the last of 2 or 4 planes."""
+    if planes.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"its samples are {planes.dtype}, not uint8 or uint16")
+    return Picture(planes[..., :-1], planes[..., -1]) if planes.shape[-1] in (2, 4) else Picture(planes)
+
+
+def to_planes(picture: Picture) -> np.ndarray:
+    """Joins pixels and alpha to samples [h, w, 1 to 4]."""
+    pixels, alpha, _ = picture
+    return pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], -1)
+
+
+def to_pillow(planes: np.ndarray) -> Image.Image:
+    """Makes a Pillow image of samples [h, w, 1 to 4]: uint8, or uint16 of one plane."""
+    return Image.fromarray(planes[..., 0] if planes.shape[-1] == 1 else planes)
+
+
+def _fitting(icc: bytes | None, pixels: np.ndarray) -> bytes | None:
+    """Returns the profile if it is for the pixels' channels, by the colour space in its header (ICC.1, 7.2.6)."""
+    return icc if icc and icc[16:20] == (b"GRAY" if pixels.shape[-1] == 1 else b"RGB ") else None
+
+
+def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:
+    """Bits per sample and samples per pixel by the file's header; ValueError for samples that cannot be read."""
     if image.format == "PNG":
         return encoded[24], {2: 3, 4: 2, 6: 4}.get(encoded[25], 1)
+    if image.format == "PPM":
+        args = image.tile[0].args  # a format, or a pair of it and the highest level
+        deep = image.mode == "I" or (isinstance(args, tuple) and int(args[-1]) > 255)
+        return 16 if deep else 8, len(image.getbands())
     if image.format != "TIFF":
         return 8, len(image.getbands())
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    tags = sixteen_bit.tiff_tags(image)
     bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if any(sample != 1 for sample in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))):
         raise ValueError("its samples are signed or floating point")
     if bits not in (1, 2, 4, 8, 16):
-        raise ValueError(f"its samples have {bits} bits")
+        raise ValueError(f"its samples have {bits} bits, not up to 8 or 16")
     return bits, tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
 
 
-def _arrays(image: Image.Image, bits: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels [h, w, 1 or 3] and alpha [h, w] of an image that Pillow holds at its full depth."""
+def _from_pillow(image: Image.Image, bits: int) -> Picture:
+    """Copies pixels and alpha out of an image that Pillow holds at its full depth."""
     mode, key, clear = image.mode, image.info.get("transparency"), image.has_transparency_data
-    white_is_0 = bits == 16 and image.format == "TIFF" and image.tag_v2.get(262) == 0  # type: ignore[attr-defined]
+    white_is_0 = bits == 16 and sixteen_bit.tiff_tags(image).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)
-    if mode.startswith("I;16"):
+    if mode.startswith("I"):
         pixels = np.asarray(image).astype(np.uint16)[..., None]
         pixels = 65535 - pixels if white_is_0 else pixels  # Pillow does so up to 8 bits only
     elif mode in ("LA", "La", "P", "PA", "RGBA", "RGBa") and clear:
-        planes = np.asarray(image.convert("LA" if mode in ("LA", "La") else "RGBA"))
-        return planes[..., :-1], planes[..., -1]
+        return from_planes(np.asarray(image.convert("LA" if mode in ("LA", "La") else "RGBA")))
     elif mode in ("1", "L"):
         pixels = np.asarray(image.convert("L"))[..., None]
     elif mode in ("P", "RGB", "RGBX", "CMYK", "YCbCr"):
@@ -163,70 +228,7 @@ def _arrays(image: Image.Image, bits: int) -> tuple[np.ndarray, np.ndarray | Non
     else:
         raise ValueError(f"pixels of Pillow's mode {mode} are not supported")
     if key is None or mode == "P":
-        return pixels, None
+        return Picture(pixels)
     # Pillow spreads grey of 2 or 4 bits over 0..255, but not the level that stands for transparency.
     key = np.array(key) * (255 // (2**bits - 1) if mode == "L" else 1)
-    return pixels, np.where((pixels == key).all(-1), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
-
-
-def _codecs() -> tuple[Any, Any]:
-    """The modules imagecodecs and tifffile; ValueError with the command that installs them."""
-    try:
-        import imagecodecs
-        import tifffile
-    except ImportError as error:
-        raise ValueError(
-            f"16-bit colour, and 16-bit grey with alpha, needs `pip install imagecodecs tifffile` ({error})"
-        ) from error
-    return imagecodecs, tifffile
-
-
-def _decode_deep(image: Image.Image, encoded: bytes, orientation: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """uint16 pixels [h, w, 1 or 3] and alpha [h, w] of an image that Pillow would reduce to 8 bits."""
-    if image.mode not in ("RGB", "RGBA"):
-        raise ValueError(f"16-bit {image.mode} is not supported")
-    imagecodecs, tifffile = _codecs()
-    if image.format == "PNG":
-        planes = imagecodecs.png_decode(encoded)  # a transparent colour as alpha
-    else:
-        with tifffile.TiffFile(io.BytesIO(encoded)) as tiff:
-            planes = tiff.pages[0].asarray()
-            planes = np.moveaxis(planes, 0, -1) if tiff.pages[0].planarconfig == 2 else planes
-        planes = planes[..., : len(image.mode)]  # the fourth may be something else than alpha
-        if image.mode == "RGBA" and 1 in image.tag_v2.get(TiffImagePlugin.EXTRASAMPLES, ()):  # type: ignore[attr-defined]
-            planes = _unmultiplied(planes)
-    planes = np.ascontiguousarray(_upright(planes, orientation))
-    return (planes, None) if planes.shape[-1] == 3 else (planes[..., :-1], planes[..., -1])
-
-
-def _unmultiplied(planes: np.ndarray) -> np.ndarray:
-    """uint16 RGBA [h, w, 4] whose colours were multiplied by alpha, as they were before; black where it is 0."""
-    alpha = planes[..., 3:]
-    colours = np.rint(planes[..., :3] * (65535.0 / np.maximum(alpha, 1))).clip(0, 65535) * (alpha > 0)
-    return np.concatenate([colours.astype(np.uint16), alpha], -1)
-
-
-def _upright(planes: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns [h, w, c] as the EXIF orientation says; what is no orientation (1..8) turns nothing."""
-    if orientation in (5, 6, 7, 8):
-        planes = planes.swapaxes(0, 1)
-    down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
-    return planes[::down, ::right]
-
-
-def _encode_deep(planes: np.ndarray, kind: str, icc: bytes | None) -> bytes:
-    """uint16 [h, w, 2, 3 or 4] as PNG or TIFF, the last of an even number of planes being alpha."""
-    imagecodecs, tifffile = _codecs()
-    planes = np.ascontiguousarray(planes)
-    if kind == "PNG":
-        encoded = imagecodecs.png_encode(planes)
-        if icc is None:
-            return encoded
-        chunk = b"iCCPICC profile\0\0" + zlib.compress(icc)  # which imagecodecs cannot write
-        framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        return encoded[:33] + framed + encoded[33:]  # after the signature (8 bytes) and IHDR (25)
-    options = dict(photometric="rgb", planarconfig="contig", compression="zlib", predictor=True, metadata=None)
-    buffer = io.BytesIO()
-    extra = ["unassalpha"] if planes.shape[-1] == 4 else None
-    tifffile.imwrite(buffer, planes, extrasamples=extra, iccprofile=icc, software=False, **options)
-    return buffer.getvalue()
+    return Picture(pixels, np.where((pixels == key).all(-1), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype))

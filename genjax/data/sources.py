@@ -1,55 +1,70 @@
-"""From a data string to uint8 arrays in three splits, one array for each domain.
+"""Table of data sources, and the way from --data.source to uint8 arrays in three splits.
 
-Nothing here is random but for the seed of a fixed binarisation: a string and a configuration always give the same
+Nothing here is random but for the seed of a fixed binarisation: a source and a configuration always give the same
 arrays, whatever the number of threads.
 """
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from genjax import files
 from genjax.config import DataConfig
-from genjax.data import decoding, embedded, folders, npz, tfds
+from genjax.data import decoding, folders, npz, pictures, python, tfds
+from genjax.data.demo import digits, icons, satellite
 from genjax.data.splits import Source, Splits
 from genjax.keys import Stream
 
-EMBEDDED: dict[str, Callable[[int], Splits]] = {
-    "mnist5k": lambda size: embedded.mnist5k(),
-    "digits": lambda size: embedded.digits(),
-    "satellite": embedded.satellite,
-    "icons": embedded.icons,
-    "satellite-relief": embedded.satellite_relief,
-    "gray-colour": embedded.gray_colour,
-    "gray-colour-west": embedded.gray_colour_west,
-    "gray-colour-east": embedded.gray_colour_east,
+
+class Reader(NamedTuple):
+    """Functions that read one kind of source."""
+
+    images: Callable[[DataConfig], Splits]
+    """Loads uint8 [n, h, w, 1 or 3] of any size for each split and domain."""
+    labels: Callable[[DataConfig], Splits] | None = None
+    """Loads int32 [n], the class of each image, if the source has classes."""
+
+
+def _drawn(make: Callable[[int], Splits]) -> Reader:
+    """Makes a reader of images drawn at the height or width that the model sees, whichever is more."""
+    return Reader(lambda config: make(max(config.image_size)))
+
+
+READERS = {
+    "mnist5k": Reader(lambda config: digits.mnist5k(), lambda config: digits.mnist5k_labels()),
+    "digits": Reader(lambda config: digits.digits(), lambda config: digits.digits_labels()),
+    "satellite": _drawn(satellite.satellite),
+    "icons": _drawn(icons.icons),
+    "satellite-relief": _drawn(satellite.satellite_relief),
+    "gray-colour": _drawn(satellite.gray_colour),
+    "gray-colour-west": _drawn(satellite.gray_colour_west),
+    "gray-colour-east": _drawn(satellite.gray_colour_east),
+    "npz:PATH": Reader(npz.load, npz.labels),
+    "folder:PATH": Reader(folders.load),
+    "tfds:NAME": Reader(tfds.load, tfds.labels),
+    "python:MODULE.FUNCTION": Reader(python.load),
 }
-"""By name: functions of the height or width that the model sees, whichever is more."""
+"""All sources by the form of their names: a name, or a prefix with a colon and what follows it."""
+
+
+def reader(source: str) -> Reader:
+    """Finds the reader of a source by its name; ValueError lists the choices."""
+    prefix, colon, rest = source.partition(":")
+    for form, found in READERS.items():
+        if form == source or (colon and rest and form.startswith(f"{prefix}:")):
+            return found
+    raise ValueError(f"unknown data source {source!r}: give {', '.join(READERS)}")
 
 
 def load(config: DataConfig, seed: int) -> Splits:
-    """The images of `config.source`, uint8, in three splits.
+    """Loads the images of `config.source`, uint8, in three splits.
 
     Training images of domain i are [n, *config.stored_shape("train", i)], others [n, *config.image_shapes[i]]. Raises
     ValueError or FileNotFoundError, naming the file and the remedy, for anything that cannot be read.
     """
-    kind, _, where = config.source.partition(":")
-    match kind, where:
-        case name, "" if name in EMBEDDED and ":" not in config.source:
-            splits = _resized(EMBEDDED[name](max(config.image_size)), config)
-        case "npz", _ if where:
-            splits = _resized(npz.images(files.resolve(where), config), config)
-        case "folder", _ if where:
-            splits = decoding.decode(folders.find(files.resolve(where), config), config)
-        case "tfds", _ if where:
-            splits = decoding.decode(tfds.find(where, config), config)
-        case _:
-            raise ValueError(
-                f"unknown data source {config.source!r}: give {', '.join(EMBEDDED)}, npz:PATH, folder:PATH or tfds:NAME"
-            )
+    # Arrays are resized here; folder: and tfds: images have been already, before they were cached.
+    splits = _resized(reader(config.source).images(config), config)
     _check(splits, config)
     if config.binarize == "fixed":
         splits = Splits(*(_binarize_once(source, seed, split) for split, source in enumerate(splits)))
@@ -57,7 +72,7 @@ def load(config: DataConfig, seed: int) -> Splits:
 
 
 def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
-    """Shape and SHA-256 of each array, to be recorded with a run."""
+    """Computes shape and SHA-256 of each array, to be recorded with a run."""
 
     def describe_array(images: np.ndarray) -> dict[str, Any]:
         return {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}
@@ -66,6 +81,7 @@ def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
 
 
 def _check(splits: Splits, config: DataConfig) -> None:
+    """Raises ValueError for a domain without images, and for pairs that do not match."""
     for name, source in splits._asdict().items():
         sizes = [len(images) for images in source]
         if min(sizes) == 0:
@@ -80,7 +96,7 @@ def _check(splits: Splits, config: DataConfig) -> None:
 
 
 def _resized(splits: Splits, config: DataConfig) -> Splits:
-    """The same images in the sizes and channels of `config`."""
+    """Brings all images to the sizes and channels of `config`."""
     if len(splits.train) != len(config.channels):
         raise ValueError(
             f"{config.source} has {len(splits.train)} domain(s), and --data.channels {config.channels} is for "
@@ -90,20 +106,20 @@ def _resized(splits: Splits, config: DataConfig) -> Splits:
     def resize(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         if len(images) == 0 or images.shape[1:] == shape:
             return images
-        pillow = (Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images)
         try:
-            return np.stack([decoding.convert(image, shape, config) for image in pillow])
+            return np.stack([decoding.convert(pictures.Picture(image), shape, config) for image in images])
         except ValueError as error:
             raise ValueError(f"cannot use the images of {config.source}: {error}") from error
 
-    return Splits(*(
-        tuple(resize(images, config.stored_shape(split, i)) for i, images in enumerate(source))
+    resized = {
+        split: tuple(resize(images, config.stored_shape(split, i)) for i, images in enumerate(source))
         for split, source in splits._asdict().items()
-    ))  # fmt: skip
+    }
+    return Splits(**resized)
 
 
 def _binarize_once(source: Source, seed: int, split: int) -> Source:
-    """Pixels drawn once as 0 or 255, 255 with probability intensity / 255, from raw Philox words."""
+    """Draws each pixel once as 0 or 255, 255 with probability intensity / 255, from raw Philox words."""
     binarized = []
     for images in source:
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))

@@ -1,21 +1,47 @@
-"""TensorFlow Datasets, read without TensorFlow: one domain, or two by the names of the splits or by a label."""
+"""TensorFlow Datasets, read without TensorFlow: one domain, or two by names of splits or by a label."""
 
 from typing import Any
 
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data.decoding import LazyImages
-from genjax.data.embedded import optional_module
-from genjax.data.folders import stamp
+from genjax.data import decoding, pictures
+from genjax.data.decoding import LazyImages, file_version
+from genjax.data.imports import optional_module
 from genjax.data.splits import Splits, hold_out
 
+Row = tuple[str, int]
+"""Split of the dataset and row in it."""
+Builder = Any
+"""A tensorflow_datasets.core.DatasetBuilder, which has no types."""
 
-def find(name: str, config: DataConfig) -> list[LazyImages]:
-    """The feature `image` of a dataset, by name or by the directory of a prepared one.
+
+def load(config: DataConfig) -> Splits:
+    """Decodes the images of the source tfds:NAME, or tfds:DIRECTORY of a prepared dataset; ValueError as in `find`."""
+    return decoding.decode(find(_name(config), config), config)
+
+
+def labels(config: DataConfig) -> Splits:
+    """Reads the feature `label` of each image of `load`, in the same order: int32 [n].
+
+    ValueError if there is no such feature; other errors are as for `find`.
+    """
+    name = _name(config)
+    builder, domains = _builder(name), find(name, config)
+    if "label" not in builder.info.features:
+        raise ValueError(f"tfds:{name} has no feature label: it has {sorted(builder.info.features)}")
+    found = []
+    for domain in domains:
+        data = {split: _undecoded(builder, name, split) for items in domain.items.values() for split, _ in items[:1]}
+        held = hold_out(domain.items, config.holdout)
+        found.append([np.array([data[s][row]["label"] for s, row in held[split]], np.int32) for split in held])
+    return Splits(*zip(*found, strict=True))
+
+
+def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
+    """Lists the images of a dataset (feature `image`), by its name or by the directory of a prepared one.
 
     Two domains are splits called trainA, trainB, testA, testB, or the two classes of the feature `label`. ValueError if
     the dataset cannot be had or has no such splits and features.
@@ -34,51 +60,39 @@ def find(name: str, config: DataConfig) -> list[LazyImages]:
             f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
             f"it has the splits {sorted(splits)} and the features {sorted(features)}"
         )
-    stamped = stamp(epath.Path(builder.data_path) / "dataset_info.json")  # written whenever a dataset is prepared
+    # This file is written whenever a dataset is prepared.
+    version = file_version(epath.Path(builder.data_path) / "dataset_info.json")
     domains = []
     for domain, letter in enumerate(letters):
         names = {split: f"{split}{letter}" for split in Splits._fields if f"{split}{letter}" in splits}
         rows = {split: _rows(builder, name, found, domain if by_label else None) for split, found in names.items()}
-        domains.append(_stored(builder, name, rows, stamped))
+        domains.append(_lazy_images(builder, name, rows, version))
     return domains
 
 
-def labels(name: str, config: DataConfig) -> Splits:
-    """The feature `label` of each image that `find` finds and `config` holds out or not: int32 [n].
-
-    ValueError if there is no such feature; other errors are as for `find`.
-    """
-    builder, domains = _builder(name), find(name, config)
-    if "label" not in builder.info.features:
-        raise ValueError(f"tfds:{name} has no feature label: it has {sorted(builder.info.features)}")
-    found = []
-    for stored in domains:
-        data = {split: _undecoded(builder, name, split) for items in stored.items.values() for split, _ in items[:1]}
-        held = hold_out(stored.items, config.holdout)
-        found.append([np.array([data[s][row]["label"] for s, row in held[split]], np.int32) for split in held])
-    return Splits(*zip(*found, strict=True))
+def _name(config: DataConfig) -> str:
+    return config.source.removeprefix("tfds:")
 
 
-def _stored(builder: Any, name: str, rows: dict[str, list[tuple[str, int]]], stamped: list) -> LazyImages:
+def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], version: list[str | int]) -> LazyImages[Row]:
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
-    def open_image(item: tuple[str, int]) -> Image.Image:
+    def decode(item: Row) -> pictures.Picture:
         split, row = item
-        pixels = data[split][row]["image"]
-        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        return pictures.from_planes(data[split][row]["image"])
 
-    return LazyImages(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", open_image, lambda item: [stamped, *item])
+    return LazyImages(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", decode, lambda item: [version, *item])
 
 
-def _rows(builder: Any, name: str, split: str, label: int | None) -> list[tuple[str, int]]:
-    """The examples of `split`, or those of one class: (split, row)."""
+def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Row]:
+    """Lists the examples of `split`, or those of one class."""
     data = _undecoded(builder, name, split)
     return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
 
 
-def _undecoded(builder: Any, name: str, split: str) -> Any:
-    """The examples of `split`, their images as they are stored."""
-    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+def _undecoded(builder: Builder, name: str, split: str) -> Any:
+    """Opens the examples of `split`, whose images stay encoded."""
+    tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except NotImplementedError as error:  # such as TFDS's own default, tfrecord
@@ -92,8 +106,9 @@ def _num_classes(label: Any) -> int:
     return getattr(label, "num_classes", None) or 0
 
 
-def _builder(name: str) -> Any:
-    tfds = optional_module("tensorflow_datasets", f"tfds:{name}", "tensorflow-datasets")
+def _builder(name: str) -> Builder:
+    """Makes TFDS's builder of a dataset and prepares the dataset if need be; ValueError says why that failed."""
+    tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         if files.resolve(name).is_dir():
             return tfds.builder_from_directory(files.resolve(name))

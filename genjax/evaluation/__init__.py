@@ -1,1 +1,1 @@
-"""How good pictures are: figures of arrays on the host, which no training depends on."""
+"""Evaluation of images and models: metrics, thresholds of warnings, and a classifier."""

@@ -1,13 +1,13 @@
 """A small convolutional classifier, for domain adaptation and as a feature network that needs no download.
 
-It is no Inception: a distance between its features must not be called FID.
+It is not Inception: a distance between its features must not be called FID.
 """
 
 import functools
 import hashlib
 import io
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,19 +21,20 @@ from genjax import files, keys
 from genjax.data import batches, image_arrays
 from genjax.keys import Stream
 from genjax.nn import layers
+from genjax.optim import Params
 
 CHUNK = 500
-"""Images that are classified at once."""
+"""Images per call of the compiled network."""
 
 
 class Network(nn.Module):
-    """Three 3x3 convolutions, the last two of stride 2, and two dense layers: [b, h, w, c] in [0, 1] to features and
-    logits."""
+    """Three 3x3 convolutions, the last two of stride 2, and two dense layers."""
 
     num_classes: int
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Maps images [b, h, w, c] in [0, 1] to features [b, 128] and logits [b, num_classes]."""
         x = nn.relu(nn.Conv(16, (3, 3), padding=1, name="conv_1")(2 * x - 1))
         x = nn.relu(nn.Conv(32, (3, 3), 2, padding=1, name="conv_2")(x))
         x = nn.relu(nn.Conv(64, (3, 3), 2, padding=1, name="conv_3")(x))
@@ -43,45 +44,52 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-    """A network's parameters, as NumPy arrays, and the shape (height, width, channels) of its images."""
+    """A trained network: its parameters, as NumPy arrays, and the shape (height, width, channels) of its images."""
 
     image_shape: tuple[int, ...]
-    params: Any
+    params: Params
 
     @property
     def num_classes(self) -> int:
-        """How many classes it tells apart."""
+        """Number of classes."""
         return len(self.params["out"]["bias"])
 
 
-def init(image_shape: tuple[int, ...], num_classes: int, key: Array) -> Any:
-    """Fresh parameters for images of `image_shape`."""
-    return Network(num_classes).init(key, jnp.zeros((1, *image_shape)))["params"]
+def init(image_shape: tuple[int, ...], num_classes: int, key: Array) -> Params:
+    """Draws initial parameters for images of `image_shape` (height, width, channels)."""
+    params: Params = Network(num_classes).init(key, jnp.zeros((1, *image_shape)))["params"]
+    return params
 
 
-def features(params: Any, images: Array) -> Array:
-    """Images [b, h, w, c] in [0, 1] to the last hidden layer [b, 128]."""
+def features(params: Params, images: Array) -> Array:
+    """Maps images [b, h, w, c] in [0, 1] to the last hidden layer [b, 128]."""
     return _apply(params, images)[0]
 
 
-def logits(params: Any, images: Array) -> Array:
-    """Images [b, h, w, c] in [0, 1] to unnormalised log-probabilities [b, classes]."""
+def logits(params: Params, images: Array) -> Array:
+    """Maps images [b, h, w, c] in [0, 1] to unnormalised log-probabilities [b, num_classes]."""
     return _apply(params, images)[1]
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """-log p(label), in nats, of logits [b, classes] and integer labels [b]: [b]."""
+    """-log p(label) in nats, [b], for logits [b, num_classes] and integer labels [b]."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def fit(
-    images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int, num_steps: int, batch_size: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    seed: int,
+    num_steps: int,
+    batch_size: int,
     learning_rate: float,
-) -> Classifier:  # fmt: skip
-    """Trains on uint8 images [n, h, w, c] and integer labels [n] by Adam, its rate falling to 0 by half a cosine.
+) -> Classifier:
+    """Trains on uint8 images [n, h, w, c] and integer labels [n], by Adam with cosine decay to 0.
 
-    First parameters and order follow from `seed` alone, and so do the bits of the result on one machine. Raises
-    ValueError for images or labels of another form, and for labels outside 0..num_classes-1.
+    Initial parameters and the order of images follow from `seed` alone, and so do the bits of the result on one
+    machine. Raises ValueError for images or labels of another shape or type, and for labels outside
+    0..num_classes-1.
     """
     image_arrays.check(images, images.shape[1:])
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or len(images) == 0:
@@ -89,7 +97,10 @@ def fit(
             f"expected an integer label for each of {len(images)} images, got {labels.dtype} {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, and {num_classes} classes from 0")
+        raise ValueError(
+            f"expected labels in 0..{num_classes - 1}, got {labels.min()} to {labels.max()}: give a higher num_classes "
+            "or other labels"
+        )
     optimizer, step = _training(learning_rate, num_steps)
     params = init(images.shape[1:], num_classes, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
     state = optimizer.init(params)
@@ -100,14 +111,14 @@ def fit(
 
 
 def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """Of each class, [n, classes], for uint8 images [n, h, w, c]."""
+    """Class probabilities [n, num_classes] of uint8 images [n, h, w, c]."""
     image_arrays.check(images, classifier.image_shape)
     parts = [_probabilities(classifier.params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     return np.concatenate(jax.device_get(parts))
 
 
 def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of uint8 images [n, h, w, c] whose most probable class is their label [n]."""
+    """Share of uint8 images [n, h, w, c] whose most probable class is their label [n]."""
     return float(np.mean(probabilities(classifier, images).argmax(axis=1) == labels))
 
 
@@ -120,9 +131,9 @@ def save(path: epath.PathLike, classifier: Classifier) -> str:
 
 
 def load(path: epath.PathLike) -> tuple[Classifier, str]:
-    """The classifier in the file that `save` wrote, and the SHA-256 of its bytes.
+    """Reads a classifier that `save` wrote; returns it with the SHA-256 of the file.
 
-    Raises FileNotFoundError if there is none, ValueError if it holds something else.
+    Raises FileNotFoundError if there is no file, ValueError if it holds anything else.
     """
     file = files.resolve(path)
     if not file.exists():
@@ -132,25 +143,29 @@ def load(path: epath.PathLike) -> tuple[Classifier, str]:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             flat = dict(archive)
         image_shape = tuple(int(size) for size in flat.pop("image_shape"))
-        params: dict[str, Any] = {}
+        params: Params = {}
         for name, leaf in flat.items():
             layer, _, kind = name.partition(".")
             params.setdefault(layer, {})[kind] = leaf
         expected = jax.eval_shape(lambda: init(image_shape, len(flat["out.bias"]), keys.root_key(0)))
         if jax.tree.map(lambda x: (x.shape, x.dtype), params) != jax.tree.map(lambda x: (x.shape, x.dtype), expected):
             raise ValueError("its arrays are those of another network")
-    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes
-        raise ValueError(f"{file} holds no classifier of this version of genjax: {error}") from error
+    except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on damaged bytes
+        raise ValueError(
+            f"{file} holds no classifier of this version of genjax ({error}): give a file that classifier.save wrote"
+        ) from error
     return Classifier(image_shape, params), hashlib.sha256(content).hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
 def _training(learning_rate: float, num_steps: int) -> tuple[optax.GradientTransformation, Callable]:
-    """The optimiser and one step of it, compiled once for all fits alike."""
+    """Makes the optimiser and one step of it; cached, so that fits with the same settings compile once."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
 
     @jax.jit
-    def step(params: Any, state: Any, images: Array, labels: Array) -> tuple[Any, Any]:
+    def step(
+        params: Params, state: optax.OptState, images: Array, labels: Array
+    ) -> tuple[optax.Params, optax.OptState]:
         loss = lambda params: jnp.mean(cross_entropy(logits(params, image_arrays.to_unit(images)), labels))  # noqa: E731
         updates, state = optimizer.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
@@ -158,14 +173,14 @@ def _training(learning_rate: float, num_steps: int) -> tuple[optax.GradientTrans
     return optimizer, step
 
 
-def _apply(params: Any, images: Array) -> tuple[Array, Array]:
+def _apply(params: Params, images: Array) -> tuple[Array, Array]:
     num_classes = params["out"]["bias"].shape[0]
+    # Also inside a bfloat16 training, so that a classifier's outputs are the same everywhere.
     with jax.default_matmul_precision(layers.matmul_precision("float32")):
-        outputs: Any = Network(num_classes).apply({"params": params}, images)
-    hidden, logits = outputs
-    return hidden, logits
+        outputs: tuple[Array, Array] = Network(num_classes).apply({"params": params}, images)  # type: ignore[assignment]
+    return outputs
 
 
 @jax.jit
-def _probabilities(params: Any, images: Array) -> Array:
+def _probabilities(params: Params, images: Array) -> Array:
     return jax.nn.softmax(logits(params, image_arrays.to_unit(images)))

@@ -1,41 +1,109 @@
-"""Distances of images from their truths, one figure for each pair: floats [n, h, w, c] in [0, 1], NumPy on the host."""
+"""Metrics of images, one number for each image or pair: floats [n, h, w, c] in [0, 1].
+
+`l1`, `luminance`, `correlation` and `intersection_and_union` take arrays of NumPy or of JAX, also inside a compiled
+step, and return the same kind; the others are NumPy in float64.
+"""
+
+from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
-from scipy import ndimage
+from jax import Array
+
+from genjax.data.image_arrays import LUMA
+
+A = TypeVar("A", np.ndarray, Array)
 
 SSIM_SIGMA, SSIM_SIZE = 1.5, 11
 """The Gaussian window of Wang et al. 2004, of 11x11 pixels."""
 
+FLAT = 1e-12
+"""Least variance that anything is divided by; below it images are flat, or all the same."""
 
-def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """-10 log10 of the mean squared error, in dB: [n]; infinite for equal images.
 
-    `where` (bool, [h, w] or [n, h, w]) are the pixels that count, all of them if it is not given. Raises ValueError if
-    an image has none. The mean over images of a figure in dB is not the figure of their mean error: say which it is.
+def l1(images: A, truth: A) -> A:
+    """Mean absolute difference: [n]."""
+    xp = _namespace(images)
+    return xp.mean(xp.abs(images - truth), axis=(1, 2, 3))
+
+
+def luminance(images: A) -> A:
+    """Grey levels as Pillow has them (ITU-R BT.601): [n, h, w, 1 or 3] to [n, h, w]."""
+    if images.shape[-1] == 1:
+        return images[..., 0]
+    xp = _namespace(images)
+    weights = xp.asarray(LUMA, dtype=images.dtype).reshape(1, 1, 1, 3)
+    return xp.sum(images * weights, axis=-1)  # no matrix product, which bfloat16 runs compute coarsely
+
+
+def correlation(images: A, others: A) -> A:
+    """Pearson's correlation of luminances over the pixels of an image: [n]; 0 where one is flat."""
+    xp = _namespace(images)
+    # Relative to the first pixel, a flat image is 0 exactly, which its level less its rounded mean is not.
+    x, y = (luminance(z - z[:, :1, :1]).reshape(len(z), -1) for z in (images, others))
+    x, y = (values - xp.mean(values, axis=1, keepdims=True) for values in (x, y))
+    scale = xp.sqrt(xp.sum(x**2, axis=1) * xp.sum(y**2, axis=1))
+    return xp.sum(x * y, axis=1) / xp.maximum(scale, FLAT)
+
+
+def intersection_and_union(images: A, truth: A) -> tuple[A, A]:
+    """Shares of the pixels darker than mid-grey in both images, and in either: [n] each.
+
+    `iou` is the ratio of their means over all images.
+    """
+    xp = _namespace(images)
+    x, y = (luminance(z) < 0.5 for z in (images, truth))
+    return xp.mean(x & y, axis=(1, 2)), xp.mean(x | y, axis=(1, 2))
+
+
+def iou(intersection: float, union: float) -> float:
+    """Intersection over union; 1 where both are empty."""
+    return intersection / union if union > 0 else 1.0
+
+
+def squared_error(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """Mean squared error: [n].
+
+    `where` (bool, [h, w] or [n, h, w]) selects the pixels that count; None selects all. Raises ValueError if an image
+    has none.
     """
     error = (images.astype(np.float64) - truth) ** 2
     if where is None:
-        return _decibels(error.mean(axis=(1, 2, 3)))
+        return error.mean(axis=(1, 2, 3))
     counted = np.broadcast_to(where, error.shape[:3])
     num = counted.sum(axis=(1, 2))
     if num.min() == 0:
-        raise ValueError(f"image {int(num.argmin())} has no pixel to compare")
-    return _decibels((error * counted[..., None]).sum(axis=(1, 2, 3)) / (num * error.shape[3]))
+        raise ValueError(f"image {int(num.argmin())} has no pixel to compare: give a mask with at least one")
+    return (error * counted[..., None]).sum(axis=(1, 2, 3)) / (num * error.shape[3])
 
 
-def _decibels(squared_error: np.ndarray) -> np.ndarray:
+def decibels(squared_error: np.ndarray) -> np.ndarray:
+    """-10 log10 of a mean squared error, infinite for 0."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(squared_error)
 
 
-def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Structural similarity, at most 1, which equal images have: [n] (Wang, Bovik, Sheikh and Simoncelli 2004).
+def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`.
 
-    The mean over channels and over all windows that lie within the image, so of 11 pixels or more: ValueError below.
+    Its mean over images is not the PSNR of their mean error, `decibels(squared_error(...).mean())`: say which it is.
     """
+    return decibels(squared_error(images, truth, where))
+
+
+def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity: [n], at most 1, for equal images (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
+
+    Means over channels and over all windows that lie within the image. Raises ValueError if an image is smaller than
+    the window, 11x11 pixels.
+    """
+    from scipy import ndimage  # not above: its import takes 0.3 s, and trainings import this module
+
     _, height, width, _ = images.shape
     if min(height, width) < SSIM_SIZE:
-        raise ValueError(f"the window of SSIM has {SSIM_SIZE}x{SSIM_SIZE} pixels, the images {height}x{width}")
+        raise ValueError(
+            f"the window of SSIM has {SSIM_SIZE}x{SSIM_SIZE} pixels, the images {height}x{width}: give larger images"
+        )
     radius = SSIM_SIZE // 2
 
     def blurred(x: np.ndarray) -> np.ndarray:
@@ -50,3 +118,25 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return similarity.mean(axis=(1, 2, 3))
+
+
+def diversity(images: np.ndarray, reference: np.ndarray) -> float:
+    """How far images lie apart, relative to those of a reference set: 0 if all are equal, 1 if as far.
+
+    The ratio of root mean squared Euclidean distances over all pairs in a set; sets may differ in size and channels.
+    """
+    return float(np.sqrt(mean_and_variance(images)[1] / max(mean_and_variance(reference)[1], FLAT)))
+
+
+def mean_and_variance(images: np.ndarray) -> tuple[np.ndarray, float]:
+    """Mean image [h, w, c], and the variance over images, averaged over pixels: half the mean squared distance.
+
+    Works in float64, one image at a time, as images may be thousands of photographs.
+    """
+    mean = images.mean(axis=0, dtype=np.float64)
+    return mean, sum(float(np.mean((image - mean) ** 2)) for image in images) / len(images)
+
+
+def _namespace(array: np.ndarray | Array) -> ModuleType:
+    """numpy or jax.numpy, by the array API standard."""
+    return array.__array_namespace__()

@@ -1,4 +1,4 @@
-"""Metrics of each image, averaged over a whole set: every image counts once."""
+"""Metrics of single images, averaged over a whole set; every image counts once."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ STREAMS: dict[Split, Stream] = {"validation": Stream.VALIDATION, "test": Stream.
 def per_image_means(
     eval_step: EvalStep, summarize: Callable[[dict[str, float]], dict[str, float]] = dict
 ) -> Evaluator[C, S]:
-    """Makes an evaluator: the mean of each metric of `eval_step` over all images, then `summarize` of these means.
+    """Makes an evaluator that averages each metric of `eval_step` over all images, then applies `summarize`.
 
-    Means are taken in float64 on the host, so they differ with the batch size or the devices by no more than one
-    image's float32 rounding.
+    Means are taken in float64 on the host, so batch size and devices change them by no more than the float32 rounding
+    of each image.
     """
 
     def evaluator(config: C, mesh: Mesh) -> Evaluate[S]:

@@ -1,104 +1,39 @@
-"""Linen pieces that networks of any family are built from. Modules hold no randomness: noise is an argument."""
+"""Linen layers that networks of any family are built from. Modules hold no randomness: noise is an argument.
+
+Layers with a fast form on some platforms call nn/kernels/, where a native reference stands beside each form.
+"""
 
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jax import Array, lax
+from jax import Array
 
 from genjax.config import Precision
 from genjax.nn.kernels.convolutions import NO_PADDING, conv, conv_by_rows, conv_transpose, mirror
+from genjax.nn.kernels.instance_norm import instance_norm as instance_norm  # networks take it from here
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
-NORM_EPS = 1e-5
-"""Added to the variance that `instance_norm` divides by."""
-
 
 def compute_dtype(precision: Precision) -> jnp.dtype | None:
-    """The type of the layers' arithmetic; None keeps that of inputs and parameters (float32, or float64 in tests)."""
+    """The type that layers compute in; None keeps that of inputs and parameters (float32, or float64 in tests)."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else None
 
 
 def matmul_precision(precision: Precision) -> str:
-    """For `jax.default_matmul_precision`: what the hardware may round factors to; nothing for float32.
+    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products.
 
     tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
     """
     return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
 
 
-@jax.custom_vjp
-def instance_norm(x: Array) -> Array:
-    """Each channel of each image to mean 0 and variance 1, eps 1e-5, with nothing to learn: [b, h, w, c] to the same.
-
-    Its arithmetic is at least float32. The gradient is written out, as what JAX derives goes over the map once more:
-
-        dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps)
-
-    On an NVIDIA GPU both directions read the map twice and keep nothing between; XLA's own form writes a wide map.
-    """
-    return _norm_forward(x)[0]
-
-
-def _norm_forward(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    y, mean, scale = lax.platform_dependent(x, cuda=_normalised_in_two_passes, default=_normalised)
-    return y, (x, mean, scale)
-
-
-def _norm_backward(saved: tuple[Array, Array, Array], slope: Array) -> tuple[Array]:
-    dx: Array = lax.platform_dependent(*saved, slope, cuda=_norm_slope_in_two_passes, default=_norm_slope)
-    return (dx,)
-
-
-instance_norm.defvjp(_norm_forward, _norm_backward)
-
-
-def _normalised(x: Array) -> tuple[Array, Array, Array]:
-    """y, and what it comes from: (x - mean) scale."""
-    wide = _widened(x)
-    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
-    scale = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True) + NORM_EPS)
-    return ((wide - mean) * scale).astype(x.dtype), mean, scale
-
-
-def _normalised_in_two_passes(x: Array) -> tuple[Array, Array, Array]:
-    """`_normalised`, the variance from distances to the first pixel: from zero it would lose digits of a large mean."""
-    first = _widened(x[:, :1, :1])
-    distance, square = _means(x - first, jnp.square(x - first))
-    scale = lax.rsqrt(jnp.maximum(square - jnp.square(distance), 0) + NORM_EPS)
-    x, mean, scale = lax.optimization_barrier((x, first + distance, scale))
-    return ((x - mean) * scale).astype(x.dtype), mean, scale
-
-
-def _norm_slope(x: Array, mean: Array, scale: Array, slope: Array) -> Array:
-    y, slope = (x - mean) * scale, slope.astype(mean.dtype)
-    along_1, along_y = (jnp.mean(s, axis=(1, 2), keepdims=True) for s in (slope, slope * y))
-    return ((slope - along_1 - y * along_y) * scale).astype(x.dtype)
-
-
-def _norm_slope_in_two_passes(x: Array, mean: Array, scale: Array, slope: Array) -> Array:
-    along_1, along_y = _means(_widened(slope), slope * ((x - mean) * scale))
-    x, slope, mean, scale, along_1, along_y = lax.optimization_barrier((x, slope, mean, scale, along_1, along_y))
-    return ((slope - along_1 - (x - mean) * scale * along_y) * scale).astype(x.dtype)
-
-
-def _means(*maps: Array) -> list[Array]:
-    """Of each [b, h, w, c] to [b, 1, 1, c], of the rows first: of a whole map XLA takes it several times slower."""
-    rows = lax.optimization_barrier([jnp.mean(values, axis=2, keepdims=True) for values in maps])
-    return [jnp.mean(row, axis=1, keepdims=True) for row in rows]
-
-
-def _widened(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 class UpConv(nn.Module):
     """Doubles height and width: a 3x3 convolution to four times the channels, then depth to space (Shi et al. 2016).
 
-    The same linear maps as a transposed 6x6 convolution of stride 2, in a form that every backend runs fast.
+    It computes the same linear maps as a transposed 6x6 convolution of stride 2, and is fast on every platform.
     """
 
     features: int
@@ -106,7 +41,7 @@ class UpConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[b, h, w, c] to [b, 2h, 2w, features]."""
+        """Maps [b, h, w, c] to [b, 2h, 2w, features]."""
         x = nn.Conv(4 * self.features, (3, 3), dtype=self.dtype)(x)
         b, h, w, _ = x.shape
         x = x.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
@@ -114,7 +49,7 @@ class UpConv(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution between zeros, one pixel wide (PyTorch: padding 1), with the parameters of `nn.Conv`."""
+    """A convolution with zero padding of one pixel (PyTorch: padding 1), with the parameters of `nn.Conv`."""
 
     features: int
     kernel_size: int
@@ -123,16 +58,16 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[b, h, w, c] to [b, h', w', features], h' = (h + 2 - kernel_size) // stride + 1 and w' alike."""
+        """Maps [b, h, w, c] to [b, h', w', features], h' = (h + 2 - kernel_size) // stride + 1 and w' alike."""
         x, kernel, bias = _with_parameters(self, x)
         x = conv(x, kernel, self.stride, ((1, 1), (1, 1)))
         return x + bias.reshape(1, 1, 1, -1)
 
 
 class ReflectConv(nn.Module):
-    """A convolution of odd kernel size over borders that mirror the image, edge excluded; the size stays.
+    """A convolution of odd kernel size with reflection padding, edge excluded; the size of the image stays.
 
-    `by_rows`, for few output channels and a large kernel, computes the same in a form that is faster on CPU and GPU.
+    `by_rows` chooses a form for few output channels and a large kernel, which is faster on CPU and GPU.
     """
 
     features: int
@@ -142,7 +77,7 @@ class ReflectConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
+        """Maps [b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
         x, kernel, bias = _with_parameters(self, x)
         x = mirror(x, self.kernel_size // 2)
         x = conv_by_rows(x, kernel) if self.by_rows else conv(x, kernel, 1, NO_PADDING)
@@ -161,14 +96,14 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
+        """Maps [b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
         x, kernel, bias = _with_parameters(self, x)
         x = conv_transpose(x, kernel)
         return x + bias.reshape(1, 1, 1, -1)
 
 
-def _with_parameters(module: "Conv | ReflectConv | ConvTranspose", x: Array) -> tuple[Array, Array, Array]:
-    """x, and the kernel and bias that the module learns, named and shaped as Flax's, in its type."""
+def _with_parameters(module: Conv | ReflectConv | ConvTranspose, x: Array) -> tuple[Array, Array, Array]:
+    """Returns x, the kernel and the bias of a module in its type; names and shapes are Flax's."""
     shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = module.param("bias", nn.initializers.zeros, (module.features,))

@@ -7,49 +7,49 @@ needed to go on with the same batches and the same noise.
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from genjax import parallel
 from genjax.config import TrainConfig
+from genjax.files import Json
+from genjax.parallel import PyTree
 from genjax.train import fingerprint
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SHARED_BYTES = 1 << 20
-"""For each device: arrays of as many or more are saved by all devices, each its part. Cutting up small ones takes
-longer than saving them whole."""
+"""Size per device from which an array is saved by all devices, each its part. Small arrays are quicker saved whole."""
 
 
-class Restored(NamedTuple):
+class Restored(NamedTuple, Generic[T]):
     """A verified checkpoint."""
 
     step: int
-    state: Any
-    environment: dict[str, Any]
+    state: T
+    environment: Json
     digest: str
 
 
 def steps(directory: epath.PathLike) -> list[int]:
-    """The steps that have a checkpoint, ascending; a save that never finished does not count.
-
-    On gs://, where it would leave a folder without the file that Orbax writes last, as little as on a disk.
-    """
+    """Steps that have a checkpoint, ascending; a save that never finished does not count, on gs:// neither."""
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
 
 
 class Record(NamedTuple):
-    """What is saved beside a state."""
+    """Metadata saved beside a state."""
 
     digest: str
-    environment: dict[str, Any]
+    environment: Json
     score: float | None
 
 
 def record(directory: epath.PathLike, step: int) -> Record:
-    """What the checkpoint of `step` says of itself; ValueError if it cannot be read."""
+    """Reads the metadata of the checkpoint of `step`; ValueError if it cannot be read."""
     path = epath.Path(directory) / str(step)
     try:
         found = ocp.metadata(path).custom_metadata
@@ -58,8 +58,8 @@ def record(directory: epath.PathLike, step: int) -> Record:
         raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
 
 
-def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restored:
-    """The checkpoint of `step`, placed as `abstract_state` says; the devices may be others than those that saved it.
+def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored[T]:
+    """Restores the checkpoint of `step` onto the devices of `abstract_state`, which need not be those that saved it.
 
     Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
     """
@@ -74,8 +74,8 @@ def restore(directory: epath.PathLike, step: int, abstract_state: Any) -> Restor
     return Restored(step, state, saved.environment, found)
 
 
-def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored | None:
-    """The latest checkpoint that is whole, or None if there is none at all; the same one in every process.
+def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] | None:
+    """Restores the latest whole checkpoint, the same in every process; None if there is no checkpoint at all.
 
     Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
     """
@@ -96,24 +96,26 @@ def restore_latest(directory: epath.PathLike, abstract_state: Any) -> Restored |
     return None
 
 
-def set_aside(directory: epath.PathLike, after: int, why: str = "damaged") -> None:
-    """Moves the checkpoints later than step `after` out of the way, to `WHY-STEP` beside `directory`."""
+def set_aside(directory: epath.PathLike, after: int) -> None:
+    """Moves the damaged checkpoints later than step `after` out of the way, to damaged-STEP beside `directory`."""
     if parallel.is_main_process():
         for step in steps(directory):
             if step > after:
-                target = epath.Path(directory).parent / f"{why}-{step}"  # gs:// would need a folder of them to exist
+                target = (
+                    epath.Path(directory).parent / f"damaged-{step}"
+                )  # a folder of them would have to exist on gs://
                 while target.exists():
                     target = target.with_name(target.name + "_")
                 (epath.Path(directory) / str(step)).rename(target)
-                message = "moved the %s checkpoint of step %d to %s; going on from step %d"
-                logger.warning(message, why, step, target, after)
+                message = "moved the damaged checkpoint of step %d to %s; going on from step %d"
+                logger.warning(message, step, target, after)
     parallel.wait_for_all("checkpoints are set aside")
 
 
 class Saver:
-    """Where a training saves; a context manager, for saves are asynchronous.
+    """Saves checkpoints; a context manager, as saves are asynchronous.
 
-    Keeps the last two checkpoints, the one with the least score, and multiples of `config.keep_period`.
+    Keeps the last two, the one with the lowest score, and those at multiples of `config.keep_period`.
     """
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
@@ -128,15 +130,15 @@ class Saver:
             cleanup_tmp_directories=True,
         )
 
-    def save(self, step: int, state: Any, environment: dict[str, Any], score: float | None) -> None:
-        """Starts saving `state`; `score` (less is better) is None where it was not evaluated."""
+    def save(self, step: int, state: PyTree, environment: Json, score: float | None) -> None:
+        """Starts to save `state`; `score` (lower is better) is None if it was not evaluated."""
         if score is not None and math.isfinite(score):
             self._scores[step] = score
         beside = Record(fingerprint.tree_digest(state), environment, self._scores.get(step))
         self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Which checkpoints Orbax is to keep. Its own policy for the best fails on a damaged file of an older one."""
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
+        """Tells Orbax which checkpoints to keep. (Its own policy for the best one fails on a damaged older file.)"""
         found = [checkpoint.step for checkpoint in checkpoints]
         scored = [step for step in found if step in self._scores]
         kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
@@ -145,12 +147,12 @@ class Saver:
     def __enter__(self) -> "Saver":
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._checkpointer.close()
 
 
 def scores(directory: epath.PathLike) -> dict[int, float]:
-    """The validation scores of the checkpoints in `directory` that have one and can be read."""
+    """Validation scores of the checkpoints in `directory`, by step; those without one, or damaged, are left out."""
     found = {}
     for step in steps(directory):
         try:
@@ -164,7 +166,7 @@ def scores(directory: epath.PathLike) -> dict[int, float]:
 
 
 def best_step(directory: epath.PathLike) -> int:
-    """The step with the least score among the checkpoints kept; ValueError if none has one."""
+    """Step with the lowest score among the checkpoints kept; ValueError if none has a score."""
     found = scores(directory)
     if not found:
         raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +13,11 @@ from jax.sharding import Mesh
 
 from genjax import parallel
 from genjax.data.batches import Batch
+from genjax.parallel import PyTree
 from genjax.task import S
 
 Fingerprint = Callable[[S, Batch], dict[str, Array]]
-"""(state, the batch that it learned from last) -> fingerprints of each group of the state's leaves, and of the batch."""
+"""(state, the batch of its last step) -> fingerprints of each group of the state's leaves, and of the batch."""
 
 
 def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
@@ -32,8 +32,8 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
     return parallel.pmap(fingerprints, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
 
 
-def tree_digest(tree: Any) -> str:
-    """Hex SHA-256 over each leaf's path, type, shape and bytes, in tree order.
+def tree_digest(tree: PyTree) -> str:
+    """SHA-256, in hex, over each leaf's path, type, shape and bytes, in tree order.
 
     Equal digests mean equal structure, shapes, types and bytes. Arrays may live on any number of devices; a leaf must
     be whole on each process (replicated, or a NumPy array).
@@ -46,8 +46,8 @@ def tree_digest(tree: Any) -> str:
     return sha.hexdigest()
 
 
-def tree_fingerprint(tree: Any) -> dict[str, Array]:
-    """uint32 [] for each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
+def tree_fingerprint(tree: PyTree) -> dict[str, Array]:
+    """Fingerprints, uint32 [], of each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
 
     The sum, modulo 2^32, of the bits of all elements of the group, each mixed with its place. It finds any one
     difference and misses one of many once in 2^32; unlike a SHA-256 it runs in a compiled function, and nothing of the
@@ -62,7 +62,7 @@ def tree_fingerprint(tree: Any) -> dict[str, Array]:
 
 
 def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
-    """uint32 [] of this device's images [b, h, w, c] of each domain, by their `position` [b] in the global batch.
+    """Fingerprint, uint32 [], of this device's images [b, h, w, c] and their `position` [b] in the global batch.
 
     The sum over devices, modulo 2^32, is that of the whole batch, however it was split.
     """
@@ -76,7 +76,7 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
 
 
 def _words(leaf: Array) -> Array:
-    """Its bits as uint32: one word an element, two for types of 8 bytes."""
+    """Bits of a leaf as uint32: one word for each element, two for types of 8 bytes."""
     leaf = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
     width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[leaf.dtype.itemsize]
     return lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)

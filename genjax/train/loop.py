@@ -17,7 +17,7 @@ from genjax.data import batches
 from genjax.keys import Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
+from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images, writers
 from genjax.train.run_directory import Run
 from genjax.train.writers import Log, Progress, Writer, finite
 
@@ -35,7 +35,7 @@ class Programs(NamedTuple, Generic[S]):
 
 
 class Result(NamedTuple, Generic[S]):
-    """How a call of `fit` ended."""
+    """Outcome of a call of `fit`."""
 
     step: int
     state: S
@@ -73,6 +73,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     mesh = programs.mesh if programs else parallel.make_mesh()
     with run_directory.opened(config, mesh) as run:
         state, start = _restore_or_init(task, run, mesh)
+        writers.check_rows(run.workdir, start)
         run_directory.write(run, unfinished=start < config.train.num_steps)  # nothing can be wrong any more
         programs = programs or compile_programs(task, config, mesh)
         state, step, stopped_by = _train(task, run, programs, state, start)
@@ -87,7 +88,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         return result
 
 
-def _train(task: Task[C, S], run: Run, programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
+def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
     """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     mesh, several = programs.mesh, train.steps_per_dispatch
@@ -137,7 +138,7 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     return found
 
 
-def _restore_or_init(task: Task[C, S], run: Run, mesh: Mesh) -> tuple[S, int]:
+def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]:
     """The state to begin with, on every device, and the step it stands at."""
 
     def init(seed: int | Array) -> S:

@@ -1,11 +1,10 @@
-"""How a run is asked to stop: by a signal to any one process, to all of them at the same step."""
+"""Requests to stop: a signal to any one process stops all of them at the same step."""
 
 import contextlib
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from jax import Array
@@ -20,13 +19,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def requests() -> Iterator[Callable[[], int]]:
-    """A function that returns the number of the signal that asks this process to stop, or 0.
+    """Yields a function that returns the number of the signal that this process got (SIGINT or SIGTERM), or 0.
 
-    SIGINT and SIGTERM do so once; a second one acts as it usually does.
+    A second signal acts as it usually does.
     """
     requested = 0
 
-    def request(number: int, _: Any) -> None:
+    def request(number: int, _: object) -> None:
         nonlocal requested
         requested = number
         signal.signal(number, usual[signal.Signals(number)])
@@ -45,7 +44,7 @@ def requests() -> Iterator[Callable[[], int]]:
 
 
 def per_device(mesh: Mesh) -> dict[int, Array]:
-    """The input `signal` of a training step, int32 [1] on each device, by the number of the signal (0 for none)."""
+    """Makes the input `signal` of a training step, int32 [1] on each device, by signal number (0 for none)."""
     rows = parallel.process_rows(mesh.size)
     numbers = (0, *SIGNALS)
     return {number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[rows]) for number in numbers}

@@ -1,4 +1,4 @@
-"""What a run directory says about itself: its configuration, its data, and the environment it ran in."""
+"""The run directory: who may write to it, and its records of configuration, images and environment."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple
 
 import cattrs
 import filelock
@@ -22,6 +22,8 @@ from genjax.config import RunConfig, seed_of
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.families import FAMILIES, task_of
+from genjax.files import Json
+from genjax.task import C
 from genjax.train import writers
 
 MAY_CHANGE = frozenset({
@@ -29,36 +31,39 @@ MAY_CHANGE = frozenset({
     "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.keep_period",
     "train.max_nonfinite_steps", "train.tensorboard",
 })  # fmt: skip
-"""Fields that change nothing about the numbers, and so may differ when a run is resumed."""
+"""Fields that do not change the numbers, and so may differ when a run is resumed."""
+
+FORMAT = "0.2"
+"""First version of genjax that wrote run directories as this one does."""
 
 RESULT = "result.json"
 LOCK = ".lock"
 LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
-"""Names of files that a start leaves in the directory of a run that did not come to be."""
+"""Files left by a start that failed."""
 
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
-"""Beginnings of the names of environment variables that may change the bits of a result."""
+"""Prefixes of environment variables that can change results."""
 
 CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
-"""Beginnings of those among them that change none."""
+"""Prefixes of those among them that cannot."""
 
 PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-class Run(NamedTuple):
+class Run(NamedTuple, Generic[C]):
     """A run that may begin or go on: everything that can be wrong has been checked."""
 
-    config: RunConfig
+    config: C
     workdir: epath.Path
     splits: Splits
-    description: dict[str, Any]
+    description: Json
     """Shape and SHA-256 of the images, as in data.json."""
-    environment: dict[str, Any]
+    environment: Json
 
 
 @contextlib.contextmanager
-def opened(config: RunConfig, mesh: Mesh) -> Iterator[Run]:
-    """Loads the images of a run that may begin or go on, and keeps other trainings out of its directory meanwhile.
+def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
+    """Checks a run and loads its images; keeps other trainings out of its directory meanwhile.
 
     Nothing but the lock is written. Raises ValueError for a configuration, images or a directory that will not do.
     """
@@ -73,12 +78,11 @@ def opened(config: RunConfig, mesh: Mesh) -> Iterator[Run]:
     check_processes(config, run.description)
     with exclusive_lock(workdir):
         check_workdir(config)  # again: another training may have come and gone while the images were loaded
-        writers.check_rows(workdir)
         yield run
 
 
 def check_workdir(config: RunConfig) -> epath.Path:
-    """The absolute path of `config.workdir`, if this run may begin or go on there; nothing is written.
+    """Returns the absolute path of `config.workdir`, if this run may begin or go on there; writes nothing.
 
     Raises ValueError if the directory belongs to a run with another configuration (naming the fields), or is not empty
     and no run's; or if its path has a scheme other than gs://.
@@ -86,7 +90,7 @@ def check_workdir(config: RunConfig) -> epath.Path:
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, task_of(config).name), config)
+            _check_resumable(load_config(workdir, task_of(config).name, type(config)), config)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -98,7 +102,7 @@ def check_workdir(config: RunConfig) -> epath.Path:
 
 @contextlib.contextmanager
 def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
-    """Keeps other trainings out of `workdir`, until it ends or the process does; gs:// has no locks, and lets them in.
+    """Keeps other trainings out of `workdir` until the context or the process ends. (gs:// has no locks.)
 
     Raises ValueError if another training is under way there, or if it cannot be written to.
     """
@@ -118,7 +122,7 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
         yield
 
 
-def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
+def check_data(workdir: epath.Path, description: Json) -> None:
     """Raises ValueError if the run in `workdir` began with other images than those described."""
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
@@ -137,16 +141,16 @@ def check_data(workdir: epath.Path, description: dict[str, Any]) -> None:
         )
 
 
-def check_processes(config: RunConfig, description: dict[str, Any]) -> None:
+def check_processes(config: RunConfig, description: Json) -> None:
     """Raises ValueError in every process if any has another configuration, or other images, than process 0."""
     own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
     found = differences(parallel.broadcast(own), own)
     alike = parallel.all_processes(not found)
     if found:
         lines = "\n".join(f"  {line}" for line in found)
-        raise ValueError(f"process {jax.process_index()} was started otherwise than process 0:\n{lines}")
+        raise ValueError(f"process {jax.process_index()} was started with other settings than process 0:\n{lines}")
     if not alike:
-        raise ValueError("another process was started otherwise than process 0: its own error says how")
+        raise ValueError("another process was started with other settings than process 0: see its own error")
 
 
 def write(run: Run, unfinished: bool) -> None:
@@ -156,10 +160,11 @@ def write(run: Run, unfinished: bool) -> None:
     """
     if not parallel.is_main_process():
         return
-    record = dataclasses.asdict(run.config)
-    del record["workdir"]  # so that a run may be moved
+    fields = dataclasses.asdict(run.config)
+    del fields["workdir"]  # so that a run may be moved
     try:
-        files.write_json(run.workdir / "config.json", {"family": task_of(run.config).name, **record})
+        record = {"genjax": FORMAT, "family": task_of(run.config).name, **fields}
+        files.write_json(run.workdir / "config.json", record)
         files.write_json(run.workdir / "data.json", run.description)
         if unfinished:
             files.write_json(run.workdir / "environment.json", run.environment)
@@ -168,18 +173,26 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
-    """The configuration of the run in `workdir`; ValueError or FileNotFoundError if there is none (of `family`)."""
+def load_config(workdir: epath.PathLike, family: str | None = None, kind: type[RunConfig] | None = None) -> RunConfig:
+    """Reads the configuration of the run in `workdir`; `kind` is its class if that is derived from the family's own.
+
+    Raises ValueError or FileNotFoundError if there is none, none of `family`, or one of another version of genjax.
+    """
     path = files.resolve(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
     try:
         record = files.read_json(path)
-        found = record.pop("family")
+        made_by, found = record.pop("genjax", "0.1"), record.pop("family")
+        if made_by != FORMAT:
+            raise ValueError(
+                f"{workdir} was made by genjax {made_by} and needs that version; this one reads runs of {FORMAT}: "
+                "install that version, or start another run in another --workdir"
+            )
         if family is not None and found != family:
             raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, FAMILIES[found].config_class)
+        return converter.structure({**record, "workdir": str(workdir)}, kind or FAMILIES[found].config_class)
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error
@@ -187,7 +200,7 @@ def load_config(workdir: epath.PathLike, family: str | None = None) -> Any:
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
-    """Why a value was refused; a configuration's own words where they are its own."""
+    """Reason why a value was refused, in the words of the configuration's own check if that refused it."""
     return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
 
 
@@ -209,22 +222,22 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
         )
 
 
-def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with names joined by dots."""
-    flat: dict[str, Any] = {}
+def flatten(record: Json, prefix: str = "") -> Json:
+    """Joins nested dictionaries into one, with dots between the names."""
+    flat: Json = {}
     for name, value in record.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 
 
 def check_float32() -> None:
-    """Raises ValueError if JAX is told to compute in float64, of which a training would get some, and a state none."""
+    """Raises ValueError if JAX is set to float64: a training would mix it with float32."""
     if jax.config.read("jax_enable_x64"):
         raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
 
 
-def environment(config: RunConfig) -> dict[str, Any]:
-    """Everything outside the configuration that the bits of a result may depend on."""
+def environment(config: RunConfig) -> Json:
+    """Describes everything outside the configuration that the bits of a result may depend on."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -243,8 +256,8 @@ def environment(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines `field: old -> new` for each field of two environments that differs."""
+def differences(old: Json, new: Json) -> list[str]:
+    """Lists `field: old -> new` for each field of two records that differs."""
     old, new = flatten(old), flatten(new)
     return [
         f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
@@ -259,7 +272,7 @@ def _version(package: str) -> str:
 
 
 def _git() -> str:
-    """The commit of genjax's own source tree, `-dirty` if it was changed; empty outside a git checkout."""
+    """Commit of genjax's own source tree, `-dirty` if it was changed; empty outside a git checkout."""
     root = Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,4 +1,4 @@
-"""Where numbers go: metrics.jsonl, timing.jsonl, TensorBoard if asked, and a bar or lines for people.
+"""Writers of numbers: metrics.jsonl, timing.jsonl, TensorBoard if asked, and a bar or lines for people.
 
 metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended; rows later than the step that a
 training resumes from are cut off, for they come from a run that was killed before the checkpoint that covers them.
@@ -8,11 +8,12 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import ModuleType
 
 import jax
 from etils import epath
@@ -20,6 +21,7 @@ from jax import Array
 from tqdm import tqdm
 
 from genjax.config import TrainConfig
+from genjax.files import Json
 from genjax.task import RECENT_ROWS, Monitor, Row
 
 logger = logging.getLogger(__name__)
@@ -27,8 +29,8 @@ logger = logging.getLogger(__name__)
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
 
-def read_rows(path: epath.PathLike) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a .jsonl file, none if there is no such file; a last line without its end is left out.
+def read_rows(path: epath.PathLike) -> Iterator[Json]:
+    """Yields the rows of a .jsonl file, none if it does not exist; a last line without its end is no row.
 
     Raises ValueError for a line that is no row.
     """
@@ -36,10 +38,10 @@ def read_rows(path: epath.PathLike) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def check_rows(workdir: epath.Path) -> None:
-    """Raises ValueError if a file of rows in `workdir` is damaged."""
+def check_rows(workdir: epath.Path, last_step: int) -> None:
+    """Raises ValueError if a file of rows in `workdir` is damaged up to `last_step`, which a checkpoint covers."""
     for name in (METRICS, TIMING):
-        for _ in read_rows(workdir / name):
+        for _ in _rows_and_ends(workdir / name, last_step):
             pass
 
 
@@ -48,16 +50,19 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _rows_and_ends(path: epath.Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each row, and the byte that it ends before."""
+def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json, int]]:
+    """Yields each row, and the byte that it ends before; a row up to `last_step` must not be cut off."""
     if not path.exists():
         return
     end, remedy = 0, "restore it from a backup, or move it away, and its rows are lost"
     with path.open("rb") as file:
         for line in file:
             end += len(line)
-            if not line.endswith(b"\n"):  # cut off by a kill
-                return
+            if not line.endswith(b"\n"):
+                step = re.match(rb'{"step": (\d+),', line)
+                if step and int(step[1]) <= last_step:
+                    raise ValueError(f"{path} is damaged, its row of step {int(step[1])} is cut off: {remedy}")
+                return  # cut off by a kill, before a checkpoint that would have covered it
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -81,6 +86,8 @@ class RowFile:
             if row["step"] > last_step:
                 break
             end = row_end
+        if active and not self._remote:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if active and path.exists():
             if self._remote:
                 path.write_bytes(path.read_bytes()[:end])
@@ -131,7 +138,7 @@ class Writer:
 
     def write(self, step: int, metrics: Mapping[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """Writes a row of metrics after `step` steps, and the state's fingerprint; what is not finite becomes null."""
-        row: dict[str, Any] = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
+        row: Json = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
         before = self._warnings
         self._remember(row)
         if self._monitor is not None:
@@ -177,7 +184,7 @@ class Writer:
             self._tensorboard.close()
 
 
-def import_tensorboard() -> Any:
+def import_tensorboard() -> ModuleType:
     """Imports the module that writes for TensorBoard; ValueError if what it needs is not installed."""
     try:
         from clu import metric_writers
@@ -189,7 +196,7 @@ def import_tensorboard() -> Any:
 
 
 class Progress:
-    """A bar with images a second and the time left on a terminal, a plain line now and then elsewhere; on stderr."""
+    """Progress on stderr: a bar with images a second and the time left; plain lines if it is no terminal."""
 
     def __init__(self, start_step: int, num_steps: int, images_per_step: int, active: bool = True):
         self._bar = tqdm(

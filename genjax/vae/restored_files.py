@@ -44,7 +44,7 @@ class Pictures(NamedTuple):
 
     names: list[str]
     """Names to write them by: their paths below the folder, or the file's own name; lossy formats become PNG."""
-    files: list[pictures.ImageFile]
+    files: list[pictures.Picture]
     pixels: np.ndarray
     """Floats [n, h, w, c] in [0, 1]."""
 
@@ -115,9 +115,7 @@ def restore(
     return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(efficiency))))
 
 
-def write(
-    out: epath.Path, name: str, samples: np.ndarray, like: pictures.ImageFile, missing: np.ndarray | None
-) -> None:
+def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:
     """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
     Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.
@@ -149,11 +147,11 @@ def _written_as(path: epath.Path) -> str:
     return str(path if path.suffix.lower() in LOSSLESS else path.with_name(path.name + ".png"))
 
 
-def _in_colour(image: pictures.ImageFile) -> pictures.ImageFile:
+def _in_colour(image: pictures.Picture) -> pictures.Picture:
     """Makes colour of a grey image, for a VAE of colour images has to be able to write some into it."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 
 
-def _with_channels(image: pictures.ImageFile, channels: int) -> pictures.ImageFile:
+def _with_channels(image: pictures.Picture, channels: int) -> pictures.Picture:
     return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image

@@ -11,7 +11,8 @@ import pytest
 
 from genjax import keys, parallel
 from genjax.cyclegan import losses, monitor, step_metrics, steps
-from genjax.data import batches, embedded
+from genjax.data import batches
+from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
 from genjax.gan.image_pool import Pool
 from studies.collapse.faults import FAULTS, injected
@@ -150,9 +151,11 @@ def test_the_reference_tells_how_far_images_of_either_domain_lie_apart(make_cycl
     assert monitor.reference(make_cyclegan(), flat).diversity == {"a2b": 1, "b2a": 1}
 
 
-@pytest.mark.parametrize(("name", "sign"), [("icons", 1), ("gray_colour", 1), ("satellite_relief", 0)])
-def test_embedded_pairs_keep_light_and_dark_but_reliefs_tell_nothing_of_it(make_cyclegan, name, sign):
-    luminance = monitor.reference(make_cyclegan(data={"paired": True}), getattr(embedded, name)(32)).luminance
+@pytest.mark.parametrize(
+    ("make", "sign"), [(icons.icons, 1), (satellite.gray_colour, 1), (satellite.satellite_relief, 0)]
+)
+def test_embedded_pairs_keep_light_and_dark_but_reliefs_tell_nothing_of_it(make_cyclegan, make, sign):
+    luminance = monitor.reference(make_cyclegan(data={"paired": True}), make(32)).luminance
     assert (abs(luminance) > monitor.RELATED) * np.sign(luminance) == sign
 
 
@@ -208,7 +211,7 @@ def test_flags_depend_on_what_the_data_and_the_losses_are_like(make_cyclegan):
 
 def test_a_translation_that_hides_its_image_is_found_by_one_grey_level_of_noise(make_cyclegan, monkeypatch):
     """B is a hundredth of A around mid-grey, and back again exactly what was there."""
-    config = make_cyclegan(cyclegan={"blocks": 0})
+    config = make_cyclegan(cyclegan={"num_blocks": 0})
     hide = {"a2b": lambda x: x / 100, "b2a": lambda x: jnp.clip(100 * x, -1, 1)}
     monkeypatch.setattr(steps.translation.nets, "generate", lambda config, direction, params, x: hide[direction](x))
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 1), np.uint8)
@@ -239,7 +242,7 @@ def trainings():
     """The flags of each row of a training with each fault, all of one program."""
     from tiny import cheaply_compiled, tiny_cyclegan
 
-    net = {"width": 8, "blocks": 0, "discriminator_width": 4, "pool_size": 8}
+    net = {"base_channels": 8, "num_blocks": 0, "discriminator_channels": 4, "pool_size": 8}
     config = tiny_cyclegan("unused", data={"batch_size": 4}, cyclegan=net, optim={"learning_rate": 2e-3})
     source = discs(False, 200, 0), discs(True, 200, 1)
     watch = monitor.watch(config, Splits(source, source, source))

@@ -10,14 +10,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra parity: pip install -e '.[parity]'")
 
 import torch_cyclegan as reference  # noqa: E402
-from genjax import keys, optim, parallel  # noqa: E402
+from genjax import cyclegan, keys, optim, parallel  # noqa: E402
 from genjax.compiled import seeded_step  # noqa: E402
 from genjax.config import OptimConfig  # noqa: E402
 from genjax.cyclegan import losses, nets, steps  # noqa: E402
 from genjax.cyclegan.config import CycleGanConfig, LossConfig  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
-from genjax.gan import image_pool  # noqa: E402
-from genjax.keys import Stream  # noqa: E402
+from genjax.gan import adversarial, image_pool  # noqa: E402
+from genjax.gan.params import apply  # noqa: E402
+from genjax.keys import Draw, Stream  # noqa: E402
 
 EXACT = dict(rtol=1e-8, atol=1e-12)
 NAMES = ("g_a2b", "g_b2a", "d_a", "d_b")
@@ -69,13 +70,13 @@ def torch_nets(config):
 
     def generator(source, target):
         if net.generator == "unet":
-            return reference.UnetGenerator(source, target, net.depth, net.width, net.output)
-        return reference.ResnetGenerator(source, target, net.width, net.blocks, net.output)
+            return reference.UnetGenerator(source, target, net.num_downs, net.base_channels, net.output)
+        return reference.ResnetGenerator(source, target, net.base_channels, net.num_blocks, net.output)
 
     def discriminator(channels):
         if net.discriminator == "pixel":
-            return reference.PixelDiscriminator(channels, net.discriminator_width)
-        return reference.PatchDiscriminator(channels, net.discriminator_width, net.discriminator_layers)
+            return reference.PixelDiscriminator(channels, net.discriminator_channels)
+        return reference.PatchDiscriminator(channels, net.discriminator_channels, net.discriminator_layers)
 
     made = dict(zip(NAMES, (generator(a, b), generator(b, a), discriminator(a), discriminator(b)), strict=True))
     torch.manual_seed(0)
@@ -106,29 +107,33 @@ def images_of(shape, num=2, seed=0):
 # The fields of a case, the size of its images, and channels in A and B. Cases named after discriminators compare these
 # alone, the others generators.
 NETWORKS = {
-    "resnet": ({"width": 5, "blocks": 2}, (20, 16), (3, 1)),
-    "resnet, residual, no blocks": ({"width": 3, "blocks": 0, "output": "residual"}, (8, 12), (3, 3)),
-    "unet": ({"generator": "unet", "width": 3, "depth": 5}, (32, 64), (1, 3)),
-    "unet, residual, deeper": ({"generator": "unet", "width": 2, "depth": 6, "output": "residual"}, (64, 64), (3, 3)),
-    "patches of 16": ({"discriminator_width": 5, "discriminator_layers": 1, "width": 1, "blocks": 0}, (12, 8), (3, 1)),
-    "patches of 70": ({"discriminator_width": 3, "discriminator_layers": 3, "width": 1, "blocks": 0}, (40, 32), (1, 3)),
-    "patches of 142": ({"discriminator_width": 2, "discriminator_layers": 4, "blocks": 0}, (48, 64), (1, 3)),
-    "pixels": ({"discriminator": "pixel", "discriminator_width": 6, "width": 1, "blocks": 0}, (8, 12), (3, 1)),
+    "resnet": ({"base_channels": 5, "num_blocks": 2}, (20, 16), (3, 1)),
+    "resnet, residual, no blocks": ({"base_channels": 3, "num_blocks": 0, "output": "residual"}, (8, 12), (3, 3)),
+    "unet": ({"generator": "unet", "base_channels": 3, "num_downs": 5}, (32, 64), (1, 3)),
+    "unet, residual, deeper": (
+        {"generator": "unet", "base_channels": 2, "num_downs": 6, "output": "residual"}, (64, 64), (3, 3)
+    ),
+    "patches of 16": ({"discriminator_channels": 5, "discriminator_layers": 1}, (12, 8), (3, 1)),
+    "patches of 70": ({"discriminator_channels": 3, "discriminator_layers": 3}, (40, 32), (1, 3)),
+    "patches of 142": ({"discriminator_channels": 2, "discriminator_layers": 4}, (48, 64), (1, 3)),
+    "pixels": ({"discriminator": "pixel", "discriminator_channels": 6}, (8, 12), (3, 1)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_and_their_gradients(make_cyclegan, name):
+def test_networks_and_their_gradients_equal_torch(make_cyclegan, name):
     fields, size, channels = NETWORKS[name]
     no_identity = dataclasses.replace(losses.CLASSIC, identity_a=0.0, identity_b=0.0)
     config = make_cyclegan(
         data={"image_size": size, "channels": channels}, loss=no_identity,
-        cyclegan=CycleGanConfig(**{"discriminator_layers": 1, "width": 1, "pool_size": 8} | fields),
+        cyclegan=CycleGanConfig(
+            **{"discriminator_layers": 1, "base_channels": 1, "num_blocks": 0, "pool_size": 8} | fields
+        ),
     )  # fmt: skip
     theirs = torch_nets(config)
     ours = {n: with_weights_of(params, theirs[n]) for n, params in fresh_params(config).items()}
-    judges = name.startswith(("patches", "pixels"))
-    for which, source in (("d_a", 0), ("d_b", 1)) if judges else (("g_a2b", 0), ("g_b2a", 1)):
+    of_discriminators = name.startswith(("patches", "pixels"))
+    for which, source in (("d_a", 0), ("d_b", 1)) if of_discriminators else (("g_a2b", 0), ("g_b2a", 1)):
         x = images_of((*size, channels[source]))
         given = to_torch(x).requires_grad_()
         expected = theirs[which](given)
@@ -137,7 +142,7 @@ def test_networks_and_their_gradients(make_cyclegan, name):
         (expected * probe).sum().backward()
 
         def probed(params, x, probe, which=which):
-            found = nets.discriminate(config, params, x) if judges else nets.generate(config, which[2:], params, x)
+            found = apply(getattr(nets.make_networks(config), which), params, x)
             return jnp.sum(found * probe), found
 
         probed_grads = jax.jit(jax.grad(probed, (0, 1), has_aux=True))
@@ -152,18 +157,18 @@ KINDS = ("lsgan", "vanilla", "hinge", "wgan_gp")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_adversarial_losses(kind):
+def test_adversarial_losses_equal_torch(kind):
     theirs, config = kind.removesuffix("_gp"), dataclasses.replace(losses.CLASSIC, adversarial=kind)
     real, fake = np.random.default_rng(0).normal(size=(2, 5, 6, 6, 1)) * 3
     on_real, on_fake = (reference.gan_loss(theirs, torch.tensor(x), x is real, True) for x in (real, fake))
-    found = losses.adversarial_discriminator(config, jnp.array(real), jnp.array(fake))
+    found = adversarial.real_fake_loss(config, jnp.array(real), jnp.array(fake))
     np.testing.assert_allclose(found.mean(), 0.5 * (on_real + on_fake), **EXACT)
-    found = losses.adversarial_generator(config, jnp.array(fake))
+    found = adversarial.generator_loss(config, jnp.array(fake))
     np.testing.assert_allclose(found.mean(), reference.gan_loss(theirs, torch.tensor(fake), True, False), **EXACT)
 
 
 @pytest.mark.parametrize("element", range(8))
-def test_dihedral_transforms(element):
+def test_dihedral_equals_torch(element):
     images = images_of((6, 6, 3))
     found = losses.dihedral(jnp.array(images), jnp.full(2, element))
     np.testing.assert_array_equal(found, from_torch(reference.dihedral(to_torch(images), element)))
@@ -172,7 +177,7 @@ def test_dihedral_transforms(element):
 STEPS = {
     "classic": (losses.CLASSIC, {}),
     "mission, hinge": (dataclasses.replace(losses.MISSION, adversarial="hinge"), {"output": "residual"}),
-    "everything, logistic": (
+    "all terms, vanilla": (
         LossConfig(adversarial="vanilla", adversarial_a2b=0.7, adversarial_b2a=1.3, cycle_a=3.0, cycle_b=5.0,
                    identity_a=0.5, identity_b=0.25, affine_a2b=1.5, affine_b2a=2.5),
         {"discriminator": "pixel"},
@@ -182,21 +187,22 @@ STEPS = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_training_steps(make_cyclegan, name):
+def test_train_step_equals_torch(make_cyclegan, name):
     """Three steps, in which the pools fill and swap: every loss, moment of Adam, parameter and stored image."""
     loss, fields = STEPS[name]
-    cyclegan = {"width": 3, "blocks": 1, "discriminator_width": 3, "discriminator_layers": 2, "pool_size": 4} | fields
+    sizes = {"base_channels": 3, "num_blocks": 1, "discriminator_channels": 3, "discriminator_layers": 2}
+    networks = sizes | {"pool_size": 4} | fields
     config = make_cyclegan(
         data={"image_size": (16, 16), "channels": (3, 3), "batch_size": 4}, loss=loss,
         # Gradients of biases before a normalisation are nothing but rounding errors, largest in second derivatives,
         # and Adam would make steps of them if it were not for its epsilon.
         optim={"learning_rate": 2e-4, "b1": 0.5, "eps": 1e-4 if loss.adversarial == "wgan_gp" else 1e-8},
-        cyclegan=cyclegan,
+        cyclegan=networks,
     )  # fmt: skip
     theirs = torch_nets(config)
     optimizers, pools = (
         reference.make_optimizers(theirs, eps=config.optim.eps),
-        {x: reference.ImagePool(cyclegan["pool_size"]) for x in "ab"},
+        {x: reference.ImagePool(networks["pool_size"]) for x in "ab"},
     )
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float64 if x.dtype == jnp.float32 else x.dtype), state)
@@ -209,13 +215,11 @@ def test_training_steps(make_cyclegan, name):
         seeded_step(cyclegan.TASK, config), mesh, (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED),
         parallel.REPLICATED, donate=(0,),
     )  # fmt: skip
-    weights = {k: v for k, v in dataclasses.asdict(loss).items() if k != "adversarial"}
-    weights = {
-        k: v for k, v in weights.items() if not k.startswith(("semantic", "r1", "label"))
-    }  # it has none of these
-    penalty = weights.pop("gradient_penalty")
+    weights = {name: getattr(loss, name) for name in losses.TERMS if getattr(loss, name) > 0}
+    terms = ("g_loss", "d_a_loss", "d_b_loss", *weights)
     if loss.adversarial == "wgan_gp":
-        weights["gradient_penalty"] = penalty / 2  # the discriminator's whole loss is halved, and there not its penalty
+        # The discriminator's whole loss is halved here, and there not its penalty.
+        weights["gradient_penalty"] = loss.gradient_penalty / 2
 
     for step in range(3):
         raw = np.random.default_rng(step).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
@@ -223,24 +227,25 @@ def test_training_steps(make_cyclegan, name):
         a, b = (to_torch((x / 255 - 0.5) / 0.5) for x in raw)
         # The same draws, by their addresses.
         key = keys.for_step(keys.root_key(config.seed), Stream.TRAIN, step)
-        _, _, element_key, *rest = (keys.per_example(k, batch.position) for k in jax.random.split(key, 7))
-        elements = np.asarray(steps._elements(config, element_key)).tolist()
-        uniforms = {
-            x: np.asarray(jax.vmap(lambda k: jax.random.uniform(k, (2,)))(k))
-            for x, k in zip("ab", rest[:2], strict=True)
-        }
-        alphas = {x: torch.tensor(np.asarray(jax.vmap(jax.random.uniform)(k))).reshape(-1, 1, 1, 1)
-                  for x, k in zip("ab", rest[2:], strict=True)}  # fmt: skip
+
+        def uniform(draw, shape, key=key, position=batch.position):
+            example_keys = keys.per_example(keys.for_draw(key, draw), position)
+            return np.asarray(jax.vmap(lambda k: jax.random.uniform(k, shape))(example_keys))
+
+        element_keys = keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position)
+        elements = np.asarray(steps._elements(config, element_keys)).tolist()
+        uniforms = {"a": uniform(Draw.POOL_A, (2,)), "b": uniform(Draw.POOL_B, (2,))}
+        alphas = {"a": uniform(Draw.FRACTION_A, (1, 1, 1)), "b": uniform(Draw.FRACTION_B, (1, 1, 1))}
+        alphas = {x: torch.tensor(alpha) for x, alpha in alphas.items()}
         expected = reference.training_step(
             theirs, optimizers, pools, a, b, weights, loss.adversarial.removesuffix("_gp"), uniforms, alphas,
             {"a2b": elements, "b2a": elements},
         )  # fmt: skip
 
         state, metrics = step_fn(state, batch, parallel.replicate_scalar(mesh, config.seed))
-        for term in ("total", "d_a", "d_b", *weights):
-            if term != "gradient_penalty":
-                wanted = expected["g"] if term == "total" else expected.get(term, 0.0)
-                np.testing.assert_allclose(metrics[term], wanted, err_msg=f"{term} at step {step}", **EXACT)
+        for term in terms:
+            wanted = expected["g" if term == "g_loss" else term.removesuffix("_loss")]
+            np.testing.assert_allclose(metrics[term], wanted, err_msg=f"{term} at step {step}", **EXACT)
         for n in NAMES:
             optimizer = optimizers[n[0]]
             adam = getattr(state, n).opt_state
@@ -259,7 +264,7 @@ def test_training_steps(make_cyclegan, name):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
-def test_pools_over_500_queries(batch):
+def test_query_equals_torch_over_500_batches(batch):
     """Images are their own numbers, so that equal contents mean equal decisions."""
     pool, theirs = image_pool.empty(50, (1, 1, 1)), reference.ImagePool(50)
     mesh = parallel.make_mesh(jax.devices()[:1])
@@ -279,7 +284,7 @@ def test_pools_over_500_queries(batch):
 
 
 @pytest.mark.parametrize("variant", ["epoch_end", "epoch_start", "lua"])
-def test_learning_rates(variant):
+def test_learning_rate_equals_torch(variant):
     config = OptimConfig(
         learning_rate=2e-4, schedule="linear", decay_steps=700, steps_per_epoch=7, linear_decay=variant
     )

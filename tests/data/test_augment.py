@@ -13,7 +13,7 @@ from genjax.data import augment, image_arrays
 
 PLAIN = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=16)
 FLIPPED = dataclasses.replace(PLAIN, flip=True)
-CROPPED = dataclasses.replace(PLAIN, image_size=(5, 5), crop_margin=3)
+CROPPED = dataclasses.replace(PLAIN, image_size=(5, 5), load_size=(8, 8))
 CONFIGS = {
     "flip": FLIPPED,
     "dequantize": dataclasses.replace(FLIPPED, dequantize=True),
@@ -52,14 +52,14 @@ def test_binarize_leaves_black_and_white_alone(function, level, value):
 
 
 @pytest.mark.parametrize("uniform, first_white", [(0.0, 1), (1 - 2**-24, 255)], ids=["smallest", "largest"])
-def test_binarize_keeps_black_and_white_at_both_ends_of_the_uniform_range(monkeypatch, uniform, first_white):
+def test_binarize_handles_both_ends_of_uniform(monkeypatch, uniform, first_white):
     monkeypatch.setattr(augment, "uniform", lambda keys, shape: jnp.full((len(keys), *shape), uniform))
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     drawn = np.asarray(augment.binarize(example_keys([0]), levels)).ravel()
     np.testing.assert_array_equal(drawn, np.arange(256) >= first_white)
 
 
-def test_dequantize_stays_within_one_grey_level_and_fills_it_evenly():
+def test_dequantize_fills_one_grey_level_evenly():
     images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 16, 16, 1))
     dequantized = np.asarray(augment.dequantize(example_keys(np.arange(256)), images), np.float64)
     noise = dequantized * 256 - images  # exact in float64
@@ -69,7 +69,7 @@ def test_dequantize_stays_within_one_grey_level_and_fills_it_evenly():
     assert z_score(noise < 0.1, 0.1) == pytest.approx(0, abs=4)
 
 
-def test_flip_mirrors_whole_images_left_to_right_half_the_time():
+def test_flip_mirrors_half_of_the_images():
     images = noise_images(1024, (3, 4, 3))
     flipped = np.asarray(augment.flip(example_keys(np.arange(1024)), images))
     mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
@@ -78,7 +78,7 @@ def test_flip_mirrors_whole_images_left_to_right_half_the_time():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_an_image_becomes_does_not_depend_on_its_batch(name):
+def test_training_images_do_not_depend_on_the_batch(name):
     images, function = noise_images(16), jax.jit(augment.training_images, static_argnums=0)
     whole = np.asarray(function(CONFIGS[name], example_keys(np.arange(16)), images))
     order = np.array([5, 4, 11, 15])
@@ -88,7 +88,7 @@ def test_what_an_image_becomes_does_not_depend_on_its_batch(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_noise_differs_between_positions_steps_and_seeds_and_is_the_same_again(name):
+def test_training_images_follow_position_step_and_seed(name):
     images = np.broadcast_to(noise_images(1), (64, 8, 8, 1))
 
     def augmented(**address):
@@ -101,7 +101,7 @@ def test_noise_differs_between_positions_steps_and_seeds_and_is_the_same_again(n
         assert not np.array_equal(first, other)
 
 
-def test_training_flips_as_it_says():
+def test_training_images_flips_if_asked():
     images = noise_images(64)
     trained = image_arrays.to_uint8(np.asarray(augment.training_images(FLIPPED, example_keys(np.arange(64)), images)))
     same, mirrored = ((trained == other).all((1, 2, 3)) for other in (images, images[:, :, ::-1]))
@@ -110,7 +110,7 @@ def test_training_flips_as_it_says():
     np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(unflipped)), images)
 
 
-def test_evaluation_never_flips():
+def test_evaluation_images_never_flips():
     images = noise_images(256)
     evaluated = augment.evaluation_images(FLIPPED, example_keys(np.arange(256)), images)
     np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(evaluated)), images)
@@ -119,13 +119,13 @@ def test_evaluation_never_flips():
 
 
 @pytest.mark.parametrize("name", ["dequantize", "binarize"])
-def test_evaluation_adds_the_noise_that_the_likelihood_needs(name):
+def test_evaluation_images_adds_the_likelihoods_noise(name):
     evaluated = augment.evaluation_images(CONFIGS[name], example_keys(np.arange(4)), noise_images(4))
     expected = getattr(augment, name)(example_keys(np.arange(4)), noise_images(4))
     assert np.asarray(evaluated).tobytes() == np.asarray(expected).tobytes()
 
 
-def test_what_was_binarized_when_loaded_is_only_scaled():
+def test_fixed_binarization_is_only_scaled():
     images = noise_images(8) // 128 * np.uint8(255)
     fixed = dataclasses.replace(PLAIN, binarize="fixed")
     for function in (augment.training_images, augment.evaluation_images):
@@ -152,7 +152,7 @@ def corners(cropped):
 
 
 @pytest.mark.parametrize("function", [augment.random_crop, jax.jit(augment.random_crop, static_argnums=2)])
-def test_crops_are_windows_at_every_place_equally_often(function):
+def test_random_crop_takes_every_place_equally_often(function):
     height, width, size = 8, 9, (6, 4)  # 3 x 6 places
     cropped = function(example_keys(np.arange(3600)), placed(3600, height, width), size)
     assert cropped.dtype == np.uint8 and cropped.shape == (3600, 6, 4, 1)
@@ -163,7 +163,7 @@ def test_crops_are_windows_at_every_place_equally_often(function):
     assert chi_square < 40.8  # 17 degrees of freedom: p = 0.001
 
 
-def test_a_crop_without_room_is_the_image_and_all_channels_are_cut_alike():
+def test_random_crop_cuts_all_channels_alike():
     images = noise_images(16, (8, 8, 3))
     np.testing.assert_array_equal(augment.random_crop(example_keys(np.arange(16)), images, (8, 8)), images)
     first = placed(16, 8, 8)
@@ -171,7 +171,7 @@ def test_a_crop_without_room_is_the_image_and_all_channels_are_cut_alike():
     np.testing.assert_array_equal(cropped[..., 0], 255 - cropped[..., 1])
 
 
-def test_training_crops_what_evaluation_leaves_whole():
+def test_training_images_crops_and_evaluation_images_does_not():
     images = placed(256, 8, 8)
     trained = image_arrays.to_uint8(np.asarray(augment.training_images(CROPPED, example_keys(np.arange(256)), images)))
     assert trained.shape == (256, 5, 5, 1)
@@ -180,7 +180,7 @@ def test_training_crops_what_evaluation_leaves_whole():
     np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(evaluated)), images[:8, :5, :5])
 
 
-def test_mirrored_crops_reach_every_place_too_and_a_mirror_tells_nothing_of_the_place():
+def test_training_images_draws_flips_and_crops_independently():
     config = dataclasses.replace(CROPPED, flip=True)
     images = placed(4096, 8, 8)
     cropped = image_arrays.to_uint8(np.asarray(augment.training_images(config, example_keys(np.arange(4096)), images)))
@@ -193,7 +193,7 @@ def test_mirrored_crops_reach_every_place_too_and_a_mirror_tells_nothing_of_the_
         assert abs(np.corrcoef(mirrored, places[:, axis])[0, 1]) < 4 / np.sqrt(4096)
 
 
-def test_turning_one_augmentation_on_leaves_the_others_as_they_were():
+def test_training_images_draws_augmentations_apart():
     """They draw from keys of their own, so neither the places nor the noise depend on the flips."""
 
     def trained(config, images):
@@ -207,7 +207,7 @@ def test_turning_one_augmentation_on_leaves_the_others_as_they_were():
     np.testing.assert_array_equal(trained(CONFIGS["crop"], dark), noise)
 
 
-def test_flips_crops_and_noise_share_no_key(monkeypatch):
+def test_training_images_shares_no_key(monkeypatch):
     def words(keys_of):
         return {key.tobytes() for key in np.asarray(jax.random.key_data(keys_of))}
 
@@ -230,7 +230,7 @@ def test_flips_crops_and_noise_share_no_key(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["flip", "dequantize", "binarize", "plain"])
-def test_without_a_crop_margin_the_bits_are_those_from_before_there_were_crops(name):
+def test_training_images_keeps_bits_without_load_size(name):
     """Published VAE runs split each key in two: a third key must not change the others."""
     config, images = CONFIGS.get(name, PLAIN), noise_images(32)
     halves = jax.vmap(jax.random.split)(example_keys(np.arange(32)))
@@ -240,7 +240,7 @@ def test_without_a_crop_margin_the_bits_are_those_from_before_there_were_crops(n
     assert trained.tobytes() == expected.tobytes()
 
 
-def test_golden_flips():
+def test_flip_golden_decisions():
     # As before there were crops, in the first commits: no change may alter which images of a seed are mirrored.
     images = noise_images(24)
     trained = image_arrays.to_uint8(np.asarray(augment.training_images(FLIPPED, example_keys(np.arange(24)), images)))

@@ -25,23 +25,23 @@ def numbered(num):
 
 
 @pytest.mark.parametrize("num_examples, batch_size", [(10, 1), (10, 5), (10, 4), (7, 10), (3, 64), (1, 5), (101, 32)])
-def test_every_row_comes_once_an_epoch(num_examples, batch_size):
+def test_indices_give_each_row_once_an_epoch(num_examples, batch_size):
     rows = stream(4 * num_examples, batch_size, num_examples).reshape(4, num_examples)
     np.testing.assert_array_equal(np.sort(rows, axis=1), np.tile(np.arange(num_examples), (4, 1)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 20, 50])
-def test_the_stream_of_rows_does_not_depend_on_the_batch_size(batch_size):
+def test_indices_do_not_depend_on_batch_size(batch_size):
     np.testing.assert_array_equal(stream(60, batch_size, 20), stream(60, 7, 20))
 
 
-def test_a_batch_depends_on_seed_and_step_alone_not_on_history():
+def test_indices_do_not_depend_on_history():
     expected = [batches.indices(3, FIRST, step, 6, 20) for step in range(12)]
     for step in reversed(range(12)):
         np.testing.assert_array_equal(batches.indices(3, FIRST, step, 6, 20), expected[step])
 
 
-def test_seeds_streams_and_epochs_are_shuffled_differently():
+def test_permutation_differs_by_seed_stream_and_epoch():
     orders = [
         tuple(batches.permutation(seed, which, epoch, 50))
         for seed, which, epoch in itertools.product(range(4), (FIRST, SECOND), range(4))
@@ -49,7 +49,7 @@ def test_seeds_streams_and_epochs_are_shuffled_differently():
     assert len(set(orders)) == len(orders)
 
 
-def test_golden_rows():
+def test_indices_golden_rows():
     # Seeds name these orders in every published result and checkpoint, so no change may alter them: not of genjax (the
     # rule or a number in Stream), nor of NumPy (SeedSequence and Philox's raw words are frozen by NEP 19).
     assert batches.indices(0, FIRST, 0, 8, 100).tolist() == [84, 52, 83, 65, 76, 85, 82, 35]
@@ -58,7 +58,7 @@ def test_golden_rows():
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
-def test_the_parts_of_a_batch_make_up_the_whole(parts):
+def test_load_parts_make_up_the_batch(parts):
     source = (numbered(30), numbered(11))
     whole = batches.load(source, 5, 2, 8, slice(None))
     size = 8 // parts
@@ -69,14 +69,14 @@ def test_the_parts_of_a_batch_make_up_the_whole(parts):
     assert {part.position.dtype for part in split} == {np.dtype(np.int32)}
 
 
-def test_a_batch_holds_the_images_that_its_indices_name():
+def test_load_gathers_the_rows_of_indices():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 1), dtype=np.uint8)
     batch = batches.load((images,), 1, 9, 6, slice(2, 5))
     np.testing.assert_array_equal(batch.images[0], images[batches.indices(1, FIRST, 9, 6, 20)[2:5]])
 
 
 @pytest.mark.parametrize("sizes", [(24, 10), (7, 12), (12, 7)], ids=str)
-def test_domains_of_unequal_size_are_shuffled_each_by_itself(sizes):
+def test_load_shuffles_each_domain_by_itself(sizes):
     source, epochs = tuple(map(numbered, sizes)), 5
 
     def shown(source, steps):
@@ -93,7 +93,7 @@ def test_domains_of_unequal_size_are_shuffled_each_by_itself(sizes):
     np.testing.assert_array_equal(both[1], shown((numbered(3), source[1]), len(both[0]) // 6)[1])
 
 
-def test_domains_of_equal_size_are_not_paired_up():
+def test_load_does_not_pair_domains():
     same = numbered(24)
     first, second = batches.load((same, same), 0, 0, 24, slice(None)).images
     assert np.mean(first == second) < 0.25
@@ -102,7 +102,7 @@ def test_domains_of_equal_size_are_not_paired_up():
 @pytest.mark.parametrize("sizes", [(13,), (13, 13), (13, 20), (20, 13), (1, 41)], ids=str)
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 13, 40])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_in_order_covers_each_example_of_each_domain_once_and_pads_with_its_last(sizes, batch_size, parts):
+def test_eval_batches_cover_each_example_once_and_pad(sizes, batch_size, parts):
     rows = [slice(i * batch_size // parts, (i + 1) * batch_size // parts) for i in range(parts)]
     by_part = [list(batches.eval_batches(tuple(map(numbered, sizes)), batch_size, part)) for part in rows]
     together = [batch for step in zip(*by_part, strict=True) for batch in step]
@@ -116,7 +116,7 @@ def test_in_order_covers_each_example_of_each_domain_once_and_pads_with_its_last
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 50])
-def test_prefetch_keeps_the_order_at_any_depth(depth):
+def test_prefetch_keeps_the_order(depth):
     def slower_at_first(step):
         time.sleep(0.003 if step < 3 else 0)
         return step * step
@@ -125,7 +125,7 @@ def test_prefetch_keeps_the_order_at_any_depth(depth):
     assert list(batches.prefetch(slower_at_first, range(3), depth)) == [0, 1, 4]
 
 
-def test_prefetch_loads_ahead_by_its_depth_and_no_further():
+def test_prefetch_loads_ahead_by_its_depth():
     loaded, ahead = [], threading.Event()
 
     def load(step):
@@ -142,7 +142,7 @@ def test_prefetch_loads_ahead_by_its_depth_and_no_further():
     stream.close()
 
 
-def test_prefetch_raises_what_load_raised_in_its_turn():
+def test_prefetch_raises_errors_in_their_turn():
     def load(step):
         if step == 2:
             raise FloatingPointError("step 2 is bad")
@@ -155,7 +155,7 @@ def test_prefetch_raises_what_load_raised_in_its_turn():
     assert prefetch_threads() == []
 
 
-def test_what_is_remembered_is_permuted_once_an_epoch_for_each_of_many_seeds(monkeypatch):
+def test_cached_permutation_permutes_once_an_epoch(monkeypatch):
     permuted, source = [], (np.arange(40).reshape(40, 1, 1, 1), np.arange(50).reshape(50, 1, 1, 1))
     monkeypatch.setattr(batches, "permutation", lambda *of, fn=batches.permutation: permuted.append(of) or fn(*of))
     order = batches.cached_permutation(2 * 100)
@@ -170,7 +170,7 @@ def test_what_is_remembered_is_permuted_once_an_epoch_for_each_of_many_seeds(mon
     assert len(permuted) == len(set(permuted)) == 2 * 100
 
 
-def test_prefetch_stops_its_thread_when_closed_early():
+def test_prefetch_stops_its_thread_when_closed():
     loaded, second, release = [], threading.Event(), threading.Event()
 
     def load(step):

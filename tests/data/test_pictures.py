@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from genjax.data import pictures
-from genjax.data.pictures import ImageFile
+from genjax.data.pictures import Picture
 
 PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 TURNS = {  # the upright image [h, w, ...] from the stored one, by EXIF 2.32, 4.6.4
@@ -50,14 +50,9 @@ def noise(dtype, planes, height=5, width=7):
     return array
 
 
-def split(planes):
-    """The ImageFile with these planes, the last of 2 or 4 being alpha."""
-    return ImageFile(planes[..., :-1], planes[..., -1]) if planes.shape[-1] in (2, 4) else ImageFile(planes)
-
-
 def assert_same(image, planes):
-    """That `image` holds exactly these planes, and in their type."""
-    expected = split(planes)
+    """Asserts that `image` holds exactly these planes, in their type."""
+    expected = pictures.from_planes(planes)
     assert image.pixels.dtype == planes.dtype
     np.testing.assert_array_equal(image.pixels, expected.pixels)
     if expected.alpha is None:
@@ -130,7 +125,7 @@ def read(tmp_path):
 @deep_codecs
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("planes", [1, 2, 3, 4])
-def test_png_of_every_layout_is_read_as_it_is(read, dtype, planes):
+def test_read_png_of_every_layout(read, dtype, planes):
     array = noise(dtype, planes)
     assert_same(read(png(array)), array)
 
@@ -142,20 +137,20 @@ def test_png_of_every_layout_is_read_as_it_is(read, dtype, planes):
 @pytest.mark.parametrize(
     "dtype, planes", [(np.uint8, 1), (np.uint8, 3), (np.uint8, 4), (np.uint16, 1), (np.uint16, 3), (np.uint16, 4)]
 )
-def test_tiff_of_every_layout_is_read_as_it_is(read, byteorder, compression, planarconfig, dtype, planes):
+def test_read_tiff_of_every_layout(read, byteorder, compression, planarconfig, dtype, planes):
     array = noise(dtype, planes)
     options = dict(compression=compression, predictor=bool(compression), planarconfig=planarconfig)
     assert_same(read(tiff(array, byteorder=byteorder, **options)), array)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grey_tiff_with_white_at_0_is_inverted(read, dtype):
+def test_read_inverts_white_stored_as_0(read, dtype):
     array = noise(dtype, 1)
     assert_same(read(tiff(array, photometric="miniswhite")), np.iinfo(dtype).max - array)
 
 
 @deep_codecs
-def test_16_bit_alpha_that_was_multiplied_in_is_taken_out(read):
+def test_read_divides_by_multiplied_16_bit_alpha(read):
     straight = noise(np.uint16, 4)
     straight[..., 3] = np.where(straight[..., 3] < 20000, 0, straight[..., 3])
     multiplied = straight.copy()
@@ -169,7 +164,7 @@ def test_16_bit_alpha_that_was_multiplied_in_is_taken_out(read):
 
 
 @deep_codecs
-def test_a_fourth_sample_that_is_not_alpha_is_left_out(read):
+def test_read_drops_a_fourth_sample_not_alpha(read):
     array = noise(np.uint16, 4)
     assert_same(read(tiff(array, extrasamples=["unspecified"])), array[..., :3])
 
@@ -177,7 +172,7 @@ def test_a_fourth_sample_that_is_not_alpha_is_left_out(read):
 @deep_codecs
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("planes", [1, 3])
-def test_the_transparent_colour_of_a_png_becomes_alpha(read, dtype, planes):
+def test_read_makes_a_transparent_colour_alpha(read, dtype, planes):
     array = noise(dtype, planes)
     array[2, 3] = array[4, 4]
     array[1, 1] = array[4, 4] ^ (1 if planes == 1 else np.array([0, 1, 0], dtype))  # differs, by the least there is
@@ -188,7 +183,7 @@ def test_the_transparent_colour_of_a_png_becomes_alpha(read, dtype, planes):
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("key", [None, 1])
-def test_grey_of_few_bits_is_spread_over_8(read, bits, key):
+def test_read_spreads_few_bits_over_8(read, bits, key):
     levels = np.arange(2**bits, dtype=np.uint8)
     row = np.packbits((levels[:, None] >> np.arange(bits)[::-1] & 1).ravel().astype(np.uint8)).tobytes()
     header = struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)
@@ -200,19 +195,19 @@ def test_grey_of_few_bits_is_spread_over_8(read, bits, key):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_black_and_white_becomes_grey(read, kind):
+def test_read_makes_black_and_white_grey(read, kind):
     array = noise(np.uint8, 1) // 128 * 255
     assert_same(read(pillow(Image.fromarray(array[..., 0]).convert("1"), kind)), array)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_palettes_become_colour(read, kind):
+def test_read_makes_palettes_colour(read, kind):
     image, palette = palette_image()
     assert_same(read(pillow(image, kind)), palette[np.asarray(image)])
 
 
 @pytest.mark.parametrize("opacities", [[255, 0, 255, 255, 255], [0, 50, 100, 200, 255], [7, 0]], ids=str)
-def test_palettes_with_transparency_become_colour_and_alpha(read, opacities):
+def test_read_keeps_transparency_of_palettes(read, opacities):
     image, palette = palette_image()
     alpha = np.full(5, 255, np.uint8)
     alpha[: len(opacities)] = opacities  # a short list means that the others are opaque
@@ -227,7 +222,7 @@ def palette_image():
     return image, palette
 
 
-def test_cmyk_jpegs_become_colour(read):
+def test_read_makes_cmyk_colour(read):
     cmyk = np.zeros((16, 16, 4), np.uint8)
     cmyk[:, :8], cmyk[:, 8:] = (255, 0, 255, 0), (0, 0, 0, 128)  # green, grey
     image = read(pillow(Image.fromarray(cmyk, "CMYK"), "JPEG", quality=95), "image.jpg")
@@ -240,7 +235,7 @@ def test_cmyk_jpegs_become_colour(read):
 @deep_codecs
 @pytest.mark.parametrize("orientation", TURNS)
 @pytest.mark.parametrize("suffix, dtype, planes", [(s, *held) for s in (".png", ".tif", ".webp") for held in HELD[s]])
-def test_images_and_their_alpha_are_turned_upright_once(tmp_path, read, orientation, suffix, dtype, planes):
+def test_read_turns_pictures_upright_once(tmp_path, read, orientation, suffix, dtype, planes):
     array = noise(dtype, planes)
     encoded = {
         ".png": lambda: png(array, chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0"))),
@@ -257,14 +252,14 @@ def test_images_and_their_alpha_are_turned_upright_once(tmp_path, read, orientat
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-def test_jpegs_are_turned_upright(read, orientation):
+def test_read_turns_jpegs_upright(read, orientation):
     array = np.zeros((16, 32, 3), np.uint8)
     array[:8, :16] = 255
     image = read(pillow(array, "JPEG", quality=95, exif=exif(orientation)), "image.jpg")
     np.testing.assert_array_equal(image.pixels > 127, TURNS[orientation](array) > 127)
 
 
-def test_of_a_jpeg_with_previews_the_photo_is_read(read):
+def test_read_ignores_previews_in_jpegs(read):
     photo, preview = np.full((16, 24, 3), 200, np.uint8), np.zeros((8, 12, 3), np.uint8)
     encoded = pillow(photo, "MPO", save_all=True, append_images=[Image.fromarray(preview)])
     with Image.open(io.BytesIO(encoded)) as opened:
@@ -292,7 +287,7 @@ def cuttable():
 
 @pytest.mark.filterwarnings("ignore")  # an error must be raised without the help of pytest's making one of a warning
 @pytest.mark.parametrize("encode", list(cuttable()))
-def test_a_truncated_file_is_never_read_as_if_it_were_whole(read, encode):
+def test_read_refuses_truncated_files(read, encode):
     encoded = encode()
     whole = read(encoded)
     refused = 0
@@ -312,21 +307,26 @@ def test_a_truncated_file_is_never_read_as_if_it_were_whole(read, encode):
     [
         (lambda: b"", "is no PNG, JPEG"),
         (lambda: b"hello" * 100, "is no PNG, JPEG"),
-        (lambda: pillow(noise(np.uint8, 3), "GIF"), "is no PNG, JPEG"),
+        (lambda: pillow(noise(np.uint8, 3), "TGA"), "is no PNG, JPEG"),
         (lambda: pillow(np.ones((4, 4, 1), np.float32), "TIFF"), "floating point"),
         (lambda: pillow(np.ones((4, 4, 1), np.int32), "TIFF"), "signed"),
         (lambda: tiff(np.ones((4, 4, 1), np.int8)), "signed"),
         (lambda: tiff(np.ones((4, 4, 1), np.uint32)), "32 bits"),
+        (lambda: tiff(np.full((4, 4, 1), 4095, np.uint16), bitspersample=12), "12 bits"),
         (lambda: tiff(np.ones((4, 4, 3), np.float32)), ""),
         (lambda: tiff(noise(np.uint16, 4), photometric="separated", extrasamples=None), "16-bit CMYK"),
         (lambda: animated("WEBP"), "2 frames"),
         (lambda: animated("PNG"), "2 frames"),
         (lambda: animated("TIFF"), "2 frames"),
+        (lambda: animated("GIF"), "2 frames"),
+        (lambda: b"P6 1 1 65535\n" + bytes(6), "16-bit RGB is not supported in PPM files"),
         (lambda: pillow(Image.new("LAB", (4, 4)), "TIFF"), "mode LAB"),
     ],
-    ids="empty text gif float int32 int8 uint32 float-colour cmyk-16 webp-2 apng-2 tiff-2 lab".split(),
+    ids=(
+        "empty text tga float int32 int8 uint32 12-bit float-colour cmyk-16 webp-2 apng-2 tiff-2 gif-2 ppm-16 lab"
+    ).split(),
 )
-def test_what_cannot_be_read_is_refused_with_path_and_reason(read, tmp_path, encode, reason):
+def test_read_names_path_and_reason(read, tmp_path, encode, reason):
     with pytest.raises(ValueError) as refusal:
         read(encode(), "some.png")
     assert str(refusal.value).startswith(f"cannot read {tmp_path / 'some.png'}: ") and reason in str(refusal.value)
@@ -338,21 +338,21 @@ def animated(kind):
     return pillow(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
-def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+def test_read_refuses_missing_files_and_folders(tmp_path):
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(ValueError, match="cannot read .*: "):
             pictures.read(path)
 
 
 @pytest.mark.parametrize("missing", ["imagecodecs", "tifffile"])
-def test_a_missing_library_is_named_and_needed_for_16_bit_colour_only(tmp_path, read, monkeypatch, missing):
+def test_read_needs_codecs_for_16_bit_colour_only(tmp_path, read, monkeypatch, missing):
     deep = noise(np.uint16, 3)
     encoded = png(deep)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError, match=r"cannot read .*pip install imagecodecs tifffile"):
         read(encoded)
     with pytest.raises(ValueError, match="pip install imagecodecs tifffile"):
-        pictures.write(tmp_path / "out.tif", ImageFile(deep))
+        pictures.write(tmp_path / "out.tif", Picture(deep))
     assert not (tmp_path / "out.tif").exists()
     for array in (noise(np.uint8, 4), noise(np.uint16, 1)):
         assert_same(read(png(array)), array)
@@ -371,9 +371,9 @@ def test_a_missing_library_is_named_and_needed_for_16_bit_colour_only(tmp_path, 
         ("a", np.uint8, 3, "its suffix is none of"),
     ],
 )
-def test_what_a_format_cannot_hold_is_not_written(tmp_path, name, dtype, planes, reason):
+def test_write_refuses_what_formats_cannot_hold(tmp_path, name, dtype, planes, reason):
     with pytest.raises(ValueError) as refusal:
-        pictures.write(tmp_path / name, split(noise(dtype, planes)))
+        pictures.write(tmp_path / name, pictures.from_planes(noise(dtype, planes)))
     assert str(refusal.value).startswith(f"cannot write {tmp_path / name}: ") and reason in str(refusal.value)
     assert not list(tmp_path.iterdir())
 
@@ -385,10 +385,10 @@ def test_what_a_format_cannot_hold_is_not_written(tmp_path, name, dtype, planes,
 @pytest.mark.parametrize("suffix, dtype, planes", [(s, *held) for s in (".png", ".tif") for held in HELD[s]])
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (3, 4), (4, 3), (1, 300), (300, 2)], ids=str)
 @pytest.mark.parametrize("case", [str.lower, str.upper], ids=["lower", "upper"])
-def test_png_and_tiff_hold_exactly_what_was_written(tmp_path, suffix, dtype, planes, size, case):
+def test_write_png_and_tiff_without_loss(tmp_path, suffix, dtype, planes, size, case):
     array = noise(dtype, planes, *size)
     path = tmp_path / "below" / f"image{case(suffix)}"
-    pictures.write(path, split(array))
+    pictures.write(path, pictures.from_planes(array))
     assert_same(pictures.read(path), array)
     with Image.open(path) as opened:  # by another reader: the format, and the upper 8 bits
         assert opened.format == {".png": "PNG", ".tif": "TIFF"}[suffix] and opened.size == size[::-1]
@@ -399,9 +399,9 @@ def test_png_and_tiff_hold_exactly_what_was_written(tmp_path, suffix, dtype, pla
 
 @deep_codecs
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tiff_is_compressed_and_its_alpha_marked_as_such(tmp_path, dtype):
+def test_write_compresses_tiff_and_marks_alpha(tmp_path, dtype):
     path = tmp_path / "image.tif"
-    pictures.write(path, split(np.full((64, 64, 4), 1000 % 256, dtype)))
+    pictures.write(path, pictures.from_planes(np.full((64, 64, 4), 1000 % 256, dtype)))
     assert path.stat().st_size < 64 * 64 * 4 / 8
     with Image.open(path) as opened:
         assert opened.tag_v2[TiffImagePlugin.COMPRESSION] == 8  # Adobe's deflate, not libtiff's own 32946
@@ -410,27 +410,27 @@ def test_tiff_is_compressed_and_its_alpha_marked_as_such(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("planes", [3, 4])
-def test_webp_is_lossless_even_below_transparent_pixels(tmp_path, planes):
+def test_write_webp_without_loss(tmp_path, planes):
     array = noise(np.uint8, planes)
     if planes == 4:
         array[2:, :, 3] = 0
-    pictures.write(tmp_path / "image.webp", split(array))
+    pictures.write(tmp_path / "image.webp", pictures.from_planes(array))
     assert_same(pictures.read(tmp_path / "image.webp"), array)
 
 
 @pytest.mark.parametrize("planes", [1, 3])
-def test_bmp_is_lossless(tmp_path, planes):
+def test_write_bmp_without_loss(tmp_path, planes):
     array = noise(np.uint8, planes)
-    pictures.write(tmp_path / "image.bmp", split(array))
+    pictures.write(tmp_path / "image.bmp", pictures.from_planes(array))
     assert_same(pictures.read(tmp_path / "image.bmp"), array)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
-def test_jpeg_keeps_the_colours_of_single_pixels(tmp_path, suffix):
+def test_write_jpeg_at_full_colour_resolution(tmp_path, suffix):
     array = np.zeros((16, 16, 3), np.uint8)
     array[:, ::2], array[:, 1::2] = (180, 60, 60), (60, 60, 180)  # at 4:2:0 both would be the same purple
     path = tmp_path / f"image{suffix}"
-    pictures.write(path, ImageFile(array))
+    pictures.write(path, Picture(array))
     assert np.abs(pictures.read(path).pixels.astype(int) - array).max() < 12
     with Image.open(path) as opened:
         assert opened.format == "JPEG" and opened.layer[0][1:3] == (1, 1)
@@ -439,16 +439,16 @@ def test_jpeg_keeps_the_colours_of_single_pixels(tmp_path, suffix):
         )
 
 
-def test_grey_jpeg_stays_grey(tmp_path):
+def test_write_jpeg_keeps_grey(tmp_path):
     array = np.repeat(np.arange(0, 256, 8, np.uint8)[None, :, None], 16, 0)
-    pictures.write(tmp_path / "image.jpg", ImageFile(array))
+    pictures.write(tmp_path / "image.jpg", Picture(array))
     image = pictures.read(tmp_path / "image.jpg")
     assert image.pixels.shape == array.shape and np.abs(image.pixels.astype(int) - array).max() < 4
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_write_keeps_the_old_file_on_failure(tmp_path, monkeypatch):
     path = tmp_path / "image.png"
-    pictures.write(path, ImageFile(noise(np.uint8, 3)))
+    pictures.write(path, Picture(noise(np.uint8, 3)))
     before = path.read_bytes()
 
     def fail(self, buffer, *_, **__):
@@ -457,7 +457,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="disk full"):
-        pictures.write(path, ImageFile(noise(np.uint8, 1)))
+        pictures.write(path, Picture(noise(np.uint8, 1)))
     assert path.read_bytes() == before
 
 
@@ -470,10 +470,10 @@ CMYK = SRGB[:16] + b"CMYK" + SRGB[20:]
 
 @deep_codecs
 @pytest.mark.parametrize("suffix, dtype, planes", [(suffix, *held) for suffix in HELD for held in HELD[suffix]])
-def test_the_icc_profile_is_carried(tmp_path, suffix, dtype, planes):
+def test_write_keeps_the_icc_profile(tmp_path, suffix, dtype, planes):
     profile = SRGB if planes > 2 else GREY
     path = tmp_path / f"image{suffix}"
-    pictures.write(path, split(noise(dtype, planes))._replace(icc=profile))
+    pictures.write(path, pictures.from_planes(noise(dtype, planes))._replace(icc=profile))
     image = pictures.read(path)
     assert image.icc == profile
     assert pictures.from_float(pictures.to_float(image, 3), image).icc == (profile if planes > 2 else None)
@@ -482,7 +482,7 @@ def test_the_icc_profile_is_carried(tmp_path, suffix, dtype, planes):
         assert opened.info["icc_profile"] == profile
 
 
-def test_a_profile_for_other_channels_than_were_read_is_dropped(read):
+def test_read_drops_profiles_of_other_channels(read):
     cmyk = pillow(Image.new("CMYK", (8, 8)), "JPEG", icc_profile=CMYK)
     assert read(cmyk).icc is None
     assert read(pillow(noise(np.uint8, 3), "PNG", icc_profile=GREY)).icc is None
@@ -494,9 +494,9 @@ def test_a_profile_for_other_channels_than_were_read_is_dropped(read):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_level_survives_floats(dtype, channels):
+def test_from_float_restores_every_level(dtype, channels):
     levels = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1).repeat(channels, -1)
-    image = ImageFile(levels, levels[..., 0], SRGB if channels == 3 else GREY)
+    image = Picture(levels, levels[..., 0], SRGB if channels == 3 else GREY)
     values = pictures.to_float(image, channels)
     assert values.dtype == np.float32 and values.min() == 0 and values.max() == 1
     back = pictures.from_float(values, image)
@@ -506,39 +506,69 @@ def test_every_level_survives_floats(dtype, channels):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_from_float_clips_and_rounds_to_nearest(dtype):
+def test_from_float_clips_and_rounds(dtype):
     top = np.iinfo(dtype).max
     values = np.array([[-1, 0.4 / top, 0.6 / top, (top - 0.6) / top, (top - 0.4) / top, 2]])[..., None]
-    image = pictures.from_float(values, ImageFile(np.zeros((1, 6, 3), dtype)))
+    image = pictures.from_float(values, Picture(np.zeros((1, 6, 3), dtype)))
     assert image.pixels.dtype == dtype and image.pixels.shape == (1, 6, 1) and image.alpha is None
     assert image.pixels.ravel().tolist() == [0, 0, 1, top - 1, top, top]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grey_is_repeated_to_colour_and_back_exactly(dtype):
+def test_to_float_repeats_grey_exactly(dtype):
     grey = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1)
-    colour = pictures.to_float(ImageFile(grey), 3)
+    colour = pictures.to_float(Picture(grey), 3)
     assert colour.shape == (16, grey.shape[1], 3) and colour.dtype == np.float32
-    np.testing.assert_array_equal(colour, pictures.to_float(ImageFile(grey), 1).repeat(3, -1))
-    luma = pictures.to_float(pictures.from_float(colour, ImageFile(grey)), 1)
+    np.testing.assert_array_equal(colour, pictures.to_float(Picture(grey), 1).repeat(3, -1))
+    luma = pictures.to_float(pictures.from_float(colour, Picture(grey)), 1)
     assert luma.shape == grey.shape and luma.dtype == np.float32 and luma.max() == 1
-    np.testing.assert_array_equal(pictures.from_float(luma, ImageFile(grey)).pixels, grey)
+    np.testing.assert_array_equal(pictures.from_float(luma, Picture(grey)).pixels, grey)
 
 
-def test_colour_becomes_grey_by_the_luma_of_pillow():
+def test_to_float_uses_the_luma_of_pillow():
     colour = noise(np.uint8, 3, 64, 64)
     by_pillow = np.asarray(Image.fromarray(colour).convert("L"))
-    luma = pictures.to_float(ImageFile(colour), 1)
+    luma = pictures.to_float(Picture(colour), 1)
     assert luma.shape == (64, 64, 1)
     # Pillow's weights are these to 16 bits, and it rounds to a level.
     assert np.abs(luma[..., 0] * 255 - by_pillow).max() < 0.51
-    np.testing.assert_allclose(pictures.to_float(ImageFile(colour.astype(np.uint16) * 257), 1), luma, atol=1e-7)
+    np.testing.assert_allclose(pictures.to_float(Picture(colour.astype(np.uint16) * 257), 1), luma, atol=1e-7)
 
 
-def test_the_suffixes_are_those_that_can_be_written(tmp_path):
-    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"} <= pictures.SUFFIXES
-    for suffix in pictures.SUFFIXES:
-        pictures.write(tmp_path / f"image{suffix}", ImageFile(noise(np.uint8, 3)))
+# Suffixes.
+
+
+def test_written_suffixes_can_be_written(tmp_path):
+    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"} <= pictures.WRITTEN_SUFFIXES < pictures.SUFFIXES
+    for suffix in pictures.WRITTEN_SUFFIXES:
+        pictures.write(tmp_path / f"image{suffix}", Picture(noise(np.uint8, 3)))
         assert pictures.read(tmp_path / f"image{suffix}").pixels.shape == (5, 7, 3)
         with Image.open(tmp_path / f"image{suffix}") as opened:
             assert opened.format == {".jpg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}.get(suffix, suffix[1:].upper())
+
+
+@pytest.mark.parametrize("suffix", sorted(pictures.SUFFIXES - pictures.WRITTEN_SUFFIXES))
+def test_read_takes_suffixes_not_written(read, tmp_path, suffix):
+    grey = noise(np.uint8, 1)
+    encoded = pillow(grey, {".gif": "GIF"}.get(suffix, "PPM"))
+    expected = grey.repeat(3, -1) if suffix == ".gif" else grey  # GIFs are palettes
+    assert_same(read(encoded, f"image{suffix.upper()}"), expected)
+    with pytest.raises(ValueError, match="cannot write .*: its suffix is none of .bmp"):
+        pictures.write(tmp_path / f"image{suffix}", Picture(grey))
+
+
+def test_read_keeps_transparency_of_gifs(read):
+    image, palette = palette_image()
+    alpha = np.where(np.arange(5) == 2, 0, 255).astype(np.uint8)
+    rgba = np.concatenate([palette, alpha[:, None]], -1)[np.asarray(image)]
+    found = read(pillow(image, "GIF", transparency=2))
+    np.testing.assert_array_equal(found.alpha, rgba[..., 3])
+    np.testing.assert_array_equal(found.pixels[found.alpha > 0], rgba[rgba[..., 3] > 0, :3])
+
+
+def test_read_keeps_16_bits_of_pgm(read):
+    deep = noise(np.uint16, 1)
+    assert_same(read(b"P5 7 5 65535\n" + deep.astype(">u2").tobytes()), deep)
+    ten_bits = b"P5 2 1 1023\n" + np.array([0, 1023], ">u2").tobytes()
+    assert read(ten_bits).pixels.ravel().tolist() == [0, 65535]
+    assert_same(read(b"P6 1 1 255\n" + bytes([1, 2, 3])), np.uint8([[[1, 2, 3]]]))

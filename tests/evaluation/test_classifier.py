@@ -29,7 +29,7 @@ def fitted():
     return fit(*halves())
 
 
-def test_it_learns_what_tells_classes_apart(fitted):
+def test_fit_learns_the_classes(fitted):
     images, labels = halves(200)
     assert classifier.accuracy(fitted, images, labels) > 0.97
     assert classifier.accuracy(fitted, images, 1 - labels) < 0.03
@@ -37,13 +37,13 @@ def test_it_learns_what_tells_classes_apart(fitted):
     assert classifier.accuracy(fitted, mirrored, 1 - labels) > 0.97
 
 
-def test_a_fit_is_a_function_of_its_seed(fitted):
+def test_fit_depends_on_seed_alone(fitted):
     assert fingerprint.tree_digest(fit(*halves()).params) == fingerprint.tree_digest(fitted.params)
     first, other = (fit(*halves(), seed=seed, learning_rate=1e-9).params for seed in (0, 1))
     assert np.abs(first["conv_1"]["kernel"] - other["conv_1"]["kernel"]).max() > 0.01
 
 
-def test_probabilities_are_the_softmax_of_a_linear_map_of_the_features(fitted, monkeypatch):
+def test_probabilities_are_softmax_of_linear_features(fitted, monkeypatch):
     images, _ = halves(7)
     features = classifier.features(fitted.params, jnp.asarray(images, float) / 255)
     logits = np.asarray(features) @ fitted.params["out"]["kernel"] + fitted.params["out"]["bias"]
@@ -53,7 +53,7 @@ def test_probabilities_are_the_softmax_of_a_linear_map_of_the_features(fitted, m
     assert features.shape == (7, 128) and float(jnp.min(features)) >= 0
 
 
-def test_a_saved_classifier_comes_back_whole_and_with_its_digest(fitted, tmp_path):
+def test_load_is_inverse_of_save_with_digest(fitted, tmp_path):
     sha = classifier.save(tmp_path / "new" / "c.npz", fitted)
     loaded, found = classifier.load(tmp_path / "new" / "c.npz")
     assert (found, loaded.image_shape, loaded.num_classes) == (sha, SHAPE, 2)
@@ -63,7 +63,7 @@ def test_a_saved_classifier_comes_back_whole_and_with_its_digest(fitted, tmp_pat
     assert classifier.save(tmp_path / "other.npz", changed) != sha
 
 
-def test_a_file_without_a_classifier_is_named(fitted, tmp_path):
+def test_load_refuses_missing_and_other_files(fitted, tmp_path):
     path = tmp_path / "c.npz"
     with pytest.raises(FileNotFoundError, match=f"no such classifier: {path}"):
         classifier.load(path)
@@ -82,13 +82,13 @@ def test_a_file_without_a_classifier_is_named(fitted, tmp_path):
     (np.zeros((3, *SHAPE), np.uint8), np.zeros(2, int), r"an integer label for each of 3 images, got int64 \(2,\)"),
     (np.zeros((3, *SHAPE), np.uint8), np.zeros(3), "got float64"),
     (np.zeros((0, *SHAPE), np.uint8), np.zeros(0, int), "each of 0 images"),
-    (np.zeros((3, *SHAPE), np.uint8), np.array([0, 1, 2]), "labels run from 0 to 2, and 2 classes from 0"),
+    (np.zeros((3, *SHAPE), np.uint8), np.array([0, 1, 2]), "expected labels in 0..1, got 0 to 2"),
 ])  # fmt: skip
-def test_images_and_labels_of_another_form_are_refused(images, labels, message):
+def test_fit_refuses_other_images_and_labels(images, labels, message):
     with pytest.raises(ValueError, match=message):
         fit(images, labels)
 
 
-def test_parameters_follow_from_the_key_and_the_shape():
+def test_init_gives_shapes_of_larger_images():
     shapes = jax.eval_shape(lambda: classifier.init((16, 12, 3), 10, keys.root_key(0)))
     assert shapes["hidden"]["kernel"].shape == (4 * 3 * 64, 128) and shapes["out"]["kernel"].shape == (128, 10)

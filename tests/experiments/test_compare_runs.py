@@ -1,4 +1,4 @@
-"""compare_runs.py on pairs of runs of which it is known where they part, and in what."""
+"""compare_runs.py on pairs of runs of which it is known where they differ, and in what."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import compare_runs
-from genjax import cyclegan, keys, vae
+from genjax import cyclegan, files, keys, vae
+from genjax.evaluation.per_image import per_image_means
 from genjax.train import checkpoint, run_directory
 from genjax.train.loop import fit
 from tiny import tiny_run
@@ -24,13 +25,21 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads
 ]
 
-# Compiling takes most of a tiny training: these draw nothing, and score the brightness of the images.
+
+def brightness(config, state, batch, key):
+    return ({"brightness": jnp.mean(batch.images[0], axis=(1, 2, 3))},)
+
+
+# Compiling takes most of a tiny training: these draw no pictures, and evaluate the brightness of the images.
 TASK = vae.TASK._replace(
-    eval_step=lambda config, state, batch, key: ({"brightness": jnp.mean(batch.images[0], axis=(1, 2, 3))},),
-    visualize=lambda config, state, batch, key: {},
-    figures=lambda metrics: metrics,
-    score=lambda metrics: None,
+    evaluators=(per_image_means(brightness),), visualize=lambda *arguments: {}, score=lambda metrics: None
 )
+
+
+def write_records(config):
+    """Writes the records of a run that has not trained yet."""
+    run = run_directory.Run(config, files.resolve(config.workdir), None, {}, {})
+    run_directory.write(run, unfinished=True)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,7 @@ def compare(old, new):
     return compare_runs.compare(old.workdir, new.workdir)
 
 
-def test_equal_runs_are_equal_as_far_as_both_go_and_where_both_look(run, make_run, capsys):
+def test_compare_finds_equal_runs_of_different_lengths(run, make_run, capsys):
     shorter = make_run(train={"num_steps": 8, "log_every": 4})
     fit(TASK, shorter)
     assert compare(run, shorter) == {
@@ -74,7 +83,7 @@ def test_equal_runs_are_equal_as_far_as_both_go_and_where_both_look(run, make_ru
     assert shown[-1] == "the runs are equal at all steps that both have, up to step 8"
 
 
-def test_steps_that_only_one_run_logged_are_not_compared(run, make_run):
+def test_compare_ignores_steps_of_one_run(run, make_run):
     other = make_run(train={"log_every": 3})
     fit(TASK, other)
     found = compare(run, other)
@@ -84,9 +93,7 @@ def test_steps_that_only_one_run_logged_are_not_compared(run, make_run):
 @pytest.mark.parametrize(("change", "field", "batch"), [
     ({"seed": 1}, "seed", ["batch"]), ({"seeds": {"noise": 1}}, "seeds.noise", []),
 ], ids=str)  # fmt: skip
-def test_a_seed_changes_the_state_from_the_first_row_and_that_of_the_noise_no_batch(
-    run, make_run, capsys, change, field, batch
-):
+def test_compare_tells_batches_from_noise(run, make_run, capsys, change, field, batch):
     other = make_run(**change)
     fit(TASK, other)
     found = compare(run, other)
@@ -116,7 +123,7 @@ def nudged(tmp_path_factory):
     return config
 
 
-def test_one_element_that_moves_is_found_at_its_step_in_its_leaf(run, nudged, capsys):
+def test_compare_finds_one_changed_element(run, nudged, capsys):
     found = compare(run, nudged)
     assert (found["first_difference"], found["last_equal"], found["first_row"]) == (8, 6, 8)
     assert (found["groups"], found["metrics"]) == (["net.params"], [])
@@ -127,7 +134,7 @@ def test_one_element_that_moves_is_found_at_its_step_in_its_leaf(run, nudged, ca
     assert "the runs differ first at step 8; they are equal up to step 6\n" in shown
 
 
-def test_a_checkpoint_tells_where_no_row_does(run, copied, nudged):
+def test_compare_uses_checkpoints_between_rows(run, copied, nudged):
     rows = Path(copied.workdir, "metrics.jsonl")
     rows.write_text("".join(line for line in rows.open() if json.loads(line)["step"] in (4, 12)))
     found = compare(copied, nudged)
@@ -138,7 +145,7 @@ def test_a_checkpoint_tells_where_no_row_does(run, copied, nudged):
     assert (found["equal"], found["last_equal"], found["steps_compared"]) == (True, 12, 0)
 
 
-def test_figures_may_differ_where_the_state_does_not(run, copied, capsys):
+def test_compare_finds_metrics_of_equal_states(run, copied, capsys):
     name = "validation/brightness"
     edit(copied, "metrics.jsonl", lambda row: row | {name: 0.5} if row["step"] == 8 and name in row else row)
     edit(copied, "metrics.jsonl", lambda row: row | {"elbo": None} if row["step"] > 8 and "elbo" in row else row)
@@ -148,17 +155,17 @@ def test_figures_may_differ_where_the_state_does_not(run, copied, capsys):
     assert f"step 8: the same batch, and the same state\n  {name}: " in capsys.readouterr().err
 
 
-def test_rows_of_earlier_versions_have_no_fingerprints(run, copied, capsys):
+def test_compare_takes_rows_without_fingerprints(run, copied, capsys):
     edit(copied, "metrics.jsonl", lambda row: {name: row[name] for name in row if name != "fingerprint"})
     assert compare(run, copied)["equal"]
     assert "steps logged in both: 6 (of 6 and 6; with fingerprints: 0)" in capsys.readouterr().err
     edit(copied, "metrics.jsonl", lambda row: row | {"rate": 9.0} if "rate" in row else row)
     found = compare(run, copied)
     assert (found["first_difference"], found["groups"], found["metrics"]) == (2, [], ["rate"])
-    assert "step 2: no fingerprints to tell more by\n  rate: " in capsys.readouterr().err
+    assert "step 2: no fingerprints to compare\n  rate: " in capsys.readouterr().err
 
 
-def test_environments_and_images_are_compared_but_make_no_runs_differ(run, copied, capsys):
+def test_compare_reports_environments_and_images(run, copied, capsys):
     edit(copied, "environment.json", lambda found: found | {"packages": found["packages"] | {"jax": "0.1"}})
     edit(copied, "data.json", lambda found: found | {"test": [found["test"][0] | {"sha256": "0" * 64}]})
     found = compare(run, copied)
@@ -167,9 +174,9 @@ def test_environments_and_images_are_compared_but_make_no_runs_differ(run, copie
     assert f"environment.json: differs\n  packages.jax: {jax.__version__} -> 0.1\n" in capsys.readouterr().err
 
 
-def test_runs_of_two_families_and_runs_without_a_common_step_are_not_equal(run, copied, make_cyclegan, capsys):
+def test_compare_needs_a_common_step(run, copied, make_cyclegan, capsys):
     other = make_cyclegan()
-    run_directory.write(Path(other.workdir), other, {}, {})
+    write_records(other)
     Path(copied.workdir, "metrics.jsonl").unlink()
     shutil.rmtree(Path(copied.workdir, "checkpoints"))
     for pair in ((run, other), (run, copied), (copied, copied)):
@@ -178,17 +185,17 @@ def test_runs_of_two_families_and_runs_without_a_common_step_are_not_equal(run, 
         assert found["steps_compared"] == found["checkpoints_compared"] == 0
         assert capsys.readouterr().err.endswith("the runs have no step in common\n")
     assert "family" in compare(run, other)["config_differences"]
-    assert "nothing in the state of a vae run has a counterpart in that of a cyclegan run" in capsys.readouterr().err
+    assert "the states of a vae run and of a cyclegan run have nothing in common" in capsys.readouterr().err
 
 
-def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_cyclegan, tmp_path, capsys):
+def test_compare_takes_states_of_other_shapes(make_cyclegan, tmp_path, capsys):
     pair = make_cyclegan(), make_cyclegan(
-        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_width": 3}
+        str(tmp_path / "other"), cyclegan={"spectral_norm": True, "discriminator_channels": 3}
     )  # fmt: skip
     for run in pair:
         shapes = jax.eval_shape(lambda run=run: cyclegan.TASK.init(run, keys.root_key(0)))
         state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        run_directory.write(Path(run.workdir), run, {}, {})
+        write_records(run)
         with checkpoint.Saver(Path(run.workdir, "checkpoints"), run.train) as checkpoints:
             checkpoints.save(1, state, {}, None)
     found = compare(*pair)
@@ -212,11 +219,11 @@ def test_states_of_other_shapes_are_compared_by_the_names_of_their_leaves(make_c
     (np.zeros(2, np.int32), np.zeros(2, np.float32), "int32 [2] -> float32 [2]"),
     (np.zeros(2), None, "only in the first"),
 ])  # fmt: skip
-def test_leaves_are_compared_bit_by_bit(old, new, said):
+def test_leaf_difference_compares_bits(old, new, said):
     assert compare_runs.leaf_difference(old, new) == said
 
 
-def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
+def test_compare_names_damaged_files(run, copied, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no run"):
         compare_runs.compare(run.workdir, str(tmp_path))
     saved = Path(copied.workdir, "checkpoints", "8")
@@ -224,7 +231,7 @@ def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
         damage()
         with pytest.raises(ValueError, match="copy/checkpoints/8 cannot be read"):
             compare(run, copied)
-    Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2')
+    Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2\n')
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
         compare(copied, run)
     Path(copied.workdir, "config.json").write_text('{"family": "gan"}')
@@ -232,7 +239,7 @@ def test_what_is_no_run_or_damaged_is_named(run, copied, tmp_path):
         compare(copied, run)
 
 
-def test_a_checkpoint_that_differs_and_is_damaged_is_no_difference_but_an_error(run, nudged, tmp_path):
+def test_compare_refuses_a_damaged_checkpoint(run, nudged, tmp_path):
     """Its arrays are another step's, which Orbax loads in silence."""
     saved = Path(shutil.copytree(nudged.workdir, tmp_path / "copy"), "checkpoints")
     shutil.copytree(saved / "12" / "state", saved / "8" / "state", dirs_exist_ok=True)
@@ -240,14 +247,14 @@ def test_a_checkpoint_that_differs_and_is_damaged_is_no_difference_but_an_error(
         compare_runs.compare(run.workdir, str(tmp_path / "copy"))
 
 
-def test_comparing_changes_nothing(run, nudged):
+def test_compare_changes_no_file(run, nudged):
     listing = lambda: {path: path.stat().st_mtime_ns for path in Path(run.workdir).rglob("*")}  # noqa: E731
     before = listing()
     compare(run, nudged)
     assert listing() == before
 
 
-def test_exit_codes_tell_equal_runs_from_others_and_both_from_errors(run, nudged, tmp_path):
+def test_exit_code_tells_equal_different_and_error(run, nudged, tmp_path):
     """On one device, where the runs had eight."""
     for other, code in ((run.workdir, 0), (nudged.workdir, 3), (tmp_path, 1)):
         command = [sys.executable, compare_runs.__file__, run.workdir, str(other)]

@@ -1,5 +1,6 @@
 """Generators of CycleGAN's PyTorch implementation as runs, and back: the same pictures, or one clear error."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,13 +15,14 @@ from PIL import Image
 
 import convert_torch
 import translate
-from genjax import cyclegan, keys, parallel
+from genjax import cyclegan, files, keys, parallel
 from genjax.data import sources
+from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.train import checkpoint, loop, run_directory
 from tiny import cheaply_compiled
 
-torch = pytest.importorskip("torch", reason="files of PyTorch are written by PyTorch: pip install -e '.[parity]'")
+torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
 
 from torch import nn  # noqa: E402
 
@@ -139,15 +141,13 @@ def assert_same_pictures(found, network, images, atol=1e-4):
 OLD = {"_use_new_zipfile_serialization": False}
 FILES = {
     "zip": {},
-    "old": OLD,
-    "of several GPUs, with dead buffers": {"prefix": "module.", "buffers": True},
     "old, of several GPUs, with dead buffers": {"prefix": "module.", "buffers": True, **OLD},
     "half precision": {"dtype": torch.float16},
 }
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_becomes_a_run_with_the_same_pictures(tmp_path, name):
+def test_to_genjax_keeps_the_pictures(tmp_path, name):
     network = made(Resnet(3, 1))
     dtype = FILES[name].get("dtype", torch.float32)
     path = saved(network, tmp_path / "latest_net_G.pth", **FILES[name])
@@ -164,7 +164,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_both_directions_there_and_back(tmp_path, name):
+def test_to_torch_is_inverse_of_to_genjax(tmp_path, name):
     make, size = NETWORKS[name]
     networks = {"a2b": made(make(3, 1), 1), "b2a": made(make(1, 3), 2)}
     paths = {direction: saved(network, tmp_path / f"{direction}.pth") for direction, network in networks.items()}
@@ -191,10 +191,11 @@ def write_run(make_cyclegan):
     """A run of colour images with the given networks, of the step and state of a training of this code."""
 
     def write(**fields):
-        config = make_cyclegan(data={"channels": (3, 3)}, cyclegan={"width": 4, "blocks": 1, **fields})
+        config = make_cyclegan(data={"channels": (3, 3)}, cyclegan={"base_channels": 4, "num_blocks": 1, **fields})
         state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
         state = state._replace(ema=jax.tree.map(lambda x: 10 * x + 0.1, state.ema))  # unlike those of the last step
-        run_directory.write(Path(config.workdir), config, {}, {})
+        run = run_directory.Run(config, files.resolve(config.workdir), Splits((), (), ()), {}, {})
+        run_directory.write(run, unfinished=True)
         with checkpoint.Saver(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
             checkpoints.save(7, state, {}, None)
         return config.workdir
@@ -202,7 +203,7 @@ def write_run(make_cyclegan):
     return write
 
 
-def test_a_run_trained_here_goes_to_pytorch_with_the_same_pictures(write_run, tmp_path):
+def test_to_torch_keeps_pictures_and_existing_files(write_run, tmp_path):
     run = write_run()
     assert convert_torch.to_torch(run, str(tmp_path / "out"))["step"] == 7
     network = Resnet(3, 3, 4, 1).eval()
@@ -212,9 +213,9 @@ def test_a_run_trained_here_goes_to_pytorch_with_the_same_pictures(write_run, tm
         convert_torch.to_torch(run, str(tmp_path / "out"))
 
 
-def test_the_residual_form_has_no_counterpart_in_the_originals_code(write_run, tmp_path):
+def test_to_torch_refuses_the_residual_form(write_run, tmp_path):
     with pytest.raises(ValueError, match=r"x \+ T\(G\(x\)\) \(output residual\), and the original's code cannot"):
-        convert_torch.to_torch(write_run(output="residual", blocks=0), str(tmp_path / "out"))
+        convert_torch.to_torch(write_run(output="residual", num_blocks=0), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -237,7 +238,7 @@ def run_translate(monkeypatch, workdir, direction, root):
     return translate.main()
 
 
-def test_the_direction_without_a_file_is_refused_and_the_other_works(one_sided, tmp_path, monkeypatch):
+def test_translate_refuses_the_direction_without_file(one_sided, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="has no generator a2b.*Convert again with --a2b FILE too"):
         run_translate(monkeypatch, one_sided, "a2b", tmp_path)
     assert not (tmp_path / "out.png").exists()
@@ -246,15 +247,14 @@ def test_the_direction_without_a_file_is_refused_and_the_other_works(one_sided, 
     assert results["files"] == "latest_net_G_B.pth" == " ".join(os.listdir(tmp_path / "back"))
 
 
-def test_it_says_where_its_weights_are_from(one_sided):
+def test_to_genjax_records_file_and_sha256(one_sided):
     environment = json.loads((one_sided / "environment.json").read_text())
-    assert environment["converted"]["a2b"] is None
-    assert environment["converted"]["b2a"]["file"] == "latest_net_G.pth"
-    assert len(environment["converted"]["b2a"]["sha256"]) == 64
+    sha256 = hashlib.sha256((one_sided.parent / "latest_net_G.pth").read_bytes()).hexdigest()
+    assert environment["converted"] == {"b2a": {"file": "latest_net_G.pth", "sha256": sha256}}
     assert run_directory.load_config(one_sided).data.source == "converted:latest_net_G.pth"
 
 
-def test_no_training_goes_on_from_it(one_sided, make_cyclegan):
+def test_fit_refuses_a_converted_run(one_sided, make_cyclegan):
     before = sorted(one_sided.rglob("*"))
     with pytest.raises(ValueError, match=r"another configuration:[\s\S]*data.source: converted:latest_net_G.pth -> "):
         loop.fit(cyclegan.TASK, make_cyclegan(str(one_sided)))
@@ -269,9 +269,9 @@ def test_no_training_goes_on_from_it(one_sided, make_cyclegan):
     assert all(np.isnan(leaf).all() for leaf in weights if leaf.ndim)
 
 
-def test_a_conversion_that_was_cut_off_is_no_run(tmp_path, monkeypatch, make_cyclegan):
+def test_to_genjax_cut_off_leaves_no_run(tmp_path, monkeypatch, make_cyclegan):
     path = saved(made(Resnet(1, 1)), tmp_path / "latest_net_G.pth")
-    monkeypatch.setattr(run_directory, "write", lambda *arguments: pytest.fail("killed"))
+    monkeypatch.setattr(run_directory, "write", lambda run, unfinished: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         convert_torch.to_genjax(str(tmp_path / "run"), a2b=path)
     for resume, said in [
@@ -283,7 +283,7 @@ def test_a_conversion_that_was_cut_off_is_no_run(tmp_path, monkeypatch, make_cyc
             resume()
 
 
-def test_an_existing_directory_or_file_is_left_alone(tmp_path):
+def test_to_genjax_overwrites_nothing(tmp_path):
     path = saved(made(Resnet(1, 1)), tmp_path / "G.pth")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")
@@ -330,15 +330,15 @@ WRONG = {
     "batch normalisation and dropout": (lambda: norms_for(Unet(3, 3), nn.BatchNorm2d), "normalisations with weights"),
     "kernels of another size": (
         lambda: with_weight(Resnet(3, 3), "model.4.weight", torch.zeros(8, 4, 5, 5)),
-        r"ResNet of 2 blocks and width 4 that it seems: model.4.weight is \(8, 4, 5, 5\) instead of \(8, 4, 3, 3\)",
+        r"ResNet of 2 blocks, base_channels 4, .* seems: model.4.weight is \(8, 4, 5, 5\) instead of \(8, 4, 3, 3\)",
     ),
     "another width within": (
         lambda: with_weight(Unet(3, 3), "model.model.1.model.1.weight", torch.zeros(8, 2, 4, 4)),
-        r"U-Net of depth 5 and width 2 that it seems: model.model.1.model.1.weight is \(8, 2, 4, 4\) instead of \(4, 2",
+        r"U-Net of 5 downsamplings, .* that it seems: model.model.1.model.1.weight is \(8, 2, 4, 4\) instead of \(4, 2",
     ),
     "another end": (
         lambda: nn.ModuleDict({"model": Resnet(3, 3).model[:12]}),
-        "begins as a generator does, and has no model.19.bias",
+        "begins as a generator and has no model.19.bias",
     ),
     "channels that are neither grey nor colour": (lambda: Resnet(4, 3), r"channels needs 1 .*, got \(4, 3\)"),
     "a weight that is not finite": (
@@ -349,7 +349,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_other_networks_are_refused_with_names_and_shapes(tmp_path, name):
+def test_to_genjax_refuses_other_networks(tmp_path, name):
     make, said = WRONG[name]
     path = tmp_path / "G.pth"
     torch.save(make().state_dict(), path)
@@ -358,40 +358,48 @@ def test_other_networks_are_refused_with_names_and_shapes(tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
-def test_absent_and_unknown_weights_are_named(tmp_path):
+def test_to_genjax_names_absent_and_unknown_weights(tmp_path):
     state = {**without(Resnet(3, 3), "model.11.conv_block.5.bias"), "model.7.filt": torch.zeros(4, 1, 3, 3)}
     torch.save(state, tmp_path / "G.pth")
     missing, unknown = (
         r"model.11.conv_block.5.bias is absent instead of \(16,\)",
         r"model.7.filt is \(4, 1, 3, 3\) instead",
     )
-    with pytest.raises(ValueError, match=f"G.pth is not the ResNet of 2 blocks.*{missing}; {unknown} of absent"):
+    with pytest.raises(ValueError, match=f"G.pth is not the ResNet of 2 blocks, .*{missing}; {unknown} of absent"):
         convert_torch.to_genjax(str(tmp_path / "run"), a2b=str(tmp_path / "G.pth"))
 
 
-def test_two_files_of_different_cyclegans_and_none_at_all(tmp_path):
+def test_to_genjax_refuses_mismatched_files_and_none(tmp_path):
     narrow, wide = (saved(made(Resnet(3, 3, width, 1)), tmp_path / f"{width}.pth") for width in (4, 8))
-    with pytest.raises(ValueError, match=r"none of one CycleGAN \(.*4.pth: resnet, width 4.*8.pth: resnet, width 8"):
+    with pytest.raises(
+        ValueError, match="not of one CycleGAN .*4.pth: ResNet of 1 blocks, base_channels 4.*8.pth: .*base_channels 8"
+    ):
         convert_torch.to_genjax(str(tmp_path / "run"), a2b=narrow, b2a=wide)
     grey = saved(made(Resnet(1, 3, 4, 1)), tmp_path / "grey.pth")
-    with pytest.raises(
-        ValueError, match=r"channels in A and B \(3, 3\); .*channels in A and B \(3, 1\)\): convert each"
-    ):
+    with pytest.raises(ValueError, match=r"channels 3 to 3; .*channels 1 to 3\): convert each"):
         convert_torch.to_genjax(str(tmp_path / "run"), a2b=narrow, b2a=grey)
     with pytest.raises(ValueError, match="nothing to convert: give --a2b latest_net_G_A.pth, --b2a"):
         convert_torch.to_genjax(str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_reads_without_pytorch_and_prints_one_json_line(tmp_path):
+def test_script_prints_one_json_line_or_names_pytorch(tmp_path):
     path = saved(made(Resnet(3, 3)), tmp_path / "latest_net_G_A.pth")
-    (tmp_path / "before").mkdir()
-    (tmp_path / "before" / "torch.py").write_text("raise ImportError('not installed')")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "before"), *sys.path])}
-    flags = ["to-genjax", "--a2b", path, "--workdir", tmp_path / "run", "--image-size", 32, 64]
-    command = [sys.executable, convert_torch.__file__, *map(str, flags)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    def call(workdir, before):
+        flags = ["to-genjax", "--a2b", path, "--workdir", workdir, "--image-size", 32, 64]
+        command = [sys.executable, convert_torch.__file__, *map(str, flags)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(before), *sys.path])}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    done = call(tmp_path / "run", tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert (results["directions"], results["generator"]) == ("a2b", "resnet")
     assert run_directory.load_config(tmp_path / "run").data.image_size == (32, 64)
+
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "torch.py").write_text("raise ImportError('not installed')")
+    done = call(tmp_path / "other", tmp_path / "without")
+    assert done.returncode == 1 and "error: files of PyTorch need PyTorch: pip install" in done.stderr
+    assert not (tmp_path / "other").exists()

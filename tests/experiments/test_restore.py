@@ -10,7 +10,7 @@ from PIL import Image
 import inpaint
 import super_resolve
 from genjax.data import pictures
-from genjax.data.pictures import ImageFile
+from genjax.data.pictures import Picture
 from genjax.vae import restored_files
 from genjax.vae.operators import Downsample
 
@@ -23,10 +23,10 @@ def pixels(channels=1, dtype=np.uint8, size=8):
 
 
 FILES = {
-    "grey.png": ImageFile(pixels()),
-    "below/deep.tif": ImageFile(pixels(dtype=np.uint16)),
-    "below/alpha.webp": ImageFile(np.repeat(pixels(), 3, -1), pixels()[..., 0]),
-    "grey as colour.bmp": ImageFile(np.repeat(pixels(), 3, -1)),
+    "grey.png": Picture(pixels()),
+    "below/deep.tif": Picture(pixels(dtype=np.uint16)),
+    "below/alpha.webp": Picture(np.repeat(pixels(), 3, -1), pixels()[..., 0]),
+    "grey as colour.bmp": Picture(np.repeat(pixels(), 3, -1)),
 }
 
 
@@ -73,7 +73,7 @@ def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkey
 
 
 def test_restored_files_makes_colour_of_grey_files(tmp_path):
-    given = ImageFile(pixels(), pixels()[..., 0], icc=b"a profile of grey")
+    given = Picture(pixels(), pixels()[..., 0], icc=b"a profile of grey")
     pictures.write(tmp_path / "grey.png", given._replace(icc=None))
     found = restored_files.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
     np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
@@ -88,7 +88,7 @@ def test_restored_files_makes_colour_of_grey_files(tmp_path):
 def test_super_resolve_agrees_with_given_files(trained, tmp_path, monkeypatch):
     small = pixels(size=2)
     (tmp_path / "in").mkdir()
-    pictures.write(tmp_path / "in" / "small.png", ImageFile(small))
+    pictures.write(tmp_path / "in" / "small.png", Picture(small))
     results = run(monkeypatch, super_resolve, trained.workdir, tmp_path / "in", tmp_path / "out", "--factor", 4)
     assert results["least_consistency_db"] > 50
     for folder in ("sample-1", "sample-2", "sample-3", "mean"):

@@ -3,6 +3,7 @@ import dataclasses
 import jax
 import pytest
 
+import configs
 from benchmarks import scaling
 from benchmarks.scaling import Paper, Step, communicate, efficiency
 from genjax import cyclegan, keys, parallel, vae
@@ -15,7 +16,7 @@ def step(reduced=0.0, gathered=0.0, reductions=1, gathers=0, fixed_flops=0.0, im
 
 
 @pytest.mark.parametrize("chips", [2, 8, 32, 256])
-def test_rings_send_all_shares_of_the_bytes_but_one(chips):
+def test_communicate_sends_bytes_around_rings(chips):
     share = (chips - 1) / chips
     assert communicate(INSTANT, step(reduced=9e9), chips, 1) == pytest.approx(2 * share * 9)
     assert communicate(INSTANT, step(gathered=9e6), chips, 1000) == pytest.approx(share * 9)
@@ -23,17 +24,17 @@ def test_rings_send_all_shares_of_the_bytes_but_one(chips):
 
 
 @pytest.mark.parametrize("chips, hops", [(1, 0), (2, 1), (8, 4), (16, 6), (128, 22), (256, 30)])
-def test_collectives_of_no_bytes_take_the_hops_along_both_axes(chips, hops):
+def test_communicate_counts_hops_along_both_axes(chips, hops):
     assert communicate(Paper(hop=1.0), step(), chips, 1) == 2 * hops
     assert communicate(Paper(hop=1.0), step(reductions=1, gathers=3), chips, 1) == 5 * hops
 
 
-def test_two_slices_exchange_the_share_of_each_chip():
+def test_communicate_exchanges_shares_between_slices():
     one, two = (communicate(INSTANT, step(reduced=256e6), chips, 1) for chips in (256, 512))
     assert two - one == pytest.approx(2 * 0.5 * 1e6 / 1e8)
 
 
-def test_one_chip_is_wholly_efficient_and_two_wait_for_the_ring():
+def test_efficiency_of_one_chip_is_one():
     chip = Paper(peak=1e12, utilisation=1.0, link=1e9, hop=0.0)
     heavy = step(reduced=1e9, fixed_flops=1e12)
     assert efficiency(chip, heavy, 1, 5) == (1.0, 1.0)
@@ -47,7 +48,7 @@ def params(state):
     return sum(leaf.size for leaf in jax.tree.leaves(nets))
 
 
-def test_a_vae_reduces_its_parameters_and_a_few_scalars(make_run):
+def test_read_finds_the_vaes_all_reduce(make_run):
     run = make_run()
     found = scaling.read(run, parallel.make_mesh())
     scalars = found.reduced / 4 - params(jax.eval_shape(lambda: vae.TASK.init(run, keys.root_key(0))))
@@ -56,9 +57,9 @@ def test_a_vae_reduces_its_parameters_and_a_few_scalars(make_run):
     assert found.image_flops > 6 * 16 * (64 + 8 + 4 + 64)  # forward and backward through all of its matrices
 
 
-def test_a_cyclegan_gathers_both_translations_of_each_image_too(make_cyclegan):
+def test_collectives_of_cyclegan_include_the_pools_gather(make_cyclegan):
     # The least that has all collectives, as it takes long to compile.
-    run = make_cyclegan(cyclegan={"blocks": 0}, loss={"identity_a": 0.0, "identity_b": 0.0})
+    run = make_cyclegan(cyclegan={"num_blocks": 0}, loss={"identity_a": 0.0, "identity_b": 0.0})
     found = scaling.collectives(scaling.traced(run, parallel.make_mesh()).lower().compile().as_text())
     scalars = found["all-reduce"][1] / 4 - params(jax.eval_shape(lambda: cyclegan.TASK.init(run, keys.root_key(0))))
     means = 2 * 2 * 16 * 16  # of the images and translations of either domain, for their diversity
@@ -67,7 +68,7 @@ def test_a_cyclegan_gathers_both_translations_of_each_image_too(make_cyclegan):
     assert images <= found["all-gather"][1] <= images + 8 * 2 * 4  # and their positions
 
 
-def test_the_step_that_is_timed_is_that_of_the_named_configuration(monkeypatch, make_run):
+def test_time_steps_times_the_named_configuration(monkeypatch, make_run):
     timed = []
 
     def compiled(config, mesh):
@@ -76,12 +77,12 @@ def test_the_step_that_is_timed_is_that_of_the_named_configuration(monkeypatch, 
 
     traced = scaling.traced
     monkeypatch.setattr(scaling, "traced", compiled)
-    monkeypatch.setitem(scaling.CONFIGS["vae"], "tiny", make_run)
+    monkeypatch.setitem(configs.CONFIGS["vae"], "tiny", make_run)
     assert scaling.time_steps("vae:tiny", 24, steps=1) > 0
     assert [(config.vae.hidden_sizes, config.data.batch_size) for config in timed] == [((16,), 24)]
 
 
-def test_a_larger_batch_gets_a_larger_pool_unless_there_is_none(make_cyclegan):
+def test_with_batch_enlarges_a_small_pool(make_cyclegan):
     run = make_cyclegan()
     assert scaling.with_batch(run, 8).cyclegan.pool_size == 12
     assert scaling.with_batch(run, 64).cyclegan.pool_size == 64
@@ -89,7 +90,7 @@ def test_a_larger_batch_gets_a_larger_pool_unless_there_is_none(make_cyclegan):
     assert scaling.with_batch(without, 64).cyclegan.pool_size == 0
 
 
-def test_bytes_are_read_from_tuples_and_single_results():
+def test_collectives_read_tuples_and_single_results():
     program = """
     %all-reduce.1 = (f32[2,3]{1,0}, /*index=1*/f32[]) all-reduce(%a, %b), channel_id=1, to_apply=%sum
     ROOT %all_gather.2 = s32[8]{0} all-gather(%c), channel_id=1, dimensions={0}

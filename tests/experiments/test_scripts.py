@@ -82,8 +82,9 @@ def test_horse2zebra_is_trained_as_its_implementations_train_it():
         "epoch_end",
     )
     assert run.optim.steps_per_epoch == 1334 and run.train.num_steps == 200 * 1334 == 2 * run.optim.decay_steps
-    assert (run.data.batch_size, run.data.image_size, run.data.crop_margin, run.data.flip) == (1, (256, 256), 30, True)
-    assert (run.cyclegan.blocks, run.cyclegan.width, run.cyclegan.pool_size) == (9, 64, 50)
+    assert run.data.batch_size == 1 and run.data.flip
+    assert (run.data.image_size, run.data.load_size) == ((256, 256), (286, 286))
+    assert (run.cyclegan.num_blocks, run.cyclegan.base_channels, run.cyclegan.pool_size) == (9, 64, 50)
     assert (
         run.loss == LossConfig(adversarial_a2b=1, adversarial_b2a=1, cycle_a=10, cycle_b=10, identity_a=5, identity_b=5)
         and run.loss.adversarial == "lsgan"
@@ -99,7 +100,8 @@ def test_configurations_for_data_from_elsewhere_run_on_folders_of_that_shape(tmp
     flags = {
         "workdir": tmp_path / "run",
         "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
-        "data.batch-size": 1, "cyclegan.width": 2, "cyclegan.blocks": 0, "cyclegan.discriminator-width": 2,
+        "data.batch-size": 1, "cyclegan.base-channels": 2, "cyclegan.num-blocks": 0,
+        "cyclegan.discriminator-channels": 2,
         "train.num-sample-images": 1, "train.log-every": 1,
     }  # fmt: skip
     short = {"train.num-steps": 2, "optim.decay-steps": 1, "train.eval-every": 2, "train.checkpoint-every": 2}

@@ -11,7 +11,7 @@ from PIL import Image
 
 import translate
 from genjax.data import pictures
-from genjax.data.pictures import ImageFile
+from genjax.data.pictures import Picture
 
 RNG = np.random.default_rng(0)
 
@@ -27,18 +27,18 @@ def run(monkeypatch, workdir, images, out, direction="a2b", *more):
 
 
 FILES = {
-    "colour.png": ImageFile(pixels(33, 20, 3)),
-    "below/grey.png": ImageFile(pixels(16, 16, 1)),
-    "below/deep.tiff": ImageFile(pixels(9, 31, 1, np.uint16)),
-    "below/again/deep colour.png": ImageFile(pixels(12, 8, 3, np.uint16)),
-    "alpha.png": ImageFile(pixels(8, 13, 3), pixels(8, 13, 1)[..., 0]),
-    "alpha.webp": ImageFile(pixels(21, 40, 3), pixels(21, 40, 1)[..., 0]),
-    "tiny.tif": ImageFile(pixels(1, 2, 3)),
-    "PHOTO.JPG": ImageFile(np.repeat(np.repeat(pixels(4, 6, 3), 8, 0), 8, 1)),
+    "colour.png": Picture(pixels(33, 20, 3)),
+    "below/grey.png": Picture(pixels(16, 16, 1)),
+    "below/deep.tiff": Picture(pixels(9, 31, 1, np.uint16)),
+    "below/again/deep colour.png": Picture(pixels(12, 8, 3, np.uint16)),
+    "alpha.png": Picture(pixels(8, 13, 3), pixels(8, 13, 1)[..., 0]),
+    "alpha.webp": Picture(pixels(21, 40, 3), pixels(21, 40, 1)[..., 0]),
+    "tiny.tif": Picture(pixels(1, 2, 3)),
+    "PHOTO.JPG": Picture(np.repeat(np.repeat(pixels(4, 6, 3), 8, 0), 8, 1)),
 }
 
 
-def test_a_folder_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
+def test_main_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
     pytest.importorskip("imagecodecs", reason="16-bit colour needs the extra deep")
     for name, image in FILES.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,17 +62,17 @@ def test_a_folder_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path,
             np.testing.assert_array_equal(after.alpha, before.alpha)
 
 
-def test_one_image_goes_to_a_file_or_into_a_folder(trained_identity, tmp_path, monkeypatch):
-    pictures.write(tmp_path / "in.png", ImageFile(pixels(10, 12, 3)))
+def test_main_writes_one_image_to_file_or_folder(trained_identity, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in.png", Picture(pixels(10, 12, 3)))
     for out, written in ((tmp_path / "x.tiff", tmp_path / "x.tiff"), (tmp_path / "to", tmp_path / "to" / "in.png")):
         run(monkeypatch, trained_identity.workdir, tmp_path / "in.png", out, "b2a")
         assert pictures.read(written).pixels.shape == (10, 12, 3)
 
 
-def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_identity, tmp_path, monkeypatch):
+def test_main_overwrites_nothing_and_skips_when_asked(trained_identity, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         (tmp_path / "in").mkdir(exist_ok=True)
-        pictures.write(tmp_path / "in" / name, ImageFile(pixels(8, 8, 3)))
+        pictures.write(tmp_path / "in" / name, Picture(pixels(8, 8, 3)))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.png").write_text("mine")
     with pytest.raises(ValueError, match=r"out/b.png exists already \(1 of 2 do\): give another --out"):
@@ -85,7 +85,7 @@ def test_nothing_is_overwritten_and_nothing_done_before_that_is_known(trained_id
             run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / out)
 
 
-def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_path, monkeypatch):
+def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
@@ -99,26 +99,28 @@ def test_folders_with_nothing_to_translate_are_refused(trained_identity, tmp_pat
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 
 
-def test_a_run_of_another_family_is_refused(trained, tmp_path, monkeypatch):
-    pictures.write(tmp_path / "in.png", ImageFile(pixels(8, 8, 3)))
+def test_main_refuses_formats_that_cannot_be_written(trained_identity, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in" / "a.png", Picture(pixels(8, 8, 3)))
+    Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "b.ppm")
+    with pytest.raises(ValueError, match=r"out/b.ppm \(1 of 2 translations\) has a suffix that cannot be written"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in" / "b.ppm", tmp_path / "b.png")
+    assert results["images"] == 1 and pictures.read(tmp_path / "b.png").pixels.shape == (8, 8, 3)
+
+
+def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
     with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):
         run(monkeypatch, trained.workdir, tmp_path / "in.png", tmp_path / "out")
 
 
-def test_the_script_prints_one_json_line_and_takes_more_images_than_fifty(trained_identity, tmp_path):
+def test_script_translates_sixty_images_and_prints_json(trained_identity, tmp_path):
     (tmp_path / "in").mkdir()
     for i in range(60):
-        pictures.write(tmp_path / "in" / f"{i}.png", ImageFile(pixels(8, 8, 3)))
-    flags = [
-        "--workdir",
-        trained_identity.workdir,
-        "--direction",
-        "b2a",
-        "--images",
-        tmp_path / "in",
-        "--out",
-        tmp_path / "out",
-    ]
+        pictures.write(tmp_path / "in" / f"{i}.png", Picture(pixels(8, 8, 3)))
+    flags = ["--workdir", trained_identity.workdir, "--direction", "b2a"]
+    flags += ["--images", tmp_path / "in", "--out", tmp_path / "out"]
     script = Path(translate.__file__)
     done = subprocess.run([sys.executable, script, *map(str, flags)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def draws(rng, num):
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 @pytest.mark.parametrize("size", [1, 5, 50])
-def test_decisions_are_those_of_the_sequential_rule(size, batch):
+def test_decide_equals_the_sequential_rule(size, batch):
     decide = jax.jit(image_pool.decide, static_argnums=2)
     rng, images, num, expected = np.random.default_rng(size * batch), np.zeros(size), 0, SequentialPool(size)
     for round in range(60):
@@ -54,7 +54,7 @@ def test_decisions_are_those_of_the_sequential_rule(size, batch):
 
 
 @pytest.mark.parametrize("num", [0, 2, 5])
-def test_a_pool_of_any_filling_goes_on_by_the_rule(num):
+def test_decide_continues_a_pool_of_any_filling(num):
     uniforms, expected = draws(np.random.default_rng(num), 20), SequentialPool(5)
     expected.stored = list(range(num))
     stored, returned = jax.jit(image_pool.decide, static_argnums=2)(jnp.int32(num), uniforms, 5)
@@ -63,14 +63,14 @@ def test_a_pool_of_any_filling_goes_on_by_the_rule(num):
 
 
 @pytest.mark.parametrize("size", [1, 5, 48, 50, 64])
-def test_the_largest_uniform_falls_into_the_last_slot(size):
+def test_decide_takes_the_largest_uniform_as_last_slot(size):
     uniforms = np.full((1, 2), BELOW_ONE)
     stored, returned = jax.jit(image_pool.decide, static_argnums=2)(jnp.int32(size), uniforms, size)
     assert returned.tolist() == [size - 1]
     assert stored.tolist() == [*range(size - 1), size]
 
 
-def test_a_full_pool_swaps_half_the_time_and_all_slots_evenly():
+def test_decide_swaps_half_the_images_evenly():
     size, num = 20, 20_000
     uniforms = np.random.default_rng(0).uniform(size=(num, 1, 2)).astype(np.float32)
     decide = jax.vmap(lambda uniforms: image_pool.decide(jnp.int32(size), uniforms, size))
@@ -108,7 +108,7 @@ def on_one_device():
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_pool_and_judged_images_do_not_depend_on_the_devices(on_one_device, devices):
+def test_query_does_not_depend_on_the_devices(on_one_device, devices):
     expected, counts, judged = on_one_device
     pool, found_counts, found = queries(devices, 12)
     assert found_counts == counts
@@ -119,7 +119,7 @@ def test_pool_and_judged_images_do_not_depend_on_the_devices(on_one_device, devi
     assert {int(shard.data) for shard in pool.num.addressable_shards} == {12}
 
 
-def test_query_moves_whole_images_by_decisions_of_its_keys(on_one_device):
+def test_query_moves_whole_images(on_one_device):
     pool, counts, judged = on_one_device
     assert counts == [8, 12, *[12] * 10]
     # Images are runs of six numbers, so that one put together from two would show.
@@ -137,7 +137,7 @@ def test_query_moves_whole_images_by_decisions_of_its_keys(on_one_device):
     assert sorted([*numbers[~new.ravel()], *held]) == sorted(taken_in)
 
 
-def test_positions_alone_decide_what_is_swapped():
+def test_query_decides_by_position_alone():
     """Not the order of the rows, nor how often the pool was asked: only the key and the positions."""
     mesh = parallel.make_mesh(jax.devices()[:1])
     specs = (parallel.REPLICATED, parallel.SPLIT, parallel.SPLIT, parallel.REPLICATED)
@@ -151,7 +151,7 @@ def test_positions_alone_decide_what_is_swapped():
     assert swaps[0] == swaps[1][::-1] != swaps[2]
 
 
-def test_a_pool_of_size_0_returns_the_images_as_they_are():
+def test_query_of_an_empty_pool_is_the_identity():
     mesh = parallel.make_mesh(jax.devices()[:2])
     specs = (parallel.REPLICATED, parallel.SPLIT, parallel.SPLIT, parallel.REPLICATED)
     query = parallel.pmap(image_pool.query, mesh, specs, (parallel.REPLICATED, parallel.SPLIT))

@@ -51,49 +51,50 @@ def convolutions_in(text):
 PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (1, 0))]
 
 
-@pytest.mark.parametrize("cached", [0, convolutions.CACHED])
+@pytest.mark.parametrize("cached", [0, convolutions.CACHED_SIZE])
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (7, 1)])
 @pytest.mark.parametrize("channels", [2, 3, 9])
-def test_convolution_on_cpu_is_the_native_one_with_its_gradients(monkeypatch, channels, size, stride, padding, cached):
+def test_conv_cpu_equals_native_with_gradients(monkeypatch, channels, size, stride, padding, cached):
     """Fewer channels than features, as many, more; where what is multiplied fits a cache, and where it does not."""
-    monkeypatch.setattr(convolutions, "CACHED", cached)
+    monkeypatch.setattr(convolutions, "CACHED_SIZE", cached)
     x, kernel = numbers((2, 9, 8, channels)), kernel_of(size, channels, 3)
     cpu, native = (
         outputs_and_gradients(functools.partial(fn, stride, padding), x, kernel)
-        for fn in (convolutions._on_cpu, convolutions._native)
+        for fn in (convolutions.conv_cpu, convolutions.conv_native)
     )
     assert_same(cpu, native)
 
 
-@pytest.mark.parametrize("cached", [0, convolutions.CACHED])
+@pytest.mark.parametrize("cached", [0, convolutions.CACHED_SIZE])
 @pytest.mark.parametrize(("channels", "stride"), [(2, 1), (2, 2), (9, 2)])
-def test_convolution_on_cpu_has_the_second_derivatives_that_gradient_penalties_take(
-    monkeypatch, channels, stride, cached
-):
-    monkeypatch.setattr(convolutions, "CACHED", cached)
+def test_conv_cpu_has_native_second_derivatives(monkeypatch, channels, stride, cached):
+    monkeypatch.setattr(convolutions, "CACHED_SIZE", cached)
     x, kernel = numbers((2, 6, 5, channels)), kernel_of(3, channels, 3)
 
     def penalty(fn):
         def of(x, kernel):
-            slope = jax.grad(lambda x: jnp.sum(jnp.sin(fn(stride, ((1, 1), (1, 1)), x, kernel))))(x)
-            return jnp.sum(slope**2, keepdims=True)
+            grad = jax.grad(lambda x: jnp.sum(jnp.sin(fn(stride, ((1, 1), (1, 1)), x, kernel))))(x)
+            return jnp.sum(grad**2, keepdims=True)
 
         return of
 
-    functions = convolutions._on_cpu, convolutions._native
+    functions = convolutions.conv_cpu, convolutions.conv_native
     cpu, native = (outputs_and_gradients(penalty(fn), x, kernel) for fn in functions)
     assert_same(cpu, native)
 
 
 @pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("shape", [(1, 9, 7, 1, 3), (3, 8, 11, 2, 1)], ids=str)
-def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
+def test_conv_rows_as_features_equals_native_with_gradients(shape, size):
     b, h, w, channels, features = shape
     given = numbers((b, h, w, channels)), kernel_of(size, channels, features)
     rows, native = (
         outputs_and_gradients(fn, *given)
-        for fn in (convolutions._by_rows, functools.partial(convolutions._native, 1, convolutions.NO_PADDING))
+        for fn in (
+            convolutions.conv_rows_as_features,
+            functools.partial(convolutions.conv_native, 1, convolutions.NO_PADDING),
+        )
     )
     assert rows[0].shape == (b, h - size + 1, w - size + 1, features)
     assert_same(rows, native)
@@ -101,17 +102,17 @@ def test_convolution_by_rows_is_the_native_one_with_its_gradients(shape, size):
 
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 @pytest.mark.parametrize("size", [1, 3, 4, 7])
-def test_convolution_with_rows_as_channels_is_the_native_one_with_its_gradients(size, padding):
+def test_conv_rows_as_channels_equals_native_with_gradients(size, padding):
     given = numbers((2, 9, 8, 3)), kernel_of(size, 3, 5)
     found, native = (
         outputs_and_gradients(functools.partial(fn, padding), *given)
-        for fn in (convolutions._rows_as_channels, functools.partial(convolutions._native, 1))
+        for fn in (convolutions.conv_rows_as_channels, functools.partial(convolutions.conv_native, 1))
     )
     assert_same(found, native)
 
 
 @pytest.mark.parametrize(("channels", "stride", "expected"), [(3, 1, "1x7x21x5"), (8, 1, "7x7x8x5"), (3, 2, "7x7x3x5")])
-def test_the_rows_of_a_kernel_are_channels_on_a_gpu_where_an_image_has_few(channels, stride, expected):
+def test_conv_takes_rows_as_channels_for_narrow_gpu_inputs(channels, stride, expected):
     x, kernel = numbers((1, 11, 12, channels)), kernel_of(7, channels, 5)
 
     def conv(x, kernel):
@@ -122,30 +123,30 @@ def test_the_rows_of_a_kernel_are_channels_on_a_gpu_where_an_image_has_few(chann
         assert f"tensor<{kernel_shape}xf64>" in convolution
 
 
-@pytest.mark.parametrize("form", [convolutions._transpose_by_phases, convolutions._transpose_by_depth])
+@pytest.mark.parametrize("form", [convolutions.transpose_by_phases, convolutions.transpose_by_depth])
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_transposed_convolution_by_phases_or_depth_is_the_native_one_with_its_gradients(shape, size, form):
+def test_transpose_forms_equal_native_with_gradients(shape, size, form):
     b, h, w, channels, features = shape
     given = numbers((b, h, w, channels)), kernel_of(size, channels, features)
-    found, native = (outputs_and_gradients(fn, *given) for fn in (form, convolutions._transpose_native))
+    found, native = (outputs_and_gradients(fn, *given) for fn in (form, convolutions.transpose_native))
     assert found[0].shape == (b, 2 * h, 2 * w, features)
     assert_same(found, native)
 
 
 @pytest.mark.parametrize("border", [1, 3])
-def test_a_mirror_is_that_of_numpy_in_both_forms(border):
+def test_mirror_forms_equal_numpy(border):
     x = numbers((2, 4, 5, 3))
     expected = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
-    for form in (convolutions._mirror_native, convolutions._mirror_gathered):
+    for form in (convolutions.mirror_native, convolutions.mirror_by_gather):
         np.testing.assert_array_equal(form(border, jnp.array(x)), expected)
     np.testing.assert_array_equal(convolutions.mirror(jnp.array(x), border), expected)
 
 
 @pytest.mark.parametrize("border", [1, 3])
-def test_a_mirror_has_the_derivatives_of_jax_the_first_and_the_second(border):
+def test_mirror_has_native_first_and_second_derivatives(border):
     def native(x):
-        return convolutions._mirror_native(border, x)
+        return convolutions.mirror_native(border, x)
 
     def mirror(x):
         return convolutions.mirror(x, border)
@@ -159,45 +160,45 @@ def test_a_mirror_has_the_derivatives_of_jax_the_first_and_the_second(border):
 
 
 @pytest.mark.parametrize("border", [1, 3])
-def test_the_gradient_of_a_mirror_counts_each_pixel_as_often_as_it_shows(border):
+def test_mirror_gradient_counts_each_pixel_as_shown(border):
     rows, columns = (np.bincount(np.pad(np.arange(size), border, mode="reflect")) for size in (4, 5))
     found = jax.grad(lambda x: jnp.sum(convolutions.mirror(x, border)))(jnp.zeros((1, 4, 5, 1)))
     np.testing.assert_array_equal(found[0, :, :, 0], np.outer(rows, columns))
 
 
 @pytest.mark.parametrize("size", [3, 4])
-def test_transposed_convolution_is_by_phases_on_cpu_by_depth_on_a_gpu_and_native_elsewhere(size):
+def test_conv_transpose_chooses_form_by_platform(size):
     kernel, x = kernel_of(size, 8, 3), numbers((1, 5, 6, 8))
 
-    def total(kernel, x):
+    def loss(kernel, x):
         return jnp.sum(convolutions.conv_transpose(x, kernel) ** 2)
 
     # Zeros between pixels are what a CPU multiplies slowly, in the layer and in the gradient of its kernel, and a GPU
     # in the latter.
-    for fn in (total, jax.grad(total, (0, 1))):
+    for fn in (loss, jax.grad(loss, (0, 1))):
         compiled = jax.jit(fn).lower(kernel, x).compile().as_text()
         assert compiled.count("lhs_dilate") == compiled.count("rhs_dilate") == 0
         for platform in ("cpu", "cuda"):
             text = lowered(fn, platform, kernel, x)
             assert convolutions_in(text)
             assert "lhs_dilate = [2, 2]" not in text and "rhs_dilate = [2, 2]" not in text
-    assert len(convolutions_in(lowered(total, "cpu", kernel, x))) == 4
-    (convolution,) = convolutions_in(lowered(total, "cuda", kernel, x))
+    assert len(convolutions_in(lowered(loss, "cpu", kernel, x))) == 4
+    (convolution,) = convolutions_in(lowered(loss, "cuda", kernel, x))
     assert "tensor<2x2x8x12xf64>" in convolution
-    (convolution,) = convolutions_in(lowered(total, "tpu", kernel, x))
+    (convolution,) = convolutions_in(lowered(loss, "tpu", kernel, x))
     assert "lhs_dilate = [2, 2]" in convolution
-    assert "rhs_dilate" in lowered(jax.grad(lambda kernel: total(kernel, x)), "tpu", kernel)
+    assert "rhs_dilate" in lowered(jax.grad(lambda kernel: loss(kernel, x)), "tpu", kernel)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_gradient_of_a_kernel_is_along_the_height_alone_on_cpu_and_native_elsewhere(stride):
+def test_kernel_grad_convolves_along_height_on_cpu_alone(stride):
     kernel, x = kernel_of(3, 8, 5), numbers((2, 12, 10, 8))
 
-    def total(kernel, x):
+    def loss(kernel, x):
         return jnp.sum(convolutions.conv(x, kernel, stride, ((1, 1), (1, 1))) ** 2)
 
     def convolved(platform):
-        lines = convolutions_in(lowered(jax.grad(total), platform, kernel, x))
+        lines = convolutions_in(lowered(jax.grad(loss), platform, kernel, x))
         operands = [line.split(" : (")[1] for line in lines]
         return [operand.split(">")[0].count("x") for operand in operands]  # dimensions of what is convolved
 
@@ -214,37 +215,35 @@ def test_the_gradient_of_a_kernel_is_along_the_height_alone_on_cpu_and_native_el
         ((32, 57, 57, 8), 2, 8, "native"),  # whose kernel has too few rows to gain
     ],
 )
-def test_the_gradient_of_an_input_is_a_matrix_product_on_cpu_while_it_fits_a_cache(shape, size, features, expected):
+def test_input_grad_multiplies_matrices_within_cache_on_cpu(shape, size, features, expected):
     kernel, x = kernel_of(size, shape[-1], features), jnp.zeros(shape)
 
-    def total(x):
+    def loss(x):
         return jnp.sum(convolutions.conv(x, kernel, 1, convolutions.NO_PADDING) ** 2)
 
-    text = lowered(jax.grad(total), "cpu", x)
+    text = lowered(jax.grad(loss), "cpu", x)
     kernels = [line.split(" : (")[1].split(", ")[1].split(">")[0] for line in convolutions_in(text)]
     gradient = {"dot": [], "row": [f"tensor<1x{size}x{features}x{size * shape[-1]}xf64"],
                 "native": [f"tensor<{size}x{size}x{shape[-1]}x{features}xf64"]}[expected]  # fmt: skip
     assert [k.removesuffix(")") for k in kernels[1:]] == gradient
     assert ("stablehlo.dot_general" in text) == (expected == "dot")
-    assert len(convolutions_in(lowered(jax.grad(total), "cuda", x))) == 2
+    assert len(convolutions_in(lowered(jax.grad(loss), "cuda", x))) == 2
 
 
 @pytest.mark.parametrize(
     ("channels", "features", "size", "copied"),
-    [(4, 8, 300, "x"), (8, 8, 20, "x"), (8, 8, 300, "slope"), (8, 4, 20, "slope")],
+    [(4, 8, 300, "x"), (8, 8, 20, "x"), (8, 8, 300, "cotangent"), (8, 4, 20, "cotangent")],
 )
-def test_the_gradient_of_a_kernel_copies_the_narrower_map_or_of_two_small_ones_the_input(
-    channels, features, size, copied
-):
-    x, slope = jnp.zeros((1, size, size, channels)), jnp.zeros((1, size - 2, size - 2, features))
-    text = lowered(lambda x, slope: convolutions._kernel_slope(x, slope, 1, 3, 3), "cpu", x, slope)
+def test_kernel_grad_copies_narrower_map_or_small_input(channels, features, size, copied):
+    x, cotangent = jnp.zeros((1, size, size, channels)), jnp.zeros((1, size - 2, size - 2, features))
+    text = lowered(lambda x, cotangent: convolutions.kernel_grad(x, cotangent, 1, 3, 3), "cpu", x, cotangent)
     (convolution,) = convolutions_in(text)
     operands = convolution.split(" : (")[1].split(") ->")[0]
-    along, c, f = {"x": (size - 2, 3 * channels, features), "slope": (size, channels, 3 * features)}[copied]
+    along, c, f = {"x": (size - 2, 3 * channels, features), "cotangent": (size, channels, 3 * features)}[copied]
     assert operands == f"tensor<{size}x{along}x{c}xf64>, tensor<{size - 2}x{along}x{f}xf64>"
 
 
-def test_convolution_is_by_rows_on_cpu_and_gpu_and_native_elsewhere():
+def test_conv_by_rows_is_native_on_tpu_alone():
     kernel, x = kernel_of(7, 2, 3), numbers((1, 8, 8, 2))
     rows, square = "tensor<1x7x2x21xf64>", "tensor<7x7x2x3xf64>"
     for platform, expected in (("cpu", rows), ("cuda", rows), ("tpu", square)):
@@ -252,11 +251,11 @@ def test_convolution_is_by_rows_on_cpu_and_gpu_and_native_elsewhere():
         assert expected in convolution
 
 
-def test_a_mirror_is_gathered_on_a_gpu_alone_and_its_gradient_scatters_nowhere():
-    def total(x):
+def test_mirror_gathers_on_gpu_alone_and_scatters_nowhere():
+    def loss(x):
         return jnp.sum(convolutions.mirror(x, 1) ** 2)
 
     for platform, gathers in (("cuda", True), ("cpu", False), ("tpu", False)):
-        text = lowered(jax.grad(total), platform, numbers((1, 5, 6, 2)))
+        text = lowered(jax.grad(loss), platform, numbers((1, 5, 6, 2)))
         assert ("stablehlo.gather" in text) == gathers
         assert "scatter" not in text

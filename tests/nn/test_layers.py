@@ -1,7 +1,5 @@
 """The layers against their definitions in NumPy and Flax's own, in float64."""
 
-import re
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -51,7 +49,7 @@ def transpose_convolve(x, kernel):
 @pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("by_rows", [False, True])
 @pytest.mark.parametrize("shape", [(1, 4, 4, 1, 2), (3, 5, 8, 2, 3)], ids=str)
-def test_reflect_conv_is_its_definition(shape, by_rows, size):
+def test_reflect_conv_equals_its_definition(shape, by_rows, size):
     b, h, w, channels, features = shape
     params, x, border = parameters(size, channels, features), numbers((b, h, w, channels)), size // 2
     mirrored = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
@@ -60,14 +58,14 @@ def test_reflect_conv_is_its_definition(shape, by_rows, size):
 
 
 @pytest.mark.parametrize(("by_rows", "expected"), [(True, "1x7x2x21"), (False, "7x7x2x3")])
-def test_reflect_conv_is_by_rows_where_it_is_told_to(by_rows, expected):
+def test_reflect_conv_goes_by_rows_when_asked(by_rows, expected):
     layer, params, x = layers.ReflectConv(3, 7, by_rows), parameters(7, 2, 3), numbers((1, 8, 8, 2))
     text = jax.jit(layer.apply).lower({"params": params}, x).as_text()
     (convolution,) = [line for line in text.splitlines() if "stablehlo.convolution" in line]
     assert f"tensor<{expected}xf64>" in convolution
 
 
-def test_a_flat_image_stays_flat_between_mirrors_but_not_between_zeros():
+def test_reflect_conv_keeps_a_flat_image_flat():
     params, x = parameters(7, 2, 3), jnp.full((1, 8, 9, 2), 0.7)
     found = np.asarray(layers.ReflectConv(3, 7).apply({"params": params}, x))
     expected = 0.7 * params["kernel"].sum((0, 1, 2)) + params["bias"]
@@ -85,7 +83,7 @@ def strided_correlate(x, kernel, stride):
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (4, 1), (4, 2)])
 @pytest.mark.parametrize("shape", [(1, 4, 6, 1, 2), (3, 7, 8, 9, 3)], ids=str)
-def test_conv_is_its_definition_and_that_of_flax(shape, size, stride):
+def test_conv_equals_its_definition_and_flax(shape, size, stride):
     b, h, w, channels, features = shape
     params, x = parameters(size, channels, features), jnp.array(numbers((b, h, w, channels)))
     found = layers.Conv(features, size, stride).apply({"params": params}, x)
@@ -96,7 +94,7 @@ def test_conv_is_its_definition_and_that_of_flax(shape, size, stride):
 
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_conv_transpose_is_its_definition_and_flax_with_the_right_borders(shape, size):
+def test_conv_transpose_equals_its_definition_and_flax(shape, size):
     b, h, w, channels, features = shape
     params, x = parameters(size, channels, features), numbers((b, h, w, channels))
 
@@ -120,7 +118,7 @@ def test_conv_transpose_is_its_definition_and_flax_with_the_right_borders(shape,
     [layers.Conv(5, 3), layers.ReflectConv(5, 3), layers.ConvTranspose(5, 4)],
     ids=["zeros", "reflect", "transposed"],
 )
-def test_parameters_are_those_of_flax(layer):
+def test_layers_have_parameters_of_flax(layer):
     x = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32)
     params = jax.eval_shape(layer.init, jax.random.key(0), x)["params"]
     plain = nn.Conv(5, (layer.kernel_size,) * 2)
@@ -129,92 +127,19 @@ def test_parameters_are_those_of_flax(layer):
     assert shapes == expected
 
 
-def normalised(x):
-    """By definition."""
-    mean, variance = (fn(x, axis=(1, 2), keepdims=True) for fn in (jnp.mean, jnp.var))
-    return (x - mean) / jnp.sqrt(variance + 1e-5)
-
-
-@pytest.fixture(params=["on a CPU", "on a GPU"])
-def norm_form(request, monkeypatch):
-    """Each form of the norm and its gradient, on the CPU of the tests."""
-    if request.param == "on a GPU":
-        monkeypatch.setattr(layers, "_normalised", layers._normalised_in_two_passes)
-        monkeypatch.setattr(layers, "_norm_slope", layers._norm_slope_in_two_passes)
-
-
-@pytest.mark.usefixtures("norm_form")
-def test_instance_norm_is_its_definition_also_far_from_zero():
-    x = numbers((2, 5, 6, 3)) * 0.01 + 1000  # a variance near epsilon
-    np.testing.assert_allclose(layers.instance_norm(jnp.array(x)), normalised(x), rtol=1e-8, atol=1e-9)
-
-
-@pytest.mark.usefixtures("norm_form")
-@pytest.mark.parametrize("first", [0, 50])
-def test_instance_norm_in_float32_keeps_its_digits_where_the_mean_or_the_first_pixel_lies_far_away(first):
-    x = numbers((2, 32, 32, 3))
-    x[:, 0, 0] = first
-    x = jnp.array(x + 1000, jnp.float32)
-    exact = normalised(x.astype(jnp.float64))
-    np.testing.assert_allclose(layers.instance_norm(x), exact, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.usefixtures("norm_form")
-def test_instance_norm_of_a_constant_is_zero():
-    x = jnp.full((1, 4, 4, 2), 0.1, jnp.float32)
-    np.testing.assert_allclose(layers.instance_norm(x), 0, atol=1e-5)
-
-
-@pytest.mark.usefixtures("norm_form")
-def test_the_gradient_of_instance_norm_is_that_of_its_definition_and_so_is_its_own_gradient():
-    x, weights = jnp.array(numbers((2, 5, 6, 3))), jnp.array(numbers((2, 5, 6, 3), 1))
-
-    def slope(norm):
-        return jax.grad(lambda x: jnp.sum(jnp.sin(norm(x)) * weights))
-
-    def penalty(norm):
-        return jax.grad(lambda x: jnp.sum(slope(norm)(x) ** 3))
-
-    for derivative in (slope, penalty):
-        np.testing.assert_allclose(derivative(layers.instance_norm)(x), derivative(normalised)(x), **EXACT)
-
-
-def test_instance_norm_adds_up_along_one_dimension_at_a_time_on_a_gpu_alone():
-    x = jnp.zeros((2, 5, 6, 3))
-
-    def reduced(platform):
-        traced = jax.jit(jax.grad(lambda x: jnp.sum(layers.instance_norm(x)[0]))).trace(x)
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-        return set(re.findall(r"across dimensions = \[([\d, ]+)\]", text)) & {"1", "2", "1, 2"}
-
-    assert reduced("cuda") == {"1", "2"}
-    assert reduced("cpu") == reduced("tpu") == {"1, 2"}
-
-
-@pytest.mark.usefixtures("norm_form")
-def test_instance_norm_of_bfloat16_has_the_statistics_of_float32():
-    x = jnp.array(numbers((2, 64, 64, 3)) + 8, jnp.bfloat16)
-    found, (slope,) = layers.instance_norm(x), jax.vjp(layers.instance_norm, x)[1](x)
-    exact = x.astype(jnp.float64)
-    assert found.dtype == slope.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found.astype(float), normalised(exact), atol=2**-7, rtol=2**-8)
-    expected = jax.vjp(normalised, exact)[1](exact)[0]
-    np.testing.assert_allclose(slope.astype(float), expected, atol=1e-6, rtol=2**-8)
-
-
 @pytest.mark.parametrize(
     ("precision", "expected"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
 )
-def test_a_precision_is_what_the_products_ask_the_hardware_for(precision, expected):
+def test_matmul_precision_reaches_every_product(precision, expected):
     layer = layers.ReflectConv(3, 7, by_rows=True, dtype=layers.compute_dtype(precision))
     params, x = jax.tree.map(jnp.float32, (parameters(7, 2, 3), numbers((1, 8, 8, 2))))
 
-    def slopes(params, x):
+    def grads(params, x):
         with jax.default_matmul_precision(layers.matmul_precision(precision)):
             return jax.grad(lambda params: jnp.sum(layer.apply({"params": params}, x) ** 2))(params)
 
     for platform in ("cpu", "cuda", "tpu"):
-        text = jax.jit(slopes).trace(params, x).lower(lowering_platforms=(platform,)).as_text()
+        text = jax.jit(grads).trace(params, x).lower(lowering_platforms=(platform,)).as_text()
         products = [line for line in text.splitlines() if "stablehlo.convolution" in line]
         asked = {word.split("#stablehlo<precision ")[1] for line in products for word in line.split(">")
                  if "#stablehlo<precision " in word}  # fmt: skip

@@ -15,7 +15,7 @@ from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
 
 CHECKPOINTS = 4
-STEPS = CHECKPOINTS * tiny_runs.FAMILIES["vae"].every
+STEPS = CHECKPOINTS * tiny_runs.TINY["vae"].every
 
 
 def command_in(workdir, **changes):

@@ -23,7 +23,7 @@ def claim(run, data=None):
     workdir = run_directory.check_workdir(run)
     data = {} if data is None else data
     run_directory.check_data(workdir, data)
-    run_directory.write(workdir, run, data, {})
+    run_directory.write(run_directory.Run(run, workdir, None, data, {}), unfinished=True)
     return workdir
 
 
@@ -92,6 +92,15 @@ def test_a_configuration_of_another_version_is_refused_with_the_field(make_run, 
     said = refusal(run_directory.load_config, path.parent, "vae")
     assert said.startswith(f"{path} is not a configuration of this version of genjax: ") and message in said
     assert refusal(claim, make_run()) == said
+
+
+def test_load_config_names_the_version_that_made_a_run(make_run):
+    path = claim(make_run()) / "config.json"
+    for change, version in ((lambda record: record.pop("genjax"), "0.1"), (lambda r: r.update(genjax="0.3"), "0.3")):
+        edit(path, change)
+        said = refusal(run_directory.load_config, path.parent)
+        assert said.startswith(f"{path.parent} was made by genjax {version} and needs that version")
+        assert refusal(claim, make_run()) == said
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff"])

@@ -26,25 +26,25 @@ def test_rows_past_the_restored_step_are_dropped_and_the_others_kept_byte_for_by
     assert (tmp_path / "metrics.jsonl").read_bytes().splitlines() == before[:3]
 
 
-def large(rows):
-    """A flag that depends on all rows so far."""
+def large(rows, evaluation):
+    """A warning that depends on the latest rows."""
     mean = sum(row["x"] for row in rows) / len(rows)
     return {"large": f"x is {mean:.1f} on average, give less"} if mean > 1 else {}
 
 
 def test_a_watched_row_has_its_flags_and_the_log_tells_when_one_goes_up_or_down(tmp_path, caplog):
-    with Writer(tmp_path / "run", 0, tensorboard=False, health=large) as writer:
+    with Writer(tmp_path / "run", 0, tensorboard=False, monitor=large) as writer:
         for step, x in enumerate((0.0, 4.0, 2.0, -6.0)):
             writer.write(step, {"x": x})
     said = "x is 2.0 on average, give less"
-    flags = [row["flags"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
-    assert flags == [{}, {"large": said}, {"large": said}, {}]
+    warnings = [row["warnings"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")]
+    assert warnings == [{}, {"large": said}, {"large": said}, {}]
     assert caplog.messages == [f"run, step 1: {said}", "run, step 3: no longer large"]
     caplog.clear()
-    with Writer(tmp_path / "run", 2, tensorboard=False, health=large) as writer:  # resumed: nothing is new
+    with Writer(tmp_path / "run", 2, tensorboard=False, monitor=large) as writer:  # resumed: nothing is new
         writer.write(3, {"x": 2.0})
-    assert read_rows(tmp_path / "run" / "metrics.jsonl")[3]["flags"] == {"large": said} and not caplog.messages
-    with Writer(tmp_path / "other", 0, tensorboard=False, active=False, health=large) as writer:
+    assert list(read_rows(tmp_path / "run" / "metrics.jsonl"))[3]["warnings"] == {"large": said} and not caplog.messages
+    with Writer(tmp_path / "other", 0, tensorboard=False, active=False, monitor=large) as writer:
         writer.write(1, {"x": 2.0})
     assert not caplog.messages
 
@@ -53,7 +53,44 @@ def test_rows_survive_an_error_in_the_loop(tmp_path):
     with pytest.raises(RuntimeError), Writer(tmp_path, 0, tensorboard=False) as writer:
         writer.write(1, {"x": 1.0})
         raise RuntimeError
-    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1, "x": 1.0}]
+    assert list(read_rows(tmp_path / "metrics.jsonl")) == [{"step": 1, "x": 1.0}]
+
+
+def test_writer_shows_a_monitor_the_latest_rows_and_evaluation(tmp_path):
+    seen = []
+    monitor = lambda rows, evaluation: seen.append(([r["step"] for r in rows], evaluation.get("step"))) or {}  # noqa: E731
+    rows = [(step, {"validation/x": 1.0} if step in (2, 15) else {"x": 1.0}) for step in range(20)]
+    with Writer(tmp_path / "run", 0, tensorboard=False, monitor=monitor) as writer:
+        for step, row in rows:
+            writer.write(step, row)
+    whole = list(seen)
+    assert whole[-1] == ([9, 10, 11, 12, 13, 14, 16, 17, 18, 19], 15) and whole[1] == ([0, 1], None)
+    with Writer(tmp_path / "run", 16, tensorboard=False, monitor=monitor) as writer:  # resumed: the same rows
+        for step, row in rows[17:]:
+            writer.write(step, row)
+    assert seen[len(whole) :] == whole[17:]
+
+
+def test_writer_appends_and_never_rewrites(tmp_path):
+    """A long run must not write quadratically."""
+    with Writer(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(1, {"x": 1.0})
+        writer.flush()
+        inode = (tmp_path / "metrics.jsonl").stat().st_ino
+        (tmp_path / "metrics.jsonl").write_bytes(b"")  # were the file written again, the row would come back
+        writer.write(2, {"x": 2.0})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 2, "x": 2.0}\n'
+    assert (tmp_path / "metrics.jsonl").stat().st_ino == inode
+
+
+def test_read_rows_leaves_out_a_line_cut_off_by_a_kill(tmp_path):
+    whole = b'{"step": 1, "x": 1.0}\n{"step": 2, "x": 2.0}\n'
+    for cut in range(1, len(whole)):
+        (tmp_path / "metrics.jsonl").write_bytes(whole[:cut])
+        assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2][: whole[:cut].count(b"\n")]
+    with Writer(tmp_path, 1, tensorboard=False) as writer:
+        writer.write(2, {"x": 2.0})
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
 def test_an_inactive_writer_writes_nothing(tmp_path):
@@ -93,7 +130,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
 
 def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(caplog, capsys, monkeypatch):
     clock = iter([0.0, 2.0])
-    monkeypatch.setattr("genjax.metrics.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("genjax.train.writers.time.perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
         for _ in range(10):
             progress.advance(1)
@@ -115,4 +152,4 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
 def test_a_line_that_is_no_row_is_named(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
     with pytest.raises(ValueError, match=f"{tmp_path}/metrics.jsonl is damaged, it holds a line"):
-        read_rows(tmp_path / "metrics.jsonl")
+        list(read_rows(tmp_path / "metrics.jsonl"))

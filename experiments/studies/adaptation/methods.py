@@ -1,8 +1,9 @@
-"""Domains for adaptation, the cheap rivals of translation, and what all are judged by: arrays in, arrays out."""
+"""Domains for adaptation, the methods that translation is compared with, and their results in a table."""
 
 import hashlib
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,29 +13,33 @@ from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data import bounding_box, labels, sources
 from genjax.data.splits import Splits
+from studies import markdown
+from studies.adaptation import bounding_box, labels, sources
 
 DRAWN = 28
-"""Height and width, MNIST's, that images are brought to before their ink is measured; smaller ones are enlarged."""
+"""Height and width (MNIST's) of the images before they are cut to what is drawn; smaller ones are enlarged."""
 SIZE, MARGIN = 16, 1
-"""What classifiers and CycleGANs see: the longer side of the ink has 14 of 16 pixels."""
+"""Height and width of what networks see, and its margin: the longer side of a digit has 14 of 16 pixels."""
 COPIES = 8
-"""How often each image is there that something learns from, turned and bent otherwise each time."""
+"""Copies of each training image, each distorted in another way."""
 SURE = 0.9
-"""Probability from which a class is taken for a label."""
-TURNS = 100
-"""Of Sinkhorn's alternation, after which nothing changes that matters to SURE."""
+"""Probability from which on a class is taken for a label."""
+SINKHORN_STEPS = 100
+"""Steps of Sinkhorn's alternation: more change nothing that matters to SURE."""
+
+Row = Mapping[str, Any]
+"""Results of one seed and direction: its names and numbers of images, then RESULTS."""
 
 METHODS = ("source_only", "moments", "pseudo_labels", "guessed", "translated", "both", "no_semantics", "oracle")
-FIGURES = (
+RESULTS = (
     *METHODS, "gap_pseudo_labels", "gap_translated", "gap_both", "flips_translated", "flips_no_semantics",
     "oracle_error",
 )  # fmt: skip
 
 
 class Domain(NamedTuple):
-    """A set of images, uint8 [n, 16, 16, 1], and their labels, int32 [n], in three splits."""
+    """Images, uint8 [n, 16, 16, 1], and their labels, int32 [n], in three splits."""
 
     name: str
     images: Splits
@@ -42,20 +47,31 @@ class Domain(NamedTuple):
 
 
 def load(source: str) -> Domain:
-    """The domain of a data string, its ink at one place and size; ValueError or FileNotFoundError as from `sources`."""
+    """Loads the domain of a data string, what is drawn in one place and size; errors as from `sources`."""
     data = DataConfig(source=source, image_size=(DRAWN, DRAWN), channels=(1,), batch_size=1, upscale=True)
-    found, classes = sources.load(data, seed=0), labels.load(data)
-    labels.check(classes, found)
-    drawn = Splits(*(tuple(bounding_box.normalise(images, SIZE, MARGIN) for images in split) for split in found))
+    loaded, classes = sources.load(data, seed=0), labels.load(data)
+    labels.check(classes, loaded)
+    drawn = Splits(*(tuple(bounding_box.normalise(images, SIZE, MARGIN) for images in split) for split in loaded))
     name = Path(source).stem if source.startswith("npz:") else re.sub(r"[^\w.]+", "-", source)
     return Domain(name, drawn, classes)
 
 
-def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
-    """Writes what the CycleGANs of each direction learn from, and adaptation.json, which holds `settings` and digests.
+def check_pair(first: Domain, second: Domain) -> None:
+    """Raises ValueError for two domains of one name, or of different classes."""
+    if first.name == second.name:
+        raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")
+    classes = [sorted({int(label) for (array,) in domain.labels for label in array}) for domain in (first, second)]
+    if classes[0] != classes[1]:
+        raise ValueError(
+            f"{first.name} has the classes {classes[0]}, and {second.name} has {classes[1]}: give sets of one kind"
+        )
 
-    SOURCE-to-TARGET.npz has both domains, as A and B, and of the source's training images distorted copies: a generator
-    would else learn by heart what keeps the class of each. ValueError if the directory was begun with something else.
+
+def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
+    """Writes the images that the CycleGANs train on, and adaptation.json, which holds `settings` and digests.
+
+    SOURCE-to-TARGET.npz has both domains, as A and B. The source's training images are distorted copies: otherwise a
+    generator would learn by heart what keeps the class of each. ValueError if the directory was begun with others.
     """
     written = {}
     for source, target in (domains, domains[::-1]):
@@ -72,7 +88,7 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
     saved = files.read_json(path) if path.exists() else {}
     if saved and saved != record:
         changed = (f"{name} {saved.get(name)} -> {value}" for name, value in record.items() if saved.get(name) != value)
-        raise ValueError(f"{workdir} was begun with others: {', '.join(changed)}. Choose another --workdir")
+        raise ValueError(f"{workdir} was begun otherwise: {', '.join(changed)}. Choose another --workdir")
     if not saved and workdir.exists() and any(workdir.iterdir()):
         raise ValueError(f"{workdir} is not empty and holds no adaptation.json: choose another --workdir")
     files.write_json(path, record)
@@ -81,15 +97,15 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
 
 
 def distort(images: np.ndarray, copies: int) -> np.ndarray:
-    """Copies of uint8 images [n, h, w, 1], one after another as [copies * n, h, w, 1], each turned and bent a little.
+    """Makes `copies` distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
 
-    Turned by up to 0.25 radians, slanted by up to 0.25, scaled by up to 20% in either direction and moved by up to one
-    pixel (bilinear, black outside), all uniformly and always the same.
+    Each is rotated by up to 0.25 radians, sheared by up to 0.25, scaled by up to 20% in either direction and moved by
+    up to one pixel (bilinear, black outside), uniformly, and the same in each call.
     """
     words = np.random.Philox(np.random.SeedSequence(0)).random_raw((copies * len(images), 6))
     uniform = 2 * (words / 2.0**64) - 1  # from raw words, which no NumPy release may change
     turn, slant, scale_x, scale_y, move_x, move_y = (uniform * [0.25, 0.25, 0.2, 0.2, 1.0, 1.0]).T
-    # Rows of the maps from a pixel of the copy to the place in the image that it shows, both from the centre.
+    # Pillow asks for the map from a pixel of the copy to the place in the image that it shows.
     across = np.stack([np.cos(turn), slant * np.cos(turn) - np.sin(turn)], axis=1) * np.exp(scale_x)[:, None]
     down = np.stack([np.sin(turn), slant * np.sin(turn) + np.cos(turn)], axis=1) * np.exp(scale_y)[:, None]
     height, width = images.shape[1:3]
@@ -106,11 +122,11 @@ def distort(images: np.ndarray, copies: int) -> np.ndarray:
 
 
 def match_moments(images: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """uint8 `images` of the source [n, h, w, c], brought to the mean and covariance of the target's pixels.
+    """Brings uint8 `images` of the source [n, h, w, c] to the mean and covariance of the target's pixels.
 
-    (x - mean_s) C_s^(-1/2) C_t^(1/2) + mean_t for pixels in 0..255, both covariances with the identity added, as CORAL
-    has it for features (Sun, Feng and Saenko 2016, algorithm 1); then rounded and clipped. `source` and `target` are
-    the training images, which need no labels.
+    (x - mean_s) C_s^(-1/2) C_t^(1/2) + mean_t for pixels in 0..255, the identity added to both covariances, as in CORAL
+    for features (Sun, Feng and Saenko 2016, algorithm 1); then rounded and clipped. `source` and `target` are the
+    training images, which need no labels.
     """
     (mean_s, root_s), (mean_t, root_t) = (_moments(rows) for rows in (source, target))
     flat = images.reshape(len(images), -1).astype(np.float64)
@@ -126,9 +142,9 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pseudo_labels(probabilities: np.ndarray, proportions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of `probabilities` [n, classes] that are sure of their class, and those classes (Lee 2013).
+    """Selects rows of `probabilities` [n, classes] that are sure of a class, and returns rows and classes (Lee 2013).
 
-    Sure after the classes have been brought to `proportions` [classes]: see `in_proportion`.
+    The probabilities are first brought to the shares `proportions` [classes], by `in_proportion`.
     """
     balanced = in_proportion(probabilities, proportions)
     sure = np.flatnonzero(balanced.max(axis=1) >= SURE)
@@ -136,53 +152,56 @@ def pseudo_labels(probabilities: np.ndarray, proportions: np.ndarray) -> tuple[n
 
 
 def in_proportion(probabilities: np.ndarray, proportions: np.ndarray) -> np.ndarray:
-    """`probabilities` [n, classes] times a factor for each image and for each class, so that every image has 1 in all,
-    and the mean over the images is `proportions` [classes] (Sinkhorn 1964; for labels Asano et al. 2020).
+    """Scales `probabilities` [n, classes] by image and by class so that the mean over images is `proportions`.
 
-    A classifier that takes one class for another sees more of the other than there are, and this takes them back.
+    Every row sums to 1 (Sinkhorn 1964; for labels Asano et al. 2020). A classifier that takes one class for another
+    predicts the other too often, and this corrects it.
     """
     balanced, tiny = probabilities.astype(np.float64), np.finfo(np.float64).tiny
-    for _ in range(TURNS):
+    for _ in range(SINKHORN_STEPS):
         balanced *= proportions / np.maximum(balanced.mean(axis=0), tiny)
         balanced /= np.maximum(balanced.sum(axis=1, keepdims=True), tiny)
     return balanced
 
 
 def gap_closed(source_only: float, adapted: float, oracle: float) -> float | None:
-    """The share of the way from source only to the oracle that an adaptation has come; None if there is no way."""
+    """Share of the gap between source only and the oracle that is closed; None if there is no gap."""
     return (adapted - source_only) / (oracle - source_only) if oracle > source_only else None
 
 
 def standard_error(share: float, num: int) -> float:
-    """Of a share of `num` independent images: sqrt(p (1 - p) / n)."""
+    """Standard error sqrt(p (1 - p) / n) of a share of `num` independent images."""
     return math.sqrt(share * (1 - share) / num)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Every seed and the mean of each direction, in percent."""
-    lines = [["direction", "seed", *FIGURES], ["---"] * (2 + len(FIGURES))]
-    for direction in dict.fromkeys(row["direction"] for row in rows):
-        of_direction = [row for row in rows if row["direction"] == direction]
+def table(rows: Sequence[Row]) -> str:
+    """Formats every seed and the mean of each direction, in percent."""
+    lines = []
+    for direction, of_direction in _by_direction(rows).items():
         for name, part in (*((str(row["seed"]), [row]) for row in of_direction), ("mean", of_direction)):
-            cells = (_mean(part, column) for column in FIGURES)
+            cells = (_mean(part, column) for column in RESULTS)
             lines.append([direction, name, *("" if mean is None else f"{100 * mean:.1f}" for mean in cells)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown.table(["direction", "seed", *RESULTS], lines)
 
 
-def means(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means over the seeds of each direction, with the standard error that the number of test images leaves."""
+def means(rows: Sequence[Row]) -> dict[str, Any]:
+    """Means over the seeds of each direction, and the standard error that the number of test images leaves."""
     flat: dict[str, Any] = {"seeds": len({row["seed"] for row in rows})}
-    for direction in dict.fromkeys(row["direction"] for row in rows):
-        of_direction = [row for row in rows if row["direction"] == direction]
-        for figure in FIGURES:
-            mean = _mean(of_direction, figure)
-            flat |= {} if mean is None else {f"{direction}.{figure}": mean}
-        adapted, num = flat[f"{direction}.translated"], of_direction[0]["target_test"]
-        flat[f"{direction}.translated_standard_error"] = standard_error(adapted, num)
+    for direction, of_direction in _by_direction(rows).items():
+        for name in RESULTS:
+            mean = _mean(of_direction, name)
+            flat |= {} if mean is None else {f"{direction}.{name}": mean}
+        accuracy, num = flat[f"{direction}.translated"], of_direction[0]["target_test"]
+        flat[f"{direction}.translated_standard_error"] = standard_error(accuracy, num)
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in flat.items()}
 
 
-def _mean(rows: list[dict[str, Any]], figure: str) -> float | None:
-    """Over those seeds that have it."""
-    values = [row[figure] for row in rows if row.get(figure) is not None]
+def _by_direction(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    directions = dict.fromkeys(row["direction"] for row in rows)
+    return {direction: [row for row in rows if row["direction"] == direction] for direction in directions}
+
+
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    """The mean over the rows that have it; None if none has."""
+    values = [row[name] for row in rows if row.get(name) is not None]
     return float(np.mean(values)) if values else None

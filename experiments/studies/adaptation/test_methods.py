@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 import domain_adaptation
-from domain_adaptation import Adaptation
+from domain_adaptation import Options
 from genjax import files
-from genjax.data import bounding_box
 from genjax.evaluation import classifier
-from studies.adaptation import methods
+from studies.adaptation import bounding_box, methods
 
 
 def drawings(num, seed, shade):
@@ -44,7 +43,7 @@ def domains(tmp_path):
             np.savez(tmp_path / f"{name}.npz", **arrays)
             arguments[name] = f"npz:{tmp_path / name}.npz"
         settings = {"seeds": (0,), "seeds_without_semantics": (), "classifier_steps": 12, **arguments, **changes}
-        return Adaptation(workdir=str(tmp_path / workdir), **settings)
+        return Options(workdir=str(tmp_path / workdir), **settings)
 
     return options
 
@@ -61,7 +60,7 @@ def no_cyclegan(monkeypatch):
     return trained
 
 
-def test_every_method_is_judged_on_the_target_and_flips_by_its_oracle(domains, no_cyclegan, tmp_path, capsys):
+def test_adapt_tests_every_method_on_the_target(domains, no_cyclegan, tmp_path, capsys):
     options = domains(seeds=(0, 1), seeds_without_semantics=(1,))
     found = domain_adaptation.adapt(options)
     rows = files.read_json(tmp_path / "run" / "results.json")
@@ -83,7 +82,7 @@ def test_every_method_is_judged_on_the_target_and_flips_by_its_oracle(domains, n
     assert len(table) == 2 + 2 * 3 + 1 and len({line.count("|") for line in table[:-1]}) == 1
 
 
-def test_cyclegans_learn_from_distorted_copies_of_the_source_and_else_from_images_as_they_are(domains, tmp_path):
+def test_write_images_distorts_only_the_source_for_training(domains, tmp_path):
     options = domains()
     known = methods.load(options.first), methods.load(options.second)
     methods.write_images(tmp_path / "run", {}, known)
@@ -97,7 +96,7 @@ def test_cyclegans_learn_from_distorted_copies_of_the_source_and_else_from_image
                 np.testing.assert_array_equal(written[f"x_{split}{letter}"], images)
 
 
-def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(domains, tmp_path, monkeypatch):
+def test_cyclegan_gets_classifiers_only_with_semantic_losses(domains, tmp_path, monkeypatch):
     """The source's own where the source is, and where the target is one that has learned from no image of another."""
     runs, learned = [], {}
     fit = domain_adaptation._fit
@@ -108,7 +107,7 @@ def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(do
 
     monkeypatch.setattr(domain_adaptation, "ROUNDS", 1)
     monkeypatch.setattr(domain_adaptation, "_fit", recorded)
-    monkeypatch.setattr(domain_adaptation.start, "train", lambda task, run: runs.append(run))
+    monkeypatch.setattr(domain_adaptation.cli, "train", runs.append)
     monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: x)
     domain_adaptation.adapt(domains(seeds_without_semantics=(0,)))
     files = [tuple(Path(path).stem for path in (run.classifier_a, run.classifier_b) if path) for run in runs]
@@ -125,8 +124,8 @@ def test_the_semantic_losses_have_the_classifier_of_each_domain_and_only_they(do
         assert 0 < num == len(images) and all(image.tobytes() in known for image in images)
 
 
-def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_path):
-    """Training labels of the second domain exchanged: where it is the target, only the oracle's figures change."""
+def test_adapt_uses_target_labels_for_the_oracle_alone(domains, no_cyclegan, tmp_path):
+    """Training labels of the second domain exchanged: where it is the target, only the oracle's results change."""
     plain, changed = (
         files.read_json(tmp_path / workdir / "results.json")[0]
         for workdir, relabel in (("plain", None), ("changed", "second"))
@@ -139,7 +138,7 @@ def test_labels_of_the_target_reach_the_oracle_alone(domains, no_cyclegan, tmp_p
     assert changed["oracle"] < 0.1
 
 
-def test_a_class_without_training_images_is_a_class_all_the_same(domains, monkeypatch):
+def test_num_classes_counts_classes_without_training_images(domains, monkeypatch):
     options = domains(without="first")
     first, second = methods.load(options.first), methods.load(options.second)
     there = domain_adaptation.Case(Path(), options, "a2b", 0, first, second)
@@ -149,15 +148,15 @@ def test_a_class_without_training_images_is_a_class_all_the_same(domains, monkey
     assert len(images) == 40 and not labels.any()  # the source has nothing but class 0
 
 
-def test_a_target_that_no_label_can_be_guessed_for_is_refused(domains, monkeypatch):
+def test_guessed_refuses_a_target_without_sure_images(domains, monkeypatch):
     options = domains()
     case = domain_adaptation.Case(Path(), options, "a2b", 3, *(map(methods.load, (options.first, options.second))))
     monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.full((len(images), 2), 0.5))
-    with pytest.raises(ValueError, match="first-to-second, seed 3: of none of the 40 target images is a classifier su"):
+    with pytest.raises(ValueError, match="first-to-second, seed 3: the classifier is not sure of any of the 40 target"):
         domain_adaptation._guessed(case, None)
 
 
-def test_what_was_trained_is_found_again_and_with_other_settings_refused(domains, no_cyclegan, tmp_path, monkeypatch):
+def test_adapt_resumes_and_refuses_other_settings(domains, no_cyclegan, tmp_path, monkeypatch):
     first = domain_adaptation.adapt(domains())
 
     def fit(*_, **__):
@@ -169,18 +168,18 @@ def test_what_was_trained_is_found_again_and_with_other_settings_refused(domains
         (dict(classifier_steps=13), "classifier_steps 12 -> 13"),
         (dict(relabel="first"), "labels "),
     ):
-        with pytest.raises(ValueError, match=f"{tmp_path / 'run'} was begun with others: {message}"):
+        with pytest.raises(ValueError, match=f"{tmp_path / 'run'} was begun otherwise: {message}"):
             domain_adaptation.adapt(domains(**changes))
 
 
-def test_options_that_will_not_do_are_refused(domains, tmp_path):
+def test_adapt_refuses_wrong_options(domains, tmp_path):
     options = domains()
     same = domains(second=options.first)
     other_classes = domains(second="digits")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").touch()
     for wrong, message in (
-        (same, "are both called first"), (other_classes, r"has the classes \[0, 1\], digits has \[0, 1, 2"),
+        (same, "are both called first"), (other_classes, r"has the classes \[0, 1\], and digits has \[0, 1, 2"),
         (domains(semantic=0.0), "--semantic must be positive, got 0.0"),
         (domains(seeds=()), "--seeds needs one or more different ones, got none"),
         (domains(num_steps=1), "--num-steps must be at least 2, got 1"), (options, "is not empty and holds no adapt"),
@@ -189,14 +188,14 @@ def test_options_that_will_not_do_are_refused(domains, tmp_path):
             domain_adaptation.adapt(wrong)
 
 
-def test_domains_come_with_their_ink_in_one_place(domains):
+def test_load_puts_drawings_in_one_place(domains):
     domain = methods.load(domains().first)
     assert domain.images.train[0].shape == (40, 16, 16, 1) and domain.labels.test[0].tolist() == [0, 1] * 6
     boxes = np.array([bounding_box.box(image) for image in domain.images.test[0]])
     assert (boxes[0::2, [1, 3]] == [1, 15]).all() and (boxes[1::2, [0, 2]] == [1, 15]).all()
 
 
-def test_distorted_copies_differ_from_one_another_and_keep_what_they_show(domains):
+def test_distort_varies_copies_and_keeps_their_class(domains):
     images = methods.load(domains().first).images.test[0]
     copies = methods.distort(images, 3).reshape(3, *images.shape)
     np.testing.assert_array_equal(copies, methods.distort(images, 3).reshape(copies.shape))
@@ -207,7 +206,7 @@ def test_distorted_copies_differ_from_one_another_and_keep_what_they_show(domain
         assert (matrix.argmax(axis=0) % 2 == np.arange(len(images)) % 2).all() and np.diag(matrix).min() > 0.5
 
 
-def test_a_distortion_turns_slants_scales_and_moves_within_its_limits():
+def test_distort_stays_within_its_limits():
     spot = np.zeros((200, 16, 16, 1), np.uint8)
     spot[:, 7:9, 12:14] = 255  # 5 pixels right of the middle
     moved = methods.distort(spot, 1)[..., 0].astype(float)
@@ -217,7 +216,7 @@ def test_a_distortion_turns_slants_scales_and_moves_within_its_limits():
     assert abs(x.mean() - 5) < 0.3 and abs(y.mean()) < 0.3
 
 
-def test_matched_moments_are_those_of_the_target():
+def test_match_moments_gives_the_targets_moments():
     rng = np.random.default_rng(0)
     mixing, other = (scale * np.eye(9) + 0.1 * rng.normal(size=(9, 9)) for scale in (1, 1.5))
     source, target = (
@@ -231,12 +230,12 @@ def test_matched_moments_are_those_of_the_target():
     assert np.abs(np.cov(source.reshape(-1, 9).T) - np.cov(goal.T)).max() > 30
 
 
-def test_pseudo_labels_are_those_that_it_is_sure_of():
+def test_pseudo_labels_selects_sure_rows():
     rows, labels = methods.pseudo_labels(np.array([[0.05, 0.95], [0.5, 0.5], [0.95, 0.05]]), np.array([0.5, 0.5]))
     assert (rows.tolist(), labels.tolist()) == ([0, 2], [1, 0])
 
 
-def test_guesses_come_to_the_proportions_and_change_by_factors_alone():
+def test_in_proportion_scales_rows_and_columns():
     rng = np.random.default_rng(0)
     guesses, proportions = rng.dirichlet(np.ones(4), 50), np.array([0.1, 0.2, 0.3, 0.4])
     found = methods.in_proportion(guesses, proportions)
@@ -248,7 +247,7 @@ def test_guesses_come_to_the_proportions_and_change_by_factors_alone():
     np.testing.assert_allclose(methods.in_proportion(found, proportions), found, rtol=1e-9)
 
 
-def test_a_class_taken_for_another_comes_back_and_one_that_is_nowhere_does_no_harm():
+def test_in_proportion_corrects_a_confused_class():
     """Of ten images five show each class, and two of class 0 look a little more like class 1."""
     guesses = np.array([[0.99, 0.01, 0.0]] * 3 + [[0.3, 0.7, 0.0]] * 2 + [[0.01, 0.99, 0.0]] * 5)
     assert (guesses.argmax(axis=1) == 0).sum() == 3
@@ -257,7 +256,7 @@ def test_a_class_taken_for_another_comes_back_and_one_that_is_nowhere_does_no_ha
     assert not methods.in_proportion(np.eye(3)[[2]], np.array([0.5, 0.5, 0.0])).any()  # sure of nothing
 
 
-def test_the_gap_is_a_share_of_the_way_to_the_oracle():
+def test_gap_closed_is_a_share_of_the_gap():
     assert methods.gap_closed(0.5, 0.8, 0.9) == pytest.approx(0.75)
     assert methods.gap_closed(0.9, 0.9, 0.9) is None
     assert methods.standard_error(0.9, 100) == pytest.approx(0.03)

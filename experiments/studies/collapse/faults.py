@@ -1,34 +1,40 @@
-"""Faults of generators that the health of a run has to show, put into a training from outside."""
-
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-from unittest import mock
+"""Faults of generators that the monitor of a run has to find."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from genjax.cyclegan import nets
+from genjax.cyclegan.config import CycleGanRun
+from genjax.gan.generators import Generator
 
 FAULTS = ("none", "collapsed", "inverted", "outplayed")
 """By number. collapsed: one and the same translation of all images, which still learns to fool its discriminator.
-inverted: the negative of each image. outplayed: what the first parameters make of it, so that discriminators win."""
+inverted: the negative of each image. outplayed: a generator that never learns, so that its discriminator wins."""
 
 
-@contextlib.contextmanager
-def injected(fault: int | Array) -> Iterator[None]:
-    """Both generators have the fault of this number, in what is traced meanwhile.
+class FaultyGenerator(Generator):
+    """A generator with the fault of a number; a traced number makes one program of them all."""
 
-    A traced number makes one program of them all.
-    """
-    original = nets.generate
+    fault: int | Array = 0
 
-    def generate(config: Any, direction: nets.Direction, params: Any, images: Array) -> Array:
-        collapsed, inverted, outplayed = (fault == FAULTS.index(name) for name in FAULTS[1:])
-        params = jax.tree.map(lambda leaf: jnp.where(outplayed, jax.lax.stop_gradient(leaf), leaf), params)
-        translated = original(config, direction, params, jnp.where(collapsed, jnp.zeros_like(images), images))
-        return jnp.where(inverted, -images, translated)
+    def __call__(self, x: Array) -> Array:
+        """Maps images [b, h, w, c] to images [b, h, w, c']."""
+        collapsed, inverted, outplayed = (self.fault == FAULTS.index(name) for name in FAULTS[1:])
+        y = super().__call__(jnp.where(collapsed, jnp.zeros_like(x), x))
+        y = jnp.where(outplayed, jax.lax.stop_gradient(y), y)
+        return jnp.where(inverted, -x, y)
 
-    with mock.patch.object(nets, "generate", generate):
-        yield
+
+def faulty_networks(fault: int | Array) -> nets.MakeNetworks:
+    """Makes networks whose generators both have the fault of a number."""
+
+    def make_networks(config: CycleGanRun) -> nets.Networks:
+        networks = nets.make_networks(config)
+        g_a2b, g_b2a = (
+            FaultyGenerator(generator.encoder, generator.decoder, generator.residual, fault)
+            for generator in (networks.g_a2b, networks.g_b2a)
+        )
+        return networks._replace(g_a2b=g_a2b, g_b2a=g_b2a)
+
+    return make_networks

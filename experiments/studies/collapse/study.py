@@ -1,17 +1,16 @@
-"""Is what ails a CycleGAN's training flagged, and what do the remedies do? Three parts, each with a table of its own.
+"""Tests the warnings about CycleGAN's training, and the remedies for collapse: three parts, a table for each.
 
-$ python experiments/health_study.py --workdir runs/health
-$ python experiments/health_study.py --workdir runs/health --parts small --seeds 0 1 2 3 4
+$ python experiments/study.py collapse --workdir runs/collapse
+$ python experiments/study.py collapse --workdir runs/collapse --parts small --seeds 0 1 2 3 4
 
-injected: the quickstart as it is, which should raise no flag in 500 steps, and with each fault of faults.py, which
-should be flagged within 200. small: the quickstart on 100 images of each domain, with and without DiffAugment. modes:
-noise translated into digits with nothing to hold on to, no cycle and a fast discriminator, which drops digits; and how
-many of the ten each remedy brings back, as a classifier sees them.
+injected: the quickstart as it is, which should raise no warning in 500 steps, and with each fault of faults.py, which
+should raise one within 200. small: the quickstart on 100 images of each domain, with and without DiffAugment. modes:
+noise translated into digits by the adversarial loss alone, without a cycle and with a fast discriminator, which drops
+digits; and how many of the ten each remedy brings back, counted by a classifier.
 
-The same command again goes on where it ended. Hardware: 2 CPU cores. Time: 90 minutes, of which injected takes 13.
+The same command resumes. Hardware: 2 CPU cores. Time: 90 minutes, of which injected takes 13.
 """
 
-import contextlib
 import dataclasses
 import logging
 import time
@@ -40,7 +39,7 @@ EXPECTED = {
     "inverted": ("inverted_a2b", "inverted_b2a"),
     "outplayed": ("outplayed_by_d_a", "outplayed_by_d_b"),
 }
-"""The flags of which one has to go up, by fault."""
+"""Warnings by fault; one of them has to be raised."""
 FEW = 100
 """Training images of a domain in part small."""
 REMEDIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -74,21 +73,21 @@ class Study:
 
 
 def main() -> dict[str, Any]:
-    """Measures, writes a table for each part, and returns its figures."""
+    """Runs each part, writes its table, and returns its results."""
     options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
     cli.check_different(parts=options.parts, seeds=options.seeds)
     results: dict[str, Any] = {}
     for part in options.parts:
-        rows, figures = {"injected": injected, "small": small, "modes": modes}[part](options)
+        rows, found = {"injected": injected, "small": small, "modes": modes}[part](options)
         table = _table(rows)
         files.write_atomically(files.resolve(options.workdir) / f"{part}.md", table.encode())
         logging.info("%s\n%s", part, table)
-        results |= {f"{part}.{name}": value for name, value in figures.items()}
+        results |= {f"{part}.{name}": value for name, value in found.items()}
     return {**results, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """For each fault and seed, the step at which the first flag that belongs to it was up, and all that ever were."""
+    """Finds the step of the first warning that belongs to a fault, and all warnings, for each fault and seed."""
     rows = []
     for seed in options.seeds:
         for fault, name in enumerate(faults.FAULTS):
@@ -96,15 +95,16 @@ def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             config = _run(options, "injected", f"{name}-{seed}", seed, base, 200 if fault else base.train.num_steps)
             _train(dataclasses.replace(config, train=dataclasses.replace(config.train, log_every=10)), fault)
             written = read_rows(files.resolve(config.workdir) / "metrics.jsonl")
-            up = [(row["step"], flag) for row in written for flag in row["flags"]]
-            first = min((step for step, flag in up if flag in EXPECTED.get(name, ())), default=None)
-            rows.append({"fault": name, "seed": seed, "flagged at step": first, "flags": sorted({f for _, f in up})})
-    figures: dict[str, Any] = {"none.runs_with_a_flag": sum(r["fault"] == "none" and r["flags"] != [] for r in rows)}
+            raised = [(row["step"], warning) for row in written for warning in row["warnings"]]
+            first = min((step for step, warning in raised if warning in EXPECTED.get(name, ())), default=None)
+            rows.append({"fault": name, "seed": seed, "first step": first, "warnings": sorted({w for _, w in raised})})
+    healthy = [row for row in rows if row["fault"] == "none"]
+    results: dict[str, Any] = {"none.runs_with_a_warning": sum(row["warnings"] != [] for row in healthy)}
     for name in EXPECTED:
-        steps = [row["flagged at step"] for row in rows if row["fault"] == name]
-        figures |= {f"{name}.runs_flagged": sum(step is not None for step in steps)}
-        figures |= {f"{name}.latest_step": max((step for step in steps if step is not None), default=None)}
-    return rows, figures | {"runs_of_each": len(options.seeds)}
+        steps = [row["first step"] for row in rows if row["fault"] == name]
+        results |= {f"{name}.runs_with_its_warning": sum(step is not None for step in steps)}
+        results |= {f"{name}.latest_step": max((step for step in steps if step is not None), default=None)}
+    return rows, results | {"runs_of_each": len(options.seeds)}
 
 
 def small(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -141,7 +141,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     arrays |= {"x_trainA": noise[:1400].astype(np.uint8), "x_validationA": noise[1400:1500].astype(np.uint8)}
     arrays |= {"x_testA": noise[1500:].astype(np.uint8)}
     source = _write_npz(options, "modes", arrays)
-    judge = _judge(digits)
+    judge = _fit_judge(digits)
     rows = []
     for seed in options.seeds:
         for name, changes in REMEDIES.items():
@@ -155,7 +155,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, _means(rows, "remedy") | {"classifier_accuracy": accuracy}
 
 
-def _judge(digits: methods.Domain) -> classifier.Classifier:
+def _fit_judge(digits: methods.Domain) -> classifier.Classifier:
     """Tells ten digits apart, and from what is none: their quarters in another order, and smooth noise."""
     (images,), (labels,) = digits.images.train, digits.labels.train
     rows = np.concatenate([images[:, 8:], images[:, :8]], axis=1)
@@ -169,7 +169,7 @@ def _judge(digits: methods.Domain) -> classifier.Classifier:
 
 
 def _count(probabilities: np.ndarray) -> dict[str, float]:
-    """The figures of `modes`, of probabilities [n, 11]."""
+    """Counts the digits among translations from their probabilities [n, 11]."""
     chosen, sure = probabilities.argmax(axis=1), probabilities.max(axis=1) >= SURE
     counts = np.bincount(chosen[sure], minlength=NO_DIGIT + 1)[:NO_DIGIT]
     share = counts[counts > 0] / max(counts.sum(), 1)
@@ -185,7 +185,12 @@ def _provoked(source: str) -> CycleGanRun:
         optim=OptimConfig(learning_rate=1e-3, b1=0.5, ema_decay=0.9),
         train=TrainConfig(num_steps=400, num_sample_images=64),
         cyclegan=CycleGanConfig(
-            width=16, blocks=1, discriminator_width=32, discriminator_layers=2, pool_size=0, discriminator_lr_scale=2.0
+            base_channels=16,
+            num_blocks=1,
+            discriminator_channels=32,
+            discriminator_layers=2,
+            pool_size=0,
+            discriminator_lr_scale=2.0,
         ),
         loss=LossConfig(adversarial="vanilla", adversarial_a2b=1.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0),
     )
@@ -207,12 +212,11 @@ def _changed(config: CycleGanRun, changes: Mapping[str, Mapping[str, Any]]) -> C
 
 
 def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
-    """The figures on the test images of a run that is trained now, or was."""
+    """Trains a run unless it was trained before; returns its metrics on the test images."""
     path = run_directory.check_workdir(config) / "result.json"
     if path.exists() and files.read_json(path)["step"] == config.train.num_steps:
         return files.read_json(path)["test"]
-    with faults.injected(fault) if fault else contextlib.nullcontext():
-        return cli.train(cyclegan.TASK, config)
+    return cli.train(config, cyclegan.make_task(faults.faulty_networks(fault)) if fault else None)
 
 
 def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:
@@ -224,12 +228,12 @@ def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def _means(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, float]:
-    """`NAME.FIGURE`: over the seeds of each name in the column `by`."""
-    figures = [figure for figure in rows[0] if figure not in (by, "seed")]
+    """Averages over the seeds of each name in the column `by`: `NAME.METRIC`."""
+    metrics = [metric for metric in rows[0] if metric not in (by, "seed")]
     return {
-        f"{name}.{figure}": round(float(np.mean([row[figure] for row in rows if row[by] == name])), 4)
+        f"{name}.{metric}": round(float(np.mean([row[metric] for row in rows if row[by] == name])), 4)
         for name in dict.fromkeys(row[by] for row in rows)
-        for figure in figures
+        for metric in metrics
     }
 
 
@@ -243,7 +247,3 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell(value) for value in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,41 +1,50 @@
-"""What the README promises of reproducibility, row by row: each tried on a tiny training, and able to fail.
+"""Checks of the promises R1 to R7, one function each, on tiny trainings; each can fail.
 
-R3 to R6 need 8 devices in this process; R1, R2 and R7 start processes of their own. `fault` puts a fault into what is
-tried, by its name in altered.FAULTS; the promise must then be found broken.
+R3 to R6 need 8 devices in this process; R1, R2 and R7 start processes of their own. `fault` names a fault of faults.py
+that is put into the trainings; the check must then fail.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from genjax import cli, files, keys, optim, parallel
+from genjax.config import RunConfig
 from genjax.data import sources
+from genjax.families import FAMILIES
+from genjax.parallel import PyTree
+from genjax.task import State
 from genjax.train import checkpoint, fingerprint
 from studies.reproducibility import kills, tiny_runs
-from studies.reproducibility.faults import altered, recorded
+from studies.reproducibility.faults import recorded_inputs, with_fault
 from studies.reproducibility.stepping import mesh_of, walk
 
-LOSSES = ("loss", "total", "d_a", "d_b")
-"""Names of what is minimised, of both families."""
+LOSSES = ("loss", "g_loss", "d_a_loss", "d_b_loss")
+"""Names of the losses that the networks of the families minimise."""
+
+GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+"""XLA flags that make a GPU repeat its bytes: deterministic operations, and no choice of kernels by timing."""
 
 
 class Outcome(NamedTuple):
-    """Whether a promise held, and what was seen."""
+    """The verdict of a check, and the numbers that it rests on."""
 
     held: bool
     seen: str
 
 
 def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R1: the same command twice, and once with another seed, which must differ."""
+    """R1: compares two runs of the same command; a run with another seed must differ."""
     environment = tiny_runs.environment(1)
     started = {
         name: tiny_runs.start(tiny_runs.command(family, directory / name, fault, seed=seed), environment)
@@ -49,7 +58,7 @@ def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
 
 
 def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R2: SIGKILL with a save half done, then the same command, against an uninterrupted run."""
+    """R2: compares a run that is killed in the middle of a save, and resumed, with an uninterrupted one."""
     environment = tiny_runs.environment(1)
     whole = tiny_runs.finish(tiny_runs.start(tiny_runs.command(family, directory / "whole", fault), environment))
     for attempt in range(8):
@@ -58,7 +67,7 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
         if kills.kill_at(command, killed, kills.MOMENTS["during a save"], environment):
             break
     else:
-        raise RuntimeError("no kill came while a save was half done")
+        raise RuntimeError("no kill in 8 arrived during a save: the machine is too slow or too fast for this check")
     resumed = tiny_runs.finish(tiny_runs.start(command, environment))
     held = (
         0 < resumed["resumed_from"] < resumed["step"]
@@ -69,7 +78,7 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
 
 
 def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R3: what enters the losses in three steps, on 1, 2, 4, 8 devices and in 2 processes with 2 devices each."""
+    """R3: compares what enters the losses in three steps on 1, 2, 4, 8 devices and in 2 processes of 2 devices."""
     seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
     seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: fingerprint.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
@@ -80,16 +89,14 @@ def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
 
 def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
     """Digests of what enters the losses in three steps."""
-    config = tiny_runs.config(family, directory / "unused")
-    source = sources.load(config.data, config.seed).train
-    with altered(family, fault), recorded(family) as inputs:
-        for _ in walk(tiny_runs.FAMILIES[family].package.TASK, config, source, mesh, 3):
+    with with_fault(family, fault), recorded_inputs(family) as inputs:
+        for _ in _steps(family, directory, mesh, 3):
             pass
     return inputs
 
 
 def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
-    """The same of each of two processes with two devices each."""
+    """The same digests from each of two processes with two devices each."""
     processes = tiny_runs.start_processes(
         [[sys.executable, "-m", "studies.reproducibility.checks", family, str(directory), fault]] * 2, devices=2
     )
@@ -102,17 +109,17 @@ def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> li
 
 
 def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R4: losses and gradients of one step on 1 and on 8 devices, in float64 and float32."""
-    config = tiny_runs.config(family, directory / "unused")
-    source = sources.load(config.data, config.seed).train
-    task, worst = tiny_runs.FAMILIES[family].package.TASK, {}
+    """R4: compares losses and gradients of one step on 1 and on 8 devices, in float64 and in float32."""
+    worst = {}
     for dtype in (jnp.float64, jnp.float32):
-        with jax.enable_x64(dtype == jnp.float64), altered(family, fault):
+        with jax.enable_x64(dtype == jnp.float64), with_fault(family, fault):
             (one, on_one), (eight, on_eight) = (
-                jax.device_get(next(walk(task, config, source, mesh_of(num), 1, dtype))) for num in (1, 8)
+                jax.device_get(next(_steps(family, directory, mesh_of(num), 1, dtype))) for num in (1, 8)
             )
         grads = list(zip(first_moments(one), first_moments(eight), strict=True))
         losses = [(on_one[name], on_eight[name]) for name in LOSSES if name in on_one]
+        if not losses:
+            raise ValueError(f"a step of {family} has none of the metrics {', '.join(LOSSES)}: correct LOSSES")
         if dtype == jnp.float64:
             errors = [np.max(np.abs(a - b) / (1e-8 * np.abs(a) + 1e-12)) for a, b in [*grads, *losses]]
         else:
@@ -124,43 +131,38 @@ def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
     return Outcome(max(worst.values()) <= 1, seen)
 
 
-def first_moments(state: Any) -> list[np.ndarray]:
+def first_moments(state: State) -> list[np.ndarray]:
     """Adam's first moments of all networks: after one step, the gradients times a constant."""
-    nets = [value for value in state if isinstance(value, optim.Net)]
+    nets = [value for value in state._asdict().values() if isinstance(value, optim.Net)]
     return jax.tree.leaves([net.opt_state.mu for net in nets])
 
 
 def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R5: the bytes that all of 8 devices hold, saved there and restored on 2."""
-    config = tiny_runs.config(family, directory / "unused")
-    source = sources.load(config.data, config.seed).train
-    with altered(family, fault):
-        task = tiny_runs.FAMILIES[family].package.TASK
-        *_, (state, _) = walk(task, config, source, mesh_of(8), 3)
+    """R5: compares the bytes on all of 8 devices with those of a checkpoint of them that is restored on 2."""
+    config, task = tiny_runs.config(family, directory / "unused"), FAMILIES[family]
+    with with_fault(family, fault):
+        *_, (state, _) = _steps(family, directory, mesh_of(8), 3)
     path = files.resolve(directory / "checkpoints")
     with checkpoint.Saver(path, config.train) as saver:
         saver.save(3, state, {}, None)
     abstract = parallel.abstract(mesh_of(2), lambda: task.init(config, keys.root_key(0)))
-    on_eight = _digests_by_device(state)
+    on_eight = digests_by_device(state)
     try:
-        on_two = _digests_by_device(checkpoint.restore(path, 3, abstract).state)
-    except ValueError:  # Orbax saves what some device holds, whose SHA-256 is not that of the first
+        on_two = digests_by_device(checkpoint.restore(path, 3, abstract).state)
+    except ValueError:  # Orbax saves what some device holds, and its SHA-256 is not that of the first
         on_two = {"damaged"}
     held = on_eight == on_two and len(on_eight) == 1
     return Outcome(held, f"8: {' '.join(sorted(on_eight))}, 2: {' '.join(sorted(on_two))}")
 
 
 def replicas_equal(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R6: all of 8 devices, each with its own images, hold the same bytes after each of three steps."""
-    config = tiny_runs.config(family, directory / "unused")
-    source = sources.load(config.data, config.seed).train
-    with altered(family, fault):
-        states = walk(tiny_runs.FAMILIES[family].package.TASK, config, source, mesh_of(8), 3)
-        found = [len(_digests_by_device(state)) for state, _ in states]
-    return Outcome(found == [1, 1, 1], f"different states on 8 devices after each step: {found}")
+    """R6: compares the bytes on 8 devices, each with images of its own, after each of three steps."""
+    with with_fault(family, fault):
+        counts = [len(digests_by_device(state)) for state, _ in _steps(family, directory, mesh_of(8), 3)]
+    return Outcome(counts == [1, 1, 1], f"different states on 8 devices after each step: {counts}")
 
 
-def _digests_by_device(tree: Any) -> set[str]:
+def digests_by_device(tree: PyTree) -> set[str]:
     """The digests of what each device holds; one if all hold the same."""
     num = len(jax.tree.leaves(tree)[0].addressable_shards)
     return {
@@ -169,12 +171,8 @@ def _digests_by_device(tree: Any) -> set[str]:
     }
 
 
-GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
-"""The profile under which a GPU gives the same bytes again: no operation that may not, the same kernels each time."""
-
-
 def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R7: R1 on a GPU, under the profile."""
+    """R7: compares two runs of the same command on a GPU, with GPU_FLAGS."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
     environment = tiny_runs.environment(1, XLA_FLAGS=flags)
     del environment["JAX_PLATFORMS"]
@@ -184,6 +182,14 @@ def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
     )
     held = one == two and tiny_runs.metrics(directory / "one") == tiny_runs.metrics(directory / "two")
     return Outcome(held, f"{one[:8]} {two[:8]}")
+
+
+def _steps(
+    family: str, directory: Path, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None
+) -> Iterator[tuple[State, dict[str, Array]]]:
+    config: RunConfig = tiny_runs.config(family, directory / "unused")
+    source = sources.load(config.data, config.seed).train
+    return walk(FAMILIES[family], config, source, mesh, num_steps, dtype)
 
 
 PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {

@@ -1,18 +1,21 @@
-"""Runs a training script with a fault in it.
+"""Runs a training script with a fault in it, and records what enters the losses of a training.
 
 $ PYTHONPATH=experiments python -m studies.reproducibility.faults vae R2 experiments/train_vae.py digits --workdir ...
 
-A check that cannot fail shows nothing: each fault is what one promise of reproducibility excludes, as other codebases
-have it. Trainings can be watched here, too: what enters their losses.
+A check that cannot fail shows nothing. So each promise of reproducibility has a fault here that breaks it, of a kind
+that other codebases have.
 """
 
 import contextlib
+import functools
 import hashlib
+import importlib
+import inspect
 import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -20,147 +23,182 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from genjax import cyclegan, keys, parallel, vae
-from genjax.cyclegan import losses as cyclegan_losses
+from genjax import keys, parallel
 from genjax.data import batches
-from genjax.gan import image_pool
-from genjax.vae import losses as vae_losses
+from genjax.data.splits import Source
+from genjax.families import FAMILIES
+from genjax.parallel import PyTree
 
-PACKAGES = {"vae": vae, "cyclegan": cyclegan}
-
-
-def clock_in_the_state(family: str) -> Any:
-    """A state that remembers when it was made."""
-    task = PACKAGES[family].TASK
-
-    def init(config: Any, key: Array) -> Any:
-        return task.init(config, key)._replace(skipped=jnp.int32(time.time_ns() % 10**6))
-
-    return mock.patch.object(PACKAGES[family], "TASK", task._replace(init=init))
+Fault = contextlib.AbstractContextManager[Any]
+"""Puts a fault into the trainings that are traced while it is open."""
 
 
-def carried_generator(family: str) -> Any:
-    """Batches from a generator that moves on from call to call, and that no checkpoint holds."""
+def _replace(family: str, **functions: Callable[..., Any]) -> Fault:
+    """Replaces functions of the family's task."""
+    return mock.patch.dict(FAMILIES, {family: FAMILIES[family]._replace(**functions)})
+
+
+def clock_in_the_state(family: str) -> Fault:
+    """Puts the time at which it was made into the state."""
+    original = FAMILIES[family].init
+
+    def init(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)._replace(skipped=jnp.int32(time.time_ns() % 10**6))
+
+    return _replace(family, init=init)
+
+
+def carried_generator(family: str) -> Fault:
+    """Draws batches from a generator that moves on from call to call, and that no checkpoint holds."""
     rng = np.random.default_rng(0)
 
-    def load(source: Any, seed: int, step: int, batch_size: int, rows: slice, order: batches.Order) -> batches.Batch:
+    def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, *_: Any) -> batches.Batch:
         chosen = tuple(array[rng.integers(0, len(array), batch_size)][rows] for array in source)
         return batches.Batch(chosen, np.arange(batch_size, dtype=np.int32)[rows])
 
     return mock.patch.object(batches, "load", load)
 
 
-def device_bound_keys(family: str) -> Any:
-    """Keys that depend on the device, so that each has noise, and a pool, of its own."""
-    per_example = keys.per_example
+def keys_of_the_device(family: str) -> Fault:
+    """Derives keys from the device too, so that each has noise, and decisions of the pool, of its own."""
+    original = keys.per_example
 
-    def bound(key: Array, position: Array) -> Array:
-        return per_example(jax.random.fold_in(key, lax.axis_index("data")), position)
+    def per_example(key: Array, position: Array) -> Array:
+        return original(jax.random.fold_in(key, lax.axis_index("data")), position)
 
-    return mock.patch.object(keys, "per_example", bound)
+    return mock.patch.object(keys, "per_example", per_example)
 
 
-def sum_for_the_mean(family: str) -> Any:
-    """Gradients and losses that grow with the number of devices."""
+def sum_for_the_mean(family: str) -> Fault:
+    """Lets gradients and losses grow with the number of devices."""
     return mock.patch.object(parallel, "mean_over_devices", lambda tree: lax.psum(tree, "data"))
 
 
-def averages_of_each_device(family: str) -> Any:
-    """A part of the state that is not the same on all devices, of which a checkpoint holds one."""
-    task = PACKAGES[family].TASK
+def different_averages(family: str) -> Fault:
+    """Gives each device averaged weights of its own, of which a checkpoint holds one."""
+    original = FAMILIES[family].train_step
 
-    def train_step(*arguments: Any) -> Any:
-        state, metrics = task.train_step(*arguments)
-        apart = 1 + 1e-3 * lax.axis_index("data")
-        return state._replace(ema=jax.tree.map(lambda x: x * apart, state.ema)), metrics
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        state, metrics = original(*args, **kwargs)
+        scale = 1 + 1e-3 * lax.axis_index("data")
+        return state._replace(ema=jax.tree.map(lambda x: x * scale, state.ema)), metrics
 
-    return mock.patch.object(PACKAGES[family], "TASK", task._replace(train_step=train_step))
-
-
-def forgotten_mean(family: str) -> Any:
-    """The gradients of one network are not averaged over the devices."""
-    original = parallel.mean_over_devices
-
-    def forgetful(trees: Any) -> Any:
-        metrics, grads = trees
-        mean, means = original(trees)
-        forgotten = "encoder" if family == "vae" else "g_b2a"
-        return mean, means | {forgotten: grads[forgotten]}
-
-    return mock.patch.object(parallel, "mean_over_devices", forgetful)
+    return _replace(family, train_step=train_step)
 
 
-FAULTS: dict[str, Callable[[str], Any]] = {
+def forgotten_mean(family: str) -> Fault:
+    """Leaves the gradients of one network without their mean over the devices."""
+    original, forgotten = parallel.mean_over_devices, {"vae": "encoder", "cyclegan": "g_b2a"}[family]
+
+    def choose(path: tuple[Any, ...], own: Array, mean: Array) -> Array:
+        return own if any(getattr(entry, "key", None) == forgotten for entry in path) else mean
+
+    def mean_over_devices(tree: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(choose, tree, original(tree))
+
+    return mock.patch.object(parallel, "mean_over_devices", mean_over_devices)
+
+
+FAULTS: dict[str, Callable[[str], Fault]] = {
     "R1": clock_in_the_state,
     "R2": carried_generator,
-    "R3": device_bound_keys,
+    "R3": keys_of_the_device,
     "R4": sum_for_the_mean,
-    "R5": averages_of_each_device,
+    "R5": different_averages,
     "R6": forgotten_mean,
     "R7": clock_in_the_state,
 }
-"""By the promise that excludes it."""
+"""By the promise that each breaks."""
 
 
-def altered(family: str, fault: str) -> Any:
-    """A context manager with the fault, or with none if it is empty."""
+def with_fault(family: str, fault: str) -> Fault:
+    """A context with the fault of that name; with none if it is empty."""
     return FAULTS[fault](family) if fault else contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def recorded(family: str) -> Iterator[set[str]]:
-    """A set that fills with the digests of what enters the losses in training, one for each example.
+class Recorded(NamedTuple):
+    """A function whose inputs are recorded: arguments [b, ...], or fields of an argument, an entry for each example."""
 
-    For a VAE its image and latent noise; for CycleGAN its images of both domains, its dihedral transform and its place
-    of a gradient penalty, and for each batch the random numbers and the decisions of the pools. Seen inside the
-    compiled step, of which only that of training is looked at.
+    module: str
+    function: str
+    inputs: tuple[str, ...]
+
+
+RECORDED = {
+    "vae": (Recorded("genjax.vae.losses", "elbo_terms", ("images", "noise")),),
+    "cyclegan": (
+        Recorded("genjax.cyclegan.losses", "generator_terms", ("n.a", "n.b", "n.element")),
+        Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
+    ),
+}
+"""What enters a family's losses: images with their augmentation, latent noise, the dihedral transforms of affine
+consistency, the places of the gradient penalty."""
+
+
+@contextlib.contextmanager
+def recorded_inputs(family: str) -> Iterator[set[str]]:
+    """Yields a set that fills with digests of what enters the losses in training, one for each example.
+
+    With pools also one for each batch of their random numbers and decisions. They are taken inside the compiled step.
+    Evaluations, which call the same functions, are left out.
     """
     seen: set[str] = set()
-    task, training = PACKAGES[family].TASK, [False]
+    training = False
+    original = FAMILIES[family].train_step
 
-    def train_step(*arguments: Any) -> Any:
-        training[0] = True  # while it is traced
+    def train_step(*args: Any, **kwargs: Any) -> Any:
+        nonlocal training
+        training = True  # while it is traced
         try:
-            return task.train_step(*arguments)
+            return original(*args, **kwargs)
         finally:
-            training[0] = False
+            training = False
 
     def note(*arrays: Array) -> None:
         for row in zip(*map(np.asarray, arrays), strict=True):  # no JAX in here: the devices wait for this function
             seen.add(hashlib.sha256(b"".join(part.tobytes() for part in row)).hexdigest()[:16])
 
-    def watched(fn: Callable, choose: Callable[..., list[Array]]) -> Callable:
-        def watch(*arguments: Any) -> Any:
-            returned = fn(*arguments)
-            if training[0]:
-                jax.debug.callback(note, *choose(returned, *arguments))
+    def watched(fn: Callable[..., Any], choose: Callable[..., list[Array]]) -> Callable[..., Any]:
+        @functools.wraps(fn)
+        def watch(*args: Any, **kwargs: Any) -> Any:
+            returned = fn(*args, **kwargs)
+            if training:
+                jax.debug.callback(note, *choose(returned, inspect.signature(fn).bind(*args, **kwargs).arguments))
             return returned
 
         return watch
 
-    watches: list[tuple[Any, str, Callable[..., list[Array]]]] = [
-        (vae_losses, "elbo_terms", lambda _, config, params, images, noise, beta: [images, noise]),
-        (
-            cyclegan_losses,
-            "generator_terms",
-            lambda _, config, generators, critics, a, b, element, show: [a, b, element],
-        ),
-        (cyclegan_losses, "discriminator_loss", lambda _, config, params, real, fake, fraction: [real, fraction]),
-        (image_pool, "decide", lambda out, num, uniforms, size: [x[None] for x in (num, uniforms, *out)]),
-    ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(PACKAGES[family], "TASK", task._replace(train_step=train_step)))
-        for module, name, choose in watches:
+        stack.enter_context(_replace(family, train_step=train_step))
+        for module_name, name, inputs in RECORDED[family]:
+            module = importlib.import_module(module_name)
+            choose = functools.partial(_choose, inputs)
             stack.enter_context(mock.patch.object(module, name, watched(getattr(module, name), choose)))
+        pool = importlib.import_module("genjax.gan.image_pool")
+        stack.enter_context(mock.patch.object(pool, "decide", watched(pool.decide, _decisions)))
         yield seen
         jax.effects_barrier()
 
 
+def _choose(inputs: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Array]:
+    """The inputs by name, as "images", or "n.a" for the field `a` of the argument `n`."""
+    chosen = []
+    for name in inputs:
+        argument, *fields = name.split(".")
+        chosen.append(functools.reduce(getattr, fields, given[argument]))
+    return chosen
+
+
+def _decisions(slots: tuple[Array, Array], given: dict[str, Any]) -> list[Array]:
+    """The inputs and outputs of `image_pool.decide` as one row."""
+    return [jnp.asarray(x)[None] for x in (*(v for v in given.values() if isinstance(v, Array)), *slots)]
+
+
 def main() -> None:
-    """Runs the script as it would run by itself."""
+    """Runs the script as it would run by itself, with the fault in it."""
     family, fault, script, *arguments = sys.argv[1:]
     sys.argv = [script, *arguments]
-    with altered(family, fault):
+    with with_fault(family, fault):
         runpy.run_path(script, run_name="__main__")
 
 

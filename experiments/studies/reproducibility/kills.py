@@ -1,4 +1,4 @@
-"""Kills of a training: at a moment that the directory of its checkpoints shows, or at any moment, many times over."""
+"""Kills trainings: at a moment that the directory of checkpoints shows, or again and again at random moments."""
 
 import os
 import random
@@ -26,15 +26,15 @@ MOMENTS: dict[str, Callable[[list[str]], bool]] = {
     "during a save": lambda names: bool(_half_done(names)) and bool(_committed(names)),
     "after a commit": lambda names: len(_committed(names)) > 1 and not _half_done(names),
 }
-"""By the names in the directory of the checkpoints: Orbax saves into a temporary one, which it renames."""
+"""Tests of the names in the directory of checkpoints. Orbax saves into a temporary directory, which it renames."""
 
 
 def kill_at(
     command: list[str], workdir: Path, moment: Callable[[list[str]], bool], environment: dict[str, str]
 ) -> bool:
-    """Starts a training and kills it at the first sight of a moment.
+    """Starts a training and kills it as soon as `moment` is seen.
 
-    False if there was none, or if it had passed when the kill arrived.
+    Returns False if it was never seen, or had passed when the kill arrived.
     """
     process = _start(command, environment, workdir)
     while process.poll() is None:
@@ -60,10 +60,10 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
 
 
 def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int, directory: Path) -> dict[str, Any]:
-    """Kills one training so many times: every third time with a save half done, else at a random moment.
+    """Kills one training `kills` times, every third time during a save, and compares it with an uninterrupted one.
 
-    That is within two seconds of its start (a quarter of them), or of a later checkpoint. Each time the same command
-    resumes it; at the end its state and metrics are compared with an uninterrupted run's.
+    The other kills come at a random moment within two seconds of its start (a quarter of them), or of a later
+    checkpoint. Each time the same command resumes it.
     """
     environment, rng = tiny_runs.environment(devices), random.Random(0)
     whole = tiny_runs.finish(
@@ -100,7 +100,7 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
 
 
 def _wait_for_commits(process: subprocess.Popen[bytes], workdir: Path, num: int) -> None:
-    """Waits for so many checkpoints of this process."""
+    """Waits until this process has saved `num` checkpoints."""
     before = max(_committed(_names(workdir)), default=0)
     seen: set[int] = set()
     while process.poll() is None and len(seen) < num:

@@ -1,16 +1,19 @@
-"""Training steps one by one, for a look at the state in between."""
+"""Training steps one by one, so that the state can be looked at in between."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from genjax import keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.data import batches
+from genjax.data.splits import Source
+from genjax.parallel import PyTree
 from genjax.task import C, S, Task
 from genjax.train import preemption
 
@@ -20,33 +23,33 @@ def mesh_of(num: int) -> Mesh:
     return parallel.make_mesh(jax.devices()[:num])
 
 
-def in_dtype(tree: Any, dtype: Any) -> Any:
-    """Its float32 leaves as `dtype`, if one is given."""
+def in_dtype(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
+    """Converts float32 leaves to `dtype`, if one is given."""
     return jax.tree.map(lambda x: x.astype(dtype) if dtype and x.dtype == jnp.float32 else x, tree)
 
 
 def walk(
-    task: Task[C, S], config: Any, source: batches.Source, mesh: Mesh, num_steps: int, dtype: Any = None
-) -> Iterator[tuple[Any, dict[str, jax.Array]]]:
-    """The state and the metrics after each step of a task.
+    task: Task[C, S], config: C, source: Source, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None
+) -> Iterator[tuple[S, dict[str, Array]]]:
+    """Yields state and metrics after each of `num_steps` steps from a state of `dtype` (default: float32)."""
 
-    Waits for each: emulated devices deadlock on a long queue.
-    """
-
-    def init() -> Any:
-        return in_dtype(jax.jit(lambda: task.init(config, keys.root_key(0)))(), dtype)
+    def init() -> S:
+        # Compiled apart: within the conversion, XLA would compute the initial values in `dtype`.
+        state: S = in_dtype(jax.jit(lambda: task.init(config, keys.root_key(0)))(), dtype)
+        return state
 
     state, seed = parallel.replicate(mesh, init), parallel.replicate_scalar(mesh, config.seed)
     step_fn, no_signal = compile_train_step(task, config, mesh), preemption.per_device(mesh)[0]
+    size = config.data.batch_size
     for step in range(num_steps):
-        size = config.data.batch_size
         batch = batches.load(source, config.seed, step, size, parallel.process_rows(size))
+        # Emulated devices deadlock on a long queue of steps, so each is waited for.
         state, metrics, _ = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch), seed, no_signal))
         yield state, metrics
 
 
-def replicas_agree(tree: Any) -> bool:
-    """Whether every device holds the same bytes."""
+def replicas_agree(tree: PyTree) -> bool:
+    """True if every device holds the same bytes."""
     for leaf in jax.tree.leaves(tree):
         first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
         if any(other != first for other in others):

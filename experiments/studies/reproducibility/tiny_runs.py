@@ -1,67 +1,60 @@
-"""A tiny training of each family, from the command line: what the promises of reproducibility are tried on."""
+"""Tiny trainings of each family from the command line, which the checks of reproducibility start, kill and compare."""
 
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
-from configs import cyclegan as cyclegan_configs
-from configs import vae as vae_configs
-from genjax import cyclegan, vae
+from configs import CONFIGS
+from genjax import cli
+from genjax.config import RunConfig
 
 SCRIPTS = Path(__file__).parents[2]
 
 
-class Family(NamedTuple):
-    """A script, a named configuration, the flags that make it tiny, and the steps between its checkpoints."""
+class Tiny(NamedTuple):
+    """A named configuration, the flags that make it tiny, and the steps between its checkpoints."""
 
-    package: Any
-    configs: Any
-    script: str
-    arguments: tuple[str, ...]
+    config: str
+    flags: str
     every: int
 
 
-FAMILIES = {
-    "vae": Family(
-        vae, vae_configs.CONFIGS, "train_vae.py", ("digits", "--data.batch-size", "64", "--vae.hidden-sizes", "32"), 40
+TINY = {
+    "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden-sizes 32", 40),
+    "cyclegan": Tiny(
+        "icons",
+        "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant --optim.decay-steps 0 "
+        "--cyclegan.base-channels 2 --cyclegan.num-blocks 0 --cyclegan.discriminator-channels 2 "
+        "--cyclegan.discriminator-layers 1 --cyclegan.pool-size 16 --train.num-sample-images 8",
+        8,
     ),
-    "cyclegan": Family(
-        cyclegan, cyclegan_configs.CONFIGS, "train_cyclegan.py",
-        ("icons", "--data.batch-size", "8", "--data.image-size", "16", "16", "--optim.schedule", "constant",
-         "--optim.decay-steps", "0", "--cyclegan.width", "2", "--cyclegan.blocks", "0",
-         "--cyclegan.discriminator-width", "2", "--cyclegan.discriminator-layers", "1", "--cyclegan.pool-size", "16",
-         "--train.num-sample-images", "8"), 8,
-    ),
-}  # fmt: skip
+}
+"""By family."""
 
 
 def arguments(family: str, workdir: Path, seed: int = 0, checkpoints: int = 6) -> list[str]:
-    """The command line of a tiny training with so many checkpoints."""
-    every = FAMILIES[family].every
-    flags = {
-        "workdir": workdir, "seed": seed, "train.num-steps": checkpoints * every, "train.log-every": every // 4,
-        "train.eval-every": every, "train.checkpoint-every": every,
-    }  # fmt: skip
-    return [*FAMILIES[family].arguments, *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]
+    """Command-line arguments of a tiny training that saves `checkpoints` checkpoints."""
+    name, flags, every = TINY[family]
+    lengths = f"--train.num-steps {checkpoints * every} --train.log-every {every // 4}"
+    lengths += f" --train.eval-every {every} --train.checkpoint-every {every}"
+    return [name, "--workdir", str(workdir), "--seed", str(seed), *flags.split(), *lengths.split()]
 
 
-def config(family: str, workdir: Path, **changes: Any) -> Any:
-    """The configuration that this command line makes."""
-    configs = {name: (make.__doc__ or "", make()) for name, make in FAMILIES[family].configs.items()}
-    return tyro.extras.overridable_config_cli(configs, args=arguments(family, workdir, **changes))
+def config(family: str, workdir: Path) -> RunConfig:
+    """The configuration that these arguments make."""
+    return cli.choose_config(CONFIGS[family], arguments(family, workdir))
 
 
-def command(family: str, workdir: Path, fault: str = "", **changes: Any) -> list[str]:
-    """What starts it as a process, with a fault in it or none (see altered.py)."""
-    script = str(SCRIPTS / FAMILIES[family].script)
-    altered = ["-m", "studies.reproducibility.faults", family, fault] if fault else []
-    return [sys.executable, *altered, script, *arguments(family, workdir, **changes)]
+def command(family: str, workdir: Path, fault: str = "", **changes: int) -> list[str]:
+    """The command that starts it as a process, with the fault of that name in faults.py, if any."""
+    script = str(SCRIPTS / f"train_{family}.py")
+    runner = ["-m", "studies.reproducibility.faults", family, fault] if fault else []
+    return [sys.executable, *runner, script, *arguments(family, workdir, **changes)]
 
 
 def environment(devices: int, **changes: str) -> dict[str, str]:
@@ -70,21 +63,24 @@ def environment(devices: int, **changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
 
 
-def start(command: list[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:
+def start(command: Sequence[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:
     """Starts a training whose output is read when it has ended."""
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, umask=umask)
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The results that a training prints last; RuntimeError with its errors if it failed."""
+    """Waits for a training and returns the results that it prints last; RuntimeError with its errors if it failed."""
     output, errors = process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, process.args))} failed:\n{errors[-3000:]}")  # type: ignore[arg-type]
-    return json.loads(output.splitlines()[-1])
+        raise RuntimeError(f"{process.args!r} failed:\n{errors[-3000:]}")
+    results: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return results
 
 
-def start_processes(commands: list[list[str]], devices: int, umasks: tuple[int, ...] = ()) -> list:
+def start_processes(
+    commands: Sequence[Sequence[str]], devices: int, umasks: Sequence[int] = ()
+) -> list[subprocess.Popen[str]]:
     """Starts commands as the processes of one run, with so many emulated devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -97,5 +93,5 @@ def start_processes(commands: list[list[str]], devices: int, umasks: tuple[int, 
 
 
 def metrics(workdir: Path) -> bytes:
-    """The bytes of a run's metrics."""
+    """The bytes of a run's metrics.jsonl."""
     return (workdir / "metrics.jsonl").read_bytes()

@@ -1,6 +1,6 @@
 """How near a VAE's restorations come to the truth, beside baselines without a network, on held-out images.
 
-$ PYTHONPATH=experiments python -m studies.restoration.study --workdir runs/mnist5k --out restoration
+$ python experiments/study.py restoration --workdir runs/mnist5k --out restoration
 
 Hides a half, the middle, and half of the pixels at random of test images, and scales them down by 2 and by 4. Metrics
 are means over the images: PSNR in dB, of the missing pixels alone where pixels are missing; SSIM of whole images,
@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from genjax import cli, files, keys
+from genjax import files, keys
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
 from genjax.data.splits import Splits
@@ -96,7 +96,7 @@ def main() -> dict[str, Any]:
             Downsample(int(task[1:])).small_size(size)
         else:
             masks.named(task, keys.root_key(0), np.arange(1), size)
-    data = dataclasses.replace(sampler.config.data, crop_margin=0)  # baselines learn from images of the test's size
+    data = dataclasses.replace(sampler.config.data, load_size=())  # baselines learn from images of the test's size
     splits = sources.load(data, seed_of(sampler.config, "data"))
     moments = baselines.image_moments(image_arrays.unit_floats(splits.train[0]))
     setting = Setting(options, sampler, splits, moments)
@@ -254,7 +254,3 @@ def _table(rows: Sequence[Row]) -> str:
             cells["psnr_mean"] = f"**{cells['psnr_mean']}**"
         lines.append(f"| {row['task']} | {row['method']} | {' | '.join(cells.values())} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,8 +1,7 @@
-"""Curves of many runs in one picture: mean, one standard deviation to either side, the least to the greatest."""
+"""Curves of several runs in one picture: mean, standard deviation, minimum and maximum."""
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -10,48 +9,51 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from genjax import files
+from genjax.task import Row
 
 SPLITS = {"training": ("", "tab:blue"), "validation": ("validation/", "tab:orange")}
 """Prefix of a metric's name in metrics.jsonl, and colour."""
+COLUMNS = 3
 
 
-def draw(path: epath.Path, title: str, runs: Sequence[list[dict[str, Any]]], metrics: Sequence[str]) -> epath.Path:
-    """Writes a PNG with a panel for each of `metrics` that the rows of the `runs` hold: where it is."""
+def draw(path: epath.Path, title: str, runs: Sequence[Sequence[Row]], metrics: Sequence[str]) -> None:
+    """Writes a PNG with a panel for each of `metrics` that the rows of the `runs` hold."""
     logged = {name for rows in runs for row in rows for name in row}
     shown = [metric for metric in metrics if any(prefix + metric in logged for prefix, _ in SPLITS.values())]
-    lines = -(-len(shown) // 3)
-    figure = Figure(figsize=(4.2 * min(len(shown), 3), 3.1 * lines + 0.5), layout="constrained")
-    figure.suptitle(f"{title}: mean, one standard deviation (dark), least to greatest (light)", fontsize=11)
+    columns, lines = min(len(shown), COLUMNS), -(-len(shown) // COLUMNS)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * lines + 0.5), layout="constrained")
+    figure.suptitle(f"{title}: mean, one standard deviation (dark), minimum to maximum (light)", fontsize=11)
     for i, metric in enumerate(shown, 1):
-        axes = figure.add_subplot(lines, min(len(shown), 3), i)
-        late = [_band(axes, runs, prefix + metric, label, colour) for label, (prefix, colour) in SPLITS.items()]
-        values = np.concatenate(late)
-        margin = 0.05 * (np.ptp(values) or 1) if values.size else 1
-        if values.size:
-            axes.set_ylim(values.min() - margin, values.max() + margin)
-        axes.set_title(metric, fontsize=10)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=8, frameon=False)
+        _draw_panel(figure.add_subplot(lines, columns, i), runs, metric)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     files.write_atomically(path, buffer.getvalue())
-    return path
 
 
-def _band(axes: Axes, runs: Sequence[list[dict[str, Any]]], name: str, label: str, colour: str) -> np.ndarray:
-    """Draws one metric; the finite values after a tenth of the steps, by which the axis is scaled."""
+def _draw_panel(axes: Axes, runs: Sequence[Sequence[Row]], metric: str) -> None:
+    late = [_draw_band(axes, runs, prefix + metric, label, colour) for label, (prefix, colour) in SPLITS.items()]
+    values = np.concatenate(late)
+    if values.size:
+        margin = 0.05 * (np.ptp(values) or 1)
+        axes.set_ylim(values.min() - margin, values.max() + margin)
+    axes.set_title(metric, fontsize=10)
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_band(axes: Axes, runs: Sequence[Sequence[Row]], name: str, label: str, colour: str) -> np.ndarray:
+    """Draws one metric, and returns its values after a tenth of the steps, which set the scale of the axis."""
     curves = [{row["step"]: row[name] for row in rows if row.get(name) is not None} for rows in runs]
     steps = np.array(sorted(set.intersection(*map(set, curves))))
     if not steps.size:
         return np.array([])
     values = np.array([[curve[step] for step in steps] for curve in curves])
     mean, sd = values.mean(0), values.std(0, ddof=1)
+    line = "o-" if label == "validation" else "-"
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
     axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.35, linewidth=0)
-    axes.plot(
-        steps, mean, "o-" if label == "validation" else "-", color=colour, markersize=3, linewidth=1.3, label=label
-    )
+    axes.plot(steps, mean, line, color=colour, markersize=3, linewidth=1.3, label=label)
     return values[:, steps >= steps[-1] / 10].ravel()

@@ -1,4 +1,4 @@
-"""What a few runs tell of all that might have been: a mean with its interval, and where a spread comes from."""
+"""Statistics of a few runs: the mean with its interval, and the analysis of variance of a crossed design."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 class Summary(NamedTuple):
-    """Of independent runs, in the unit of their figures; low to high is the 95% interval of the mean."""
+    """Mean, standard deviation and 95% interval (low, high) of the mean of independent runs, in the metric's unit."""
 
     mean: float
     sd: float
@@ -18,14 +18,14 @@ class Summary(NamedTuple):
 
 
 class Component(NamedTuple):
-    """What one stream, or the rest, has of the spread of a crossed design."""
+    """The part of the variance of a crossed design that one stream, or the rest, explains."""
 
     df: int
     """Degrees of freedom."""
     share: float
-    """Of the total sum of squares, in [0, 1]; not a number where all runs are equal."""
+    """Share of the total sum of squares, in [0, 1]; NaN where all runs are equal."""
     sd: float
-    """Standard deviation that it adds, in the unit of the figures."""
+    """Standard deviation that it adds, in the metric's unit."""
 
 
 def summarize(values: Sequence[float] | np.ndarray) -> Summary:
@@ -36,11 +36,11 @@ def summarize(values: Sequence[float] | np.ndarray) -> Summary:
 
 
 def decompose(values: np.ndarray, streams: Sequence[str]) -> dict[str, Component]:
-    """Additive random-effects analysis of variance of `values`, one axis for each stream, one run for each cell.
+    """Additive random-effects analysis of variance of `values`, one axis for each stream, one run in each cell.
 
     The variance of a stream is (MS_stream - MS_rest) / (runs per level), or 0 where that is negative (Searle, Casella
-    and McCulloch 1992, section 4.4); the rest is what the streams do not add up to. ValueError if there is no rest, as
-    with fewer than two streams.
+    and McCulloch 1992, section 4.4). The rest is what the sum of the streams does not explain. ValueError if nothing is
+    left for it, as with fewer than two streams.
     """
     shape = values.shape
     df_rest = values.size - 1 - sum(levels - 1 for levels in shape)
@@ -59,13 +59,14 @@ def decompose(values: np.ndarray, streams: Sequence[str]) -> dict[str, Component
 
 
 def share_without_effect(df: int, df_total: int) -> tuple[float, float]:
-    """The mean share of a stream that has no effect, and what 1 study of 20 exceeds, if the runs were normal."""
+    """Mean share of a stream without effect, and the share that 1 study in 20 exceeds if runs are normal."""
     return df / df_total, float(stats.beta.ppf(0.95, df / 2, (df_total - df) / 2))
 
 
 def sd_factors(df: int) -> tuple[float, float]:
-    """The 95% interval of a normal standard deviation with `df` degrees of freedom, as multiples of its estimate."""
-    return tuple(math.sqrt(df / float(stats.chi2.ppf(p, df))) for p in (0.975, 0.025))  # type: ignore[return-value]
+    """95% interval of a normal standard deviation, as multiples of its estimate with `df` degrees of freedom."""
+    low, high = (math.sqrt(df / float(stats.chi2.ppf(p, df))) for p in (0.975, 0.025))
+    return low, high
 
 
 def _share(square: float, total: float) -> float:

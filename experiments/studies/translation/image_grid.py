@@ -1,4 +1,4 @@
-"""One picture of many translations: a labelled row for each way of making them, a column for each image."""
+"""A page of translations: a labelled row for each way of translating, a column for each image."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from genjax.data import image_arrays
 
-SCALE, GAP, MARGIN = 2, 4, 8
+SCALE = 2
+GAP, MARGIN = 4, 8
+"""Pixels between images, and around the page and its labels."""
 
 
 def page(path: epath.Path, title: str, rows: Mapping[str, np.ndarray]) -> epath.Path:
-    """Writes a PNG of `rows`, uint8 [k, h, w, 1 or 3] by their labels, at twice their size: where it is."""
+    """Writes a PNG of `rows`, uint8 [k, h, w, 1 or 3] by label, at twice their size; returns its path."""
     font = ImageFont.load_default(15)
     pictures = [images.repeat(SCALE, axis=1).repeat(SCALE, axis=2) for images in rows.values()]
     num, height, width, _ = pictures[0].shape

@@ -1,37 +1,32 @@
-"""How good translations are where the truth is known, beside rules without a network: NumPy on the host.
+"""Rules that translate without a network, and metrics of any translation whose truth is known: NumPy on the host.
 
-Images and truths are those of test pairs, uint8 [n, h, w, c]; translations are floats in [0, 1], of the truths' shape.
+Inputs and truths are test pairs, uint8 [n, h, w, c]; translations are floats in [0, 1] of the truths' shape.
 """
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
 
-from genjax.cyclegan import translation
-from genjax.evaluation import image_metrics
-
-INVERTS, COLLAPSED, IDLE = 0.05, 0.5, 0.25
-"""Where the words of `flags` begin: a choice, not a finding. No translation that is any good comes near them."""
+from genjax.evaluation import image_metrics, thresholds
 
 
-def rules(images: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-    """What is made of `images` without a network: by nothing, or by what the unpaired images `target` look like.
+def predict(inputs: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+    """Translates `inputs` by each rule, which know unpaired images `target` of the other domain, uint8 too.
 
-    The image itself; the median of `target`'s pixels; the mean of its images; the image with the levels of `target`.
+    The input itself; the median of `target`'s pixels; its mean image; the input with the levels of `target`.
     """
-    guesses = {
-        "copy": images,
+    predictions = {
+        "copy": inputs,
         "constant": np.rint(np.median(target, axis=(0, 1, 2))),
         "mean_image": target.mean(axis=0),
-        "histogram_matching": match_histograms(images, target),
+        "histogram_matching": match_histograms(inputs, target),
     }
-    shape = (len(images), *target.shape[1:])
-    return {name: np.broadcast_to(guess / 255, shape) for name, guess in guesses.items()}
+    shape = (len(inputs), *target.shape[1:])
+    return {name: np.broadcast_to(prediction / 255, shape) for name, prediction in predictions.items()}
 
 
 def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Each channel of uint8 `images` [n, h, w, c], taken together, brought to the distribution of that of `target`."""
+    """Gives each channel of uint8 `images` [n, h, w, c], all taken together, the distribution of that of `target`."""
     matched = np.empty_like(images)
     for channel in range(images.shape[-1]):
         counts = np.bincount(images[..., channel].ravel(), minlength=256)
@@ -41,52 +36,42 @@ def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matched
 
 
-def figures(images: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Distances of translations from their truths, then what they have of `images` and of each other.
+def metrics(inputs: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Measures translations against their truths, their inputs and each other.
 
-    l1: mean absolute difference. psnr: of the squared error of all images together, in dB. ssim: mean over images. iou:
-    of the ink of all images together, where they are grey. change: L1 from image to translation; correlation of their
-    luminances, mean over images, and the share inverted, where it is below 0. diversity: see there.
+    l1 and ssim are means over images, psnr is of the mean squared error of all images (dB), iou of the dark pixels of
+    all images, where they are grey. change is the L1 from input to translation, correlation the mean of their
+    luminances', inverted the share of images where it is below 0. diversity is relative to the truths.
     """
-    given, wanted = images / 255, truth / 255
+    inputs, truth = inputs / 255, truth / 255
     found = {
-        "l1": float(np.abs(translated - wanted).mean()),
-        "psnr": float(image_metrics.psnr(translated.reshape(1, -1, 1, 1), wanted.reshape(1, -1, 1, 1))[0]),
-        "ssim": float(image_metrics.ssim(translated, wanted).mean()),
+        "l1": float(image_metrics.l1(translated, truth).mean()),
+        # The mean over images would be infinite as soon as one is exact.
+        "psnr": float(image_metrics.decibels(image_metrics.squared_error(translated, truth).mean())),
+        "ssim": float(image_metrics.ssim(translated, truth).mean()),
     }
     if truth.shape[-1] == 1:
-        ink, true_ink = translated < 0.5, wanted < 0.5
-        either = (ink | true_ink).sum()
-        found["iou"] = float((ink & true_ink).sum() / either) if either else 1.0  # as in training's evaluations
-    correlation = np.asarray(translation.correlation(*(jnp.asarray(x, jnp.float32) for x in (translated, given))))
+        both, either = image_metrics.intersection_and_union(translated, truth)
+        found["iou"] = image_metrics.iou(float(both.mean()), float(either.mean()))
+    correlation = image_metrics.correlation(translated, inputs)
     return found | {
-        "change": float(np.abs(translated - given).mean()),
+        "change": float(image_metrics.l1(translated, inputs).mean()),
         "correlation": float(correlation.mean()),
         "inverted": float((correlation < 0).mean()),
-        "diversity": diversity(translated, wanted),
+        "diversity": image_metrics.diversity(translated, truth),
     }
 
 
-def diversity(translated: np.ndarray, truth: np.ndarray) -> float:
-    """How far two translations lie apart, over how far their truths do: 0 where all are equal, 1 for the truths.
+def warnings(metrics: Mapping[str, float], copy: Mapping[str, float]) -> list[str]:
+    """Names what is wrong with a translation, by its metrics and those of the rule copy.
 
-    Distances are Euclidean, and their mean is that of squares, over all pairs of images.
+    inverted: light and dark are swapped in many images. low diversity: translations are much alike. idle: they hardly
+    differ from their inputs, and the truths do. forgetful (a network): the cycle's L1 is above that of copying.
     """
-    # The mean squared distance of two draws is twice the variance: no need of all pairs.
-    spread, wanted = (float(x.astype(np.float64).var(axis=0).sum()) for x in (translated, truth))
-    return float(np.sqrt(spread / wanted))
-
-
-def flags(figures: Mapping[str, float], copy: Mapping[str, float]) -> list[str]:
-    """Words for what looks unwell about a translation, by its figures and those of the rule copy.
-
-    inverts: light is dark in many images. collapsed: translations are much alike. idle: they are all but their inputs,
-    and the truths are not. forgets (of a network alone): there and back again leads further than to the other domain.
-    """
-    unwell = {
-        "inverts": figures["inverted"] > INVERTS,
-        "collapsed": figures["diversity"] < COLLAPSED,
-        "idle": figures["change"] < IDLE * copy["l1"],
-        "forgets": figures.get("cycle", 0.0) > copy["l1"],
+    found = {
+        "inverted": metrics["inverted"] > thresholds.INVERTED_SHARE,
+        "low diversity": metrics["diversity"] < thresholds.LOW_DIVERSITY,
+        "idle": metrics["change"] < thresholds.IDLE * copy["l1"],
+        "forgetful": metrics.get("cycle", 0.0) > copy["l1"],
     }
-    return [word for word, applies in unwell.items() if applies]
+    return [word for word, applies in found.items() if applies]

@@ -1,11 +1,11 @@
-"""Trains CycleGAN's forms and objectives side by side, and scores them on pairs that training never saw.
+"""Trains forms and losses of CycleGAN side by side, and tests them on pairs that no training saw.
 
-$ python experiments/translation_study.py icons --workdir runs/translation
-$ python experiments/translation_study.py gray-colour --workdir runs/translation
+$ python experiments/study.py translation icons --workdir runs/translation
+$ python experiments/study.py translation gray-colour --workdir runs/translation
 
-Length, optimiser and sizes are those of the configurations quickstart and gray-colour. Each run is a directory as the
-training script would write it, and comes to its digest; the same command again resumes, and trains no finished run
-again. Tables, and a page of pictures with the first seed's translations, are written beside the runs.
+Length, optimiser and sizes are those of the configurations quickstart and gray-colour. Each run is an ordinary run,
+with the digest of the training script. The same command again resumes, and trains no finished run again. Tables, and a
+page of pictures with the translations of the first seed, are written beside the runs.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ import numpy as np
 import tyro
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli, cyclegan, files
+from genjax import cli, files
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
-from genjax.data.splits import Splits
+from genjax.data.splits import Source, Splits
 from genjax.loading import load_translator
 from genjax.train.writers import finite
 from studies.translation import image_grid, rules, tables
-from studies.translation.tables import Figures
+from studies.translation.tables import Metrics
 
 Name = Literal[
     "classic", "classic-no-identity", "mission", "mission-no-affine", "mission-identity", "residual-identity"
@@ -34,7 +34,7 @@ Name = Literal[
 
 
 class Setting(NamedTuple):
-    """A generator's form and an objective."""
+    """The form of the generators, and the losses."""
 
     output: Literal["tanh", "residual"]
     loss: LossConfig
@@ -49,49 +49,51 @@ SETTINGS: dict[Name, Setting] = {
     "residual-identity": Setting("residual", losses.CLASSIC),
 }
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
-SCORES, HEALTH = ("l1", "psnr", "ssim", "iou"), ("inverted", "correlation", "change", "diversity", "cycle")
-SHOWN = 6
+QUALITY = ("l1", "psnr", "ssim", "iou")
+SYMPTOMS = ("inverted", "correlation", "change", "diversity", "cycle")
+"""Metrics: distances from the truth, and those that warnings are about."""
+COLUMNS = 6
 """Test images on the page of pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Study:
-    """Which runs."""
+class Options:
+    """The runs."""
 
     source: tyro.conf.Positional[Literal["icons", "gray-colour"]]
     """An embedded set with paired test images."""
     workdir: str
-    """Each run has a directory in WORKDIR/SOURCE, beside tables.md and pictures.png."""
+    """For WORKDIR/SOURCE, with a directory of each run, tables.md and pictures.png."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of each setting; all settings of one seed are trained before the next."""
+    """Seeds of each setting; all settings of one seed are trained before the next seed."""
     settings: tuple[Name, ...] = tuple(SETTINGS)
-    """classic is tanh(T(G(x))) with the identity loss, mission x + T(G(x)) with affine consistency; without that loss
-    they are classic-no-identity and mission-no-affine; mission-identity is x + T(G(x)) with both losses,
+    """classic is tanh(T(G(x))) with the identity loss, and classic-no-identity the same without it. The others are
+    x + T(G(x)): mission with affine consistency, mission-no-affine without, mission-identity with both losses,
     residual-identity with the identity loss alone."""
     num_steps: int | None = None
-    """Steps of each run, where they are not the configuration's; the rate falls over the second half."""
+    """Steps of each run instead of the configuration's; the learning rate decays over the second half."""
 
 
 def main() -> dict[str, Any]:
-    """Trains, writes tables and pictures, and returns the mean figures of each rule and setting."""
-    options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
+    """Trains, writes tables and pictures, and returns the mean metrics of each rule and setting."""
+    options, began = tyro.cli(Options, description=__doc__), time.perf_counter()
     cli.check_different(seeds=options.seeds, settings=options.settings)
     runs = {
         (name, seed): run_of(options.workdir, options.source, name, seed, options.num_steps)
         for seed in options.seeds
         for name in options.settings
     }
-    digests = {key: cli.train(cyclegan.TASK, run)["digest"] for key, run in runs.items()}
+    digests = {key: cli.train(run)["digest"] for key, run in runs.items()}
 
     splits = sources.load(run_of("", options.source, "classic", 0).data, seed=0)
-    found: dict[tuple[Name, int], Figures] = {key: run_figures(run.workdir, splits.test) for key, run in runs.items()}
-    rows: dict[str, list[Figures]] = {rule: [figures] for rule, figures in rule_figures(splits).items()}
-    rows |= {name: [found[name, seed] for seed in options.seeds] for name in options.settings}
-    tables, place = _tables(rows, found, digests), files.resolve(options.workdir) / options.source
-    files.write_atomically(place / "tables.md", tables.encode())
-    logging.info("\n%s", tables)
+    measured = {key: run_metrics(run.workdir, splits.test) for key, run in runs.items()}
+    rows = {rule: [metrics] for rule, metrics in rule_metrics(splits).items()}
+    rows |= {name: [measured[name, seed] for seed in options.seeds] for name in options.settings}
+    text, place = _tables(rows, measured, digests), files.resolve(options.workdir) / options.source
+    files.write_atomically(place / "tables.md", text)
+    logging.info("\n%s", text)
     first = {name: runs[name, options.seeds[0]].workdir for name in options.settings}
-    title = f"{options.source}: unseen test images, their translations by runs of seed {options.seeds[0]}, the truth"
+    title = f"{options.source}: test images, their translations by runs of seed {options.seeds[0]}, the truth"
     page = image_grid.page(place / "pictures.png", title, pictures(first, splits))
     flat = {f"{name}.{key}": value for name, of in rows.items() for key, value in tables.mean(of).items()}
     counts = {"runs": len(runs), "seconds": round(time.perf_counter() - began, 1)}
@@ -99,7 +101,7 @@ def main() -> dict[str, Any]:
 
 
 def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | None = None) -> CycleGanRun:
-    """The configuration of one run, which has a directory below `workdir`; `source` may be a part of gray-colour."""
+    """Makes the configuration of one run below `workdir`; `source` may be a part of gray-colour."""
     base = BASES[source if source in BASES else "gray-colour"]()
     optim, train = base.optim, base.train
     if num_steps is not None:
@@ -118,63 +120,63 @@ def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | No
     )
 
 
-def run_figures(workdir: str, test: sources.Source) -> dict[str, dict[str, float]]:
-    """The figures of a finished run on test pairs, by direction; cycle is the L1 of there and back again."""
+def run_metrics(workdir: str, test: Source) -> Metrics:
+    """Measures a finished run on test pairs, by direction; cycle is the L1 from an image to its double translation."""
     translator, (a, b) = load_translator(workdir), test
     to_b, to_a = translator.a2b(a), translator.b2a(b)
     return {
-        "a2b": rules.figures(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
-        "b2a": rules.figures(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
+        "a2b": rules.metrics(a, to_b, b) | {"cycle": float(np.abs(translator.b2a(to_b) - a / 255).mean())},
+        "b2a": rules.metrics(b, to_a, a) | {"cycle": float(np.abs(translator.a2b(to_a) - b / 255).mean())},
     }
 
 
-def rule_figures(splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
-    """The figures of each rule without a network, by direction."""
+def rule_metrics(splits: Splits) -> dict[str, Metrics]:
+    """Measures each rule without a network, by direction."""
     (train_a, train_b), (a, b) = splits.train, splits.test
-    to_b, to_a = rules.rules(a, train_b), rules.rules(b, train_a)
-    return {name: {"a2b": rules.figures(a, to_b[name], b), "b2a": rules.figures(b, to_a[name], a)} for name in to_b}
+    to_b, to_a = rules.predict(a, train_b), rules.predict(b, train_a)
+    return {name: {"a2b": rules.metrics(a, to_b[name], b), "b2a": rules.metrics(b, to_a[name], a)} for name in to_b}
 
 
 def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarray]:
-    """The rows of a page, from the input by way of histogram matching and the runs' translations to the truth."""
-    a, b = (images[np.linspace(0, len(images) - 1, SHOWN).astype(int)] for images in splits.test)
+    """Makes the rows of the page: input, histogram matching, the translations of the runs, truth."""
+    a, b = (images[np.linspace(0, len(images) - 1, COLUMNS).astype(int)] for images in splits.test)
     matched = rules.match_histograms(splits.test[0], splits.train[1])
     rows: dict[str, np.ndarray] = {
         "input": a,
-        "histogram matching": matched[np.linspace(0, len(matched) - 1, SHOWN).astype(int)],
+        "histogram matching": matched[np.linspace(0, len(matched) - 1, COLUMNS).astype(int)],
     }
     rows |= {name: image_arrays.to_uint8(load_translator(workdir).a2b(a)) for name, workdir in workdirs.items()}
     return rows | {"truth": b}
 
 
 def _tables(
-    rows: Mapping[str, Sequence[Figures]], runs: Mapping[tuple[Name, int], Figures], digests: Mapping[Any, str]
+    rows: Mapping[str, Sequence[Metrics]],
+    runs: Mapping[tuple[Name, int], Metrics],
+    digests: Mapping[tuple[Name, int], str],
 ) -> str:
-    """Of rules and settings, scores in each direction and health; then the scores of every run."""
+    """Tables of rules and settings: quality in each direction, symptoms with warnings; then the quality of each run."""
     (copy,) = rows["copy"]
-    flags = [", ".join(_flags(of, copy)) for of in rows.values()]
-    scores = {test: [(test, name) for name in SCORES] for test in tables.DIRECTIONS}
-    rows = {f"`{name}`" if name in SETTINGS else name.replace("_", " "): of for name, of in rows.items()}
-    every = {f"`{name}`, seed {seed}": [figures] for (name, seed), figures in runs.items()}
+    warnings = [", ".join(_warnings(of_row, copy)) for of_row in rows.values()]
+    quality = {test: [(test, name) for name in QUALITY] for test in tables.DIRECTIONS}
+    symptoms = [("a2b", name) for name in SYMPTOMS]
+    rows = {f"`{name}`" if name in SETTINGS else name.replace("_", " "): of_row for name, of_row in rows.items()}
+    every = {f"`{name}`, seed {seed}": [metrics] for (name, seed), metrics in runs.items()}
     short = [f"`{digests[key][:8]}`" for key in runs]
-    return "\n\n".join((
-        tables.table("translation", rows, scores["a2b"]),
-        tables.table("translation", rows, scores["b2a"]),
-        tables.table("translation", rows, [("a2b", name) for name in HEALTH], {"flags": flags}),
-        tables.table("run", every, scores["a2b"] + scores["b2a"], {"digest": short}),
-    ))  # fmt: skip
+    parts = (
+        tables.table("translation", rows, quality["a2b"]),
+        tables.table("translation", rows, quality["b2a"]),
+        tables.table("translation", rows, symptoms, {"warnings": warnings}),
+        tables.table("run", every, quality["a2b"] + quality["b2a"], {"digest": short}),
+    )
+    return "\n\n".join(parts)
 
 
-def _flags(runs: Sequence[Figures], copy: Figures) -> list[str]:
-    """Each flag that is up, with its direction and, of several runs, in how many."""
-    up = [
-        f"{flag} {words}"
+def _warnings(runs: Sequence[Metrics], copy: Metrics) -> list[str]:
+    """Lists each warning with its direction, and with its number of runs if there are several."""
+    given = [
+        f"{warning} {words}"
         for run in runs
         for test, words in tables.DIRECTIONS.items()
-        for flag in rules.flags(run[test], copy[test])
+        for warning in rules.warnings(run[test], copy[test])
     ]
-    return [f"{flag} ({up.count(flag)} of {len(runs)})" if len(runs) > 1 else flag for flag in dict.fromkeys(up)]
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    return [f"{name} ({given.count(name)} of {len(runs)})" if len(runs) > 1 else name for name in dict.fromkeys(given)]

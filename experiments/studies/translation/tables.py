@@ -1,13 +1,13 @@
-"""Markdown tables of translations' figures: a line for each way of making them, a column for each figure.
+"""Markdown tables of translations' metrics: a row for each way of translating, a column for each metric.
 
-A run's figures come by the test that they are of (a direction, or a region) and by name, as `translations.figures`.
+A run's metrics are keyed by test (a direction, or a region) and by name, as `rules.metrics` gives them.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Figures = Mapping[str, Mapping[str, float]]
+Metrics = Mapping[str, Mapping[str, float]]
 """By test, then by name."""
 
 FORMATS = {
@@ -15,17 +15,21 @@ FORMATS = {
     "inverted": ("inverted", ".3f"), "correlation": ("correlation", ".3f"), "change": ("change", ".4f"),
     "diversity": ("diversity", ".2f"), "cycle": ("cycle", ".4f"),
 }  # fmt: skip
-"""A figure's heading, and its format."""
+"""Heading and format of each metric."""
 DIRECTIONS = {"a2b": "A to B", "b2a": "B to A"}
-"""In words; a region is its own name."""
+"""Words for a direction; a region is its own name."""
 
 
 def table(
-    first: str, rows: Mapping[str, Sequence[Figures]], columns: Sequence[tuple[str, str]],
+    first: str,
+    rows: Mapping[str, Sequence[Metrics]],
+    columns: Sequence[tuple[str, str]],
     words: Mapping[str, Sequence[str]] | None = None,
-) -> str:  # fmt: skip
-    """A line for each of `rows`: the mean over its runs of each figure (test, name) of `columns`, with the least and
-    the greatest of several runs; then `words`, a list for each heading. Figures that no run has make no column.
+) -> str:
+    """Writes a row for each of `rows`: the mean over its runs of each metric (test, name), with the range of several.
+
+    Further columns are `words`, a list by heading; the first column's heading is `first`. Metrics that no run has make
+    no column.
     """
     shown = [(test, name) for test, name in columns if any(name in runs[0][test] for runs in rows.values())]
     lines = [[first, *(f"{FORMATS[name][0]} {DIRECTIONS.get(test, test)}" for test, name in shown), *(words or {})]]
@@ -38,8 +42,8 @@ def table(
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def mean(runs: Sequence[Figures]) -> dict[str, float]:
-    """Figures over all runs, flat: `l1_a2b`, and so on."""
+def mean(runs: Sequence[Metrics]) -> dict[str, float]:
+    """Averages metrics over runs, in one dictionary: `l1_a2b`, and so on."""
     return {
         f"{name}_{test}": float(np.mean([run[test][name] for run in runs]))
         for test in runs[0]
@@ -50,5 +54,5 @@ def mean(runs: Sequence[Figures]) -> dict[str, float]:
 def _cell(values: Sequence[float], form: str) -> str:
     if not values:
         return ""
-    spread = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
-    return f"{np.mean(values):{form}}{spread}"
+    extent = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{extent}"

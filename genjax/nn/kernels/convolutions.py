@@ -1,6 +1,7 @@
-"""Convolutions in the forms that each platform runs fast; all forms compute the same, up to rounding.
+"""Convolutions: for each operation a native form, and beside it the forms that are faster on a CPU or an NVIDIA GPU.
 
-Platforms that are not named have XLA's own form. What each form gains: experiments/results/speed.md.
+All forms of an operation compute the same, up to rounding. Platforms that are not named have XLA's native form. What
+each form gains: experiments/results/speed.md.
 """
 
 import functools
@@ -22,60 +23,59 @@ PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
 }
-"""For even and odd outputs along one axis: which taps of the kernel meet inputs that are not zeros, and the borders."""
+"""By kernel size, for even and odd outputs along one axis: the taps that meet inputs, not zeros; then the padding."""
 
-CACHED = 1 << 21
-"""As many numbers (8 MiB in float32) are still quickly added up by a processor; from four million on they were not."""
+CACHED_SIZE = 1 << 21
+"""Largest array (elements; 8 MiB in float32) whose sum stays in a CPU's cache. Measured: above 4 million it does not.
+"""
 
 
 def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Cross-correlation of x [b, h, w, c], with `padding` zeros around it, and kernel [rows, columns, c, features].
 
-    To [b, h', w', features], h' = (h + zeros - rows) // stride + 1 and w' alike. An NVIDIA GPU multiplies eight
-    channels at a time, or more: for fewer, as an image has, and stride 1 the rows of the kernel are channels there.
+    Returns [b, h', w', features], h' = (h + zeros - rows) // stride + 1 and w' alike.
     """
-    native, on_cpu = (functools.partial(fn, stride, padding) for fn in (_native, _on_cpu))
+    native, on_cpu = (functools.partial(fn, stride, padding) for fn in (conv_native, conv_cpu))
+    # An NVIDIA GPU multiplies at least eight channels at a time; an image has fewer.
     narrow = stride == 1 and kernel.shape[2] < 8
-    on_gpu = functools.partial(_rows_as_channels, padding) if narrow else native
+    on_gpu = functools.partial(conv_rows_as_channels, padding) if narrow else native
     return lax.platform_dependent(x, kernel, cpu=on_cpu, cuda=on_gpu, default=native)
 
 
 def conv_by_rows(x: Array, kernel: Array) -> Array:
-    """x [b, h, w, c] by kernel [rows, columns, c, features], without zeros: for a large kernel and few features.
+    """`conv` of stride 1 without padding, for a large kernel and few features.
 
-    To [b, h - rows + 1, w - columns + 1, features]. On a CPU or an NVIDIA GPU each row of the kernel is a set of output
-    channels of one convolution, whose shifted rows are then added.
+    Takes x [b, h, w, c] and kernel [rows, columns, c, features] to [b, h - rows + 1, w - columns + 1, features].
     """
-    native = functools.partial(_native, 1, NO_PADDING)
-    return lax.platform_dependent(x, kernel, cpu=_by_rows, cuda=_by_rows, default=native)
+    native = functools.partial(conv_native, 1, NO_PADDING)
+    return lax.platform_dependent(x, kernel, cpu=conv_rows_as_features, cuda=conv_rows_as_features, default=native)
 
 
 def conv_transpose(x: Array, kernel: Array) -> Array:
-    """x [b, h, w, c] between zeros and with zeros between its pixels, by kernel [3 or 4, the same, c, features].
+    """Transposed convolution of stride 2: x [b, h, w, c] and kernel [3 or 4, the same, c, features].
 
-    To [b, 2h, 2w, features]. On a CPU it is four convolutions, one for each parity of row and column, on an NVIDIA GPU
-    one to four times the features: their gradients run many times faster there.
+    Returns [b, 2h, 2w, features]. The faster forms multiply no zeros, above all in the gradients.
     """
-    forms = {"cpu": _transpose_by_phases, "cuda": _transpose_by_depth, "default": _transpose_native}
+    forms = {"cpu": transpose_by_phases, "cuda": transpose_by_depth, "default": transpose_native}
     return lax.platform_dependent(x, kernel, **forms)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def mirror(x: Array, border: int) -> Array:
-    """x [b, h, w, c], h and w above `border`, with a border that mirrors it, edge excluded.
-
-    To [b, h + 2 border, w + 2 border, c]. On an NVIDIA GPU by a gather, which XLA makes one kernel with what comes
-    before it. Its gradient would add pixels up in any order, so it is that of the concatenation everywhere.
-    """
-    forms = {"cuda": _mirror_gathered, "default": _mirror_native}
+    """Reflection padding, edge excluded: [b, h, w, c] to [b, h + 2 border, w + 2 border, c]; h, w exceed `border`."""
+    # On an NVIDIA GPU a gather, which XLA fuses with what comes before it. The gradient of a gather adds pixels up in
+    # any order, so the gradient is that of the native form everywhere.
+    forms = {"cuda": mirror_by_gather, "default": mirror_native}
     return lax.platform_dependent(x, **{platform: functools.partial(form, border) for platform, form in forms.items()})
 
 
-def _mirror_native(border: int, x: Array) -> Array:
+def mirror_native(border: int, x: Array) -> Array:
+    """`mirror` by concatenation."""
     return jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
 
 
-def _mirror_gathered(border: int, x: Array) -> Array:
+def mirror_by_gather(border: int, x: Array) -> Array:
+    """`mirror` by indices of rows and columns."""
     rows, columns = (np.pad(np.arange(size), border, mode="reflect") for size in x.shape[1:3])
     return x.at[:, rows].get(mode="clip").at[:, :, columns].get(mode="clip")
 
@@ -84,79 +84,84 @@ def _mirror_forward(x: Array, border: int) -> tuple[Array, Array]:
     return mirror(x, border), x
 
 
-def _mirror_backward(border: int, x: Array, slope: Array) -> tuple[Array]:
-    (x_slope,) = jax.linear_transpose(functools.partial(_mirror_native, border), x)(slope)
-    return (x_slope,)
+def mirror_backward(border: int, x: Array, cotangent: Array) -> tuple[Array]:
+    """The gradient of `mirror`, the transpose of the native form."""
+    (x_grad,) = jax.linear_transpose(functools.partial(mirror_native, border), x)(cotangent)
+    return (x_grad,)
 
 
-mirror.defvjp(_mirror_forward, _mirror_backward)
+mirror.defvjp(_mirror_forward, mirror_backward)
 
 
-def _native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+def conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """`conv` by XLA, with the gradients that JAX derives."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
-def _rows_as_channels(padding: Padding, x: Array, kernel: Array) -> Array:
-    """`_native` of stride 1, of a kernel of one row on copies of x, each shifted by one row."""
+def conv_rows_as_channels(padding: Padding, x: Array, kernel: Array) -> Array:
+    """`conv` of stride 1 by a kernel of one row, on copies of x that are each shifted by one row."""
     rows, columns, channels, features = kernel.shape
     (_, sides), x = padding, jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0)))
     height = x.shape[1] - rows + 1
     copies = jnp.concatenate([x[:, row : row + height] for row in range(rows)], axis=-1)
     turned = kernel.transpose(1, 0, 2, 3).reshape(1, columns, rows * channels, features)
-    return _native(1, ((0, 0), sides), copies, turned)
+    return conv_native(1, ((0, 0), sides), copies, turned)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """`_native`, with the gradients of x and kernel by `_input_slope` and `_kernel_slope`."""
+def conv_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """`conv` with the gradients of x and kernel by `input_grad` and `kernel_grad`."""
     if stride > 1 or padding != NO_PADDING:
-        return _native(stride, padding, x, kernel)
-    # The library that jaxlib 0.10 calls without any border is up to four times slower than what it calls with one, here
-    # a row. Later versions are as fast either way.
-    return _native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
+        return conv_native(stride, padding, x, kernel)
+    # jaxlib 0.10 is up to four times slower without any padding than with one row, which is cut off again. Later
+    # versions are as fast either way.
+    return conv_native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
 
 
-def _on_cpu_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _on_cpu(stride, padding, x, kernel), (x, kernel)
+def _conv_cpu_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return conv_cpu(stride, padding, x, kernel), (x, kernel)
 
 
-def _on_cpu_backward(stride: int, padding: Padding, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+def _conv_cpu_backward(
+    stride: int, padding: Padding, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
     x, kernel = saved
     rows, columns, *_ = kernel.shape
-    kernel_slope = _kernel_slope(jnp.pad(x, ((0, 0), *padding, (0, 0))), slope, stride, rows, columns)
-    return _input_slope(x, kernel, slope, stride, padding), kernel_slope
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    kernel_cotangent = kernel_grad(padded, cotangent, stride, rows, columns)
+    return input_grad(x, kernel, cotangent, stride, padding), kernel_cotangent
 
 
-_on_cpu.defvjp(_on_cpu_forward, _on_cpu_backward)
+conv_cpu.defvjp(_conv_cpu_forward, _conv_cpu_backward)
 
 
-def _input_slope(x: Array, kernel: Array, slope: Array, stride: int, padding: Padding) -> Array:
-    """The gradient of x [b, h, w, c] whose outputs [b, h', w', features] have gradient `slope`.
+def input_grad(x: Array, kernel: Array, cotangent: Array, stride: int, padding: Padding) -> Array:
+    """The gradient of x [b, h, w, c] whose outputs [b, h', w', features] have gradient `cotangent`.
 
-    XLA takes it for a convolution of `slope` between zeros, and multiplies those too. Here each number of `slope` meets
-    the kernel once, in a matrix product, and the products are added up where they belong; if they are too many for a
-    processor's cache, those of one row of the kernel are added up in a convolution along the width. With few features
-    there is too little to multiply for as many products.
+    XLA convolves `cotangent` with zeros around and between, and multiplies those too. Here each of its numbers meets
+    the kernel once, in a matrix product, and the products are added up where they belong. If they are too many for the
+    cache, those of one kernel row are added up by a convolution along the width. Few features give too little to
+    multiply for as many products, so XLA's form stays.
     """
     rows, columns, channels, features = kernel.shape
-    b, height, width, _ = slope.shape
+    b, height, width, _ = cotangent.shape
     (top, _), (left, right) = padding
-    if features >= channels and b * height * width * rows * columns * channels <= CACHED:
-        products = jnp.einsum("nf,kf->nk", slope.reshape(-1, features), kernel.reshape(-1, features))
+    if features >= channels and b * height * width * rows * columns * channels <= CACHED_SIZE:
+        products = jnp.einsum("nf,kf->nk", cotangent.reshape(-1, features), kernel.reshape(-1, features))
         products = products.reshape(b, height, width, rows, columns, channels)
         return _add_up(products, stride, (top, left), x.shape)
     if features >= channels and stride == 1 and rows > 2:
         turned = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)
-        products = _native(1, ((0, 0), (columns - 1 - left, columns - 1 - right)), slope, turned)
+        products = conv_native(1, ((0, 0), (columns - 1 - left, columns - 1 - right)), cotangent, turned)
         return _add_up(products.reshape(b, height, -1, rows, 1, channels), 1, (top, 0), x.shape)
-    (x_slope,) = jax.vjp(lambda x: _native(stride, padding, x, kernel), x)[1](slope)
-    return x_slope
+    (x_grad,) = jax.vjp(lambda x: conv_native(stride, padding, x, kernel), x)[1](cotangent)
+    return x_grad
 
 
 def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int, ...]) -> Array:
-    """[b, h', w', rows, columns, c], of which [n, m, i, j] belongs at stride (n, m) + (i, j) - `cut`, to [b, h, w, c].
+    """Adds [b, h', w', rows, columns, c] up to [b, h, w, c] = `shape`.
 
-    `shape` is [b, h, w, c]; what would lie outside is dropped.
+    Product [n, m, i, j] belongs to pixel stride (n, m) + (i, j) - `cut`; what would lie outside is dropped.
     """
     _, tall, wide, rows, columns, _ = products.shape
     _, height, width, _ = shape
@@ -175,35 +180,35 @@ def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int
     return functools.reduce(operator.add, shifted)
 
 
-def _kernel_slope(x: Array, slope: Array, stride: int, rows: int, columns: int) -> Array:
-    """The gradient of a kernel [rows, columns, c, features] whose outputs, for x [b, h, w, c], have gradient `slope`.
+def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int) -> Array:
+    """The gradient of a kernel [rows, columns, c, features] whose outputs, for x [b, h, w, c], have `cotangent`.
 
-        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] slope[b, h, w, f]
+        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
 
-    XLA takes it for a convolution with a kernel of the map's size, for large maps several times slower. Here it is one
-    along the height alone, to which a column of an image is a channel, with a shifted copy for each j: of x if the
-    stride is above 1, if x has fewer channels, or if it has as many and the copies are small, as the result then needs
-    no transposition; else of `slope`.
+    XLA convolves with a kernel of the map's size, for large maps several times slower. Here it is a convolution along
+    the height alone: a column of an image is a channel, with a shifted copy for each j.
     """
-    b, height, width, features = slope.shape
+    b, height, width, features = cotangent.shape
     channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
-    small = x.size * columns <= CACHED
-    x, slope = x[:, :tall, :wide].swapaxes(0, 1), slope.swapaxes(0, 1)
+    small = x.size * columns <= CACHED_SIZE
+    x, cotangent = x[:, :tall, :wide].swapaxes(0, 1), cotangent.swapaxes(0, 1)
+    # Copies of the narrower map. Of x too if both are as wide and its copies small: the result needs no transposition.
     copies_of_x = stride > 1 or channels < features or (channels == features and small)
     if copies_of_x:
         x = jnp.stack([x[:, :, j : wide - columns + 1 + j : stride] for j in range(columns)], axis=3)
     else:
         borders = [(j, columns - 1 - j) for j in range(columns)]
-        slope = jnp.stack([jnp.pad(slope, ((0, 0), (0, 0), border, (0, 0))) for border in borders], axis=3)
-    x, slope = x.reshape(tall, b * x.shape[2], -1), slope.reshape(height, b * x.shape[2], -1)
+        cotangent = jnp.stack([jnp.pad(cotangent, ((0, 0), (0, 0), border, (0, 0))) for border in borders], axis=3)
+    x, cotangent = x.reshape(tall, b * x.shape[2], -1), cotangent.reshape(height, b * x.shape[2], -1)
     dimensions = ("HCN", "HIO", "HNC")
-    d = lax.conv_general_dilated(x, slope, (1,), ((0, 0),), rhs_dilation=(stride,), dimension_numbers=dimensions)
+    d = lax.conv_general_dilated(x, cotangent, (1,), ((0, 0),), rhs_dilation=(stride,), dimension_numbers=dimensions)
     if copies_of_x:
         return d.reshape(rows, columns, channels, features)
     return d.reshape(rows, channels, columns, features).swapaxes(1, 2)
 
 
-def _by_rows(x: Array, kernel: Array) -> Array:
+def conv_rows_as_features(x: Array, kernel: Array) -> Array:
+    """`conv_by_rows` by one convolution to the features of every kernel row, whose shifted rows are added up."""
     rows, columns, channels, features = kernel.shape
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
     parts = conv(x, wide, 1, NO_PADDING)
@@ -212,14 +217,16 @@ def _by_rows(x: Array, kernel: Array) -> Array:
     return functools.reduce(operator.add, shifted)
 
 
-def _transpose_native(x: Array, kernel: Array) -> Array:
+def transpose_native(x: Array, kernel: Array) -> Array:
+    """`conv_transpose` by XLA, with zeros between the pixels of x."""
     borders = {3: (1, 2), 4: (2, 2)}[kernel.shape[0]]  # of the input with zeros between its pixels
     return lax.conv_general_dilated(
         x, kernel, (1, 1), (borders, borders), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
     )
 
 
-def _transpose_by_phases(x: Array, kernel: Array) -> Array:
+def transpose_by_phases(x: Array, kernel: Array) -> Array:
+    """`conv_transpose` by four convolutions, one for each parity of row and column."""
     b, h, w, _ = x.shape
     phases = PHASES[kernel.shape[0]]
     parts = [conv(x, kernel[rows, columns], 1, (top, left)) for rows, top in phases for columns, left in phases]
@@ -227,8 +234,8 @@ def _transpose_by_phases(x: Array, kernel: Array) -> Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, -1)
 
 
-def _transpose_by_depth(x: Array, kernel: Array) -> Array:
-    """A convolution by 2x2 taps to four phases of each pixel, then depth to space."""
+def transpose_by_depth(x: Array, kernel: Array) -> Array:
+    """`conv_transpose` by one convolution of 2x2 taps to four times the features, then depth to space."""
     b, h, w, channels = x.shape
     size, features = kernel.shape[0], kernel.shape[-1]
     top = size - 3  # outputs 2i - 1 and 2i see inputs i - 1 and i of a 4x4 kernel; 2i and 2i + 1 see i and i + 1 of 3x3

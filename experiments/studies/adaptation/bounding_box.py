@@ -1,4 +1,4 @@
-"""Light ink on a dark ground, brought to one place and size, so that no margin tells two sets of drawings apart."""
+"""Drawings, light ink on dark, brought to one place and size, so that margins tell no two sets apart."""
 
 import numpy as np
 from PIL import Image
@@ -6,11 +6,11 @@ from PIL import Image
 from genjax.data import image_arrays
 
 THRESHOLD = 64
-"""Of 255: pixels from here on are ink, and what is fainter may be the blur around it."""
+"""Least level of ink, of 255; fainter pixels may be the blur around it."""
 
 
 def box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom (exclusive) of the ink of a uint8 image [h, w, 1]; ValueError if there is none."""
+    """Finds left, top, right and bottom (exclusive) of the ink of uint8 [h, w, 1]; ValueError if there is none."""
     rows, columns = (np.flatnonzero((image[..., 0] >= THRESHOLD).any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         raise ValueError(f"an image has no ink to crop to: no pixel of it reaches {THRESHOLD} of 255")
@@ -18,10 +18,11 @@ def box(image: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def normalise(images: np.ndarray, size: int, margin: int) -> np.ndarray:
-    """uint8 [n, h, w, 1], grey on black, to [n, size, size, 1]: the box of the ink, its longer side at size - 2 margin.
+    """Scales the box of the ink of each image to the middle of a square with a margin.
 
-    The aspect stays, and the box is put in the middle (bicubic, antialiased). Where a drawing lies on its image, and
-    what margin it has there, changes nothing. ValueError for another form, a margin without room, or an empty image.
+    `images` are uint8 [n, h, w, 1], the result is [n, size, size, 1]. The longer side of the box becomes size - 2
+    margin; the aspect stays (bicubic, antialiased). The place and the margin of a drawing in its image change nothing.
+    ValueError for other arrays, a margin without room, or no ink.
     """
     image_arrays.check(images, (*images.shape[1:3], 1))
     room = size - 2 * margin

@@ -1,16 +1,16 @@
-"""The classifiers of the semantic losses: files that a configuration names, loaded once and never trained."""
+"""Loads the classifiers of the semantic losses: files that a configuration names, never trained."""
 
 import dataclasses
-from typing import Any
 
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation import classifier
+from genjax.optim import Params
 
 
-def load_classifiers(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Any]]:
-    """Loads the parameters of the classifiers of a and b; returns them, and `config` with the SHA-256 of their files.
+def load(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Params]]:
+    """Loads the parameters of the classifiers "a" and "b"; returns them after `config` with the SHA-256 of their files.
 
-    No classifiers without semantic losses. Raises FileNotFoundError or ValueError if a file holds no classifier,
+    Without semantic losses there are none. Raises FileNotFoundError or ValueError if a file holds no classifier,
     another one than the SHA-256 says, or one for images of another shape, and ValueError if the two have other classes.
     """
     if not config.classifier_a:
@@ -20,7 +20,7 @@ def load_classifiers(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Any]]:
     b, sha256_b = _load("b", config.classifier_b, config.classifier_b_sha256, shape_b)
     if a.num_classes != b.num_classes:
         raise ValueError(
-            f"{config.classifier_a} tells {a.num_classes} classes apart, {config.classifier_b} {b.num_classes}: give "
+            f"{config.classifier_a} has {a.num_classes} classes, {config.classifier_b} {b.num_classes}: give "
             "classifiers of the same classes"
         )
     known = dataclasses.replace(config, classifier_a_sha256=sha256_a, classifier_b_sha256=sha256_b)
@@ -28,7 +28,7 @@ def load_classifiers(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Any]]:
 
 
 def _load(domain: str, path: str, expected: str, shape: tuple[int, ...]) -> tuple[classifier.Classifier, str]:
-    """The classifier of a domain with images of `shape`, and its SHA-256, which is `expected` if that is not empty."""
+    """Loads the classifier of a domain with images of `shape`; its SHA-256 must be `expected` unless that is empty."""
     loaded, sha256 = classifier.load(path)
     if expected not in ("", sha256):
         raise ValueError(

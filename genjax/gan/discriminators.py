@@ -1,0 +1,89 @@
+"""Discriminators of images [b, h, w, c] in [-1, 1], and spectral normalisation of their kernels.
+
+discriminator = PatchDiscriminator(base_channels=64, num_layers=3)
+params = init(discriminator, key, image_shape=(128, 128, 3))
+logits = apply(discriminator, params, images)
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax.gan import params as parameters
+from genjax.gan.params import apply
+from genjax.nn import layers
+from genjax.optim import Params
+
+__all__ = ["PatchDiscriminator", "PixelDiscriminator", "apply", "init", "init_spectral", "spectral_normalise"]
+
+SingularVectors = dict[str, Array]
+"""A unit vector [out] for each layer, by its name."""
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017): a logit for each of many overlapping patches."""
+
+    base_channels: int = 64
+    num_layers: int = 3
+    """Convolutions of stride 2; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [b, h, w, c] to logits [b, h', w', 1]: 256 to 30, 128 to 14, 64 to 6, 32 to 2 with 3 layers."""
+        input_dtype = x.dtype
+        for layer in range(self.num_layers + 1):
+            channels, stride = self.base_channels * min(2**layer, 8), 2 if layer < self.num_layers else 1
+            x = layers.Conv(channels, 4, stride, self.dtype)(x)
+            x = nn.leaky_relu(layers.instance_norm(x) if layer > 0 else x, 0.2)
+        return layers.Conv(1, 4, dtype=self.dtype)(x).astype(input_dtype)
+
+
+class PixelDiscriminator(nn.Module):
+    """A logit for each pixel, from 1x1 convolutions (PixelGAN: Isola et al. 2017)."""
+
+    base_channels: int = 64
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [b, h, w, c] to logits [b, h, w, 1]."""
+        input_dtype = x.dtype
+        x = nn.leaky_relu(nn.Conv(self.base_channels, (1, 1), dtype=self.dtype)(x), 0.2)
+        x = layers.instance_norm(nn.Conv(2 * self.base_channels, (1, 1), dtype=self.dtype)(x))
+        return nn.Conv(1, (1, 1), dtype=self.dtype)(nn.leaky_relu(x, 0.2)).astype(input_dtype)
+
+
+def init(discriminator: nn.Module, key: Array, image_shape: tuple[int, ...]) -> Params:
+    """Draws parameters for images of `image_shape` (height, width, channels)."""
+    return parameters.draw(parameters.shapes(discriminator, image_shape), key)
+
+
+def init_spectral(params: Params, key: Array) -> SingularVectors:
+    """Draws a vector for each layer, which `spectral_normalise` turns towards the layer's first singular vector."""
+    layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
+    biases = {name: layer["bias"] for name, layer in params.items()}
+    vectors = {name: jax.random.normal(layer_keys[name], bias.shape, bias.dtype) for name, bias in biases.items()}
+    return {name: _unit(vector) for name, vector in vectors.items()}
+
+
+def spectral_normalise(params: Params, vectors: SingularVectors) -> tuple[Params, SingularVectors]:
+    """Divides kernels by estimates of their largest singular value; returns the vectors after one power iteration.
+
+    Gradients flow through the kernels alone (Miyato et al. 2018, algorithm 1).
+    """
+    normalised, turned = {}, {}
+    with jax.default_matmul_precision("highest"):  # also where the layers compute in bfloat16
+        for name, layer in params.items():
+            kernel = layer["kernel"]
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            fixed = jax.lax.stop_gradient(matrix)
+            left = _unit(fixed @ vectors[name])
+            turned[name] = _unit(left @ fixed)
+            normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": layer["bias"]}
+    return normalised, turned
+
+
+def _unit(vector: Array) -> Array:
+    return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)

@@ -1,0 +1,172 @@
+"""Generators of CycleGAN (Zhu et al. 2017, section 7.1), layer for layer those of its PyTorch implementation.
+
+    generator = resnet(channels=3, base_channels=32, num_blocks=6)
+    params = init(generator, key, image_shape=(128, 128, 3))
+    outputs = apply(generator, params, images)
+
+Images are [b, h, w, c] in [-1, 1]. A generator is an encoder, then a decoder, and its parameters are
+{"encoder": ..., "decoder": ...}: an encoder can be used alone (CUT's contrastive loss) or shared (UNIT).
+"""
+
+from typing import Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax.gan import params as parameters
+from genjax.gan.params import apply
+from genjax.nn import layers
+from genjax.optim import Params
+
+__all__ = ["Generator", "apply", "init", "resnet", "unet"]
+
+Features = tuple[Array, ...]
+"""Encoder outputs: one map of a ResNet; one for each scale of a U-Net, finest first."""
+
+
+class Decoder(Protocol):
+    """A Linen module from features to images, which names its last layer."""
+
+    @property
+    def last_layer(self) -> str: ...
+    def __call__(self, features: Features) -> Array: ...
+
+
+class Generator(nn.Module):
+    """G(x) = tanh(T(E(x))) with encoder E and decoder T, or x + T(E(x)) if `residual`."""
+
+    encoder: nn.Module
+    decoder: Decoder
+    residual: bool = False
+
+    def __call__(self, x: Array) -> Array:
+        """Maps images [b, h, w, c] to images [b, h, w, c'], within [-1, 1] unless `residual`."""
+        change = self.decoder(self.encoder(x)).astype(x.dtype)
+        return x + change if self.residual else jnp.tanh(change)
+
+
+def resnet(
+    channels: int, base_channels: int = 64, num_blocks: int = 9, residual: bool = False, dtype: jnp.dtype | None = None
+) -> Generator:
+    """Makes a ResNet generator (Johnson et al. 2016) of images with `channels`; defaults are the paper's at 256x256."""
+    encoder = ResnetEncoder(base_channels, num_blocks, dtype)
+    return Generator(encoder, ResnetDecoder(channels, base_channels, dtype), residual)
+
+
+def unet(
+    channels: int, base_channels: int = 64, num_downs: int = 8, residual: bool = False, dtype: jnp.dtype | None = None
+) -> Generator:
+    """Makes a U-Net generator (Isola et al. 2017) of images with `channels`; defaults are the paper's at 256x256."""
+    encoder = UnetEncoder(base_channels, num_downs, dtype)
+    return Generator(encoder, UnetDecoder(channels, base_channels, num_downs, dtype), residual)
+
+
+def init(generator: Generator, key: Array, image_shape: tuple[int, ...]) -> Params:
+    """Draws parameters for images of `image_shape` (height, width, channels).
+
+    The last layer of a residual generator is zero, so that it begins as the identity.
+    """
+    shapes = parameters.shapes(generator, image_shape)
+    encoder_key, decoder_key = jax.random.split(key)
+    params = {
+        "encoder": parameters.draw(shapes["encoder"], encoder_key),
+        "decoder": parameters.draw(shapes["decoder"], decoder_key),
+    }
+    if generator.residual:
+        last = generator.decoder.last_layer
+        params["decoder"][last] = jax.tree.map(jnp.zeros_like, params["decoder"][last])
+    return params
+
+
+class ResnetEncoder(nn.Module):
+    """A 7x7 convolution, two of stride 2, and residual blocks."""
+
+    base_channels: int
+    num_blocks: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Features:
+        """Maps [b, h, w, c], h and w multiples of 4, to one map [b, h/4, w/4, 4 base_channels]."""
+        x = layers.ReflectConv(self.base_channels, 7, dtype=self.dtype)(x)
+        x = nn.relu(layers.instance_norm(x))
+        for channels in (2 * self.base_channels, 4 * self.base_channels):
+            x = layers.Conv(channels, 3, 2, self.dtype)(x)
+            x = nn.relu(layers.instance_norm(x))
+        for _ in range(self.num_blocks):
+            y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(x)
+            y = nn.relu(layers.instance_norm(y))
+            y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(y)
+            x = x + layers.instance_norm(y)
+        return (x,)
+
+
+class ResnetDecoder(nn.Module):
+    """Two transposed convolutions and a 7x7 one."""
+
+    channels: int
+    base_channels: int
+    dtype: jnp.dtype | None = None
+
+    @property
+    def last_layer(self) -> str:
+        """Names the output layer."""
+        return "ReflectConv_0"
+
+    @nn.compact
+    def __call__(self, features: Features) -> Array:
+        """Maps one map [b, h/4, w/4, 4 base_channels] to [b, h, w, channels], not bounded."""
+        (x,) = features
+        for channels in (2 * self.base_channels, self.base_channels):
+            x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)
+            x = nn.relu(layers.instance_norm(x))
+        return layers.ReflectConv(self.channels, 7, by_rows=True, dtype=self.dtype)(x)
+
+
+class UnetEncoder(nn.Module):
+    """4x4 convolutions of stride 2, down to the innermost map."""
+
+    base_channels: int
+    num_downs: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Features:
+        """Maps [b, h, w, c], h and w multiples of 2^num_downs, to num_downs maps, each half the size of the last."""
+        maps: list[Array] = []
+        for level in range(self.num_downs):
+            x = nn.leaky_relu(x, 0.2) if level > 0 else x
+            x = layers.Conv(_unet_channels(self.base_channels, level), 4, 2, self.dtype)(x)
+            x = layers.instance_norm(x) if 0 < level < self.num_downs - 1 else x
+            maps.append(x)
+        return tuple(maps)
+
+
+class UnetDecoder(nn.Module):
+    """4x4 transposed convolutions, each followed by the encoder's map of the same size (a skip connection)."""
+
+    channels: int
+    base_channels: int
+    num_downs: int
+    dtype: jnp.dtype | None = None
+
+    @property
+    def last_layer(self) -> str:
+        """Names the output layer."""
+        return f"ConvTranspose_{self.num_downs - 1}"
+
+    @nn.compact
+    def __call__(self, features: Features) -> Array:
+        """Maps num_downs maps to [b, h, w, channels], not bounded."""
+        *skips, x = features
+        for level in reversed(range(1, self.num_downs)):
+            channels = _unet_channels(self.base_channels, level - 1)
+            x = layers.ConvTranspose(channels, 4, dtype=self.dtype)(nn.relu(x))
+            x = jnp.concatenate([skips[level - 1], layers.instance_norm(x)], axis=-1)
+        return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(nn.relu(x))
+
+
+def _unet_channels(base_channels: int, level: int) -> int:
+    return base_channels * min(2**level, 8)

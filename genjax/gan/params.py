@@ -1,0 +1,41 @@
+"""Parameters of networks: drawing fresh ones, and applying a network with them."""
+
+import itertools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.optim import Params
+from genjax.parallel import PyTree
+
+
+def shapes(module: nn.Module, image_shape: tuple[int, ...]) -> Params:
+    """Returns shapes and types of a network's parameters, for images of `image_shape` (height, width, channels)."""
+    image = jnp.zeros((1, *image_shape))
+    found: Params = jax.eval_shape(lambda x: module.init(keys.root_key(0), x), image)["params"]
+    return found
+
+
+def draw(shapes: PyTree, key: Array) -> Params:
+    """Draws kernels from N(0, 0.02), as Zhu et al. 2017 do; biases are 0."""
+    leaves, structure = jax.tree.flatten(shapes)
+    sizes = [math.prod(leaf.shape) if len(leaf.shape) > 1 else 0 for leaf in leaves]
+    # One draw for all kernels compiles many times faster than one for each.
+    drawn = 0.02 * jax.random.normal(key, (sum(sizes),), jnp.float32)
+    draws = jnp.split(drawn, list(itertools.accumulate(sizes))[:-1])
+    filled = [
+        draw.reshape(leaf.shape) if draw.size else jnp.zeros(leaf.shape, jnp.float32)
+        for draw, leaf in zip(draws, leaves, strict=True)
+    ]
+    params: Params = jax.tree.unflatten(structure, filled)
+    return params
+
+
+def apply(module: nn.Module, params: Params, images: Array) -> Array:
+    """Applies a network to images [b, h, w, c]; its only collection is "params"."""
+    outputs: Array = module.apply({"params": params}, images)  # type: ignore[assignment]
+    return outputs

@@ -1,0 +1,197 @@
+"""Generators of PyTorch's CycleGAN (pytorch-CycleGAN-and-pix2pix): its names and layouts to ours, and back.
+
+Borders, activations and eps are in no file; they are taken to be those of the original, as in generators.py.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from genjax import torch_files
+from genjax.optim import Params
+
+Tensors = dict[str, np.ndarray]
+"""A state dict: weights and biases by their names in PyTorch."""
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Older versions of PyTorch saved them for instance normalisation too, which does not use them."""
+
+
+class GeneratorSizes(NamedTuple):
+    """All that tells two generators of the original apart."""
+
+    kind: Literal["resnet", "unet"]
+    base_channels: int
+    """Channels of the first convolution (ngf)."""
+    depth: int
+    """Residual blocks of a ResNet (n_blocks), or times that a U-Net halves height and width (num_downs)."""
+    in_channels: int
+    out_channels: int
+
+    def __str__(self) -> str:
+        """`ResNet of 9 blocks, base_channels 64, channels 3 to 3`."""
+        kind = f"ResNet of {self.depth} blocks" if self.kind == "resnet" else f"U-Net of {self.depth} downsamplings"
+        return f"{kind}, base_channels {self.base_channels}, channels {self.in_channels} to {self.out_channels}"
+
+
+class Layer(NamedTuple):
+    """One convolution: its name in a state dict, its place in our parameters, and its sizes."""
+
+    name: str
+    coder: Literal["encoder", "decoder"]
+    module: str
+    kernel_size: int
+    in_channels: int
+    out_channels: int
+
+    @property
+    def transposed(self) -> bool:
+        """True if it doubles height and width."""
+        return self.module.startswith("ConvTranspose")
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of its weight in PyTorch."""
+        channels = self.in_channels, self.out_channels
+        return (*(channels if self.transposed else channels[::-1]), self.kernel_size, self.kernel_size)
+
+
+def read_generator(path: epath.PathLike) -> tuple[GeneratorSizes, Params]:
+    """Reads a generator that the original saved; parameters are NumPy arrays in float32.
+
+    Raises the errors of `torch_files.read`, and ValueError if names, shapes or values are not those of a generator.
+    """
+    tensors = torch_files.read(path)
+    try:
+        tensors = _cleaned(tensors)
+        sizes = sizes_of(tensors)
+        return sizes, to_params(sizes, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+def sizes_of(tensors: Tensors) -> GeneratorSizes:
+    """Finds the sizes of a generator in the names and shapes of its tensors; ValueError if it is neither kind."""
+    first = (tensors[name].shape if name in tensors else () for name in ("model.1.weight", "model.model.0.weight"))
+    match tuple(first):
+        case (int(base_channels), int(in_channels), 7, 7), ():
+            depth = len({name for name in tensors if re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)})
+            sizes, last = GeneratorSizes("resnet", base_channels, depth, in_channels, 0), f"model.{17 + depth}.bias"
+        case (), (int(base_channels), int(in_channels), 4, 4):
+            depth = max(name.count("model.") for name in tensors) - 1
+            sizes, last = GeneratorSizes("unet", base_channels, depth, in_channels, 0), "model.model.3.bias"
+        case _:
+            raise ValueError(
+                "holds no generator (a discriminator?): one begins with model.1.weight [base_channels, channels, 7, 7] "
+                f"(ResNet) or model.model.0.weight [base_channels, channels, 4, 4] (U-Net), not {_listed(tensors)}"
+            )
+    if last not in tensors or tensors[last].ndim != 1:
+        raise ValueError(
+            f"begins as a generator and has no {last}, where one would end: only those with reflection padding and two "
+            f"layers of stride 2 can be converted, not {_listed(tensors)}"
+        )
+    return sizes._replace(out_channels=len(tensors[last]))
+
+
+def layers(sizes: GeneratorSizes) -> list[Layer]:
+    """The convolutions of a generator, from input to output in each coder."""
+    return _resnet_layers(sizes) if sizes.kind == "resnet" else _unet_layers(sizes)
+
+
+def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
+    """Our parameters, float32, of a state dict; kernels [height, width, in, out], flipped where transposed.
+
+    Raises ValueError, with names and shapes, unless the tensors are exactly those of such a generator, and finite.
+    """
+    expected: dict[str, tuple[int, ...]] = {}
+    for layer in layers(sizes):
+        expected |= {f"{layer.name}.weight": layer.weight_shape, f"{layer.name}.bias": (layer.out_channels,)}
+    found = {name: value.shape for name, value in tensors.items()}
+    wrong = [
+        f"{name} is {found.get(name, 'absent')} instead of {expected.get(name, 'absent')}"
+        for name in {**expected, **found}
+        if expected.get(name) != found.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"is not the {sizes} that it seems: {'; '.join(wrong[:3])}{more}")
+    broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"has weights that are not finite in float32: {_listed(tensors, broken)}")
+    params: Params = {"encoder": {}, "decoder": {}}
+    for layer in layers(sizes):
+        weight, bias = (tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+        kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1) if layer.transposed else weight.transpose(2, 3, 1, 0)
+        params[layer.coder][layer.module] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
+    return params
+
+
+def to_tensors(sizes: GeneratorSizes, params: Params) -> Tensors:
+    """The state dict of a generator's parameters, the inverse of `to_params`."""
+    tensors: Tensors = {}
+    for layer in layers(sizes):
+        kernel, bias = (np.asarray(params[layer.coder][layer.module][part]) for part in ("kernel", "bias"))
+        weight = kernel.transpose(2, 3, 0, 1)[:, :, ::-1, ::-1] if layer.transposed else kernel.transpose(3, 2, 0, 1)
+        tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+    return tensors
+
+
+def _cleaned(tensors: Tensors) -> Tensors:
+    """Drops DataParallel's prefix and unused buffers, and numbers blocks with dropout as those without.
+
+    Raises ValueError for weights of a normalisation.
+    """
+    tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    norms = [name for name, value in tensors.items() if name.endswith(".weight") and value.ndim == 1]
+    if norms:
+        raise ValueError(
+            f"has {len(norms)} normalisations with weights ({_listed(tensors, norms)}), as batch normalisation has: "
+            "only generators with plain instance normalisation (--norm instance there) can be converted"
+        )
+    kept = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in BUFFERS}
+    return {name.replace(".conv_block.6.", ".conv_block.5."): value for name, value in kept.items()}
+
+
+def _resnet_layers(sizes: GeneratorSizes) -> list[Layer]:
+    """One sequence, in which borders, normalisations and activations count too; blocks have sequences of their own."""
+    width, wide, end = sizes.base_channels, 4 * sizes.base_channels, 10 + sizes.depth
+    found = [
+        Layer("model.1", "encoder", "ReflectConv_0", 7, sizes.in_channels, width),
+        Layer("model.4", "encoder", "Conv_0", 3, width, 2 * width),
+        Layer("model.7", "encoder", "Conv_1", 3, 2 * width, wide),
+    ]
+    for i in range(2 * sizes.depth):
+        name = f"model.{10 + i // 2}.conv_block.{5 if i % 2 else 1}"
+        found.append(Layer(name, "encoder", f"ReflectConv_{i + 1}", 3, wide, wide))
+    return [
+        *found,
+        Layer(f"model.{end}", "decoder", "ConvTranspose_0", 3, wide, 2 * width),
+        Layer(f"model.{end + 3}", "decoder", "ConvTranspose_1", 3, 2 * width, width),
+        Layer(f"model.{end + 7}", "decoder", "ReflectConv_0", 7, width, sizes.out_channels),
+    ]
+
+
+def _unet_layers(sizes: GeneratorSizes) -> list[Layer]:
+    """Each level is a sequence that holds the next one; the first has no activation, the last no level below."""
+    found, sequence = [], "model.model"
+    outer_in, outer_out = sizes.in_channels, sizes.out_channels
+    for level in range(sizes.depth):
+        first, last, width = level == 0, level == sizes.depth - 1, sizes.base_channels * min(2**level, 8)
+        down, up = 0 if first else 1, 3 if first or last else 5
+        found.append(Layer(f"{sequence}.{down}", "encoder", f"Conv_{level}", 4, outer_in, width))
+        from_below = width if last else 2 * width  # the skip connection doubles it
+        module = f"ConvTranspose_{sizes.depth - 1 - level}"
+        found.append(Layer(f"{sequence}.{up}", "decoder", module, 4, from_below, outer_out))
+        outer_in, outer_out = width, width
+        sequence += ".1.model" if first else ".3.model"
+    return found
+
+
+def _listed(tensors: Tensors, names: Iterable[str] | None = None) -> str:
+    """The first three of some tensors, with their shapes."""
+    names = list(tensors if names is None else names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"{name} {list(tensors[name].shape)}" for name in names[:3]) + more

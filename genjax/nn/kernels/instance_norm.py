@@ -1,0 +1,84 @@
+"""Instance normalisation: the native form of each direction, and beside it one in two passes for NVIDIA GPUs.
+
+All forms compute the same, up to rounding. What two passes gain: experiments/results/speed.md.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+NORM_EPS = 1e-5
+"""Added to the variance that `instance_norm` divides by."""
+
+
+@jax.custom_vjp
+def instance_norm(x: Array) -> Array:
+    """Normalises each channel of each image to mean 0 and variance 1, without parameters: [b, h, w, c] to the same.
+
+    Statistics are at least float32 (Ulyanov et al. 2016; eps 1e-5). The gradient is written out, as the one that JAX
+    derives reads the map once more:
+
+        dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps)
+
+    On an NVIDIA GPU both directions read the map twice and store no map in float32, as XLA's native form would.
+    """
+    return _forward(x)[0]
+
+
+def _forward(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    y, mean, scale = lax.platform_dependent(x, cuda=normalize_in_two_passes, default=normalize_native)
+    return y, (x, mean, scale)
+
+
+def _backward(saved: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:
+    dx: Array = lax.platform_dependent(*saved, cotangent, cuda=input_grad_in_two_passes, default=input_grad_native)
+    return (dx,)
+
+
+instance_norm.defvjp(_forward, _backward)
+
+
+def normalize_native(x: Array) -> tuple[Array, Array, Array]:
+    """Returns y = (x - mean) scale, mean and scale; the last two are [b, 1, 1, c]."""
+    wide = _at_least_float32(x)
+    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
+    scale = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True) + NORM_EPS)
+    return ((wide - mean) * scale).astype(x.dtype), mean, scale
+
+
+def normalize_in_two_passes(x: Array) -> tuple[Array, Array, Array]:
+    """`normalize_native`: mean and variance in one pass, y in the next."""
+    # E[x^2] - E[x]^2 cancels where the mean is large, so both are taken of distances to the first pixel.
+    first = _at_least_float32(x[:, :1, :1])
+    distance, square = _spatial_means(x - first, jnp.square(x - first))
+    scale = lax.rsqrt(jnp.maximum(square - jnp.square(distance), 0) + NORM_EPS)
+    x, mean, scale = lax.optimization_barrier((x, first + distance, scale))
+    return ((x - mean) * scale).astype(x.dtype), mean, scale
+
+
+def input_grad_native(x: Array, mean: Array, scale: Array, cotangent: Array) -> Array:
+    """The gradient of x whose outputs have gradient `cotangent`; mean and scale are those of the forward form."""
+    y, cotangent = (x - mean) * scale, cotangent.astype(mean.dtype)
+    mean_dy, mean_dy_y = (jnp.mean(s, axis=(1, 2), keepdims=True) for s in (cotangent, cotangent * y))
+    return ((cotangent - mean_dy - y * mean_dy_y) * scale).astype(x.dtype)
+
+
+def input_grad_in_two_passes(x: Array, mean: Array, scale: Array, cotangent: Array) -> Array:
+    """`input_grad_native`: both means in one pass, the gradient in the next."""
+    mean_dy, mean_dy_y = _spatial_means(_at_least_float32(cotangent), cotangent * ((x - mean) * scale))
+    # Without the barrier XLA computes y once for both passes and stores it, a map in float32.
+    x, cotangent, mean, scale, mean_dy, mean_dy_y = lax.optimization_barrier(
+        (x, cotangent, mean, scale, mean_dy, mean_dy_y)
+    )
+    return ((cotangent - mean_dy - (x - mean) * scale * mean_dy_y) * scale).astype(x.dtype)
+
+
+def _spatial_means(*maps: Array) -> list[Array]:
+    """Means over height and width, [b, h, w, c] to [b, 1, 1, c] each."""
+    # Rows first: XLA reduces a whole map at once several times slower on a GPU.
+    rows = lax.optimization_barrier([jnp.mean(values, axis=2, keepdims=True) for values in maps])
+    return [jnp.mean(row, axis=1, keepdims=True) for row in rows]
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

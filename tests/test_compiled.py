@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import keys, parallel, vae
+from genjax.compiled import compile_eval, compile_rows, compile_train_step
+from genjax.data.batches import Batch
+from genjax.keys import Stream
+from genjax.train import preemption
+
+
+def mesh_of(num):
+    return parallel.make_mesh(jax.devices()[:num])
+
+
+def batch_of(num):
+    return Batch((np.arange(num, dtype=np.uint8).reshape(-1, 1, 1, 1),), np.arange(num, dtype=np.int32))
+
+
+@pytest.mark.parametrize("num", [1, 8])
+def test_compile_eval_returns_rows_in_order(make_run, num):
+    run = compile_eval(lambda config, state, batch, key: state * batch.position, make_run(), mesh_of(num))
+    rows = run(jnp.int32(2), batch_of(16), Stream.TEST, 0)
+    for shard in rows.addressable_shards:
+        np.testing.assert_array_equal(np.asarray(shard.data), 2 * np.arange(16))
+
+
+def test_compile_eval_keys_follow_stream_and_seed_alone(make_run):
+    def draw(config, state, batch, key):
+        return jnp.broadcast_to(jax.random.uniform(key), batch.position.shape)
+
+    run = compile_eval(draw, make_run(), mesh_of(2))
+    for stream, seed in ((Stream.TEST, 0), (Stream.VALIDATION, 0), (Stream.TEST, 5)):
+        expected = jax.random.uniform(keys.for_step(keys.root_key(seed), stream, 0))
+        for state in (0, 1):
+            assert set(np.asarray(run(jnp.int32(state), batch_of(4), stream, seed)).tolist()) == {float(expected)}
+
+
+def random_rows(config, weights, key, rows):
+    noise = jax.vmap(lambda k: jax.random.normal(k, (33,)))(keys.per_example(key, rows))
+    return jnp.tanh(noise @ weights)
+
+
+@pytest.mark.parametrize("num", [1, 2, 8])
+def test_compile_rows_gives_a_row_the_same_bits_anywhere(make_run, num):
+    shared = (np.random.default_rng(1).normal(size=(33, 17)).astype(np.float32), keys.root_key(0))
+    whole = compile_rows(random_rows, make_run(), mesh_of(1))(shared, (np.arange(130),))
+    run = compile_rows(random_rows, make_run(), mesh_of(num))
+    pieces = [run(shared, (np.arange(start, stop),)) for start, stop in [(0, 1), (1, 64), (64, 129), (129, 130)]]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+
+
+def test_compile_rows_refuses_leaves_of_different_lengths(make_run):
+    run = compile_rows(lambda config, a, b: a + b, make_run(), parallel.make_mesh(), chunk=2)
+    for other in (1, 5):
+        with pytest.raises(ValueError, match=f"examples and their positions differ in number: 4 and {other}"):
+            run((), (np.zeros(4), np.zeros(other)))
+    with pytest.raises(ValueError, match="there are no examples"):
+        run((), (np.zeros(0), np.zeros(0)))
+
+
+def test_compile_train_step_tells_all_devices_of_a_signal(make_run):
+    config, mesh = make_run(), mesh_of(8)
+    task = vae.TASK._replace(train_step=lambda config, state, batch, key: (state, {"step": state.step}))
+    step, signals = compile_train_step(task, config, mesh), preemption.per_device(mesh)
+    one = jax.make_array_from_single_device_arrays(  # of eight devices, the third has got signal 15
+        (8,), signals[0].sharding, [signals[15 if i == 2 else 0].addressable_shards[i].data for i in range(8)]
+    )
+    for signal, expected in ((signals[0], 0), (signals[15], 15), (one, 15)):
+        state = parallel.replicate(mesh, lambda: vae.TASK.init(config, keys.root_key(0)))
+        batch = parallel.shard_batch(mesh, batch_of(16))
+        *_, seen = step(state, batch, parallel.replicate_scalar(mesh, 0), signal)
+        assert [int(shard.data) for shard in seen.addressable_shards] == [expected] * 8

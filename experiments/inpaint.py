@@ -25,7 +25,7 @@ GREY = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inpaint(restored_files.RestoreOptions):
-    """What to complete, with what, and where to."""
+    """Options: what to complete, with what, and where to."""
 
     images: str
     """An image, or a folder of images, of the size that the VAE was trained on."""

@@ -22,7 +22,7 @@ from genjax.vae.operators import Downsample, Kernel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolve(restored_files.RestoreOptions):
-    """What to enlarge, with what, and where to."""
+    """Options: what to enlarge, with what, and where to."""
 
     images: str
     """An image, or a folder of images, of the VAE's size divided by the factor."""

@@ -148,7 +148,7 @@ def _written_as(path: epath.Path) -> str:
 
 
 def _in_colour(image: pictures.Picture) -> pictures.Picture:
-    """Makes colour of a grey image, for a VAE of colour images has to be able to write some into it."""
+    """Makes colour of a grey image, which otherwise could not hold what a VAE of colour images writes."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 

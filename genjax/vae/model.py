@@ -99,6 +99,7 @@ class FlatVae:
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
         if self.likelihood == "gaussian_learned":
+            # Here and not in the decoder, so that any network from latents to images can be one.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
         return {"encoder": encoder, "decoder": decoder}
 
@@ -106,6 +107,7 @@ class FlatVae:
         """Returns q(e|x) of images [b, h, w, c] in [0, 1]."""
         outputs: PyTree = self.encoder.apply({"params": params["encoder"]}, images)
         mean, log_sigma = outputs
+        # Networks may compute in bfloat16; the posterior and the losses never do.
         return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
 
     def infer(self, params: Params, images: Array, noise: Array) -> Latents:

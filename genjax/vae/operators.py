@@ -133,6 +133,7 @@ class Downsample:
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
+        # Bicubic weights can leave (0, 1), where a probability cannot.
         mean = jnp.clip(_two_sided(self._matrices(y), likelihood.mean()), 1e-6, 1 - 1e-6)
         return self.factor**2 * jnp.sum(y * jnp.log(mean) + (1 - y) * jnp.log1p(-mean), axis=(2, 3, 4))
 
@@ -176,6 +177,7 @@ class Downsample:
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
     """Returns A [size / factor, size]: Pillow's box or bicubic (antialiased) scaling along one side, in float64."""
+    # The rows of the identity, scaled, are the columns of the linear map that Pillow applies.
     resample = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}[kernel]
     columns = Image.fromarray(np.eye(size, dtype=np.float32))
     rows = np.asarray(columns.resize((size, size // factor), resample), np.float64)

@@ -47,6 +47,7 @@ def restore_rows(
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
+    # The first guess at what is unknown is the prior's mean image, as far as it agrees with y.
     noise = draw_noise(model, init_key, jnp.arange(NUM_PRIOR_IMAGES))
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)

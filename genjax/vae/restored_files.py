@@ -122,6 +122,7 @@ def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Pictur
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
     for folder, values in each.items():
+        # A grey file that a VAE saw in one channel may have three of its own.
         restored = pictures.from_float(np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like)
         if missing is not None:
             restored = restored._replace(pixels=np.where(missing[..., None], restored.pixels, like.pixels))

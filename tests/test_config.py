@@ -8,14 +8,14 @@ import pytest
 from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.vae.config import VaeConfig, VaeRun
-from genjax.vae.inference import Effort
+from genjax.vae.inference import InferenceConfig
 
 GOOD = {
     DataConfig: {"source": "digits", "image_size": (8, 8), "channels": (1,), "batch_size": 4},
     OptimConfig: {"learning_rate": 1e-3},
     TrainConfig: {"num_steps": 100},
     VaeConfig: {},
-    Effort: {},
+    InferenceConfig: {},
     CycleGanConfig: {},
     LossConfig: {"adversarial_a2b": 1.0, "adversarial_b2a": 1.0, "cycle_a": 10.0, "cycle_b": 10.0},
 }
@@ -77,7 +77,7 @@ def linear(decay_steps=50, **options):
         (VaeConfig, {"beta": float("inf")}, "beta must be finite, got inf"),
         (CycleGanConfig, {"instance_noise": float("inf")}, "instance_noise must be finite, got inf"),
         (LossConfig, {"cycle_a": float("inf")}, "cycle_a must be finite, got inf"),
-        (Effort, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
+        (InferenceConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
         (OptimConfig, {"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
         (OptimConfig, {"eps": 0.0}, "eps must be positive, got 0.0"),
         (OptimConfig, {"b1": 1.0}, "b1 must lie in [0, 1), got 1.0"),
@@ -113,8 +113,8 @@ def linear(decay_steps=50, **options):
             "keep_period (30) must be 0 or a multiple of checkpoint_every (20)",
         ),
         (TrainConfig, {"keep_period": -500}, "keep_period (-500) must be 0 or a multiple of checkpoint_every (500)"),
-        (VaeConfig, {"hidden": ()}, "hidden needs positive widths, got ()"),
-        (VaeConfig, {"hidden": (8, 0)}, "hidden needs positive widths, got (8, 0)"),
+        (VaeConfig, {"hidden_sizes": ()}, "hidden_sizes needs positive numbers, got ()"),
+        (VaeConfig, {"hidden_sizes": (8, 0)}, "hidden_sizes needs positive numbers, got (8, 0)"),
         (VaeConfig, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
@@ -160,7 +160,7 @@ def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
         ({"optim": {"warmup_steps": 100}}, "warmup_steps (100) must be below num_steps (100)"),
         ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and channels names two: (1, 1)"),
         (
-            {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+            {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
             "16x7 images are too small for 3 stride-2 layers, which need at least 8x8",
         ),
         ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: choose a gaussian one"),
@@ -292,10 +292,10 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
     [
         {"seed": 2**31 - 1},
         {"optim": {"warmup_steps": 99, "b1": 0.0}},
-        {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+        {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
         {
             "data": {"image_size": (1, 1), "channels": (1,), "decode_threads": 1, "prefetch": 1},
-            "vae": {"hidden": (1,), "latent_dim": 1},
+            "vae": {"hidden_sizes": (1,), "latent_dim": 1},
         },
         {
             "train": dict.fromkeys(

@@ -25,7 +25,7 @@ Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How long to search. Chains are kept to a few, and each gives several draws."""
+    """Settings of the methods that draw latents. Chains are kept to a few, and each gives several draws."""
 
     num_chains: int = 16
     """Chains of an image, or one for each draw where those are fewer; the draws of one chain depend on each other."""

@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
 ) -> tuple[Array, Array]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...], and how efficiently [b], of each row on its own."""
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the efficiency [b]."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)

@@ -69,7 +69,7 @@ def test_batches_are_identical_and_losses_nearly(one, two):
         assert first.keys() == second.keys()
         if "fingerprint" in first:
             assert first["fingerprint"]["batch"] == second["fingerprint"]["batch"]
-        for name in ("objective", "validation/objective"):
+        for name in ("loss", "validation/loss"):
             if name in first:
                 assert first[name] == pytest.approx(second[name], rel=1e-5)
 
@@ -127,7 +127,7 @@ def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_
         assert [row.get("fingerprint", {}).get("batch") for row in rows[0]] == [
             row.get("fingerprint", {}).get("batch") for row in rows[1]
         ]
-        assert rows[0][-1]["validation/objective"] == pytest.approx(rows[1][-1]["validation/objective"], rel=1e-5)
+        assert rows[0][-1]["validation/loss"] == pytest.approx(rows[1][-1]["validation/loss"], rel=1e-5)
     assert 0 < resumed["resumed_from"] < STEPS
 
 
@@ -141,7 +141,7 @@ def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
 
 
 def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
-    wide = ("--vae.hidden", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
+    wide = ("--vae.hidden-sizes", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
     every = ("num-steps", "log-every", "eval-every", "checkpoint-every")
     short = (part for name in every for part in (f"--train.{name}", "2"))
     ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))

@@ -47,14 +47,14 @@ def test_a_claimed_directory_holds_the_configuration_and_gives_it_back(make_run)
         seed=2**31 - 1,
         precision="bfloat16",
         optim={"learning_rate": 1 / 3, "eps": 1e-300},
-        vae={"hidden": (7, 5, 3), "sigma": 0.1, "likelihood": "gaussian"},
+        vae={"hidden_sizes": (7, 5, 3), "sigma": 0.1, "likelihood": "gaussian"},
         data={"binarize": "none", "dequantize": True, "image_size": (9, 7), "channels": (3,)},
     )
     workdir = claim(run)
     assert str(workdir) == run.workdir and set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
     loaded = run_directory.load_config(run.workdir, "vae")
     assert loaded == run
-    assert type(loaded.vae.hidden) is tuple and type(loaded.data.image_size) is tuple
+    assert type(loaded.vae.hidden_sizes) is tuple and type(loaded.data.image_size) is tuple
 
 
 def test_a_moved_run_takes_the_name_of_its_new_directory(make_run, tmp_path):
@@ -133,7 +133,7 @@ OTHER = {
     "data.skip_corrupt": (False, True),
     "optim.learning_rate": (0.002, 0.001),
     "optim.schedule": ("constant", "cosine"),
-    "vae.hidden": ((16,), (16, 16)),
+    "vae.hidden_sizes": ((16,), (16, 16)),
     "vae.beta_warmup_steps": (0, 3),
 }
 

@@ -163,7 +163,7 @@ def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np
 
 
 def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
-    """Describes how two leaves differ bit by bit, '' if they do not; None is a leaf that a state lacks."""
+    """Describes how the bits of two leaves differ; '' if they do not. None is a leaf that a state lacks."""
     if old is None or new is None:
         return f"only in the {'second' if old is None else 'first'}"
     if (old.dtype, old.shape) != (new.dtype, new.shape):

@@ -32,7 +32,7 @@ Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to check."""
+    """The checks to make."""
 
     families: tuple[Literal["vae", "cyclegan"], ...] = ("vae", "cyclegan")
     """Families of models."""

@@ -36,7 +36,7 @@ STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the runs differ."""
+    """The differences between the runs."""
 
     study: tyro.conf.Positional[str]
     """vae:CONFIG or cyclegan:CONFIG, a named configuration of the training scripts."""
@@ -129,7 +129,7 @@ def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
     task = task_of(next(iter(configs.values())))
     if task.load_constants is not None:
         configs = {name: task.load_constants(config)[0] for name, config in configs.items()}
-    results = {name: result for name, config in configs.items() if (result := _finished(config)) is not None}
+    results = {name: record for name, config in configs.items() if (record := _finished(config)) is not None}
     missing = [name for name in configs if name not in results]
     trained = fit_seeds(task, [configs[name] for name in missing]) if missing else []
     for name, result in zip(missing, trained, strict=False):  # a signal leaves out the later ones

@@ -7,7 +7,6 @@ $ python experiments/study.py NAME --help
 import argparse
 import importlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from genjax import cli
 STUDIES = sorted(path.parent.name for path in Path(__file__).parent.glob("studies/*/study.py"))
 
 
-def main() -> Mapping[str, Any]:
+def main() -> dict[str, Any]:
     """Runs `main` of studies/NAME/study.py with the flags that follow the name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=STUDIES)
     name = parser.parse_args(sys.argv[1:2]).name
     sys.argv = [f"study.py {name}", *sys.argv[2:]]
-    results: Mapping[str, Any] = importlib.import_module(f"studies.{name}.study").main()
+    results: dict[str, Any] = importlib.import_module(f"studies.{name}.study").main()
     return results
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genjax import keys
-from genjax.keys import Stream
+from genjax.keys import Draw, Stream
 
 
 def bits(key):
@@ -64,6 +64,8 @@ def test_every_address_has_its_own_key():
 def test_keys_are_pinned():
     # Results recorded with one version must come out the same in the next: this may never change.
     assert bits(keys.for_step(keys.root_key(7), Stream.SAMPLE, 2)).tolist() == [3705276586, 2656375836]
+    step_key = keys.for_step(keys.root_key(7), Stream.TRAIN, 2)
+    assert bits(keys.for_draw(step_key, Draw.POOL_A)).tolist() == [303484072, 232405139]
 
 
 def test_implementation_does_not_follow_the_environment():

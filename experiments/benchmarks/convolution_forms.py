@@ -1,9 +1,9 @@
-"""Each form of genjax's convolutions and norm beside XLA's own, forward and backward, on maps of the paper's networks.
+"""Times each form of genjax's convolutions and norm beside XLA's own, forward and backward, on the paper's networks.
 
 $ python experiments/benchmark.py convolution_forms
 
-For choosing what `genjax/convolutions.py` and `layers.py` do on a platform. The forms of an operation take turns; least
-times, as other work on a machine only adds to them. Last line: one JSON object, seconds by operation and form.
+For choosing the form in `genjax/nn/kernels/` that a platform uses. The forms of an operation take turns. Least times
+count, as other work on a machine only adds to them.
 """
 
 import dataclasses
@@ -28,30 +28,30 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to time."""
+    """The operations to time, and how often."""
 
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
-    """Of the maps and kernels, and of what the hardware may round factors to."""
+    """Precision of maps, kernels and products."""
     size: int = 64
     """Height and width of the images; 64 and 256 are the paper's."""
     batch: int = 1
-    """Images at once."""
+    """Images in a batch."""
     turns: int = 20
-    """Of each form; the least time counts."""
+    """Turns of each form; the least time counts."""
 
 
 Forms = Mapping[str, Callable[..., Array]]
 
 
 class Operation(NamedTuple):
-    """Forms of one computation, of arrays of the same shapes."""
+    """Forms of one computation, on arrays of the same shapes."""
 
     forms: Forms
     shapes: tuple[tuple[int, ...], ...]
 
 
 def main() -> dict[str, float]:
-    """Seconds of each form."""
+    """Returns the seconds of each form."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     options = tyro.cli(Options, description=__doc__)
@@ -64,7 +64,7 @@ def main() -> dict[str, float]:
 
 
 def _operations(b: int, size: int) -> dict[str, Operation]:
-    """Those of a generator and a discriminator for images of `size`, by what they are."""
+    """The operations of a generator and a discriminator for images of `size`, by name."""
     small, half, eighth = size // 4, size // 2, size // 8
     plain, padded = (_native_and_cpu(padding) for padding in (NO_PADDING, ((1, 1), (1, 1))))
     transposed: Forms = {"native": forms.transpose_native, "phases": forms.transpose_by_phases}

@@ -10,6 +10,7 @@ device; medians.
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
@@ -33,7 +34,7 @@ from genjax.train import preemption
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How long to measure."""
+    """The data, and how long to measure."""
 
     seconds: float = 20.0
     """For each kind of step and data; at least 3 steps."""
@@ -80,9 +81,13 @@ def _measure(config: RunConfig, seconds: float) -> dict[str, float]:
     mesh, load_host = parallel.make_mesh(jax.devices()[:1]), batches.loader(source, size, 0)
 
     def load(step: int) -> batches.Batch:
-        return parallel.shard_batch(mesh, load_host(step))
+        batch: batches.Batch = parallel.shard_batch(mesh, load_host(step))
+        return batch
 
-    host = [_timed(lambda step=step: jax.block_until_ready(load(step))) for step in range(200)]
+    def load_and_wait(step: int) -> None:
+        jax.block_until_ready(load(step))
+
+    host = [_timed(functools.partial(load_and_wait, step)) for step in range(200)]
     state = parallel.replicate(mesh, lambda: task_of(config).init(config, keys.root_key(0)))
     seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]
     step_fn = compile_train_step(task_of(config), config, mesh)

@@ -66,7 +66,7 @@ class Paper:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
-    """How much to time."""
+    """The steps to time, and how often."""
 
     vae_batch: int = 96
     """Global batch of vae:quickstart."""
@@ -109,8 +109,11 @@ def communicate(chip: Paper, step: Step, chips: int, images: int) -> float:
 
 
 def efficiency(chip: Paper, step: Step, chips: int, images: int) -> tuple[float, float]:
-    """Weak and strong: a chip's time for its share of `images` without the others, and `chips`-th part of its time for
-    them all, over the time of the step."""
+    """Weak and strong efficiency of a step with `images` on `chips`.
+
+    The time of one chip for its share of the images (weak), or for all of them divided by `chips` (strong), over the
+    time of the step.
+    """
 
     def compute(images: float) -> float:
         return (step.fixed_flops + images * step.image_flops) / (chip.peak * chip.utilisation)
@@ -121,7 +124,7 @@ def efficiency(chip: Paper, step: Step, chips: int, images: int) -> tuple[float,
 
 
 def collectives(program: str) -> dict[str, tuple[int, int]]:
-    """How many collectives of each kind a compiled program has, and the bytes of their results."""
+    """Counts the collectives of each kind in a compiled program, and the bytes of their results."""
     found: dict[str, tuple[int, int]] = {}
     for result, kind in re.findall(rf"= (.+?) ({COLLECTIVES})(?:-start)?\(", program):
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", result)

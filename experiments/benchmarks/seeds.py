@@ -36,11 +36,12 @@ class Options:
 def main() -> dict[str, Any]:
     """Returns the median seconds of both sides, and whether their runs came to the same bytes."""
     options = tyro.cli(Options, description=__doc__)
-    every, seconds, digests = range(options.seeds), {"one_process": [], "processes": []}, set()
+    every, digests = range(options.seeds), set()
+    seconds: dict[str, list[float]] = {"one_process": [], "processes": []}
     for turn in range(options.rounds):
         for side in list(seconds)[:: -1 if turn % 2 else 1]:
             with tempfile.TemporaryDirectory() as directory:
-                began, found = time.perf_counter(), []
+                began, found = time.perf_counter(), list[str]()
                 for seeds in [every] if side == "one_process" else [[seed] for seed in every]:
                     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                         found += process.submit(train, options, directory, seeds).result()

@@ -35,6 +35,7 @@ def eval_step(
 def summarize(means: dict[str, float]) -> dict[str, float]:
     """Turns the means over all images into what is reported: intersection over union of all images together."""
     reported = {name: value for name, value in means.items() if not name.startswith(("intersection_", "union_"))}
+    # Not a mean of ratios, in which an image with little to compare would count as much as one with a lot.
     for name, intersection in means.items():
         if name.startswith("intersection_"):
             of = name.removeprefix("intersection_")

@@ -98,6 +98,7 @@ def dihedral(images: Array, element: Array) -> Array:
     def has(bit: int) -> Array:
         return ((element & bit) > 0).reshape(-1, 1, 1, 1)
 
+    # Bit by bit, as a program that chose among eight transforms would compute all of them.
     if images.shape[1] == images.shape[2]:
         images = jnp.where(has(1), images.swapaxes(1, 2), images)
     images = jnp.where(has(2), images[:, ::-1], images)
@@ -112,6 +113,7 @@ def semantic(classifiers: Mapping[str, Params], source: str, images: Array, targ
     """
     if not classifiers:
         raise ValueError("semantic losses need classifiers: give train_step their parameters as constants")
+    # Classifiers take [0, 1]. No gradient flows through the label, so an image is not changed to be easier.
     label = jnp.argmax(classifier.logits(classifiers[source], (images + 1) / 2), axis=1)
     return classifier.cross_entropy(classifier.logits(classifiers[target], (translated + 1) / 2), label)
 
@@ -129,4 +131,4 @@ TERMS: Terms = {
     "semantic_a2b": lambda n: semantic(n.classifiers, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
     "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
 }
-"""What each is: LossConfig."""
+"""LossConfig describes each."""

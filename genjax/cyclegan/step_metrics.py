@@ -46,6 +46,7 @@ def translation_metrics(
     steps, and the image with `inputs`, translations into its own domain; without pools it has no diversity.
     """
     correlation = {f"correlation_{direction}": _mean(image_metrics.correlation(translated, images))}
+    # Variances stand for mean squared distances, of which they are half: one pass instead of all pairs.
     if lax.psum(len(images), "data") > 1:
         distance, given = (_variance(x) for x in (translated, images))
     elif outputs.images is not None and inputs.images is not None:

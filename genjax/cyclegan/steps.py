@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ class CycleGanState(NamedTuple):
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
     networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    # ORDER MATTERS: which network has which key is part of every result, whether or not all keys are used.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
         "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
@@ -59,7 +60,7 @@ def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_
     pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (shape_a, shape_b))
     # The average has buffers of its own: the state is donated, and none may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
-    trained = {name: optim.init_net(config.optim, value) for name, value in params.items()}
+    trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
     counts = {"step": jnp.int32(0), "skipped": jnp.int32(0)}
     return CycleGanState(**counts, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
@@ -86,11 +87,12 @@ def train_step(
     augment = functools.partial(_augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
-    fixed, _ = _normalised(config, params, state.spectral)
+    frozen, _ = _normalised(config, params, state.spectral)
 
+    # The generators, both against the discriminators before the step.
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
         to_b, to_a = _functions(networks, generators, GENERATORS)
-        d_a, d_b = _functions(networks, fixed, DISCRIMINATORS)
+        d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
         n = losses.Inputs(
             config.loss, a, b, to_a(b), to_b(a), to_a, to_b, d_a, d_b, element, augment, add_noise, constants or {}
         )
@@ -100,6 +102,7 @@ def train_step(
 
     g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
 
+    # The discriminators, on translations from before the step.
     pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
     pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
     seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
@@ -147,6 +150,7 @@ def _only(names: tuple[str, ...], params: Params) -> Params:
 def _elements(config: CycleGanRun, example_keys: Array) -> Array:
     """Draws a symmetry of the square for each example [b]: not the identity, and one that keeps the shape."""
     square = config.data.image_size[0] == config.data.image_size[1]
+    # The identity would make the loss 0; odd numbers transpose the image.
     choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
     return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
 
@@ -189,8 +193,11 @@ def _normalised(
 
 def _update_networks(config: CycleGanRun, state: CycleGanState, grads: Params, rate: Array) -> CycleGanState:
     """Takes one step of Adam for each network, and moves the generators' averages."""
+    # Two time scales: Heusel et al. 2017.
     rates = dict.fromkeys(GENERATORS, rate)
     rates |= dict.fromkeys(DISCRIMINATORS, rate * config.cyclegan.discriminator_lr_scale)
-    updated = {name: optim.update_net(config.optim, getattr(state, name), grads[name], rates[name]) for name in rates}
+    updated: dict[str, Any] = {
+        name: optim.update_net(config.optim, getattr(state, name), grads[name], rates[name]) for name in rates
+    }
     current = {"a2b": updated["g_a2b"].params, "b2a": updated["g_b2a"].params}
     return state._replace(**updated, ema=optim.ema(config.optim, state.step, state.ema, current))

@@ -22,6 +22,7 @@ def translate(
     `params` are those of the generators "a2b" and "b2a". Images that the generator cannot halve evenly are padded with
     mirrored borders, which are cut off again.
     """
+    # Bottom and right alone, so that a pixel's place modulo the network's stride stays what it was in training.
     height, width = images.shape[1:3]
     bottom, right = (_border(config.cyclegan, size) for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")

@@ -60,7 +60,7 @@ def generator_loss(config: AdversarialConfig, logits: Array) -> Array:
     match config.adversarial:
         case "lsgan":
             return _mean((logits - 1) ** 2)
-        case "vanilla":
+        case "vanilla":  # -log sigmoid(logits), which does not saturate
             return _mean(jax.nn.softplus(-logits))
         case _:  # hinge and wgan_gp
             return -_mean(logits)
@@ -76,6 +76,7 @@ def discriminator_loss(
     """
     logits = Logits(discriminator(real), discriminator(fake))
     loss = real_fake_loss(config, *logits)
+    # Penalties are halved with the rest: their weights are relative to the whole loss.
     if config.adversarial == "wgan_gp":
         loss = loss + 0.5 * config.gradient_penalty * gradient_penalty(discriminator, real, fake, fraction)
     if config.r1 > 0:
@@ -88,6 +89,7 @@ def real_fake_loss(config: AdversarialConfig, real: Array, fake: Array) -> Array
 
     With label smoothing s, the target for real images is 1 - s, and that for generated ones stays 0.
     """
+    # Half the sum, so that a discriminator learns more slowly than its generator (Zhu et al. 2017, section 7.1).
     smoothing = config.label_smoothing
     match config.adversarial:
         case "lsgan":
@@ -130,6 +132,7 @@ def accuracy(config: AdversarialConfig, logits: Logits) -> Array:
     """
     if config.adversarial == "wgan_gp":
         return jnp.mean((logits.real > logits.fake) + 0.0)
+    # The middle between the targets, and for vanilla its logit.
     target = 1 - config.label_smoothing
     threshold = {"lsgan": target / 2, "vanilla": math.log(target / (2 - target))}.get(config.adversarial, 0.0)
     return (jnp.mean((logits.real > threshold) + 0.0) + jnp.mean((logits.fake < threshold) + 0.0)) / 2

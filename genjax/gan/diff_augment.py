@@ -1,8 +1,8 @@
-"""What a discriminator is shown in place of an image, so that it cannot learn a small set of images by heart.
+"""DiffAugment (Zhao et al. 2020): augmentation of all images that a discriminator sees, against memorising a small set.
 
-DiffAugment (Zhao et al. 2020) changes real and translated images alike, in the generator's step too, so a translation
-has nothing to gain from looking augmented; and it is differentiable, so the generator still learns from every pixel
-that is shown. Images are [b, h, w, c] in [-1, 1], and may leave that range here; nothing is 0, mid-grey.
+Real and generated images are changed alike, in the generator's step too: it gains nothing by images that look
+augmented. All changes are differentiable, so the generator learns from every pixel that is shown. Images are
+[b, h, w, c] in [-1, 1], and may leave that range here; what is cut out or moved in is 0, mid-grey.
 """
 
 import jax
@@ -12,14 +12,14 @@ from jax import Array
 from genjax import keys
 
 TRANSLATION, CUTOUT = 1 / 8, 1 / 2
-"""Largest shift and side of the hole at strength 1, as shares of height and width: those of the paper."""
+"""Largest shift, and side of the hole, at strength 1: the paper's shares of height and width."""
 
 
 def augment(example_keys: Array, images: Array, strength: float) -> Array:
-    """Colour, translation and cutout of each image, by its own of `example_keys` [b]; `strength` 1 is the paper's.
+    """Changes colour, shifts and cuts out each image by its own of `example_keys` [b]; `strength` 1 is the paper's.
 
-    At 0 the images themselves; between, colours vary less, shifts and holes are smaller. An image's result depends on
-    its own key alone: what is drawn to the bit, pixels up to how its mean level is rounded.
+    Strength 0 returns the images; in between colours vary less, and shifts and holes are smaller. The result for an
+    image depends on its key alone: draws to the bit, pixels up to the rounding of its mean level.
     """
     if strength == 0:
         return images
@@ -30,10 +30,11 @@ def augment(example_keys: Array, images: Array, strength: float) -> Array:
 
 
 def colour(draws: Array, images: Array, strength: float) -> Array:
-    """Brightness, saturation and contrast, from `draws` [b, 3] in [0, 1).
+    """Changes brightness, saturation and contrast by `draws` [b, 3] in [0, 1).
 
-    Adds up to strength / 2 to all pixels, scales their distance from their own mean over channels by 1 +- strength, and
-    that from the image's mean level by 1 +- strength / 2. Grey images have no saturation.
+    Brightness adds up to +- strength / 2. Saturation scales the distance of a pixel from its mean over channels by
+    1 +- strength, contrast the distance from the image's mean level by 1 +- strength / 2. Grey images have no
+    saturation.
     """
     brightness, saturation, contrast = ((2 * draws[:, i] - 1).reshape(-1, 1, 1, 1) for i in range(3))
     images = images + strength / 2 * brightness
@@ -45,9 +46,10 @@ def colour(draws: Array, images: Array, strength: float) -> Array:
 
 
 def translate(draws: Array, images: Array, strength: float) -> Array:
-    """Moves images down and right by whole pixels, up to strength / 8 of their size either way, from `draws` [b, 2].
+    """Shifts images by whole pixels, as `draws` [b, 2] in [0, 1) say.
 
-    Every shift is as probable as any other. What moves in is 0.
+    Shifts are up to strength / 8 of height and width in either direction, all with equal probability. Pixels that
+    move in are 0.
     """
     for axis in (1, 2):
         most = _round(strength * TRANSLATION * images.shape[axis])
@@ -57,14 +59,16 @@ def translate(draws: Array, images: Array, strength: float) -> Array:
 
 
 def cut_out(draws: Array, images: Array, strength: float) -> Array:
-    """Sets a rectangle to 0, its sides strength / 2 of the image's, from `draws` [b, 2].
+    """Sets a rectangle to 0, at a place that `draws` [b, 2] in [0, 1) give.
 
-    Its centre is anywhere in the image with equal probability, so that it may lie partly outside.
+    Its sides are strength / 2 of the image's. All places of its centre in the image have equal probability, so that it
+    may lie partly outside.
     """
     hole = jnp.ones((len(images), 1, 1, 1), bool)
     for axis in (1, 2):
         size = images.shape[axis]
         side = _round(strength * CUTOUT * size)
+        # The centre of an odd side is a pixel of the image, that of an even side lies between two or at the border.
         places = size + 1 - side % 2
         first = jnp.floor(draws[:, axis - 1] * places).astype(jnp.int32) - side // 2
         along = jnp.arange(size).reshape(1, *(size if i == axis else 1 for i in (1, 2)), 1)
@@ -74,20 +78,20 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
 
 
 def add_noise(example_keys: Array, images: Array, sigma: Array) -> Array:
-    """Images with Gaussian noise of standard deviation `sigma`, a scalar (instance noise: Sonderby et al. 2017;
-    Arjovsky and Bottou 2017): it makes the two distributions overlap that a discriminator tells apart. A classifier
-    that sees it cannot be pleased by what no other classifier would notice."""
+    """Adds Gaussian noise of standard deviation `sigma`, a scalar, to each image by its own of `example_keys` [b].
+
+    As instance noise it makes the distributions of real and generated images overlap (Sonderby et al. 2017; Arjovsky
+    and Bottou 2017).
+    """
     noise = keys.normal(example_keys, images[0].size).reshape(images.shape)
     return images + sigma.astype(images.dtype) * noise.astype(images.dtype)
 
 
 def _moved(images: Array, axis: int, by: Array, most: int) -> Array:
-    """Images moved along an axis by `by` [b] pixels, in -most..most.
-
-    Bit by bit of the distance: a gather would have a scatter for its gradient, whose sums a GPU takes in any order.
-    """
+    """Shifts images along an axis by `by` [b] pixels, in -most..most."""
     ahead = (most - by).reshape(-1, 1, 1, 1)
     moved = jnp.pad(images, [(most, most) if i == axis else (0, 0) for i in range(images.ndim)])
+    # Bit by bit of the distance: the gradient of a gather is a scatter, whose sums a GPU takes in any order.
     for bit in range((2 * most).bit_length()):
         # What is rolled over the end comes no further than the part that is cut off.
         moved = jnp.where((ahead & 1 << bit) > 0, jnp.roll(moved, -(1 << bit), axis), moved)

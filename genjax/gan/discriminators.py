@@ -32,7 +32,8 @@ class PatchDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [b, h, w, c] to logits [b, h', w', 1]: 256 to 30, 128 to 14, 64 to 6, 32 to 2 with 3 layers."""
-        input_dtype = x.dtype
+        input_dtype = x.dtype  # of the logits too: losses are in float32 even where layers compute in bfloat16
+        # The reference halves the size in all layers but the last two, and has no norm on the first.
         for layer in range(self.num_layers + 1):
             channels, stride = self.base_channels * min(2**layer, 8), 2 if layer < self.num_layers else 1
             x = layers.Conv(channels, 4, stride, self.dtype)(x)
@@ -63,6 +64,7 @@ def init(discriminator: nn.Module, key: Array, image_shape: tuple[int, ...]) -> 
 def init_spectral(params: Params, key: Array) -> SingularVectors:
     """Draws a vector for each layer, which `spectral_normalise` turns towards the layer's first singular vector."""
     layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
+    # A bias has the layer's number of outputs, and its type.
     biases = {name: layer["bias"] for name, layer in params.items()}
     vectors = {name: jax.random.normal(layer_keys[name], bias.shape, bias.dtype) for name, bias in biases.items()}
     return {name: _unit(vector) for name, vector in vectors.items()}
@@ -78,6 +80,7 @@ def spectral_normalise(params: Params, vectors: SingularVectors) -> tuple[Params
         for name, layer in params.items():
             kernel = layer["kernel"]
             matrix = kernel.reshape(-1, kernel.shape[-1])
+            # One iteration a step is enough: kernels change slowly, and the vectors are kept.
             fixed = jax.lax.stop_gradient(matrix)
             left = _unit(fixed @ vectors[name])
             turned[name] = _unit(left @ fixed)

@@ -69,6 +69,7 @@ def init(generator: Generator, key: Array, image_shape: tuple[int, ...]) -> Para
     The last layer of a residual generator is zero, so that it begins as the identity.
     """
     shapes = parameters.shapes(generator, image_shape)
+    # ORDER MATTERS: which part has which key is part of every result.
     encoder_key, decoder_key = jax.random.split(key)
     params = {
         "encoder": parameters.draw(shapes["encoder"], encoder_key),
@@ -90,6 +91,7 @@ class ResnetEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Features:
         """Maps [b, h, w, c], h and w multiples of 4, to one map [b, h/4, w/4, 4 base_channels]."""
+        # In the paper's notation c7s1-64, d128, d256, then R256 for each block.
         x = layers.ReflectConv(self.base_channels, 7, dtype=self.dtype)(x)
         x = nn.relu(layers.instance_norm(x))
         for channels in (2 * self.base_channels, 4 * self.base_channels):
@@ -99,7 +101,7 @@ class ResnetEncoder(nn.Module):
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(x)
             y = nn.relu(layers.instance_norm(y))
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(y)
-            x = x + layers.instance_norm(y)
+            x = x + layers.instance_norm(y)  # no ReLU after the sum
         return (x,)
 
 
@@ -118,10 +120,12 @@ class ResnetDecoder(nn.Module):
     @nn.compact
     def __call__(self, features: Features) -> Array:
         """Maps one map [b, h/4, w/4, 4 base_channels] to [b, h, w, channels], not bounded."""
+        # u128, u64, c7s1-3.
         (x,) = features
         for channels in (2 * self.base_channels, self.base_channels):
             x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)
             x = nn.relu(layers.instance_norm(x))
+        # By rows: a form that is faster for few output channels.
         return layers.ReflectConv(self.channels, 7, by_rows=True, dtype=self.dtype)(x)
 
 
@@ -134,7 +138,8 @@ class UnetEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Features:
-        """Maps [b, h, w, c], h and w multiples of 2^num_downs, to num_downs maps, each half the size of the last."""
+        """Maps [b, h, w, c] to num_downs maps, each half the size of the last; h and w are multiples of 2^num_downs."""
+        # The image gets no activation, the outermost and the innermost map no norm.
         maps: list[Array] = []
         for level in range(self.num_downs):
             x = nn.leaky_relu(x, 0.2) if level > 0 else x
@@ -160,6 +165,7 @@ class UnetDecoder(nn.Module):
     @nn.compact
     def __call__(self, features: Features) -> Array:
         """Maps num_downs maps to [b, h, w, channels], not bounded."""
+        # From the innermost map outwards. An encoder's map meets the decoder's before its own activation.
         *skips, x = features
         for level in reversed(range(1, self.num_downs)):
             channels = _unet_channels(self.base_channels, level - 1)

@@ -1,8 +1,8 @@
-"""Earlier translations that a discriminator sees again (Shrivastava et al. 2017), as arrays in the state.
+"""Image pool (Shrivastava et al. 2017): earlier generated images that a discriminator sees again, as arrays.
 
-The rule is that of CycleGAN's implementations, one image of the global batch after another: while the pool is not full
-it stores the image and returns it; then, with probability 1/2, it returns a stored image, chosen evenly, and stores the
-new one in its place; else it returns the new one. Every device makes the same decisions about the whole batch.
+The rule is that of CycleGAN's implementations, for one image of the global batch after another. While the pool is not
+full, it stores the image and returns it. After that, with probability 1/2, it returns a random stored image and stores
+the new one in its place; otherwise it returns the new one. Every device makes the same decisions about the whole batch.
 """
 
 from typing import NamedTuple
@@ -15,44 +15,47 @@ from genjax import keys
 
 
 class Pool(NamedTuple):
-    """Up to `size` images."""
+    """A pool of up to `size` images."""
 
     images: Array | None
     """[size, h, w, c]; None for a size of 0."""
     num: Array
-    """int32 []: how many there are."""
+    """int32 []: images stored so far."""
 
 
 def empty(size: int, shape: tuple[int, ...]) -> Pool:
-    """A pool of no images yet, for images of `shape`."""
+    """Makes an empty pool for images of `shape` (height, width, channels)."""
     images = jnp.zeros((size, *shape), jnp.float32) if size else None  # Orbax saves no array of no elements
     return Pool(images, jnp.int32(0))
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:
-    """The pool after this device's translations [b, h, w, c] and those of all others, and the images to judge instead.
+    """Updates the pool with the images [b, h, w, c] of all devices; returns it, and this device's images to train on.
 
-    `position` [b] is their place in the global batch, on which alone the decisions depend.
+    `position` [b] is the place of the images in the global batch: decisions depend on it and on the key alone.
     """
     if pool.images is None:
         return pool, images
     size = len(pool.images)
+    # Every device decides about the whole global batch, by keys of the positions: the pools stay equal.
     everywhere = lax.all_gather(images, "data", tiled=True)
     places = lax.all_gather(position, "data", tiled=True)
     uniforms = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, places))
     stored, returned = decide(pool.num, uniforms, size)
+    # All images move in one gather; this device trains on its own slice.
     known = jnp.concatenate([pool.images, everywhere])
     mine = lax.axis_index("data") * len(images) + jnp.arange(len(images))
     return Pool(known[stored], jnp.minimum(pool.num + len(everywhere), size)), known[returned[mine]]
 
 
 def decide(num: Array, uniforms: Array, size: int) -> tuple[Array, Array]:
-    """Which images a pool of `size` with `num` images stores after a batch [size], and which it returns [n].
+    """Decides the images stored after a batch [size] and those returned [n], for a pool with `num` of `size` images.
 
-    Stored images are numbered from 0, the batch from `size`. `uniforms` [n, 2] in [0, 1) swap where the first is above
-    1/2, at the slot that the second falls into.
+    Images are numbered: stored ones from 0, the batch from `size`. Of `uniforms` [n, 2] in [0, 1) the first swaps if it
+    is above 1/2, and the second chooses the slot.
     """
 
+    # The sequential rule, as a scan over numbers of images rather than images.
     def one(carry: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         stored, num = carry
         number, (swap, slot) = new

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +11,12 @@ import optax
 import pytest
 
 from genjax import keys, parallel
-from genjax.cyclegan import classifiers, losses, steps
+from genjax.cyclegan import classifiers, losses, make_task, nets, steps
 from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
 from genjax.evaluation import classifier
+from genjax.gan import generators
+from genjax.gan.discriminators import PixelDiscriminator
 from genjax.keys import Draw
 from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
@@ -75,6 +78,12 @@ def test_semantic_loss_has_no_gradient_for_the_image(two_classifiers):
     assert not of_image.any() and of_translation.any()
 
 
+def small_networks(config):
+    """Two convolutions for a generator, which compile in a moment."""
+    small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
+    return nets.Networks(*small, PixelDiscriminator(2), PixelDiscriminator(2))
+
+
 @pytest.fixture(scope="module")
 def step(two_classifiers):
     """One step on 16x16 noise with given losses: the state before and after, and the metrics."""
@@ -83,13 +92,14 @@ def step(two_classifiers):
 
     def take(loss):
         files = {"classifier_a": "a.npz", "classifier_b": "b.npz"}
-        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), cyclegan={"num_blocks": 0}, **files)
+        config = tiny_cyclegan("unused", loss=dataclasses.asdict(loss), **files)
+        task = make_task(small_networks)
 
         def update(state, batch):
-            return steps.train_step(config, state, batch, keys.root_key(1), two_classifiers)
+            return task.train_step(config, state, batch, keys.root_key(1), two_classifiers)
 
         with cheaply_compiled():
-            before = jax.device_get(jax.jit(lambda: steps.init(config, keys.root_key(0)))())
+            before = jax.device_get(jax.jit(lambda: task.init(config, keys.root_key(0)))())
             specs = (parallel.REPLICATED, parallel.SPLIT)
             after, metrics = parallel.pmap(update, mesh_of(1), specs, parallel.REPLICATED)(
                 before, batches.load(source, 0, 0, 8, slice(None))

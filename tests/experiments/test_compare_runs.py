@@ -234,7 +234,7 @@ def test_compare_names_damaged_files(run, copied, tmp_path):
     Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2\n')
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
         compare(copied, run)
-    Path(copied.workdir, "config.json").write_text('{"family": "gan"}')
+    Path(copied.workdir, "config.json").write_text(json.dumps({"genjax": run_directory.FORMAT, "family": "gan"}))
     with pytest.raises(ValueError, match="config.json is not a configuration of this version of genjax: 'gan'"):
         compare(copied, run)
 

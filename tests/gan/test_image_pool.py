@@ -46,9 +46,9 @@ def test_decide_equals_the_sequential_rule(size, batch):
         stored, returned = decide(jnp.int32(num), uniforms, size)
         known = np.concatenate([images, new])
         images, num = known[stored], min(num + batch, size)
-        judged = known[returned].tolist()
-        assert judged == expected.query(new.tolist(), uniforms)
-        assert 0 not in judged  # an empty slot
+        queried = known[returned].tolist()
+        assert queried == expected.query(new.tolist(), uniforms)
+        assert 0 not in queried  # an empty slot
         assert images[:num].tolist() == expected.stored and num == len(expected.stored)
     assert num == size
 
@@ -96,9 +96,9 @@ def queries(devices, rounds, size=12, batch=8):
         new = np.arange(batch * 6, dtype=np.float32).reshape(batch, 2, 1, 3) + 1 + round * batch * 6
         position = np.arange(batch, dtype=np.int32)
         new, position = parallel.shard_batch(mesh, (new, position))
-        pool, judged = query(pool, new, position, jax.random.fold_in(jax.random.key(3), round))
+        pool, queried = query(pool, new, position, jax.random.fold_in(jax.random.key(3), round))
         counts.append(int(pool.num))
-        returned.append(np.asarray(judged))
+        returned.append(np.asarray(queried))
     return pool, counts, np.stack(returned)
 
 
@@ -109,10 +109,10 @@ def on_one_device():
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_query_does_not_depend_on_the_devices(on_one_device, devices):
-    expected, counts, judged = on_one_device
+    expected, counts, queried = on_one_device
     pool, found_counts, found = queries(devices, 12)
     assert found_counts == counts
-    np.testing.assert_array_equal(found, judged)
+    np.testing.assert_array_equal(found, queried)
     replicas = [np.asarray(shard.data) for shard in pool.images.addressable_shards]
     assert len(replicas) == devices
     assert {replica.tobytes() for replica in replicas} == {np.asarray(expected.images).tobytes()}
@@ -120,11 +120,11 @@ def test_query_does_not_depend_on_the_devices(on_one_device, devices):
 
 
 def test_query_moves_whole_images(on_one_device):
-    pool, counts, judged = on_one_device
+    pool, counts, queried = on_one_device
     assert counts == [8, 12, *[12] * 10]
     # Images are runs of six numbers, so that one put together from two would show.
-    first = judged[..., :1, :1, :1]
-    np.testing.assert_array_equal(judged, first + np.arange(6, dtype=np.float32).reshape(2, 1, 3))
+    first = queried[..., :1, :1, :1]
+    np.testing.assert_array_equal(queried, first + np.arange(6, dtype=np.float32).reshape(2, 1, 3))
     numbers = (first.ravel() - 1) / 6
     np.testing.assert_array_equal(numbers % 1, 0)
     new = numbers.reshape(12, 8) == np.arange(96).reshape(12, 8)
@@ -146,8 +146,8 @@ def test_query_decides_by_position_alone():
     pool, new = image_pool.Pool(stored, jnp.int32(64)), jnp.full((8, 1, 1, 1), 100.0)
     swaps = []
     for position in (np.arange(8), np.arange(8)[::-1], np.arange(8) + 8):
-        _, judged = query(pool, new, position.astype(np.int32), jax.random.key(5))
-        swaps.append((np.asarray(judged).ravel() < 100).tolist())
+        _, queried = query(pool, new, position.astype(np.int32), jax.random.key(5))
+        swaps.append((np.asarray(queried).ravel() < 100).tolist())
     assert swaps[0] == swaps[1][::-1] != swaps[2]
 
 
@@ -156,6 +156,6 @@ def test_query_of_an_empty_pool_is_the_identity():
     specs = (parallel.REPLICATED, parallel.SPLIT, parallel.SPLIT, parallel.REPLICATED)
     query = parallel.pmap(image_pool.query, mesh, specs, (parallel.REPLICATED, parallel.SPLIT))
     new = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
-    pool, judged = query(image_pool.empty(0, (1, 1, 1)), new, np.arange(8, dtype=np.int32), jax.random.key(0))
-    np.testing.assert_array_equal(judged, new)
+    pool, queried = query(image_pool.empty(0, (1, 1, 1)), new, np.arange(8, dtype=np.int32), jax.random.key(0))
+    np.testing.assert_array_equal(queried, new)
     assert pool.images is None and int(pool.num) == 0

@@ -13,9 +13,10 @@ from PIL import Image
 
 from genjax import files
 from genjax.config import DataConfig
+from genjax.data import labels, sources
 from genjax.data.splits import Splits
 from studies import markdown
-from studies.adaptation import bounding_box, labels, sources
+from studies.adaptation import bounding_box
 
 DRAWN = 28
 """Height and width (MNIST's) of the images before they are cut to what is drawn; smaller ones are enlarged."""
@@ -97,7 +98,7 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
 
 
 def distort(images: np.ndarray, copies: int) -> np.ndarray:
-    """Makes `copies` distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
+    """Makes distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
 
     Each is rotated by up to 0.25 radians, sheared by up to 0.25, scaled by up to 20% in either direction and moved by
     up to one pixel (bilinear, black outside), uniformly, and the same in each call.

@@ -7,7 +7,7 @@ import domain_adaptation
 from domain_adaptation import Options
 from genjax import files
 from genjax.evaluation import classifier
-from studies.adaptation import bounding_box, methods
+from studies.adaptation import bounding_box, methods, training
 
 
 def drawings(num, seed, shade):
@@ -52,11 +52,9 @@ def domains(tmp_path):
 def no_cyclegan(monkeypatch):
     """Translations that turn every drawing by a right angle, so that labels flip; nothing is trained for them."""
     trained = []
-    monkeypatch.setattr(domain_adaptation, "ROUNDS", 1)
-    monkeypatch.setattr(
-        domain_adaptation, "_cyclegan", lambda case, method: trained.append((case.name, case.seed, method))
-    )
-    monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: np.rot90(x, axes=(1, 2)).copy())
+    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setattr(training, "fit_cyclegan", lambda case, method: trained.append((case.name, case.seed, method)))
+    monkeypatch.setattr(training, "translate", lambda run, direction, x: np.rot90(x, axes=(1, 2)).copy())
     return trained
 
 
@@ -99,16 +97,16 @@ def test_write_images_distorts_only_the_source_for_training(domains, tmp_path):
 def test_cyclegan_gets_classifiers_only_with_semantic_losses(domains, tmp_path, monkeypatch):
     """The source's own where the source is, and where the target is one that has learned from no image of another."""
     runs, learned = [], {}
-    fit = domain_adaptation._fit
+    fit = training.fit
 
     def recorded(case, what, images, labels):
         learned[f"{what}-seed-{case.seed}"] = images, len(labels)
         return fit(case, what, images, labels)
 
-    monkeypatch.setattr(domain_adaptation, "ROUNDS", 1)
-    monkeypatch.setattr(domain_adaptation, "_fit", recorded)
-    monkeypatch.setattr(domain_adaptation.cli, "train", runs.append)
-    monkeypatch.setattr(domain_adaptation, "_translate", lambda run, direction, x: x)
+    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setattr(training, "fit", recorded)
+    monkeypatch.setattr(training.cli, "train", runs.append)
+    monkeypatch.setattr(training, "translate", lambda run, direction, x: x)
     domain_adaptation.adapt(domains(seeds_without_semantics=(0,)))
     files = [tuple(Path(path).stem for path in (run.classifier_a, run.classifier_b) if path) for run in runs]
     assert files == [
@@ -141,19 +139,19 @@ def test_adapt_uses_target_labels_for_the_oracle_alone(domains, no_cyclegan, tmp
 def test_num_classes_counts_classes_without_training_images(domains, monkeypatch):
     options = domains(without="first")
     first, second = methods.load(options.first), methods.load(options.second)
-    there = domain_adaptation.Case(Path(), options, "a2b", 0, first, second)
+    there = training.Case(Path(), "a2b", 0, first, second, 2, 12, 1.0)
     assert there.num_classes == there._replace(source=second, target=first).num_classes == 2
     monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.tile([0.6, 0.4], (len(images), 1)))
-    images, labels = domain_adaptation._guessed(there, None)
+    images, labels = training.guessed(there, None)
     assert len(images) == 40 and not labels.any()  # the source has nothing but class 0
 
 
 def test_guessed_refuses_a_target_without_sure_images(domains, monkeypatch):
     options = domains()
-    case = domain_adaptation.Case(Path(), options, "a2b", 3, *(map(methods.load, (options.first, options.second))))
+    case = training.Case(Path(), "a2b", 3, *map(methods.load, (options.first, options.second)), 2, 12, 1.0)
     monkeypatch.setattr(classifier, "probabilities", lambda _, images: np.full((len(images), 2), 0.5))
     with pytest.raises(ValueError, match="first-to-second, seed 3: the classifier is not sure of any of the 40 target"):
-        domain_adaptation._guessed(case, None)
+        training.guessed(case, None)
 
 
 def test_adapt_resumes_and_refuses_other_settings(domains, no_cyclegan, tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
 
 
 def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R3: compares what enters the losses in three steps on 1, 2, 4, 8 devices and in 2 processes of 2 devices."""
+    """R3: compares the inputs of the losses in three steps on 1, 2, 4, 8 devices and in 2 processes."""
     seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
     seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: fingerprint.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
@@ -138,7 +138,7 @@ def first_moments(state: State) -> list[np.ndarray]:
 
 
 def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R5: compares the bytes on all of 8 devices with those of a checkpoint of them that is restored on 2."""
+    """R5: compares the bytes on 8 devices with those of a checkpoint of them, restored on 2."""
     config, task = tiny_runs.config(family, directory / "unused"), FAMILIES[family]
     with with_fault(family, fault):
         *_, (state, _) = _steps(family, directory, mesh_of(8), 3)

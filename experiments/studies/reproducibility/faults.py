@@ -28,14 +28,15 @@ from genjax.data import batches
 from genjax.data.splits import Source
 from genjax.families import FAMILIES
 from genjax.parallel import PyTree
+from genjax.task import Task
 
 Fault = contextlib.AbstractContextManager[Any]
 """Puts a fault into the trainings that are traced while it is open."""
 
 
-def _replace(family: str, **functions: Callable[..., Any]) -> Fault:
-    """Replaces functions of the family's task."""
-    return mock.patch.dict(FAMILIES, {family: FAMILIES[family]._replace(**functions)})
+def _put(task: Task) -> Fault:
+    """Puts `task` into the table of families, in place of its original."""
+    return mock.patch.dict(FAMILIES, {task.name: task})
 
 
 def clock_in_the_state(family: str) -> Fault:
@@ -45,7 +46,7 @@ def clock_in_the_state(family: str) -> Fault:
     def init(*args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs)._replace(skipped=jnp.int32(time.time_ns() % 10**6))
 
-    return _replace(family, init=init)
+    return _put(FAMILIES[family]._replace(init=init))
 
 
 def carried_generator(family: str) -> Fault:
@@ -83,7 +84,7 @@ def different_averages(family: str) -> Fault:
         scale = 1 + 1e-3 * lax.axis_index("data")
         return state._replace(ema=jax.tree.map(lambda x: x * scale, state.ema)), metrics
 
-    return _replace(family, train_step=train_step)
+    return _put(FAMILIES[family]._replace(train_step=train_step))
 
 
 def forgotten_mean(family: str) -> Fault:
@@ -169,7 +170,7 @@ def recorded_inputs(family: str) -> Iterator[set[str]]:
         return watch
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replace(family, train_step=train_step))
+        stack.enter_context(_put(FAMILIES[family]._replace(train_step=train_step)))
         for module_name, name, inputs in RECORDED[family]:
             module = importlib.import_module(module_name)
             choose = functools.partial(_choose, inputs)

@@ -1,4 +1,4 @@
-"""Same seed, same bytes: from the command line, also after SIGKILL at the worst moments; and each check can fail."""
+"""The checks of reproducibility hold, and can fail; trainings that are killed come to the same bytes."""
 
 import json
 import shutil
@@ -11,21 +11,21 @@ import pytest
 from studies.reproducibility import checks, kills, tiny_runs
 
 QUICK = ("R1", "R5", "R6")
-"""R2 is the kills below; R3 is in test_multiprocess.py, and for more devices in the tests of the steps, as R4 is."""
+"""R2 is tested by the kills below, R3 in test_multiprocess.py, R3 and R4 on more devices in the tests of the steps."""
 
 
 @pytest.mark.parametrize("row", QUICK)
-def test_a_promise_holds(tmp_path, row):
+def test_promises_hold(tmp_path, row):
     outcome = checks.PROMISES[row]("vae", tmp_path, "")
     assert outcome.held, outcome.seen
 
 
 @pytest.mark.parametrize("row", ["R2", "R5", "R6"])  # the others take longer: reproducibility.py --break
-def test_the_fault_that_a_promise_excludes_is_found(tmp_path, row):
+def test_promises_find_their_faults(tmp_path, row):
     assert not checks.PROMISES[row]("vae", tmp_path, row).held
 
 
-def test_the_script_says_fail_and_exits_with_1(tmp_path):
+def test_script_prints_fail_and_exits_with_1(tmp_path):
     command = [sys.executable, tiny_runs.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
@@ -33,10 +33,10 @@ def test_the_script_says_fail_and_exits_with_1(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
-def test_the_promise_of_a_gpu_is_not_tried_without_one():
+def test_script_refuses_r7_without_a_gpu():
     command = [sys.executable, tiny_runs.SCRIPTS / "reproducibility.py", "--rows", "R7"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: R7 is about an NVIDIA GPU") and done.stdout == ""
+    assert done.returncode == 1 and done.stderr.startswith("error: R7 needs an NVIDIA GPU") and done.stdout == ""
 
 
 @pytest.fixture(scope="module", params=[("vae", 1), ("cyclegan", 8)], ids="{0[0]} on {0[1]}".format)
@@ -75,13 +75,13 @@ def killed_and_started_again(family, devices, directory, moment):
 
 
 @pytest.mark.parametrize("moment", kills.MOMENTS)
-def test_killed_and_started_again_it_comes_to_the_same_bytes(family_and_devices, runs, moment):
+def test_killed_training_resumes_to_the_same_bytes(family_and_devices, runs, moment):
     whole, killed = runs
     (expected, uninterrupted), (results, workdir) = whole, killed[moment].result()
     if moment == "before the first commit":
         assert results["resumed_from"] == 0
     else:
-        assert tiny_runs.FAMILIES[family_and_devices[0]].every <= results["resumed_from"] < results["step"]
+        assert tiny_runs.TINY[family_and_devices[0]].every <= results["resumed_from"] < results["step"]
     assert results["digest"] == expected["digest"]
     assert tiny_runs.metrics(workdir) == tiny_runs.metrics(uninterrupted)
     other = {"seconds", "report", "resumed_from"}

@@ -57,7 +57,7 @@ def interval_note(vary: Sequence[str], streams: Sequence[str]) -> str:
 
 
 def components_table(shown: Sequence[str], parts: Mapping[str, Mapping[str, Component]]) -> str:
-    """A line for each stream: its share of the sum of squares and its standard deviation, and how weak a hint it is."""
+    """A line for each stream: its share of the sum of squares and its standard deviation; then their uncertainty."""
     streams = list(parts[shown[0]])
     header = [f"{metric}: {column}" for metric in shown for column in ("share", "standard deviation")]
     rows = []

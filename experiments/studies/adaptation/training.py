@@ -1,0 +1,151 @@
+"""Trainings of an adaptation: classifiers and CycleGANs, each kept in the workdir and trained once."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from jax import Array
+
+from genjax import cli, parallel
+from genjax.compiled import compile_rows
+from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.cyclegan import translation
+from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
+from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.data import image_arrays
+from genjax.evaluation import classifier
+from genjax.evaluation.classifier import Classifier
+from genjax.loading import load_translator
+from genjax.optim import Params
+from studies.adaptation import methods
+from studies.adaptation.methods import COPIES, SIZE, Domain
+
+ROUNDS = 4
+"""Rounds of guessing labels for the target and training on them."""
+NOISE = 0.5
+"""Standard deviation of the noise on a translation, pixels in [-1, 1], before a classifier sees it."""
+COLUMNS = 16
+"""Images of a domain in the picture."""
+CHUNK = 256
+"""Images that are translated at a time."""
+
+
+class Case(NamedTuple):
+    """One seed and one direction of an adaptation."""
+
+    workdir: epath.Path
+    direction: Direction
+    seed: int
+    source: Domain
+    target: Domain
+    num_steps: int
+    """Steps of a CycleGAN."""
+    classifier_steps: int
+    semantic: float
+    """Weight of the semantic losses."""
+
+    @property
+    def name(self) -> str:
+        """Source-to-target."""
+        return f"{self.source.name}-to-{self.target.name}"
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the source in all splits: its training images, or guessed labels, may lack some."""
+        return 1 + max(int(labels.max()) for (labels,) in self.source.labels)
+
+
+def fit(case: Case, name: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
+    """Trains a classifier on distorted copies of these images, or loads the one that was trained before."""
+    path = classifier_file(case, name)
+    if not path.exists():
+        distorted, steps = methods.distort(images, COPIES), case.classifier_steps
+        fitted = classifier.fit(distorted, np.tile(labels, COPIES), case.num_classes, case.seed, steps, 64, 2e-3)
+        classifier.save(path, fitted)
+    return classifier.load(path)[0]
+
+
+def classifier_file(case: Case, name: str) -> epath.Path:
+    """The path of a classifier by name."""
+    return case.workdir / "classifiers" / f"{name}-seed-{case.seed}.npz"
+
+
+def fit_pseudo_labels(case: Case, current: Classifier) -> Classifier:
+    """Trains ROUNDS classifiers, each on the source and on what the one before guesses of the target."""
+    for turn in range(1, ROUNDS + 1):
+        current = fit(case, f"{case.name}-pseudo-{turn}", *joined(case, current, case.source.images.train[0]))
+    return current
+
+
+def joined(case: Case, current: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joins `x`, images with the labels of the source, and the target's images that a classifier is sure of."""
+    target, labels = guessed(case, current)
+    return np.concatenate([x, target]), np.concatenate([case.source.labels.train[0], labels])
+
+
+def guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    """Selects the target's training images that a classifier is sure of, with the labels that it guesses.
+
+    Raises ValueError if there are none.
+    """
+    (y,), (target_x,) = case.source.labels.train, case.target.images.train
+    proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # the target's own are not known
+    sure, labels = methods.pseudo_labels(classifier.probabilities(current, target_x), proportions)
+    if len(sure) == 0:
+        raise ValueError(
+            f"{case.name}, seed {case.seed}: the classifier is not sure of any of the {len(target_x)} target images. "
+            "Train for longer with --classifier-steps, or give sets with similar shares of the classes"
+        )
+    return target_x[sure], labels
+
+
+def fit_cyclegan(case: Case, method: str) -> CycleGanRun:
+    """Trains the CycleGAN of a method, or resumes it."""
+    num_steps, half = case.num_steps, case.num_steps // 2
+    loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
+    classifiers = ["", ""]
+    if method == "translated":
+        weight = case.semantic
+        loss = dataclasses.replace(loss, semantic_a2b=weight, semantic_b2a=weight, semantic_noise=NOISE)
+        for domain, name in zip(DOMAINS[case.direction], (case.source.name, f"{case.name}-guessed"), strict=True):
+            classifiers[domain] = str(classifier_file(case, name))
+    config = CycleGanRun(
+        workdir=str(case.workdir / f"{case.name}-{method}-seed-{case.seed}"),
+        seed=case.seed,
+        data=DataConfig(
+            source=f"npz:{case.workdir / case.name}.npz", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
+        ),
+        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
+        train=TrainConfig(
+            num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_sample_images=24
+        ),
+        cyclegan=CycleGanConfig(base_channels=16, num_blocks=2, discriminator_channels=32, discriminator_layers=2),
+        loss=loss,
+        classifier_a=classifiers[0],
+        classifier_b=classifiers[1],
+    )
+    cli.train(config)
+    return config
+
+
+def translate(config: CycleGanRun, direction: Direction, images: np.ndarray) -> np.ndarray:
+    """Translates uint8 images [n, h, w, c] of the source with the averaged generator of a finished run."""
+    mesh = parallel.make_mesh(jax.devices()[:1])
+
+    def translate_rows(config: CycleGanRun, params: Params, rows: Array) -> Array:
+        return translation.translate(config, params, direction, image_arrays.to_unit(rows))
+
+    # Translator takes one image at a time, for it is made for photographs; these images are small and many.
+    run = compile_rows(translate_rows, config, mesh, CHUNK)
+    params = load_translator(config.workdir, mesh=mesh).params
+    return image_arrays.to_uint8(run((params,), (images,)))
+
+
+def draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: np.ndarray) -> None:
+    """Writes a picture with three rows: source images, their translations, and images of the target."""
+    rows = np.linspace(0, len(source) - 1, COLUMNS).astype(int)
+    target_rows = np.linspace(0, len(target) - 1, COLUMNS).astype(int)
+    grid = image_arrays.grid(np.concatenate([source[rows], translated[rows], target[target_rows]]), COLUMNS)
+    image_arrays.write_png(path, grid.repeat(3, axis=0).repeat(3, axis=1))

@@ -1,6 +1,6 @@
 """From a run directory to a `Sampler` or a `Translator`, in one line."""
 
-from typing import Literal, cast
+from typing import Literal
 
 from etils import epath
 from jax.sharding import Mesh
@@ -29,7 +29,7 @@ def load_sampler(
     `make_model` is that of the task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run, or
     no checkpoint that is whole. Nothing in `workdir` is changed.
     """
-    config, mesh = cast(VaeRun, run_directory.load_config(workdir, "vae")), mesh or parallel.make_mesh()
+    config, mesh = run_directory.load_config(workdir, VaeRun), mesh or parallel.make_mesh()
     step, state = _restore(vae.make_task(make_model), config, mesh, which)
     return Sampler(config, make_model(config), state.ema, step, mesh)
 
@@ -42,7 +42,7 @@ def load_translator(
 
     `make_networks` is that of the task that trained it; the rest is as for `load_sampler`.
     """
-    config, mesh = cast(CycleGanRun, run_directory.load_config(workdir, "cyclegan")), mesh or parallel.make_mesh()
+    config, mesh = run_directory.load_config(workdir, CycleGanRun), mesh or parallel.make_mesh()
     step, state = _restore(cyclegan.make_task(make_networks), config, mesh, which)
     return Translator(config, state.ema, step, mesh, make_networks)
 

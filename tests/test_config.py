@@ -146,7 +146,7 @@ def linear(decay_steps=50, **options):
         (LossConfig, {"cycle_b": float("nan")}, "cycle_b must be finite, got nan"),
     ],
 )
-def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
+def test_configs_refuse_values_out_of_range(kind, changes, message):
     with pytest.raises(ValueError) as refusal:
         build(kind, **changes)
     assert message in str(refusal.value)
@@ -196,7 +196,7 @@ def test_parts_that_do_not_go_together_are_refused(changes, message):
         ),
     ],
 )
-def test_a_schedule_that_does_not_fit_the_steps_is_refused(build_run, optim, message):
+def test_run_config_refuses_schedules_that_do_not_fit(build_run, optim, message):
     with pytest.raises(ValueError) as refusal:
         build_run(optim=optim)
     assert message in str(refusal.value)
@@ -281,7 +281,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
     ],
 )
-def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, message):
+def test_cyclegan_run_refuses_what_cannot_work(changes, message):
     with pytest.raises(ValueError) as refusal:
         cyclegan_run(**changes)
     assert message in str(refusal.value)
@@ -354,7 +354,7 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_lr_scale": 1e-3}},
     ],
 )
-def test_the_last_allowed_values_of_a_translation_are_accepted(changes):
+def test_cyclegan_run_accepts_the_last_allowed_values(changes):
     accepted(cyclegan_run(**changes), changes)
 
 
@@ -364,7 +364,7 @@ def accepted(config, changes):
             assert getattr(getattr(config, part), name) == value
 
 
-def test_shapes_of_a_configuration_follow_its_size_and_channels():
+def test_data_config_shapes_follow_size_and_channels():
     two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
     assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
@@ -382,7 +382,7 @@ def test_configurations_are_frozen_at_every_level():
             setattr(part, dataclasses.fields(part)[0].name, None)
 
 
-def test_a_stream_has_the_runs_seed_unless_it_has_its_own(make_run):
+def test_seed_of_prefers_a_streams_own_seed(make_run):
     run = make_run(seed=3, seeds={"data": 0})
     assert [seed_of(run, stream) for stream in ("init", "data", "noise")] == [3, 0, 3]
     with pytest.raises(ValueError, match=re.escape("seeds.noise must lie in [0, 2**31), got -1")):

@@ -25,8 +25,10 @@ GREY = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inpaint(restored_files.RestoreOptions):
-    """What to complete, with what, and where to. Images have the size that the VAE was trained on."""
+    """Options: what to complete, with what, and where to."""
 
+    images: str
+    """An image, or a folder of images, of the size that the VAE was trained on."""
     mask: str
     """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
     image, white where pixels are missing."""

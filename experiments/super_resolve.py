@@ -22,8 +22,10 @@ from genjax.vae.operators import Downsample, Kernel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolve(restored_files.RestoreOptions):
-    """What to enlarge, with what, and where to. Images have the VAE's size divided by the factor."""
+    """Options: what to enlarge, with what, and where to."""
 
+    images: str
+    """An image, or a folder of images, of the VAE's size divided by the factor."""
     factor: int
     """2, 4 or 8: how many times the height and the width grow."""
     kernel: Kernel = "box"

@@ -7,6 +7,11 @@ from genjax.task import Task
 FAMILIES: dict[str, Task] = {task.name: task for task in (vae.TASK, cyclegan.TASK)}
 
 
+def family_of(kind: type[RunConfig]) -> str:
+    """Returns the name of the family whose configurations are of class `kind`, or of one that it is derived from."""
+    return next(name for name, task in FAMILIES.items() if issubclass(kind, task.config_class))
+
+
 def task_of(config: RunConfig) -> Task:
     """Returns the task that trains `config`."""
-    return next(task for task in FAMILIES.values() if isinstance(config, task.config_class))
+    return FAMILIES[family_of(type(config))]

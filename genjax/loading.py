@@ -1,18 +1,17 @@
 """From a run directory to a `Sampler` or a `Translator`, in one line."""
 
-from collections.abc import Callable
 from typing import Literal
 
 from etils import epath
-from jax import Array
 from jax.sharding import Mesh
 
-from genjax import files, keys, parallel
-from genjax.cyclegan import steps as cyclegan_steps
+from genjax import cyclegan, files, keys, parallel, vae
+from genjax.cyclegan.config import CycleGanRun
+from genjax.cyclegan.nets import MakeNetworks, make_networks
 from genjax.cyclegan.translator import Translator, is_there
-from genjax.task import C, S
+from genjax.task import C, S, Task
 from genjax.train import run_directory
-from genjax.vae import make_task
+from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
@@ -30,27 +29,30 @@ def load_sampler(
     `make_model` is that of the task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run, or
     no checkpoint that is whole. Nothing in `workdir` is changed.
     """
-    config, mesh = run_directory.load_config(workdir, "vae"), mesh or parallel.make_mesh()
-    step, state = _restore(make_task(make_model).init, config, mesh, which)
+    config, mesh = run_directory.load_config(workdir, VaeRun), mesh or parallel.make_mesh()
+    step, state = _restore(vae.make_task(make_model), config, mesh, which)
     return Sampler(config, make_model(config), state.ema, step, mesh)
 
 
-def load_translator(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Translator:
+def load_translator(
+    workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None,
+    make_networks: MakeNetworks = make_networks,
+) -> Translator:  # fmt: skip
     """Loads the averaged generators of the CycleGAN trained in `workdir`, to translate on `mesh`.
 
-    `which`, `mesh` and errors are as for `load_sampler`. Nothing in `workdir` is changed.
+    `make_networks` is that of the task that trained it; the rest is as for `load_sampler`.
     """
-    config, mesh = run_directory.load_config(workdir, "cyclegan"), mesh or parallel.make_mesh()
-    step, state = _restore(cyclegan_steps.init, config, mesh, which)
-    return Translator(config, state.ema, step, mesh)
+    config, mesh = run_directory.load_config(workdir, CycleGanRun), mesh or parallel.make_mesh()
+    step, state = _restore(cyclegan.make_task(make_networks), config, mesh, which)
+    return Translator(config, state.ema, step, mesh, make_networks)
 
 
-def _restore(init: Callable[[C, Array], S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
+def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
     """Returns the step and the state of a checkpoint of the run with `config`."""
     from genjax.train import checkpoint  # here, for Orbax takes long to import and brings google.cloud
 
     directory = files.resolve(config.workdir) / "checkpoints"
-    abstract = parallel.abstract(mesh, lambda: init(config, keys.root_key(0)))
+    abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
     if which == "best":
         restored = checkpoint.restore(directory, checkpoint.best_step(directory), abstract)
     else:

@@ -43,7 +43,7 @@ def random_rows(config, weights, key, rows):
 
 
 @pytest.mark.parametrize("num", [1, 2, 8])
-def test_compile_rows_gives_a_row_the_same_bits_anywhere(make_run, num):
+def test_compile_rows_gives_equal_bits_anywhere(make_run, num):
     shared = (np.random.default_rng(1).normal(size=(33, 17)).astype(np.float32), keys.root_key(0))
     whole = compile_rows(random_rows, make_run(), mesh_of(1))(shared, (np.arange(130),))
     run = compile_rows(random_rows, make_run(), mesh_of(num))
@@ -60,7 +60,7 @@ def test_compile_rows_refuses_leaves_of_different_lengths(make_run):
         run((), (np.zeros(0), np.zeros(0)))
 
 
-def test_compile_train_step_tells_all_devices_of_a_signal(make_run):
+def test_compile_train_step_shares_signals_with_all_devices(make_run):
     config, mesh = make_run(), mesh_of(8)
     task = vae.TASK._replace(train_step=lambda config, state, batch, key: (state, {"step": state.step}))
     step, signals = compile_train_step(task, config, mesh), preemption.per_device(mesh)

@@ -8,14 +8,14 @@ import pytest
 from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.vae.config import VaeConfig, VaeRun
-from genjax.vae.inference import Effort
+from genjax.vae.inference import InferenceConfig
 
 GOOD = {
     DataConfig: {"source": "digits", "image_size": (8, 8), "channels": (1,), "batch_size": 4},
     OptimConfig: {"learning_rate": 1e-3},
     TrainConfig: {"num_steps": 100},
     VaeConfig: {},
-    Effort: {},
+    InferenceConfig: {},
     CycleGanConfig: {},
     LossConfig: {"adversarial_a2b": 1.0, "adversarial_b2a": 1.0, "cycle_a": 10.0, "cycle_b": 10.0},
 }
@@ -77,7 +77,7 @@ def linear(decay_steps=50, **options):
         (VaeConfig, {"beta": float("inf")}, "beta must be finite, got inf"),
         (CycleGanConfig, {"instance_noise": float("inf")}, "instance_noise must be finite, got inf"),
         (LossConfig, {"cycle_a": float("inf")}, "cycle_a must be finite, got inf"),
-        (Effort, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
+        (InferenceConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
         (OptimConfig, {"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
         (OptimConfig, {"eps": 0.0}, "eps must be positive, got 0.0"),
         (OptimConfig, {"b1": 1.0}, "b1 must lie in [0, 1), got 1.0"),
@@ -113,8 +113,8 @@ def linear(decay_steps=50, **options):
             "keep_period (30) must be 0 or a multiple of checkpoint_every (20)",
         ),
         (TrainConfig, {"keep_period": -500}, "keep_period (-500) must be 0 or a multiple of checkpoint_every (500)"),
-        (VaeConfig, {"hidden": ()}, "hidden needs positive widths, got ()"),
-        (VaeConfig, {"hidden": (8, 0)}, "hidden needs positive widths, got (8, 0)"),
+        (VaeConfig, {"hidden_sizes": ()}, "hidden_sizes needs positive numbers, got ()"),
+        (VaeConfig, {"hidden_sizes": (8, 0)}, "hidden_sizes needs positive numbers, got (8, 0)"),
         (VaeConfig, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
@@ -146,7 +146,7 @@ def linear(decay_steps=50, **options):
         (LossConfig, {"cycle_b": float("nan")}, "cycle_b must be finite, got nan"),
     ],
 )
-def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
+def test_configs_refuse_values_out_of_range(kind, changes, message):
     with pytest.raises(ValueError) as refusal:
         build(kind, **changes)
     assert message in str(refusal.value)
@@ -160,7 +160,7 @@ def test_a_field_out_of_range_is_refused_with_its_value(kind, changes, message):
         ({"optim": {"warmup_steps": 100}}, "warmup_steps (100) must be below num_steps (100)"),
         ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and channels names two: (1, 1)"),
         (
-            {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+            {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
             "16x7 images are too small for 3 stride-2 layers, which need at least 8x8",
         ),
         ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: choose a gaussian one"),
@@ -196,7 +196,7 @@ def test_parts_that_do_not_go_together_are_refused(changes, message):
         ),
     ],
 )
-def test_a_schedule_that_does_not_fit_the_steps_is_refused(build_run, optim, message):
+def test_run_config_refuses_schedules_that_do_not_fit(build_run, optim, message):
     with pytest.raises(ValueError) as refusal:
         build_run(optim=optim)
     assert message in str(refusal.value)
@@ -281,7 +281,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
     ],
 )
-def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, message):
+def test_cyclegan_run_refuses_what_cannot_work(changes, message):
     with pytest.raises(ValueError) as refusal:
         cyclegan_run(**changes)
     assert message in str(refusal.value)
@@ -292,10 +292,10 @@ def test_translations_that_cannot_work_are_refused_with_the_remedy(changes, mess
     [
         {"seed": 2**31 - 1},
         {"optim": {"warmup_steps": 99, "b1": 0.0}},
-        {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden": (4, 4, 4)}},
+        {"data": {"channels": (3,), "batch_size": 1}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
         {
             "data": {"image_size": (1, 1), "channels": (1,), "decode_threads": 1, "prefetch": 1},
-            "vae": {"hidden": (1,), "latent_dim": 1},
+            "vae": {"hidden_sizes": (1,), "latent_dim": 1},
         },
         {
             "train": dict.fromkeys(
@@ -354,7 +354,7 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_lr_scale": 1e-3}},
     ],
 )
-def test_the_last_allowed_values_of_a_translation_are_accepted(changes):
+def test_cyclegan_run_accepts_the_last_allowed_values(changes):
     accepted(cyclegan_run(**changes), changes)
 
 
@@ -364,7 +364,7 @@ def accepted(config, changes):
             assert getattr(getattr(config, part), name) == value
 
 
-def test_shapes_of_a_configuration_follow_its_size_and_channels():
+def test_data_config_shapes_follow_size_and_channels():
     two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
     assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
@@ -382,7 +382,7 @@ def test_configurations_are_frozen_at_every_level():
             setattr(part, dataclasses.fields(part)[0].name, None)
 
 
-def test_a_stream_has_the_runs_seed_unless_it_has_its_own(make_run):
+def test_seed_of_prefers_a_streams_own_seed(make_run):
     run = make_run(seed=3, seeds={"data": 0})
     assert [seed_of(run, stream) for stream in ("init", "data", "noise")] == [3, 0, 3]
     with pytest.raises(ValueError, match=re.escape("seeds.noise must lie in [0, 2**31), got -1")):

@@ -11,7 +11,7 @@ def bits(key):
     return np.asarray(jax.random.key_data(key))
 
 
-def test_key_of_an_example_depends_on_its_position_alone():
+def test_per_example_depends_on_position_alone():
     key = keys.for_step(keys.root_key(3), Stream.TRAIN, 5)
     whole = bits(keys.per_example(key, np.arange(8)))
     part = bits(keys.per_example(key, np.arange(4, 8)))
@@ -20,7 +20,7 @@ def test_key_of_an_example_depends_on_its_position_alone():
 
 
 @pytest.mark.parametrize("size", [1, 4, 33, 100])
-def test_normal_noise_has_the_same_bits_in_a_batch_of_any_size(size):
+def test_normal_has_equal_bits_in_any_batch(size):
     draw = jax.jit(lambda position: keys.normal(keys.per_example(keys.root_key(0), position), size))
     whole = np.asarray(draw(np.arange(16)))
     for rows in (1, 2, 4, 8):
@@ -28,14 +28,14 @@ def test_normal_noise_has_the_same_bits_in_a_batch_of_any_size(size):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_normal_noise_is_what_jax_draws_for_the_key():
+def test_normal_equals_jax_random_normal():
     expected = jax.vmap(lambda key: jax.random.normal(key, (7,)))(keys.per_example(keys.root_key(0), np.arange(5)))
     got = keys.normal(keys.per_example(keys.root_key(0), np.arange(5)), 7)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (28, 28, 1), (5, 0, 3)])
-def test_uniform_draws_have_the_bits_that_jax_draws_for_the_key(shape):
+def test_uniform_equals_jax_random_uniform_bitwise(shape):
     example_keys = keys.per_example(keys.root_key(3), np.arange(6))
     expected = jax.vmap(lambda key: jax.random.uniform(key, shape))(jax.random.clone(example_keys))
     for draw in (keys.uniform, jax.jit(keys.uniform, static_argnums=1)):
@@ -74,6 +74,6 @@ def test_implementation_does_not_follow_the_environment():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 2**32, 2**64])
-def test_a_seed_that_jax_would_not_take_or_take_for_another_is_refused(seed):
+def test_root_key_refuses_ambiguous_seeds(seed):
     with pytest.raises(ValueError, match=rf"a seed must lie in \[0, 2\*\*31\), got {seed}"):
         keys.root_key(seed)

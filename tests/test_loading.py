@@ -1,19 +1,41 @@
-import dataclasses
+import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from genjax import cyclegan, keys, parallel
 from genjax.cyclegan import translation
 from genjax.data import sources
 from genjax.keys import Stream
-from genjax.loading import load_sampler, load_translator
+from genjax.loading import Sampler, Translator, load_sampler, load_translator
 from genjax.train import checkpoint, fingerprint, loop, run_directory
 from genjax.train.writers import read_rows
-from genjax.vae import inference, masks, restoration
+from genjax.vae import masks
+from genjax.vae.inference import InferenceConfig
+from genjax.vae.operators import Mask
 from tiny import cheaply_compiled
+
+NOT_IMPORTED = ("tyro", "matplotlib", "google.cloud", "orbax", "tensorflow", "clu", "tensorflow_datasets", "torch")
+
+
+def test_import_brings_no_more_than_needed():
+    """Rich is not among them: Flax itself imports it."""
+    code = f"import sys, genjax.loading; print([name for name in {NOT_IMPORTED} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("family", [Sampler, Translator])
+def test_methods_have_signatures_and_docstrings(family):
+    for name, method in inspect.getmembers(family, inspect.isfunction):
+        if not name.startswith("_"):
+            assert method.__doc__ and "return" in method.__annotations__, name
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +49,7 @@ def test_images(trained):
 
 
 @pytest.mark.parametrize("num", [1, 2, 4, 8])
-def test_sixty_four_images_are_the_first_of_a_hundred_and_twenty_eight_on_any_devices(trained, sampler, num):
+def test_prior_is_a_prefix_on_any_devices(trained, sampler, num):
     key = keys.root_key(5)
     whole = sampler.prior(key, np.arange(128))
     other = load_sampler(trained.workdir, mesh=parallel.make_mesh(jax.devices()[:num]))
@@ -37,13 +59,13 @@ def test_sixty_four_images_are_the_first_of_a_hundred_and_twenty_eight_on_any_de
     assert len(np.unique(whole.reshape(128, -1), axis=0)) == 128
 
 
-def test_the_temperature_is_that_of_the_latents(sampler):
+def test_prior_at_temperature_0_draws_one_image(sampler):
     cold, warm = (sampler.prior(keys.root_key(0), np.arange(8), temperature) for temperature in (0.0, 1.0))
     assert np.ptp(cold, axis=0).max() == 0 < np.ptp(warm, axis=0).max()
 
 
-def test_a_program_that_computes_in_float64_draws_the_same(trained, sampler, test_images):
-    key, position, effort = keys.root_key(0), np.arange(3), inference.Effort(warmup=2, steps_per_draw=1, chains=2)
+def test_sampler_draws_the_same_in_float64(trained, sampler, test_images):
+    key, position, inference = keys.root_key(0), np.arange(3), InferenceConfig(num_warmup=2, thinning=1, num_chains=2)
 
     def draws():
         yield sampler.prior(key, position, 0.8)
@@ -52,7 +74,7 @@ def test_a_program_that_computes_in_float64_draws_the_same(trained, sampler, tes
             yield masks.named(name, key, position, (8, 8))
         half = masks.named("half-left", key, position, (8, 8))
         for method in ("pseudo_gibbs", "importance"):
-            yield restoration.inpaint(trained, sampler.params, key, test_images[:3], half, method, 2, effort).images
+            yield sampler.restore(Mask(half), test_images[:3], key, method, 2, inference).images
 
     with jax.enable_x64(True):
         wide = list(draws())
@@ -60,13 +82,13 @@ def test_a_program_that_computes_in_float64_draws_the_same(trained, sampler, tes
         np.testing.assert_allclose(other, narrow, atol=1e-4)
 
 
-def test_reconstructions_do_not_depend_on_what_they_are_made_with(sampler, test_images):
+def test_reconstruct_treats_each_image_alone(sampler, test_images):
     whole = sampler.reconstruct(keys.root_key(0), np.arange(100), test_images[:100])
     part = sampler.reconstruct(keys.root_key(0), np.arange(40, 50), test_images[40:50])
     np.testing.assert_array_equal(part, whole[40:50])
 
 
-def test_noise_of_the_sampler_is_noise_of_no_training_with_the_same_seed(trained, sampler, test_images, monkeypatch):
+def test_sampler_noise_is_that_of_no_training(trained, sampler, test_images, monkeypatch):
     """The keys of the rows that each function draws from, of the first steps and positions."""
     root = keys.root_key(0)
     drawn = {"init": [keys.for_step(root, Stream.INIT, 0)]}
@@ -84,43 +106,53 @@ def test_noise_of_the_sampler_is_noise_of_no_training_with_the_same_seed(trained
     assert used == [(Stream.PRIOR, 0), (Stream.RECONSTRUCT, 0)]
 
 
-def test_interpolation_includes_both_ends_and_is_symmetric(sampler, test_images):
+def test_encode_and_decode_are_inverse_at_the_mean(trained, sampler, test_images):
+    posterior = sampler.encode(test_images[:70])
+    assert posterior.mean.shape == posterior.log_sigma.shape == (70, 4)
+    ends = sampler.interpolate(test_images[0], test_images[69], 2)
+    np.testing.assert_array_equal(sampler.decode(posterior.mean)[[0, 69]], ends)
+    np.testing.assert_array_equal(sampler.encode(test_images[3:5]).mean, posterior.mean[3:5])
+
+
+def test_interpolate_includes_both_ends_and_is_symmetric(sampler, test_images):
     there = sampler.interpolate(test_images[0], test_images[1], 5)
     back = sampler.interpolate(test_images[1], test_images[0], 5)
     np.testing.assert_allclose(there, back[::-1], rtol=1e-5)
     assert np.abs(there[0] - there[-1]).max() > 1e-3
 
 
-def test_traversal_through_the_posterior_mean_is_its_reconstruction(trained, sampler, test_images):
+def test_traverse_passes_through_the_reconstruction(trained, sampler, test_images):
     ends = sampler.interpolate(test_images[0], test_images[0], 1)[0]
     rows = sampler.traverse(test_images[0], 2, np.linspace(-3, 3, 601))
     assert np.abs(rows - ends).max(axis=(1, 2, 3)).min() < 0.01 < np.abs(rows - ends).max()
 
 
-def test_best_and_last(trained):
+def test_load_sampler_finds_best_and_last(trained):
     rows = read_rows(Path(trained.workdir, "metrics.jsonl"))
     elbo = {row["step"]: row["validation/elbo"] for row in rows if "validation/elbo" in row}
     assert load_sampler(trained.workdir, "best").step == max(elbo, key=elbo.get)
     assert load_sampler(trained.workdir).step == 12
 
 
-def test_loading_changes_nothing(trained):
+def test_load_sampler_changes_nothing(trained):
     listing = lambda: {path: path.stat().st_mtime_ns for path in Path(trained.workdir).rglob("*")}  # noqa: E731
     before = listing()
     load_sampler(trained.workdir, "best")
     assert listing() == before
 
 
-def test_wrong_images_are_refused_with_both_shapes(sampler, test_images):
+def test_sampler_refuses_what_does_not_fit(sampler, test_images):
     with pytest.raises(ValueError, match=r"uint8 images \[n, 8, 8, 1\], got uint8 \[1, 4, 8, 1\]"):
         sampler.reconstruct(keys.root_key(0), np.arange(1), test_images[:1, ::2])
     with pytest.raises(ValueError, match="got float64"):
         sampler.interpolate(test_images[0] / 255, test_images[1], 3)
-    with pytest.raises(ValueError, match="dimension 4 is none of the latent ones, 0 to 3"):
+    with pytest.raises(ValueError, match="dimension 4 does not exist: latent dimensions are 0 to 3"):
         sampler.traverse(test_images[0], 4, np.zeros(1))
+    with pytest.raises(ValueError, match=r"expected latents \[n, 4\], got \[2, 5\]"):
+        sampler.decode(np.zeros((2, 5)))
 
 
-def test_no_run_and_no_checkpoint(tmp_path, trained):
+def test_load_sampler_refuses_what_is_no_run(tmp_path, trained):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         load_sampler(tmp_path)
     config = Path(trained.workdir, "config.json").read_text()
@@ -130,7 +162,6 @@ def test_no_run_and_no_checkpoint(tmp_path, trained):
     Path(tmp_path, "config.json").write_text(config.replace('"vae"', '"cyclegan"', 1))
     with pytest.raises(ValueError, match="cyclegan"):
         load_sampler(tmp_path)
-    assert dataclasses.is_dataclass(load_sampler(trained.workdir).config)
 
 
 # Translators.
@@ -145,7 +176,7 @@ def photographs(num, height, width):
     return np.random.default_rng(1).integers(0, 256, (num, height, width, 3), np.uint8)
 
 
-def test_a_translator_takes_uint8_or_floats_of_any_size(translator):
+def test_translator_takes_uint8_or_floats_of_any_size(translator):
     assert translator.step == 4
     for height, width in ((16, 16), (9, 21)):
         images = photographs(3, height, width)
@@ -154,7 +185,7 @@ def test_a_translator_takes_uint8_or_floats_of_any_size(translator):
             np.testing.assert_array_equal(translate(images), translate(images.astype(np.float32) / 255))
 
 
-def test_a_translation_has_the_same_bits_in_any_batch_and_on_any_number_of_devices(trained_identity, translator):
+def test_translate_has_equal_bits_in_any_batch(trained_identity, translator):
     images = photographs(11, 16, 16)
     whole = translator.a2b(images)
     one_device = load_translator(trained_identity.workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
@@ -162,13 +193,13 @@ def test_a_translation_has_the_same_bits_in_any_batch_and_on_any_number_of_devic
     np.testing.assert_array_equal(translator.a2b(images[9:]), whole[9:])
 
 
-def test_a_translator_holds_the_averaged_generators(trained_identity, translator):
+def test_load_translator_takes_averaged_generators(trained_identity, translator):
     with cheaply_compiled():  # as the fixture does; what is compared has been restored, not computed
         state = loop.fit(cyclegan.TASK, trained_identity).state
     assert fingerprint.tree_digest(translator.params) == fingerprint.tree_digest(state.ema)
 
 
-def test_images_that_a_translator_cannot_take_are_refused_with_their_shape(translator):
+def test_translator_refuses_what_does_not_fit(translator):
     for images, said in [
         (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], got \[2, 8, 8, 1\]"),
         (np.zeros((8, 8, 3), np.uint8), r"got \[8, 8, 3\]"),
@@ -180,7 +211,7 @@ def test_images_that_a_translator_cannot_take_are_refused_with_their_shape(trans
             translator.a2b(images)
 
 
-def test_a_run_without_pairs_has_no_best_translator(trained_identity, trained):
+def test_load_translator_refuses_unscored_and_other_runs(trained_identity, trained):
     with pytest.raises(ValueError, match="has a score to be the best by"):
         load_translator(trained_identity.workdir, "best")
     with pytest.raises(ValueError, match="holds a vae run"):
@@ -190,17 +221,20 @@ def test_a_run_without_pairs_has_no_best_translator(trained_identity, trained):
 
 
 @pytest.mark.parametrize("direction", ["a2b", "b2a"])
-def test_each_direction_has_its_own_generator_and_channels(tmp_path, direction):
+def test_translate_uses_the_directions_generator(tmp_path, direction):
     from tiny import tiny_cyclegan
 
     data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
     config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"num_blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
-    run_directory.write(tmp_path / "run", config, {}, {})
+    run = run_directory.Run(config, epath.Path(tmp_path / "run"), splits=None, description={}, environment={})
+    run_directory.write(run, unfinished=True)
     with checkpoint.Saver(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
         checkpoints.save(1, state, {}, None)
     images = photographs(2, 8, 8)[..., : config.data.channels[direction == "b2a"]]
-    found = getattr(load_translator(tmp_path / "run"), direction)(images)
+    translator = load_translator(tmp_path / "run")
+    found = getattr(translator, direction)(images)
+    np.testing.assert_array_equal(translator.translate(direction, images), found)
     assert found.shape == (2, 8, 8, config.data.channels[direction == "a2b"])
     expected = jax.jit(lambda x: translation.translate(config, state.ema, direction, x))(images / np.float32(255))
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -23,7 +23,7 @@ def test_update_is_adam(x64):
     np.testing.assert_allclose(net.params["w"], params, rtol=1e-12)
 
 
-def test_learning_rate_warms_up_then_falls_along_a_half_cosine(x64):
+def test_learning_rate_warms_up_then_falls(x64):
     config = OptimConfig(learning_rate=2.0, schedule="cosine", warmup_steps=10)
     rates = [float(optim.learning_rate(config, 110, jnp.int32(step))) for step in (0, 5, 10, 60, 110)]
     np.testing.assert_allclose(rates, [0, 1, 2, 1, 0], atol=1e-6)
@@ -64,7 +64,7 @@ def test_linear_learning_rate_in_closed_form(variant, steps_per_epoch):
 
 
 @pytest.mark.parametrize("variant", LINEAR)
-def test_linear_learning_rate_may_decay_from_the_first_step(variant):
+def test_linear_factor_may_decay_from_the_start(variant):
     config = OptimConfig(learning_rate=1.0, schedule="linear", decay_steps=4, linear_decay=variant)
     expected = {
         "epoch_end": [4 / 5, 3 / 5, 2 / 5, 1 / 5],
@@ -75,7 +75,7 @@ def test_linear_learning_rate_may_decay_from_the_first_step(variant):
     np.testing.assert_allclose(rates, expected[variant], rtol=1e-6, atol=1e-7)
 
 
-def test_ema_forgets_the_first_weights_then_decays_as_configured(x64):
+def test_ema_decay_grows_to_the_configured_one(x64):
     config = OptimConfig(learning_rate=1.0, ema_decay=0.9)
     average = {"w": jnp.asarray(5.0)}
     expected = 5.0
@@ -105,7 +105,7 @@ def test_numbers_whose_squares_overflow_count_as_not_finite():
     assert optim.all_finite({"a": jnp.ones(2), "b": jnp.float32(1e18)})
 
 
-def test_a_state_is_updated_as_a_whole_or_not_at_all():
+def test_update_if_updates_all_or_nothing():
     """In a branch on CPU, where XLA would put the condition into each leaf's program; in none elsewhere."""
     old = {"f": jnp.zeros((2, 3)), "i": jnp.int32(0), "none": {}, "pair": (jnp.bool_(False), jnp.full(3, jnp.inf))}
     new = {"f": jnp.ones((2, 3)), "i": jnp.int32(1), "none": {}, "pair": (jnp.bool_(True), jnp.full(3, jnp.nan))}

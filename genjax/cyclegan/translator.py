@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from genjax.compiled import compile_rows
 from genjax.cyclegan import translation
 from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.cyclegan.nets import DOMAINS, Direction, MakeNetworks, make_networks
 from genjax.data import image_arrays
 from genjax.optim import Params
 
@@ -31,6 +31,7 @@ class Translator:
     step: int
     """Training steps behind them."""
     mesh: Mesh
+    make_networks: MakeNetworks = make_networks
 
     def a2b(self, images: np.ndarray) -> np.ndarray:
         """Translates images of domain A into domain B."""
@@ -65,7 +66,7 @@ class Translator:
                 )
 
             def translate(config: CycleGanRun, params: Params, images: Array) -> Array:
-                return translation.translate(config, params, direction, images)
+                return translation.translate(config, params, direction, images, self.make_networks)
 
             # One image at a time on each device: they may be photographs of many megapixels.
             return compile_rows(translate, self.config, self.mesh, chunk=1)

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, overload
 
 import cattrs
 import filelock
@@ -21,7 +21,7 @@ from genjax import files, parallel
 from genjax.config import RunConfig, seed_of
 from genjax.data import sources
 from genjax.data.splits import Splits
-from genjax.families import FAMILIES, task_of
+from genjax.families import FAMILIES, family_of
 from genjax.files import Json
 from genjax.task import C
 from genjax.train import writers
@@ -90,7 +90,7 @@ def check_workdir(config: RunConfig) -> epath.Path:
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, task_of(config).name, type(config)), config)
+            _check_resumable(load_config(workdir, type(config)), config)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -163,7 +163,7 @@ def write(run: Run, unfinished: bool) -> None:
     fields = dataclasses.asdict(run.config)
     del fields["workdir"]  # so that a run may be moved
     try:
-        record = {"genjax": FORMAT, "family": task_of(run.config).name, **fields}
+        record = {"genjax": FORMAT, "family": family_of(type(run.config)), **fields}
         files.write_json(run.workdir / "config.json", record)
         files.write_json(run.workdir / "data.json", run.description)
         if unfinished:
@@ -173,10 +173,14 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
-def load_config(workdir: epath.PathLike, family: str | None = None, kind: type[RunConfig] | None = None) -> RunConfig:
-    """Reads the configuration of the run in `workdir`; `kind` is its class if that is derived from the family's own.
+@overload
+def load_config(workdir: epath.PathLike) -> RunConfig: ...
+@overload
+def load_config(workdir: epath.PathLike, kind: type[C]) -> C: ...
+def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfig:
+    """Reads the configuration of the run in `workdir`, of class `kind`: a family's own, or one derived from it.
 
-    Raises ValueError or FileNotFoundError if there is none, none of `family`, or one of another version of genjax.
+    Raises ValueError or FileNotFoundError if there is none, one of another family or of another version of genjax.
     """
     path = files.resolve(workdir) / "config.json"
     if not path.exists():
@@ -189,10 +193,11 @@ def load_config(workdir: epath.PathLike, family: str | None = None, kind: type[R
                 f"{workdir} was made by genjax {made_by} and needs that version; this one reads runs of {FORMAT}: "
                 "install that version, or start another run in another --workdir"
             )
-        if family is not None and found != family:
-            raise ValueError(f"{workdir} holds a {found} run, and a {family} run is needed")
+        if kind is not RunConfig and found != family_of(kind):
+            raise ValueError(f"{workdir} holds a {found} run, and a {family_of(kind)} run is needed")
         converter = cattrs.Converter(forbid_extra_keys=True)
-        return converter.structure({**record, "workdir": str(workdir)}, kind or FAMILIES[found].config_class)
+        config_class = FAMILIES[found].config_class if kind is RunConfig else kind
+        return converter.structure({**record, "workdir": str(workdir)}, config_class)
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error

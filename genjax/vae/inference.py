@@ -25,7 +25,7 @@ Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How long to search. Chains are kept to a few, and each gives several draws."""
+    """Settings of the methods that draw latents. Chains are kept to a few, and each gives several draws."""
 
     num_chains: int = 16
     """Chains of an image, or one for each draw where those are fewer; the draws of one chain depend on each other."""
@@ -104,6 +104,7 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     log_mixture = jnp.logaddexp(posterior.log_prob(e), log_normal(e)) - jnp.log(2.0)
     log_weight = target.log_joint(e) - log_mixture
 
+    # Resampling by the inverse of the cumulative weights: one uniform number a draw.
     weight = jax.nn.softmax(log_weight, axis=1)
     below = jnp.cumsum(weight, axis=1)
     drawn = uniform(chain_keys(pick_keys, num)) * below[:, -1:]
@@ -118,6 +119,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
     Adam from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017).
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
+    # Restarts are rows of one batch: their sum has each one's own gradient.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
     grad = jax.grad(lambda e: -jnp.sum(target.log_joint(e)))
 

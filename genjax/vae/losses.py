@@ -26,7 +26,8 @@ class Terms(NamedTuple):
 
 
 def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: Array | float) -> Terms:
-    """Returns the loss and its parts for images [b, h, w, c] in [0, 1] and standard normal noise [b, d]."""
+    """Returns the loss and its parts, for images [b, h, w, c] in [0, 1] and normal noise [b, d]."""
+    # One draw of z and an exact KL: the estimator of Kingma and Welling 2014, eq. 7.
     latents = model.infer(params, images, noise)
     distortion, rate = -model.decode(params, latents.groups).log_prob(images), latents.kl
     return Terms(distortion + beta * rate, -(distortion + rate), rate, distortion)

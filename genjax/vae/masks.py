@@ -12,7 +12,7 @@ NAMES = "half-left, half-right, half-top, half-bottom, square, random-SHARE (as 
 
 
 def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The masks [n, height, width] called `name`, of images at `position` [n], from `key` where they are random.
+    """Makes the masks [n, height, width] called `name` for images at `position` [n], random ones from `key`.
 
     half-...: that half is missing. square: half of the height and of the width, in the middle. random-SHARE: that share
     of the pixels, to the nearest pixel. rectangles: three, whose sides are a quarter to half of the image's. Raises

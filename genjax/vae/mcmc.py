@@ -45,6 +45,7 @@ def gibbs(
         its_likelihood = target.decode(proposed)
         moves = jnp.ones(chain_keys.shape, bool)
         if exact:
+            # p(x, e') q(e|x) / (p(x, e) q(e'|x)); early on all are accepted, as the first images are no draws at all.
             log_ratio = its_likelihood.log_prob(x) + log_normal(proposed) - posterior.log_prob(proposed)
             log_ratio -= likelihood.log_prob(x) + log_normal(e) - posterior.log_prob(e)
             accept = jnp.log(uniform(accept_keys)) < log_ratio
@@ -88,6 +89,7 @@ def hmc(
 
         def leapfrog(_: Array, point: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             e, momentum, grad, _ = point
+            # Half a step of the momentum on either side of a whole one of e: reversible, so no Jacobian.
             momentum = momentum + 0.5 * size * grad
             e = e + size * momentum
             log_joint, grad = log_joint_and_grad(e)
@@ -99,6 +101,7 @@ def hmc(
         log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # a step that was far too long
         accept = jnp.log(uniform(accept_keys)) < log_ratio
         warm = t < config.num_warmup
+        # Robbins and Monro: longer steps while more is accepted than aimed at, shorter ones while less.
         chance = jnp.exp(jnp.minimum(log_ratio, 0.0))
         log_size = jnp.where(warm, log_size + 0.3 * (chance - TARGET_ACCEPTANCE), log_size)
         return _where(accept, proposed, e), log_size, num_accepted + jnp.where(warm, 0.0, accept)

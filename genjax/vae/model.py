@@ -17,6 +17,7 @@ from jax import Array
 from genjax import keys
 from genjax.nn import layers
 from genjax.optim import Params
+from genjax.parallel import PyTree
 from genjax.vae import nets
 from genjax.vae.config import VaeRun
 from genjax.vae.likelihood import Bernoulli, Gaussian, Likelihood
@@ -98,12 +99,15 @@ class FlatVae:
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
         if self.likelihood == "gaussian_learned":
+            # Here and not in the decoder, so that any network from latents to images can be one.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
         return {"encoder": encoder, "decoder": decoder}
 
     def encode(self, params: Params, images: Array) -> Posterior:
         """Returns q(e|x) of images [b, h, w, c] in [0, 1]."""
-        mean, log_sigma = self.encoder.apply({"params": params["encoder"]}, images)
+        outputs: PyTree = self.encoder.apply({"params": params["encoder"]}, images)
+        mean, log_sigma = outputs
+        # Networks may compute in bfloat16; the posterior and the losses never do.
         return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
 
     def infer(self, params: Params, images: Array, noise: Array) -> Latents:
@@ -118,8 +122,8 @@ class FlatVae:
     def decode(self, params: Params, groups: Groups) -> Likelihood:
         """Returns p(x|z) of the one group z [b, d]."""
         (z,) = groups
-        location: Array = self.decoder.apply({"params": params["decoder"]}, z)  # type: ignore[assignment]
-        location = location.astype(z.dtype)
+        outputs: PyTree = self.decoder.apply({"params": params["decoder"]}, z)
+        location = outputs.astype(z.dtype)
         if self.likelihood == "bernoulli":
             return Bernoulli(location)
         learned = self.likelihood == "gaussian_learned"

@@ -81,7 +81,8 @@ class ConvDecoder(nn.Module):
         """[b, d] to logits or means [b, h, w, c]."""
         (height, width, channels), last = self.image_shape, self.hidden_sizes[-1]
         scale = 2 ** len(self.hidden_sizes)
-        top, left = -(-height // scale), -(-width // scale)  # odd sizes: decoded larger, then cut
+        # Each layer doubles the size: an odd one is decoded larger, then cut.
+        top, left = -(-height // scale), -(-width // scale)
         x = self.activation(nn.Dense(4 * last, dtype=self.dtype)(z))
         x = self.activation(nn.Dense(top * left * last, dtype=self.dtype)(x)).reshape(-1, top, left, last)
         for size in reversed(self.hidden_sizes[:-1]):

@@ -20,8 +20,8 @@ from genjax.vae.likelihood import Bernoulli, Likelihood
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
 NUM_PROJECTIONS, MAX_PROJECTIONS = 50, 2000
-"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most, for one not yet CONSISTENT.
-For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
+"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most for one that is not yet
+CONSISTENT. For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
 CONSISTENT = 0.25 / 255
 """Largest difference between a pixel of an enlarged image, scaled down again, and the one that was given."""
 
@@ -59,7 +59,7 @@ class Mask:
     gibbs_needs_gaussian: ClassVar[bool] = False
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Mask", np.ndarray]:
-        """Returns the mask as [n, h, w, 1], and the images [n, h, w, c], uint8 or floats in [0, 1], as float32."""
+        """Returns the mask [n, h, w, 1], and images [n, h, w, c], uint8 or in [0, 1], as float32."""
         y = _unit_floats(observed, image_shape, "this VAE was trained on images of that size")
         (height, width, _), num, missing = image_shape, len(y), self.missing
         if missing.dtype != bool or missing.shape not in ((height, width), (num, height, width)):
@@ -103,7 +103,7 @@ class Downsample:
     gibbs_needs_gaussian: ClassVar[bool] = True
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Downsample", np.ndarray]:
-        """Returns the operator and small images [n, h / factor, w / factor, c], uint8 or in [0, 1], as float32."""
+        """Returns itself, and images [n, h / factor, w / factor, c], uint8 or in [0, 1], as float32."""
         height, width, channels = image_shape
         small = (*self.small_size((height, width)), channels)
         why = f"this VAE makes images of {height}x{width}, and factor {self.factor} those of this"
@@ -133,6 +133,7 @@ class Downsample:
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
+        # Bicubic weights can leave (0, 1), where a probability cannot.
         mean = jnp.clip(_two_sided(self._matrices(y), likelihood.mean()), 1e-6, 1 - 1e-6)
         return self.factor**2 * jnp.sum(y * jnp.log(mean) + (1 - y) * jnp.log1p(-mean), axis=(2, 3, 4))
 
@@ -176,6 +177,7 @@ class Downsample:
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
     """Returns A [size / factor, size]: Pillow's box or bicubic (antialiased) scaling along one side, in float64."""
+    # The rows of the identity, scaled, are the columns of the linear map that Pillow applies.
     resample = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}[kernel]
     columns = Image.fromarray(np.eye(size, dtype=np.float32))
     rows = np.asarray(columns.resize((size, size // factor), resample), np.float64)

@@ -43,10 +43,11 @@ class Settings(NamedTuple):
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
 ) -> tuple[Array, Array]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...], and how efficiently [b], of each row on its own."""
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the efficiency [b]."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
+    # The first guess at what is unknown is the prior's mean image, as far as it agrees with y.
     noise = draw_noise(model, init_key, jnp.arange(NUM_PRIOR_IMAGES))
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)

@@ -22,7 +22,7 @@ LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """Options that all restorations share: with what, how, and where to."""
+    """Options that all commands that restore share: with what, how, and where to."""
 
     workdir: str
     """Directory of the VAE's training run."""
@@ -122,6 +122,7 @@ def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Pictur
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
     for folder, values in each.items():
+        # A grey file that a VAE saw in one channel may have three of its own.
         restored = pictures.from_float(np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like)
         if missing is not None:
             restored = restored._replace(pixels=np.where(missing[..., None], restored.pixels, like.pixels))
@@ -147,11 +148,11 @@ def _written_as(path: epath.Path) -> str:
     return str(path if path.suffix.lower() in LOSSLESS else path.with_name(path.name + ".png"))
 
 
-def _in_colour(image: pictures.Picture) -> pictures.ImageFile:
-    """Makes colour of a grey image, for a VAE of colour images has to be able to write some into it."""
+def _in_colour(image: pictures.Picture) -> pictures.Picture:
+    """Makes colour of a grey image, which otherwise could not hold what a VAE of colour images writes."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 
 
-def _with_channels(image: pictures.Picture, channels: int) -> pictures.ImageFile:
+def _with_channels(image: pictures.Picture, channels: int) -> pictures.Picture:
     return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image

@@ -44,14 +44,13 @@ class Sampler:
 
     def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c]."""
-        shared = (self.params, keys.for_step(key, Stream.PRIOR, 0), np.float32(temperature))
-        return self._compiled(sampling.prior)(shared, (np.asarray(position, np.int32),))
+        run = self._compiled(sampling.prior, stream=Stream.PRIOR)
+        return run((self.params, key, np.float32(temperature)), (np.asarray(position, np.int32),))
 
     def reconstruct(self, key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Draws z from q(z|x) and decodes it, binarising or dequantising the images as training does."""
-        shared = (self.params, keys.for_step(key, Stream.RECONSTRUCT, 0))
-        rows = (np.asarray(position, np.int32), self._checked(images))
-        return self._compiled(sampling.reconstruct, self.config.data)(shared, rows)
+        run = self._compiled(sampling.reconstruct, self.config.data, stream=Stream.RECONSTRUCT)
+        return run((self.params, key), (np.asarray(position, np.int32), self._checked(images)))
 
     def encode(self, images: np.ndarray) -> Posterior:
         """Returns mean and log standard deviation of q(e|x), [n, d] each; with one group of latents, z is e."""
@@ -96,22 +95,30 @@ class Sampler:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         operator, y = operator.check(observed, self.config.data.image_shapes[0])
         position = np.arange(len(y)) if position is None else position
+        settings = Settings(method, num_samples, inference)
         # A few images at a time: each has many chains.
-        run = self._compiled(restoration.restore_rows, Settings(method, num_samples, inference), chunk=8)
-        shared = (self.params, keys.for_step(key, Stream.RESTORE, 0))
-        return Restoration(*run(shared, (np.asarray(position, np.int32), y, operator)))
+        run = self._compiled(restoration.restore_rows, settings, stream=Stream.RESTORE, chunk=8)
+        return Restoration(*run((self.params, key), (np.asarray(position, np.int32), y, operator)))
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         return image_arrays.check(images, self.config.data.image_shapes[0])
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., Callable[[tuple, tuple], PyTree]]:
-        """Compiles fn(model, *settings, *shared, *rows), once for each function and settings."""
+        """Compiles fn(model, *settings, params, key, ...), once for each function and settings.
+
+        With a stream, the key is folded into it, in the graph: a folded key passed to two calls would count as reused.
+        """
 
         @functools.lru_cache(maxsize=32)
-        def compiled(fn: Callable[..., PyTree], *settings: Hashable, chunk: int = 64) -> Callable:
-            def with_model(config: VaeRun, *arguments: PyTree) -> PyTree:
-                return fn(self.model, *settings, *arguments)
+        def compiled(
+            fn: Callable[..., PyTree], *settings: Hashable, stream: Stream | None = None, chunk: int = 64
+        ) -> Callable[[tuple, tuple], PyTree]:
+            def with_model(config: VaeRun, params: Params, *arguments: PyTree) -> PyTree:
+                if stream is not None:
+                    key, *others = arguments
+                    arguments = (keys.for_step(key, stream, 0), *others)
+                return fn(self.model, *settings, params, *arguments)
 
             return compile_rows(with_model, self.config, self.mesh, chunk)
 

@@ -45,6 +45,7 @@ def train_step(
     Metrics are scalars, in nats per image where they are likelihoods.
     """
     model = make_model(config)
+    # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)

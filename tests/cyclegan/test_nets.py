@@ -19,7 +19,7 @@ def test_make_networks_takes_sizes_from_the_config(make_cyclegan):
     assert made == nets.Networks(unet, unet, pixel, pixel)
 
 
-def test_make_networks_of_the_paper_have_28_million_parameters(make_cyclegan):
+def test_make_networks_has_the_papers_28_million_parameters(make_cyclegan):
     sizes = {"base_channels": 64, "num_blocks": 9, "discriminator_channels": 64, "discriminator_layers": 3}
     config = make_cyclegan(data={"image_size": (256, 256), "channels": (3, 3)}, cyclegan=sizes)
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))

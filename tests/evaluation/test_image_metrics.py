@@ -57,7 +57,7 @@ def test_psnr_counts_masked_pixels(one_mask):
         assert found[i] == pytest.approx(expected, rel=1e-12)
 
 
-def test_ssim_and_psnr_refuse_small_images_and_empty_masks():
+def test_ssim_and_psnr_refuse_what_is_undefined():
     images, truth = noisy((2, 8, 8, 1), 0.1)
     with pytest.raises(ValueError, match="11x11 pixels, the images 8x8: give larger"):
         image_metrics.ssim(images, truth)

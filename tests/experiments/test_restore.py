@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-import restored_pictures
 from etils import epath
 from PIL import Image
 
@@ -12,10 +11,11 @@ import inpaint
 import super_resolve
 from genjax.data import pictures
 from genjax.data.pictures import Picture
-from genjax.vae import restoration
+from genjax.vae import restored_files
+from genjax.vae.operators import Downsample
 
 RNG = np.random.default_rng(0)
-QUICK = ("--method", "importance", "--effort.proposals", "10", "--num-samples", "3")
+QUICK = ("--method", "importance", "--inference.num-proposals", "10", "--num-samples", "3")
 
 
 def pixels(channels=1, dtype=np.uint8, size=8):
@@ -45,7 +45,7 @@ def run(monkeypatch, script, workdir, images, out, *more):
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_completed_files_keep_names_depth_and_every_observed_pixel(trained, tmp_path, monkeypatch, by_name):
+def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkeypatch, by_name):
     images, mask = write_all(tmp_path / "in"), "half-top"
     if not by_name:  # an image that is not only black and white
         mask = tmp_path / "mask.png"
@@ -72,20 +72,20 @@ def test_completed_files_keep_names_depth_and_every_observed_pixel(trained, tmp_
         assert grid.size == (columns * 10 + 2, 5 * 10 + 2)
 
 
-def test_a_vae_of_colour_images_makes_colour_of_grey_files(tmp_path):
+def test_restored_files_makes_colour_of_grey_files(tmp_path):
     given = Picture(pixels(), pixels()[..., 0], icc=b"a profile of grey")
     pictures.write(tmp_path / "grey.png", given._replace(icc=None))
-    found = restored_pictures.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
+    found = restored_files.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
     np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
     missing = np.arange(64).reshape(8, 8) % 2 == 0
-    restored_pictures.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
+    restored_files.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
     after = pictures.read(tmp_path / "sample-1" / "out.png")
     np.testing.assert_array_equal(after.pixels[~missing], given.pixels.repeat(3, -1)[~missing])
     assert (after.pixels[missing] != given.pixels[missing]).any(-1).all() and after.alpha is not None
-    assert restored_pictures._in_colour(given).icc is None
+    assert restored_files._in_colour(given).icc is None
 
 
-def test_enlarged_files_are_the_given_ones_when_scaled_down(trained, tmp_path, monkeypatch):
+def test_super_resolve_agrees_with_given_files(trained, tmp_path, monkeypatch):
     small = pixels(size=2)
     (tmp_path / "in").mkdir()
     pictures.write(tmp_path / "in" / "small.png", Picture(small))
@@ -93,12 +93,12 @@ def test_enlarged_files_are_the_given_ones_when_scaled_down(trained, tmp_path, m
     assert results["least_consistency_db"] > 50
     for folder in ("sample-1", "sample-2", "sample-3", "mean"):
         large = pictures.read(tmp_path / "out" / folder / "small.png").pixels
-        np.testing.assert_allclose(restoration.downsample(large / 255, 4, "box"), small / 255, atol=0.5 / 255)
+        np.testing.assert_allclose(Downsample(4).apply(large / 255), small / 255, atol=0.5 / 255)
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert grid.size == (5 * 10 + 2, 10 + 2)
 
 
-def test_what_will_not_do_is_one_error_before_anything_is_written(trained, trained_identity, tmp_path, monkeypatch):
+def test_commands_refuse_before_anything_is_written(trained, trained_identity, tmp_path, monkeypatch):
     images, workdir, out = write_all(tmp_path / "in"), trained.workdir, tmp_path / "out"
 
     def saved(name, array):
@@ -109,19 +109,14 @@ def test_what_will_not_do_is_one_error_before_anything_is_written(trained, train
     wide, colour = saved("wide.png", np.zeros((8, 9), np.uint8)), saved("colour.png", pixels(3))
     for script, where, more, said in [
         (inpaint, images, ("--mask", wide), "the mask .*wide.png has 8x9 pixels, and this VAE's images 8x8"),
-        (inpaint, images, ("--mask", black), "nothing of image 0 is missing"),
-        (inpaint, images, ("--mask", white), "nothing of image 0 is observed: for new images, sample from the prior"),
+        (inpaint, images, ("--mask", black), "image 0 has no missing pixel"),
+        (inpaint, images, ("--mask", white), "image 0 has no observed pixel: for new images, sample the prior"),
         (inpaint, images, ("--mask", "halves"), "no mask is called 'halves': give half-left"),
         (inpaint, images, ("--mask", images), "no mask is called '.*in': give half-left"),
         (inpaint, wide, ("--mask", "square"), "wide.png has 8x9 pixels, and this VAE completes images of 8x8"),
         (inpaint, colour, ("--mask", "square"), "colour.png is in colour, and the VAE was trained on grey"),
         (super_resolve, images, ("--factor", 3), "factor 3 cannot lead to this VAE's 8x8 images; it enlarges: 4x4 by"),
-        (
-            super_resolve,
-            images,
-            ("--factor", 2),
-            "8x8 pixels, and this VAE enlarges 4x4 by 2 to the 8x8 .*--scale-down",
-        ),
+        (super_resolve, images, ("--factor", 2), "8x8 pixels, and this VAE enlarges 4x4 by 2 to the 8x8 .*--scale-"),
     ]:
         with pytest.raises(ValueError, match=said):
             run(monkeypatch, script, workdir, where, out, *more)

@@ -112,7 +112,7 @@ def test_conv_rows_as_channels_equals_native_with_gradients(size, padding):
 
 
 @pytest.mark.parametrize(("channels", "stride", "expected"), [(3, 1, "1x7x21x5"), (8, 1, "7x7x8x5"), (3, 2, "7x7x3x5")])
-def test_conv_takes_rows_as_channels_for_narrow_gpu_inputs(channels, stride, expected):
+def test_conv_stacks_rows_for_narrow_gpu_inputs(channels, stride, expected):
     x, kernel = numbers((1, 11, 12, channels)), kernel_of(7, channels, 5)
 
     def conv(x, kernel):

@@ -67,7 +67,7 @@ def test_instance_norm_has_exact_first_and_second_derivatives():
         np.testing.assert_allclose(derivative(instance_norm)(x), derivative(normalized)(x), rtol=1e-12, atol=1e-12)
 
 
-def test_instance_norm_reduces_one_axis_at_once_on_gpu():
+def test_instance_norm_reduces_axes_singly_on_gpu():
     x = jnp.zeros((2, 5, 6, 3))
 
     def reduced(platform):

@@ -62,7 +62,7 @@ DAMAGES = [truncate, zero, flip_a_bit, zero_the_metadata, remove_the_state]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(trained, copied, caplog, damage):
+def test_restore_latest_passes_over_damage_and_keeps_it(trained, copied, caplog, damage):
     checkpoints = Path(copied.workdir, "checkpoints")
     damage(checkpoints / "12")
     with caplog.at_level(logging.WARNING):
@@ -81,7 +81,7 @@ def empty_every_file(path):
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, empty_every_file], ids=lambda damage: damage.__name__)
-def test_damage_to_an_older_checkpoint_stands_in_nobodys_way(copied, damage):
+def test_saver_ignores_damage_to_older_checkpoints(copied, damage):
     damage(Path(copied.workdir, "checkpoints", "8"))
     assert fit(vae.TASK, copied).resumed_from == 12
     longer = dataclasses.replace(copied, train=dataclasses.replace(copied.train, num_steps=16))
@@ -95,7 +95,7 @@ def test_the_best_is_remembered_in_the_next_session(tmp_path):
     assert checkpoint.steps(tmp_path) == [1, 4, 5]
 
 
-def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_path):
+def test_restore_finds_flipped_bits(tmp_path):
     """Random numbers do not compress, so most of the file is the array itself, without a checksum of its own."""
     config = TrainConfig(num_steps=1, eval_every=1, checkpoint_every=1)
     mesh, make = parallel.make_mesh(), lambda: {"w": jax.random.normal(jax.random.key(0), (256, 256))}
@@ -109,7 +109,7 @@ def test_a_flipped_bit_that_orbax_loads_in_silence_is_found_by_the_digest(tmp_pa
         checkpoint.restore(tmp_path, 1, parallel.abstract(mesh, make))
 
 
-def test_no_whole_checkpoint_is_an_error_and_nothing_is_moved(copied):
+def test_restore_latest_fails_without_a_whole_checkpoint(copied):
     checkpoints = Path(copied.workdir, "checkpoints")
     for step in (8, 12):
         truncate(checkpoints / str(step))
@@ -118,14 +118,14 @@ def test_no_whole_checkpoint_is_an_error_and_nothing_is_moved(copied):
     assert checkpoint.steps(checkpoints) == [8, 12]
 
 
-def test_a_second_damaged_checkpoint_of_a_step_does_not_replace_the_first(copied):
+def test_set_aside_keeps_both_of_one_step(copied):
     for _ in range(2):
         truncate(Path(copied.workdir, "checkpoints", "12"))
         fit(vae.TASK, copied)
     assert sorted(path.name for path in Path(copied.workdir).glob("damaged*")) == ["damaged-12", "damaged-12_"]
 
 
-def test_a_save_that_never_finished_does_not_count_and_is_cleared_away(copied):
+def test_saver_clears_away_unfinished_saves(copied):
     checkpoints = Path(copied.workdir, "checkpoints")
     unfinished = checkpoints / "16.orbax-checkpoint-tmp"
     shutil.copytree(checkpoints / "12", unfinished)
@@ -140,14 +140,14 @@ def save_scores(directory, config, scores):
             saver.save(step, {"w": jnp.full(3, step)}, {}, score)
 
 
-def test_the_last_two_the_best_and_every_nth_are_kept(tmp_path):
+def test_saver_keeps_last_two_best_and_periodic(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=4)
     save_scores(tmp_path, config, {1: 9.0, 2: 3.0, 3: 7.0, 4: 8.0, 5: 5.0, 6: None, 7: 6.0, 8: 6.0, 9: 6.5})
     assert checkpoint.steps(tmp_path) == [2, 4, 8, 9]
     assert checkpoint.best_step(tmp_path) == 2
 
 
-def test_best_step_passes_over_what_was_not_evaluated_or_cannot_be_read(tmp_path):
+def test_best_step_passes_over_scoreless_checkpoints(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
     save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
     zero_the_metadata(tmp_path / "2")
@@ -187,7 +187,7 @@ def test_devices_share_the_saving_of_large_arrays_alone(tmp_path, num):
     assert parts == {"large": [rows, 16], "small": list(shapes["small"])}
 
 
-def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
+def test_saver_saves_the_state_of_that_moment(tmp_path):
     """Saving goes on in the background while the state's buffers are donated to the next steps."""
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
     advance = jax.jit(lambda state: {"w": state["w"] + 1}, donate_argnums=0)

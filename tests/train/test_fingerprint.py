@@ -12,7 +12,7 @@ from genjax import parallel
 from genjax.train.fingerprint import batch_fingerprint, tree_digest, tree_fingerprint
 
 
-def test_digest_is_the_sha256_of_path_type_shape_and_bytes():
+def test_tree_digest_is_sha256_of_everything():
     expected = hashlib.sha256(b"['a'] <i4 (2,);" + np.int32([1, 2]).tobytes()).hexdigest()
     assert tree_digest({"a": np.int32([1, 2])}) == expected
 
@@ -29,7 +29,7 @@ def test_any_difference_changes_the_digest():
     assert len({tree_digest(t) for t in [tree, *others]}) == 6
 
 
-def test_digest_does_not_depend_on_where_an_array_lives():
+def test_tree_digest_ignores_placement():
     value = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     replicated = parallel.replicate(parallel.make_mesh(), lambda: jnp.asarray(value))
     assert tree_digest({"x": replicated}) == tree_digest({"x": value}) == tree_digest({"x": np.asfortranarray(value)})
@@ -83,7 +83,7 @@ def values(tree):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_a_fingerprint_is_the_sum_of_all_bits_each_word_mixed_with_its_place(x64, dtype):
+def test_tree_fingerprint_equals_a_plain_sum_of_mixed_words(x64, dtype):
     a, b = random(dtype, (3, 5)), random(dtype, (), 1)
     tree = {"net": {"count": np.int32(7), "params": {"a": a, "b": {"c": b}}}, "step": np.int32(3)}
     found = {group: int(value) for group, value in jax.jit(tree_fingerprint)(tree).items()}
@@ -107,7 +107,7 @@ def altered(array):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_a_flipped_bit_two_swapped_elements_and_two_flipped_signs_change_the_fingerprint(x64, dtype):
+def test_tree_fingerprint_finds_flips_and_swaps(x64, dtype):
     array, run = random(dtype, 6), jax.jit(tree_fingerprint)
     others = list(altered(array))
     assert len(others) >= 6 * (1 if dtype == "bool" else 8 * array.itemsize)
@@ -115,13 +115,13 @@ def test_a_flipped_bit_two_swapped_elements_and_two_flipped_signs_change_the_fin
     assert len(set(found)) == len(found)
 
 
-def test_two_leaves_of_one_shape_that_are_swapped_change_the_fingerprint():
+def test_tree_fingerprint_finds_swapped_leaves():
     a, b = random("int32", (2, 3)), random("int32", (2, 3), 1)
     first, second = (jax.jit(tree_fingerprint)({"net": {"params": pair}}) for pair in ([a, b], [b, a]))
     assert first["net.params"] != second["net.params"]
 
 
-def test_a_fingerprint_says_in_which_groups_a_difference_is():
+def test_tree_fingerprint_locates_differences():
     tree = {"a": {"x": {"p": np.zeros(2), "q": np.zeros(2)}, "y": np.zeros(2)}, "b": np.zeros(2)}
     other = {"a": {"x": {"p": np.zeros(2), "q": np.ones(2)}, "y": np.zeros(2)}, "b": np.zeros(2)}
     first, second = jax.jit(tree_fingerprint)(tree), jax.jit(tree_fingerprint)(other)
@@ -129,7 +129,7 @@ def test_a_fingerprint_says_in_which_groups_a_difference_is():
 
 
 @pytest.mark.parametrize("num", [1, 2, 8])
-def test_a_fingerprint_does_not_depend_on_how_arrays_lie_on_devices(num):
+def test_tree_fingerprint_ignores_placement(num):
     tree = {"net": {"params": random("int32", (16, 3)), "count": random("uint8", 8)}}
     reference = {"net.params": expected(tree["net"]["params"]), "net.count": expected(tree["net"]["count"])}
     mesh = parallel.make_mesh(jax.devices()[:num])
@@ -142,13 +142,13 @@ def test_a_fingerprint_does_not_depend_on_how_arrays_lie_on_devices(num):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_a_batch_has_the_fingerprint_of_its_images_at_their_positions(x64, dtype):
+def test_batch_fingerprint_covers_images_and_positions(x64, dtype):
     images, position = (random(dtype, (4, 2, 3, 1)), random(dtype, (4, 2, 3, 3), 1)), np.int32([5, 0, 2**30, 7])
     assert jax.jit(batch_fingerprint)(images, position) == expected_of_batch(images, position)
 
 
 @pytest.mark.parametrize("num", [1, 2, 4, 8])
-def test_the_parts_of_a_batch_add_up_to_the_whole(num):
+def test_batch_fingerprint_parts_add_up(num):
     images, position = (
         (random("uint8", (16, 4, 4, 1)), random("uint8", (16, 4, 4, 3), 1)),
         np.arange(16, dtype=np.int32),
@@ -162,7 +162,7 @@ def test_the_parts_of_a_batch_add_up_to_the_whole(num):
     assert run(images, position) == expected_of_batch(images, position)
 
 
-def test_other_images_another_order_and_other_domains_change_the_fingerprint_of_a_batch():
+def test_batch_fingerprint_finds_any_difference():
     a, b, position = random("uint8", (4, 2, 2, 1)), random("uint8", (4, 2, 2, 1), 1), np.arange(4, dtype=np.int32)
     order, pixel = np.array([0, 3, 2, 1]), np.zeros((4, 2, 2, 1), np.uint8)
     pixel[2, 1, 0] = 1

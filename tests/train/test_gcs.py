@@ -71,7 +71,7 @@ def whole(trained):
     return files.read_json(f"{trained.workdir}/result.json"), Path(trained.workdir, "metrics.jsonl").read_bytes()
 
 
-def test_a_run_in_a_bucket_writes_what_it_writes_on_a_disk(trained, bucket, in_bucket, whole):
+def test_fit_writes_the_same_in_a_bucket(trained, bucket, in_bucket, whole):
     config, result = in_bucket
     assert result.resumed_from == 8 and checkpoint.steps(f"{config.workdir}/checkpoints") == [8, 12]
     assert outcome(bucket, "run") == whole
@@ -91,7 +91,7 @@ def test_it_is_sampled_from_and_reported_on_there(trained, bucket, in_bucket, tm
     assert "samples, step 12" in page and "On the test images" in page
 
 
-def test_killed_during_a_save_it_comes_to_the_same_bytes(bucket, whole, tmp_path, caplog):
+def test_fit_resumes_after_a_kill_in_a_bucket(bucket, whole, tmp_path, caplog):
     """Killed just before Orbax writes its last file, when the checkpoint's folder has its final name."""
     script = (
         "from tiny import *; "
@@ -120,7 +120,7 @@ def test_killed_during_a_save_it_comes_to_the_same_bytes(bucket, whole, tmp_path
     assert "cannot be read" not in caplog.text and not below(bucket.objects, "killed/damaged")
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(bucket, in_bucket, whole, caplog):
+def test_restore_latest_passes_over_damage_and_keeps_it(bucket, in_bucket, whole, caplog):
     for name, content in below(bucket.objects, "run/").items():
         bucket.put(f"copy/{name}", content)
     saved = below(bucket.objects, "copy/checkpoints/12/")
@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_kept(bucket,
     assert "moved the damaged checkpoint of step 12 to gs://bucket/copy/damaged-12" in caplog.text
 
 
-def test_a_file_is_written_in_one_upload_whatever_its_name(bucket):
+def test_write_atomically_uploads_once(bucket):
     for name in ("plain.txt", "a [1]?*.txt"):
         for content in ("long before", "short"):
             files.write_atomically(f"gs://bucket/deep/down/{name}", content)

@@ -45,7 +45,7 @@ def test_fit_repeats_its_bytes_and_other_seeds_differ(make_run, tmp_path, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(make_run, monkeypatch, whole, number):
+def test_fit_saves_at_a_signal_and_resumes(make_run, monkeypatch, whole, number):
     config, load = make_run(), batches.load
     usual = signal.getsignal(number)
 
@@ -65,7 +65,7 @@ def test_a_signal_saves_and_the_same_call_goes_on_to_the_same_bytes(make_run, mo
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
 
 
-def test_a_crash_loses_no_more_than_the_steps_since_the_last_checkpoint(make_run, monkeypatch, whole):
+def test_fit_resumes_after_a_crash(make_run, monkeypatch, whole):
     config, load = make_run(), batches.load
 
     def load_or_crash(source, seed, step, *args):
@@ -82,7 +82,7 @@ def test_a_crash_loses_no_more_than_the_steps_since_the_last_checkpoint(make_run
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
 
 
-def test_a_logged_row_has_the_fingerprint_of_the_state_at_its_step_and_of_the_batch_before_it(trained):
+def test_fit_logs_fingerprints_of_state_and_batch(trained):
     workdir, source = Path(trained.workdir), sources.load(trained.data, trained.seed).train
     rows = {row["step"]: row["fingerprint"] for row in read_rows(workdir / "metrics.jsonl") if "fingerprint" in row}
     abstract = parallel.abstract(parallel.make_mesh(), lambda: vae.TASK.init(trained, keys.root_key(0)))
@@ -95,14 +95,14 @@ def test_a_logged_row_has_the_fingerprint_of_the_state_at_its_step_and_of_the_ba
         assert set(rows[step]) == {*"step skipped net.params net.opt_state ema.encoder ema.decoder batch".split()}
 
 
-def test_a_finished_run_is_not_trained_again(make_run, whole):
+def test_fit_trains_no_finished_run_again(make_run, whole):
     config = make_run()
     first, again = fit(vae.TASK, config), fit(vae.TASK, config)
     assert (again.resumed_from, again.digest, again.test) == (12, first.digest, first.test)
     assert Path(config.workdir, "metrics.jsonl").read_bytes() == whole[1]
 
 
-def test_a_finished_run_keeps_the_environment_that_it_was_trained_in(make_run, monkeypatch):
+def test_fit_keeps_a_finished_runs_environment(make_run, monkeypatch):
     config, path = make_run(), Path(make_run().workdir, "environment.json")
     first = fit(vae.TASK, config)
     trained_in = path.read_bytes()
@@ -111,13 +111,13 @@ def test_a_finished_run_keeps_the_environment_that_it_was_trained_in(make_run, m
     assert path.read_bytes() == trained_in
 
 
-def test_float64_is_refused_before_anything_is_written(make_run):
+def test_fit_refuses_float64(make_run):
     with jax.enable_x64(True), pytest.raises(ValueError, match="JAX_ENABLE_X64 is set, and trainings are in float32"):
         fit(vae.TASK, make_run())
     assert not Path(make_run().workdir).exists()
 
 
-def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run, whole):
+def test_fit_continues_when_num_steps_rises(make_run, whole):
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     longer = fit(vae.TASK, make_run())
     assert (longer.resumed_from, longer.digest) == (8, whole[0])
@@ -135,11 +135,11 @@ def test_num_steps_may_rise_and_the_numbers_are_those_of_the_longer_run(make_run
     ],
     ids=str,
 )
-def test_numbers_do_not_depend_on_watching(make_run, whole, change):
+def test_fit_numbers_ignore_logging_fields(make_run, whole, change):
     assert outcome(make_run(**change))[0] == whole[0]
 
 
-def test_steps_by_twos_and_by_fours_are_the_same_bits_and_about_those_of_single_ones(make_run, tmp_path, whole):
+def test_fit_dispatches_give_equal_bits(make_run, tmp_path, whole):
     config = make_run(train={"steps_per_dispatch": 2, "log_every": 4})
     twos = outcome(config)
     alike = make_run(str(tmp_path / "fours"), train={"steps_per_dispatch": 4, "log_every": 4})
@@ -155,7 +155,7 @@ def test_steps_by_twos_and_by_fours_are_the_same_bits_and_about_those_of_single_
         assert row["fingerprint"]["batch"] == single[row["step"]]["fingerprint"]["batch"]
 
 
-def test_steps_at_a_time_that_do_not_lead_to_where_a_run_stands_are_refused(make_run):
+def test_fit_refuses_dispatches_past_the_checkpoint(make_run):
     every = {"num_steps": 24, "log_every": 6, "eval_every": 12, "checkpoint_every": 12}
     config = make_run(train={"num_steps": 8, "steps_per_dispatch": 2, "log_every": 4})
     fit(vae.TASK, config)
@@ -165,7 +165,7 @@ def test_steps_at_a_time_that_do_not_lead_to_where_a_run_stands_are_refused(make
     assert listing(config) == before
 
 
-def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
+def test_fit_ignores_the_number_of_decoding_threads(make_run, tmp_path):
     write_noise(tmp_path / "images", 40)
 
     def digest_with(threads):
@@ -177,7 +177,7 @@ def test_numbers_do_not_depend_on_the_threads_that_decode(make_run, tmp_path):
     assert digest_with(1) == digest_with(8)
 
 
-def test_another_training_in_the_same_directory_is_refused_before_it_restores_or_writes(make_run, monkeypatch):
+def test_fit_refuses_a_second_training(make_run, monkeypatch):
     config, load, refused = make_run(), batches.load, []
 
     def load_while_another_begins(source, seed, step, *args):
@@ -195,7 +195,7 @@ def test_another_training_in_the_same_directory_is_refused_before_it_restores_or
     assert fit(vae.TASK, config).step == 12 and refused == [2]
 
 
-def test_what_a_refused_start_leaves_is_no_hindrance(make_run, monkeypatch, whole):
+def test_fit_begins_after_a_failed_start(make_run, monkeypatch, whole):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_restore_or_init", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -204,7 +204,7 @@ def test_what_a_refused_start_leaves_is_no_hindrance(make_run, monkeypatch, whol
     assert outcome(make_run()) == whole
 
 
-def test_a_training_that_comes_and_goes_while_images_are_loaded_is_not_written_over(make_run, monkeypatch):
+def test_fit_refuses_after_another_training_while_loading(make_run, monkeypatch):
     load = sources.load
 
     def load_after_another(data, seed):
@@ -218,7 +218,7 @@ def test_a_training_that_comes_and_goes_while_images_are_loaded_is_not_written_o
     assert run_directory.load_config(make_run().workdir).data.batch_size == 8
 
 
-def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, whole):
+def test_fit_finishes_the_last_save_despite_signals(make_run, monkeypatch, whole):
     """So that one that reaches several processes, one after the other, costs none of them its checkpoint."""
     arrived, close = [], checkpoint.Saver.__exit__
     usual = signal.signal(signal.SIGTERM, lambda *_: arrived.append("as usual"))  # where nobody waits for the save
@@ -237,7 +237,7 @@ def test_a_signal_during_the_last_save_does_not_end_it(make_run, monkeypatch, wh
     assert arrived == ["closed"]
 
 
-def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
+def test_fit_compiles_once_also_after_restoring(make_run, monkeypatch):
     """Also one of each of the functions that evaluate and draw."""
     compiled, pmap = [], parallel.pmap
 
@@ -251,13 +251,13 @@ def test_one_compilation_and_none_after_a_restore(make_run, monkeypatch):
     assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, fingerprint, evaluate, draw; twice
 
 
-def test_an_implicit_transfer_to_the_device_ends_the_run(make_run, monkeypatch):
+def test_fit_refuses_implicit_transfers(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "shard_batch", lambda mesh, batch: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         fit(vae.TASK, make_run())
 
 
-def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
+def test_per_image_means_ignore_batch_size_and_devices(make_run):
     def figures(num, batch_size):
         config, mesh = make_run(data={"batch_size": batch_size}), parallel.make_mesh(jax.devices()[:num])
         state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
@@ -271,7 +271,7 @@ def test_evaluation_depends_neither_on_batch_size_nor_on_devices(make_run):
             np.testing.assert_allclose(value, reference[name], rtol=1e-6)
 
 
-def test_evaluation_is_the_mean_over_every_image_once(make_run):
+def test_per_image_means_count_every_image_once(make_run):
     config, mesh = make_run(), parallel.make_mesh()
     evaluator = per_image_means(
         lambda config, state, batch, key: tuple(
@@ -286,7 +286,7 @@ def test_evaluation_is_the_mean_over_every_image_once(make_run):
             np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 
 
-def test_every_evaluation_of_a_state_draws_the_same_whatever_its_step(make_run):
+def test_per_image_means_repeat_at_any_step(make_run):
     config, mesh = make_run(), parallel.make_mesh()
     state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
     evaluate, splits = vae.TASK.evaluators[0](config, mesh), sources.load(config.data, 0)
@@ -294,7 +294,7 @@ def test_every_evaluation_of_a_state_draws_the_same_whatever_its_step(make_run):
     assert evaluate(state, splits, "test", 0) == evaluate(later, splits, "test", 0)
 
 
-def test_figures_are_of_the_split_they_are_called_by_and_hide_no_nan(make_run, tmp_path):
+def test_fit_evaluates_each_split_and_hides_no_nan(make_run, tmp_path):
     levels = {name: np.full((16, 8, 8), i, np.uint8) for i, name in enumerate(("x_train", "x_validation", "x_test"))}
     np.savez(tmp_path / "x.npz", **levels)
 
@@ -316,7 +316,7 @@ def test_figures_are_of_the_split_they_are_called_by_and_hide_no_nan(make_run, t
     assert np.isnan(result.test["hole"]) and {row["validation/hole"] for row in validated} == {1}
 
 
-def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(make_run):
+def test_fit_ends_after_nonfinite_steps(make_run):
     config = make_run(vae={"beta": 3e38}, train={"max_nonfinite_steps": 6})  # whose product with the rate is infinite
     with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):
         fit(vae.TASK, config)
@@ -328,7 +328,7 @@ def test_steps_that_are_never_finite_end_the_run_and_leave_the_state_as_it_was(m
     assert fingerprint.tree_digest(saved.params) == fingerprint.tree_digest(fresh.ema)
 
 
-def test_skips_before_a_resume_do_not_count_after_it(make_run, monkeypatch):
+def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
     from genjax.vae import losses
 
     monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
@@ -337,14 +337,14 @@ def test_skips_before_a_resume_do_not_count_after_it(make_run, monkeypatch):
     assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
 
 
-def test_skips_that_are_not_in_a_row_do_not_end_the_run(make_run, monkeypatch):
+def test_fit_tolerates_skips_apart(make_run, monkeypatch):
     from genjax.vae import losses
 
     monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
     assert int(fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
 
 
-def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, caplog):
+def test_fit_warns_of_a_changed_environment(make_run, monkeypatch, caplog):
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     monkeypatch.setattr(run_directory, "PACKAGES", ())
     with caplog.at_level(logging.WARNING):
@@ -364,7 +364,7 @@ def test_a_changed_environment_is_told_when_resuming(make_run, monkeypatch, capl
     ],
     ids=str,
 )
-def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make_run, change, message):
+def test_fit_refuses_before_it_writes(make_run, change, message):
     config = make_run()
     fit(vae.TASK, config)
 
@@ -376,7 +376,7 @@ def test_a_run_that_cannot_be_is_refused_and_leaves_the_directory_as_it_was(make
 
 @pytest.mark.parametrize("damage", ["cut", "step"])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
-def test_a_run_whose_rows_are_damaged_is_refused_and_left_as_it_was(make_run, name, damage):
+def test_fit_refuses_damaged_rows(make_run, name, damage):
     config = make_run(train={"num_steps": 8})
     fit(vae.TASK, config)
     path = Path(config.workdir, name)
@@ -387,7 +387,7 @@ def test_a_run_whose_rows_are_damaged_is_refused_and_left_as_it_was(make_run, na
     assert listing(config) == before
 
 
-def test_images_that_changed_since_the_run_began_are_refused(make_run, tmp_path):
+def test_fit_refuses_changed_images(make_run, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
     np.savez(tmp_path / "x.npz", x_train=images)
     config = make_run(data={"source": f"npz:{tmp_path}/x.npz"})
@@ -397,7 +397,7 @@ def test_images_that_changed_since_the_run_began_are_refused(make_run, tmp_path)
         fit(vae.TASK, config)
 
 
-def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
+def test_fit_learns_in_bfloat16_too(make_run, tmp_path):
     """After 300 steps the bounds on the test images are within 1% of one another: 0.3 nats of 27."""
     longer = {"num_steps": 300, "eval_every": 300, "checkpoint_every": 300}
     elbo = {}
@@ -410,7 +410,7 @@ def test_bfloat16_learns_what_float32_learns(make_run, tmp_path):
     assert elbo["bfloat16"] != elbo["float32"]
 
 
-def test_a_result_of_a_shorter_run_is_not_left_beside_a_longer_one(make_run, monkeypatch):
+def test_fit_removes_the_result_of_shorter_runs(make_run, monkeypatch):
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     assert Path(make_run().workdir, "result.json").exists()
     monkeypatch.setattr(batches, "load", lambda *args: 1 / 0)
@@ -419,7 +419,7 @@ def test_a_result_of_a_shorter_run_is_not_left_beside_a_longer_one(make_run, mon
     assert not Path(make_run().workdir, "result.json").exists()
 
 
-def test_a_start_that_fails_has_not_changed_the_configuration(make_run, monkeypatch):
+def test_fit_writes_nothing_if_restoring_fails(make_run, monkeypatch):
     config = make_run(train={"num_steps": 8})
     fit(vae.TASK, config)
     with monkeypatch.context() as patch:
@@ -429,7 +429,7 @@ def test_a_start_that_fails_has_not_changed_the_configuration(make_run, monkeypa
     assert fit(vae.TASK, config).resumed_from == 8
 
 
-def test_a_home_directory_is_expanded_everywhere(make_run, tmp_path, monkeypatch):
+def test_fit_expands_home_directories(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     fit(vae.TASK, make_run(workdir="~/here"))
     assert load_sampler("~/here").step == 12
@@ -437,13 +437,13 @@ def test_a_home_directory_is_expanded_everywhere(make_run, tmp_path, monkeypatch
     assert (tmp_path / "here" / "report.html").exists()
 
 
-def test_a_relative_workdir_is_as_good_as_an_absolute_one(make_run, tmp_path, monkeypatch, whole):
+def test_fit_takes_relative_workdirs(make_run, tmp_path, monkeypatch, whole):
     monkeypatch.chdir(tmp_path)
     assert outcome(make_run(workdir="here"))[0] == whole[0]
     assert load_sampler("here").step == load_sampler(tmp_path / "here").step == 12
 
 
-def test_a_run_may_be_moved(make_run, tmp_path):
+def test_fit_resumes_moved_runs(make_run, tmp_path):
     fit(vae.TASK, make_run(train={"num_steps": 8}))
     shutil.move(tmp_path / "run", tmp_path / "elsewhere")
     moved = dataclasses.replace(make_run(), workdir=str(tmp_path / "elsewhere"))

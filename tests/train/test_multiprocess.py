@@ -69,13 +69,13 @@ def test_batches_are_identical_and_losses_nearly(one, two):
         assert first.keys() == second.keys()
         if "fingerprint" in first:
             assert first["fingerprint"]["batch"] == second["fingerprint"]["batch"]
-        for name in ("objective", "validation/objective"):
+        for name in ("loss", "validation/loss"):
             if name in first:
                 assert first[name] == pytest.approx(second[name], rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["vae", "cyclegan"])
-def test_what_enters_the_losses_is_identical_and_each_process_has_its_rows(family, tmp_path):
+def test_two_processes_have_equal_inputs(family, tmp_path):
     """Images, noise, transforms, decisions of the pools."""
     first, second = checks.inputs_of_two_processes(family, tmp_path)
     assert first | second == checks.inputs_of(family, tmp_path, mesh_of(4))
@@ -84,7 +84,7 @@ def test_what_enters_the_losses_is_identical_and_each_process_has_its_rows(famil
     assert len(first & second) == {"vae": 0, "cyclegan": 3 * 2}[family]
 
 
-def test_process_0_alone_writes_but_for_its_part_of_a_checkpoint(two):
+def test_process_0_alone_writes_records(two):
     workdir, _ = two
     by_the_second = [path.relative_to(workdir) for path in workdir.rglob("*") if not path.stat().st_mode & 0o044]
     assert by_the_second  # both take part in a save
@@ -92,7 +92,7 @@ def test_process_0_alone_writes_but_for_its_part_of_a_checkpoint(two):
     assert (workdir / "report.html").exists() and list((workdir / "samples").iterdir())
 
 
-def test_sigterm_to_one_process_saves_all_at_one_step_and_the_same_command_goes_on(two, tmp_path):
+def test_sigterm_to_one_process_stops_all(two, tmp_path):
     command = command_in(tmp_path / "run")
     processes = start_pair(command)
     wait_for_a_checkpoint(tmp_path / "run", processes)
@@ -108,7 +108,7 @@ def test_sigterm_to_one_process_saves_all_at_one_step_and_the_same_command_goes_
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_on(one, two, tmp_path, victim):
+def test_processes_resume_after_one_died(one, two, tmp_path, victim):
     command = command_in(tmp_path / "run")
     processes = start_pair(command)
     wait_for_a_checkpoint(tmp_path / "run", processes)
@@ -127,11 +127,11 @@ def test_when_a_process_dies_the_other_says_so_and_any_number_of_processes_goes_
         assert [row.get("fingerprint", {}).get("batch") for row in rows[0]] == [
             row.get("fingerprint", {}).get("batch") for row in rows[1]
         ]
-        assert rows[0][-1]["validation/objective"] == pytest.approx(rows[1][-1]["validation/objective"], rel=1e-5)
+        assert rows[0][-1]["validation/loss"] == pytest.approx(rows[1][-1]["validation/loss"], rel=1e-5)
     assert 0 < resumed["resumed_from"] < STEPS
 
 
-def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
+def test_two_processes_resume_one_processs_run(one, tmp_path):
     tiny_runs.finish(tiny_runs.start(command_in(tmp_path / "run", checkpoints=1), tiny_runs.environment(1)))
     resumed = results(ends(start_pair(command_in(tmp_path / "run", checkpoints=2))))
     assert (resumed["resumed_from"], resumed["step"]) == (40, 80)
@@ -141,7 +141,7 @@ def test_a_run_of_one_process_goes_on_in_two(one, tmp_path):
 
 
 def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
-    wide = ("--vae.hidden", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
+    wide = ("--vae.hidden-sizes", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
     every = ("num-steps", "log-every", "eval-every", "checkpoint-every")
     short = (part for name in every for part in (f"--train.{name}", "2"))
     ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))
@@ -150,7 +150,7 @@ def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
     assert checkpoint.restore(tmp_path / "run" / "checkpoints", 2, abstract).digest == ended["digest"]
 
 
-def test_processes_that_were_started_otherwise_are_refused_with_the_field(tmp_path):
+def test_processes_with_other_settings_are_refused(tmp_path):
     commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
     (_, first_errors, code), (_, errors, other_code) = ends(tiny_runs.start_processes(commands, devices=2))
     assert code == other_code == 1

@@ -10,6 +10,7 @@ import pytest
 
 from genjax import files
 from genjax.train import run_directory
+from genjax.vae.config import VaeRun
 
 
 def refusal(function, *args, error=ValueError):
@@ -42,31 +43,31 @@ def edit(path, change):
 # config.json
 
 
-def test_a_claimed_directory_holds_the_configuration_and_gives_it_back(make_run):
+def test_load_config_returns_what_was_written(make_run):
     run = make_run(
         seed=2**31 - 1,
         precision="bfloat16",
         optim={"learning_rate": 1 / 3, "eps": 1e-300},
-        vae={"hidden": (7, 5, 3), "sigma": 0.1, "likelihood": "gaussian"},
+        vae={"hidden_sizes": (7, 5, 3), "sigma": 0.1, "likelihood": "gaussian"},
         data={"binarize": "none", "dequantize": True, "image_size": (9, 7), "channels": (3,)},
     )
     workdir = claim(run)
     assert str(workdir) == run.workdir and set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
-    loaded = run_directory.load_config(run.workdir, "vae")
+    loaded = run_directory.load_config(run.workdir, VaeRun)
     assert loaded == run
-    assert type(loaded.vae.hidden) is tuple and type(loaded.data.image_size) is tuple
+    assert type(loaded.vae.hidden_sizes) is tuple and type(loaded.data.image_size) is tuple
 
 
-def test_a_moved_run_takes_the_name_of_its_new_directory(make_run, tmp_path):
+def test_load_config_follows_a_moved_run(make_run, tmp_path):
     run = make_run()
     claim(run).rename(tmp_path / "moved")
-    assert run_directory.load_config(tmp_path / "moved", "vae") == dataclasses.replace(
+    assert run_directory.load_config(tmp_path / "moved", VaeRun) == dataclasses.replace(
         run, workdir=str(tmp_path / "moved")
     )
     assert run.workdir not in (tmp_path / "moved" / "config.json").read_text()
 
 
-def test_a_configuration_says_of_which_family_it_is(make_run, make_cyclegan, tmp_path):
+def test_load_config_knows_the_family(make_run, make_cyclegan, tmp_path):
     for run in (make_run(), make_cyclegan(str(tmp_path / "other"))):
         assert run_directory.load_config(claim(run)) == run
     path = claim(make_run()) / "config.json"
@@ -86,15 +87,15 @@ def test_a_configuration_says_of_which_family_it_is(make_run, make_cyclegan, tmp
         (lambda record: record.pop("family"), "family"),
     ],
 )
-def test_a_configuration_of_another_version_is_refused_with_the_field(make_run, change, message):
+def test_load_config_names_the_wrong_field(make_run, change, message):
     path = claim(make_run()) / "config.json"
     edit(path, change)
-    said = refusal(run_directory.load_config, path.parent, "vae")
+    said = refusal(run_directory.load_config, path.parent, VaeRun)
     assert said.startswith(f"{path} is not a configuration of this version of genjax: ") and message in said
     assert refusal(claim, make_run()) == said
 
 
-def test_load_config_names_the_version_that_made_a_run(make_run):
+def test_load_config_names_the_version_needed(make_run):
     path = claim(make_run()) / "config.json"
     for change, version in ((lambda record: record.pop("genjax"), "0.1"), (lambda r: r.update(genjax="0.3"), "0.3")):
         edit(path, change)
@@ -104,21 +105,23 @@ def test_load_config_names_the_version_that_made_a_run(make_run):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff"])
-def test_a_configuration_that_is_no_record_is_refused(make_run, text):
+def test_load_config_refuses_other_json(make_run, text):
     path = claim(make_run()) / "config.json"
     path.write_bytes(text)
-    assert re.match(f"{path} is (not a configuration|damaged)", refusal(run_directory.load_config, path.parent, "vae"))
+    assert re.match(f"{path} is (not a configuration|damaged)", refusal(run_directory.load_config, path.parent, VaeRun))
 
 
-def test_a_run_of_another_family_is_refused(make_run):
+def test_load_config_refuses_another_family(make_run):
     workdir = claim(make_run())
     edit(workdir / "config.json", lambda record: record.update(family="diffusion"))
-    for function, argument in ((claim, [make_run()]), (run_directory.load_config, [workdir, "vae"])):
+    for function, argument in ((claim, [make_run()]), (run_directory.load_config, [workdir, VaeRun])):
         assert refusal(function, *argument) == f"{workdir} holds a diffusion run, and a vae run is needed"
 
 
-def test_a_directory_without_a_run_is_named(tmp_path):
-    assert str(tmp_path / "config.json") in refusal(run_directory.load_config, tmp_path, "vae", error=FileNotFoundError)
+def test_load_config_names_a_directory_without_run(tmp_path):
+    assert str(tmp_path / "config.json") in refusal(
+        run_directory.load_config, tmp_path, VaeRun, error=FileNotFoundError
+    )
 
 
 # Resuming
@@ -133,7 +136,7 @@ OTHER = {
     "data.skip_corrupt": (False, True),
     "optim.learning_rate": (0.002, 0.001),
     "optim.schedule": ("constant", "cosine"),
-    "vae.hidden": ((16,), (16, 16)),
+    "vae.hidden_sizes": ((16,), (16, 16)),
     "vae.beta_warmup_steps": (0, 3),
 }
 
@@ -148,7 +151,7 @@ def changed(make_run, **fields):
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_what_changes_the_numbers_is_refused_with_old_and_new(make_run, name):
+def test_check_workdir_refuses_changed_numbers(make_run, name):
     workdir = claim(make_run())
     before, (old, new) = contents(workdir), OTHER[name]
     said = refusal(claim, changed(make_run, **{name: new}))
@@ -160,7 +163,7 @@ def test_what_changes_the_numbers_is_refused_with_old_and_new(make_run, name):
     assert contents(workdir) == before
 
 
-def test_all_differing_fields_are_named_and_no_others(make_run):
+def test_check_workdir_names_all_differing_fields(make_run):
     claim(make_run())
     fields = {name: new for name, (_, new) in OTHER.items()} | {"train.log_every": 77}
     said = refusal(claim, changed(make_run, **fields))
@@ -184,13 +187,13 @@ MAY_CHANGE = {
 
 
 @pytest.mark.parametrize("name", MAY_CHANGE)
-def test_what_leaves_the_numbers_alone_may_change_and_is_recorded(make_run, name):
+def test_check_workdir_allows_what_leaves_numbers_alone(make_run, name):
     claim(make_run())
     run = changed(make_run, **{name: MAY_CHANGE[name]})
-    assert run_directory.load_config(claim(run), "vae") == run != make_run()
+    assert run_directory.load_config(claim(run), VaeRun) == run != make_run()
 
 
-def test_nothing_else_may_change():
+def test_may_change_is_complete():
     files = {"classifier_a", "classifier_b"}  # whose SHA-256 may not
     assert run_directory.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
 
@@ -199,18 +202,18 @@ def test_nothing_else_may_change():
     "schedule, steps, allowed",
     [("constant", 13, True), ("constant", 11, False), ("cosine", 13, False), ("cosine", 11, False)],
 )
-def test_num_steps_may_only_rise_and_only_under_a_constant_rate(make_run, schedule, steps, allowed):
+def test_check_workdir_lets_num_steps_rise_only(make_run, schedule, steps, allowed):
     workdir = claim(make_run(optim={"schedule": schedule}))
     run = make_run(optim={"schedule": schedule}, train={"num_steps": steps})
     if allowed:
-        assert run_directory.load_config(claim(run), "vae").train.num_steps == steps
+        assert run_directory.load_config(claim(run), VaeRun).train.num_steps == steps
     else:
         said = refusal(claim, run)
         assert f"train.num_steps: 12 -> {steps}" in said and "num_steps may only rise" in said
-        assert run_directory.load_config(workdir, "vae").train.num_steps == 12
+        assert run_directory.load_config(workdir, VaeRun).train.num_steps == 12
 
 
-def test_num_steps_may_not_rise_where_instance_noise_falls_over_them(make_cyclegan, tmp_path):
+def test_check_workdir_fixes_num_steps_with_instance_noise(make_cyclegan, tmp_path):
     for noise, workdir in ((0.0, "without"), (0.1, "with")):
         runs = [
             make_cyclegan(str(tmp_path / workdir), cyclegan={"instance_noise": noise}, train={"num_steps": num})
@@ -226,11 +229,11 @@ def test_num_steps_may_not_rise_where_instance_noise_falls_over_them(make_cycleg
 # Paths and files
 
 
-def test_an_empty_path_is_refused_and_not_taken_for_the_root_or_this_directory(make_run):
+def test_resolve_refuses_an_empty_path(make_run):
     assert "a path is empty" in refusal(run_directory.check_workdir, make_run(""))
 
 
-def test_what_is_being_written_takes_no_name_that_a_user_gave(tmp_path):
+def test_write_atomically_spares_similar_names(tmp_path):
     (tmp_path / "x.png.partial").write_text("precious")
     long = "y" * 250 + ".json"
     for name in ("x.png", long):
@@ -241,7 +244,7 @@ def test_what_is_being_written_takes_no_name_that_a_user_gave(tmp_path):
 # Directories that cannot be claimed
 
 
-def test_a_directory_of_other_things_is_refused_and_left_as_it_was(make_run, tmp_path):
+def test_check_workdir_refuses_directories_of_others(make_run, tmp_path):
     (tmp_path / "thesis" / "drafts").mkdir(parents=True)
     (tmp_path / "thesis" / "drafts" / "1.txt").write_text("precious")
     said = refusal(claim, make_run(str(tmp_path / "thesis")))
@@ -249,7 +252,7 @@ def test_a_directory_of_other_things_is_refused_and_left_as_it_was(make_run, tmp
     assert contents(tmp_path / "thesis") == {"drafts/1.txt": b"precious"}
 
 
-def test_an_empty_directory_and_one_from_a_kill_while_claiming_are_claimed(make_run, tmp_path):
+def test_check_workdir_takes_empty_and_half_begun(make_run, tmp_path):
     for name, left in (("empty", []), ("killed", [files.partial(tmp_path / "config.json").name])):
         (tmp_path / name).mkdir()
         for file in left:
@@ -259,7 +262,7 @@ def test_an_empty_directory_and_one_from_a_kill_while_claiming_are_claimed(make_
 
 
 @pytest.mark.parametrize("below", ["", "/run", "/deep/run"])
-def test_a_workdir_that_is_a_file_or_under_one_is_named(make_run, tmp_path, below):
+def test_check_workdir_refuses_files(make_run, tmp_path, below):
     (tmp_path / "file").write_text("precious")
     said = refusal(claim, make_run(f"{tmp_path}/file{below}"))
     assert f" workdir {tmp_path}/file{below} (" in said and "choose another --workdir" in said
@@ -270,13 +273,13 @@ def test_a_workdir_that_is_a_file_or_under_one_is_named(make_run, tmp_path, belo
     "workdir",
     ["s3://bucket/run", "file:///tmp/run", "http://host/run", "s3:/bucket", "gs:/bucket/run", "gs:run", "gs://"],
 )
-def test_other_schemes_and_half_a_scheme_are_refused(make_run, workdir):
+def test_resolve_refuses_other_schemes(make_run, workdir):
     said = f"{workdir}: only local paths and gs://BUCKET/... are supported"
     assert refusal(claim, make_run(workdir)) == said
-    assert refusal(run_directory.load_config, workdir, "vae") == said
+    assert refusal(run_directory.load_config, workdir, VaeRun) == said
 
 
-def test_a_bucket_without_the_package_for_it_is_refused_with_the_command_that_installs_it(make_run, monkeypatch):
+def test_resolve_names_the_package_for_buckets(make_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     said = refusal(claim, make_run("gs://bucket/run"))
     assert said == "gs://bucket/run needs gcsfs: pip install 'genjax-images[gcs]'"
@@ -287,7 +290,7 @@ def test_a_bucket_without_the_package_for_it_is_refused_with_the_command_that_in
 DATA = {"train": [{"shape": [9, 4, 4, 1], "sha256": "aa"}], "test": [{"shape": [2, 4, 4, 1], "sha256": "bb"}]}
 
 
-def test_the_images_of_a_run_are_recorded_and_must_stay_the_same(make_run):
+def test_check_data_refuses_other_images(make_run):
     workdir = claim(make_run(), DATA)
     claim(make_run(), json.loads(json.dumps(DATA)))
     assert json.loads((workdir / "data.json").read_text()) == DATA
@@ -315,7 +318,7 @@ def test_differences_lists_each_changed_new_and_lost_field():
     assert run_directory.differences(old, dict(old)) == []
 
 
-def test_the_environment_can_be_recorded_and_names_what_bits_depend_on(make_run, monkeypatch):
+def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
     before = run_directory.environment(make_run())
     assert json.loads(json.dumps(before)) == before
     assert before["devices"] == 8 and before["packages"]["jax"] == run_directory.jax.__version__

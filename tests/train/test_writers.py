@@ -7,7 +7,7 @@ import pytest
 from genjax.train.writers import Progress, Writer, read_rows
 
 
-def test_rows_are_written_as_they_are_and_bad_numbers_as_null(tmp_path):
+def test_writer_writes_nonfinite_numbers_as_null(tmp_path):
     with Writer(tmp_path, 0, tensorboard=False) as writer:
         writer.write(1, {"elbo": -1.5, "loss": float("nan")})
         writer.write_timing(1, 12.34)
@@ -16,7 +16,7 @@ def test_rows_are_written_as_they_are_and_bad_numbers_as_null(tmp_path):
     assert row["step"] == 1 and row["images_per_second"] == 12.3 and row["seconds"] >= 0
 
 
-def test_rows_past_the_restored_step_are_dropped_and_the_others_kept_byte_for_byte(tmp_path):
+def test_writer_cuts_off_later_rows(tmp_path):
     with Writer(tmp_path, 0, tensorboard=False) as writer:
         for step in range(5):
             writer.write(step, {"x": step / 3})
@@ -32,7 +32,7 @@ def large(rows, evaluation):
     return {"large": f"x is {mean:.1f} on average, give less"} if mean > 1 else {}
 
 
-def test_a_watched_row_has_its_flags_and_the_log_tells_when_one_goes_up_or_down(tmp_path, caplog):
+def test_writer_adds_and_logs_warnings(tmp_path, caplog):
     with Writer(tmp_path / "run", 0, tensorboard=False, monitor=large) as writer:
         for step, x in enumerate((0.0, 4.0, 2.0, -6.0)):
             writer.write(step, {"x": x})
@@ -49,14 +49,14 @@ def test_a_watched_row_has_its_flags_and_the_log_tells_when_one_goes_up_or_down(
     assert not caplog.messages
 
 
-def test_rows_survive_an_error_in_the_loop(tmp_path):
+def test_writer_flushes_on_errors(tmp_path):
     with pytest.raises(RuntimeError), Writer(tmp_path, 0, tensorboard=False) as writer:
         writer.write(1, {"x": 1.0})
         raise RuntimeError
     assert list(read_rows(tmp_path / "metrics.jsonl")) == [{"step": 1, "x": 1.0}]
 
 
-def test_writer_shows_a_monitor_the_latest_rows_and_evaluation(tmp_path):
+def test_writer_gives_monitors_the_latest_rows(tmp_path):
     seen = []
     monitor = lambda rows, evaluation: seen.append(([r["step"] for r in rows], evaluation.get("step"))) or {}  # noqa: E731
     rows = [(step, {"validation/x": 1.0} if step in (2, 15) else {"x": 1.0}) for step in range(20)]
@@ -83,7 +83,7 @@ def test_writer_appends_and_never_rewrites(tmp_path):
     assert (tmp_path / "metrics.jsonl").stat().st_ino == inode
 
 
-def test_read_rows_leaves_out_a_line_cut_off_by_a_kill(tmp_path):
+def test_read_rows_leaves_out_torn_lines(tmp_path):
     whole = b'{"step": 1, "x": 1.0}\n{"step": 2, "x": 2.0}\n'
     for cut in range(1, len(whole)):
         (tmp_path / "metrics.jsonl").write_bytes(whole[:cut])
@@ -93,19 +93,19 @@ def test_read_rows_leaves_out_a_line_cut_off_by_a_kill(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
-def test_an_inactive_writer_writes_nothing(tmp_path):
+def test_writer_writes_nothing_if_inactive(tmp_path):
     with Writer(tmp_path, 0, tensorboard=False, active=False) as writer:
         writer.write(1, {"x": 1.0})
     assert not list(tmp_path.iterdir())
 
 
-def test_tensorboard_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
+def test_import_tensorboard_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "clu.metric_writers", None)
     with pytest.raises(ValueError, match=r"pip install 'genjax-images\[tensorboard\]'"):
         Writer(tmp_path, 0, tensorboard=True)
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
+def test_writer_gives_tensorboard_the_same_numbers(tmp_path, monkeypatch):
     written = []
 
     class FakeSummaryWriter:
@@ -128,7 +128,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
     assert written == [json.loads((tmp_path / "metrics.jsonl").read_text()), "closed"]
 
 
-def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(caplog, capsys, monkeypatch):
+def test_progress_logs_lines_without_a_terminal(caplog, capsys, monkeypatch):
     clock = iter([0.0, 2.0])
     monkeypatch.setattr("genjax.train.writers.time.perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
@@ -140,7 +140,7 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(capl
     assert capsys.readouterr().err == ""
 
 
-def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
+def test_progress_shows_a_bar_on_terminals(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with Progress(0, 4, images_per_step=8) as progress:
         for _ in range(4):
@@ -149,7 +149,7 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("line", ["3", "[]", "{}", "{"])
-def test_a_line_that_is_no_row_is_named(tmp_path, line):
+def test_read_rows_names_damaged_files(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
     with pytest.raises(ValueError, match=f"{tmp_path}/metrics.jsonl is damaged, it holds a line"):
         list(read_rows(tmp_path / "metrics.jsonl"))

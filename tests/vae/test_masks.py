@@ -13,7 +13,7 @@ def named(name, num=200, size=SIZE):
 
 @pytest.mark.parametrize("one, other", [("half-left", "half-right"), ("half-top", "half-bottom")])
 @pytest.mark.parametrize("size", [(28, 24), (7, 9)])
-def test_halves_share_no_pixel_and_only_an_odd_line_is_in_neither(one, other, size):
+def test_named_halves_part_the_image(one, other, size):
     first, second = named(one, 2, size), named(other, 2, size)
     assert first.shape == (2, *size)
     assert not (first & second).any()
@@ -22,14 +22,14 @@ def test_halves_share_no_pixel_and_only_an_odd_line_is_in_neither(one, other, si
     assert first.any() and (~(first | second)).sum() == 2 * (size[axis - 1] % 2) * size[2 - axis]
 
 
-def test_the_square_is_in_the_middle():
+def test_named_square_is_in_the_middle():
     square = named("square", 1)[0]
     assert square.sum() == 14 * 12
     np.testing.assert_array_equal(square, square[::-1, ::-1])
 
 
 @pytest.mark.parametrize("share", ["0.5", "0.07", ".9"])
-def test_as_many_random_pixels_as_was_said_anywhere_and_for_each_image_its_own(share):
+def test_named_random_hides_exactly_that_share(share):
     drawn = named(f"random-{share}", 400)
     np.testing.assert_array_equal(drawn.sum(axis=(1, 2)), round(float(share) * 28 * 24))
     assert np.abs(drawn.mean(axis=0) - float(share)).max() < 5 * np.sqrt(0.25 / 400)
@@ -37,19 +37,19 @@ def test_as_many_random_pixels_as_was_said_anywhere_and_for_each_image_its_own(s
 
 
 @pytest.mark.parametrize("size", [(28, 24), (8, 8), (3, 5)])
-def test_rectangles_leave_something_and_hide_something(size):
+def test_named_rectangles_hide_a_part(size):
     drawn = named("rectangles", 300, size)
     assert drawn.any(axis=(1, 2)).all() and not drawn.all(axis=(1, 2)).any()
     assert drawn.any(axis=0).all()  # every pixel is hidden at times
 
 
 @pytest.mark.parametrize("name", ["random-0.3", "rectangles"])
-def test_a_mask_depends_on_key_and_position_alone(name):
+def test_named_depends_on_key_and_position_alone(name):
     np.testing.assert_array_equal(masks.named(name, KEY, np.array([7, 3]), SIZE), named(name)[[7, 3]])
     assert (masks.named(name, keys.root_key(1), np.arange(2), SIZE) != named(name, 2)).any()
 
 
-def test_other_names_are_refused():
+def test_named_refuses_other_names():
     for name in ("half", "random", "random-x", "Square"):
         with pytest.raises(ValueError, match=f"no mask is called '{name}': give half-left"):
             named(name)

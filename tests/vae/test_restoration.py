@@ -4,21 +4,22 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from genjax import keys, parallel
 from genjax.data import sources
-from genjax.loading import load_sampler
-from genjax.vae import restoration
-from genjax.vae.inference import Effort
-from genjax.vae.restoration import downsample, inpaint, super_resolve
+from genjax.loading import Sampler, load_sampler
+from genjax.vae.inference import InferenceConfig
+from genjax.vae.model import from_config
+from genjax.vae.operators import Downsample, Mask, downsampling_matrix
 from tiny import cheaply_compiled, tiny_run
 
 SIDE, LATENTS, SIGMA = 4, 3, 0.05
 LEFT = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2  # missing
-LONG = Effort(steps_per_draw=3, proposals=16000, leapfrogs=6, ascent_steps=300, warmup=100)
+LONG = InferenceConfig(thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100)
 
 
 def linear_vae(encoder_scale=1.0):
@@ -48,11 +49,12 @@ def linear_vae(encoder_scale=1.0):
     }
     run = tiny_run(
         "unused", data={"image_size": (SIDE, SIDE), "binarize": "none"},
-        vae={"hidden": (2 * LATENTS,), "latent_dim": LATENTS, "activation": "relu", "likelihood": "gaussian",
+        vae={"hidden_sizes": (2 * LATENTS,), "latent_dim": LATENTS, "activation": "relu", "likelihood": "gaussian",
              "sigma": SIGMA},
     )  # fmt: skip
     image = 0.5 + w @ rng.normal(size=LATENTS) + SIGMA * rng.normal(size=SIDE * SIDE)
-    return run, jax.tree.map(np.float32, params), w, image.reshape(1, SIDE, SIDE, 1)
+    sampler = Sampler(run, from_config(run), jax.tree.map(np.float32, params), 0, parallel.make_mesh())
+    return sampler, w, image.reshape(1, SIDE, SIDE, 1)
 
 
 def posterior(w, measure, image):
@@ -63,10 +65,11 @@ def posterior(w, measure, image):
     return covariance @ w.T @ measure.T @ precision @ y, covariance
 
 
-def many(verb, num=128, draws=1024, **options):
+def moments(sampler, operator, observed, method, num=128, draws=1024):
     """Moments of E[x|z] over draws of z for as many copies of one image: [L], [L, L]."""
+    observed = np.repeat(observed, num, axis=0)
     with cheaply_compiled():
-        restored = verb(num_samples=draws, effort=LONG, **options)
+        restored = sampler.restore(operator, observed, keys.root_key(0), method, draws, LONG)
     assert restored.images.shape == (num, draws, SIDE, SIDE, 1)
     rows = restored.images.reshape(num * draws, -1).astype(np.float64)
     return rows.mean(axis=0), np.cov(rows.T)
@@ -76,12 +79,10 @@ def relative(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
-def inpainted(method, encoder_scale=1.0):
+def inpainting_errors(method, encoder_scale=1.0):
     """Errors, relative, of mean (from the image's average) and covariance of the missing pixels."""
-    run, params, w, image = linear_vae(encoder_scale)
-    mean, covariance = many(
-        lambda **options: inpaint(run, params, keys.root_key(0), np.repeat(image, 128, axis=0), LEFT, method, **options)
-    )
+    sampler, w, image = linear_vae(encoder_scale)
+    mean, covariance = moments(sampler, Mask(LEFT), image, method)
     missing = LEFT.ravel()
     z_mean, z_covariance = posterior(w, np.eye(SIDE * SIDE)[~missing], image)
     expected = w[missing] @ z_covariance @ w[missing].T
@@ -92,49 +93,48 @@ def inpainted(method, encoder_scale=1.0):
     )
 
 
-@pytest.mark.parametrize("method", ["metropolis", "importance", "hamiltonian"])
-def test_the_posterior_of_missing_pixels_is_the_closed_form_though_the_encoder_is_wrong(method):
-    mean, covariance, observed = inpainted(method, encoder_scale=1.5)
+@pytest.mark.parametrize("method", ["metropolis", "importance", "hmc"])
+def test_restore_mask_draws_exact_posterior_despite_wrong_encoder(method):
+    mean, covariance, observed = inpainting_errors(method, encoder_scale=1.5)
     assert mean < 0.02 and covariance < 0.02 and observed < 1e-6
 
 
-def test_pseudo_gibbs_is_right_if_the_encoder_is_and_biased_if_not():
-    mean, covariance, _ = inpainted("pseudo_gibbs")
+def test_pseudo_gibbs_is_as_right_as_the_encoder():
+    mean, covariance, _ = inpainting_errors("pseudo_gibbs")
     assert mean < 0.02 and covariance < 0.02
-    mean, covariance, _ = inpainted("pseudo_gibbs", encoder_scale=1.5)
+    mean, covariance, _ = inpainting_errors("pseudo_gibbs", encoder_scale=1.5)
     assert covariance > 0.2
 
 
-def test_the_mode_is_the_closed_form():
-    run, params, w, image = linear_vae()
-    found = inpaint(run, params, keys.root_key(0), image, LEFT, "map", num_samples=2, effort=LONG)
+def test_map_finds_the_posterior_mode():
+    sampler, w, image = linear_vae()
+    found = sampler.restore(Mask(LEFT), image, keys.root_key(0), "map", 2, LONG)
     z_mean, _ = posterior(w, np.eye(SIDE * SIDE)[~LEFT.ravel()], image)
     np.testing.assert_allclose(found.images[0, 0][LEFT].ravel() - 0.5, w[LEFT.ravel()] @ z_mean, atol=2e-4)
     np.testing.assert_array_equal(found.images[0, 0], found.images[0, 1])
 
 
-@pytest.mark.parametrize("method", ["metropolis", "hamiltonian"])
-def test_the_posterior_of_an_enlarged_image_is_the_closed_form(method):
-    run, params, w, image = linear_vae()
-    low = downsample(image, 2, "bicubic")
-    mean, covariance = many(
-        lambda **options: super_resolve(
-            run, params, keys.root_key(0), np.repeat(low, 128, axis=0), 2, "bicubic", method, **options
-        )
-    )
-    side = restoration.downsampling(SIDE, 2, "bicubic")
+@pytest.mark.parametrize("method", ["metropolis", "hmc"])
+def test_restore_downsample_draws_exact_posterior(method):
+    sampler, w, image = linear_vae()
+    operator = Downsample(2, "bicubic")
+    small = operator.apply(image)
+    mean, covariance = moments(sampler, operator, small, method)
+    side = downsampling_matrix(SIDE, 2, "bicubic")
     measure = np.kron(side, side)
     z_mean, z_covariance = posterior(w, measure, image)
     free = np.eye(SIDE * SIDE) - np.linalg.pinv(measure) @ measure
-    expected = np.linalg.pinv(measure) @ low.ravel() + free @ (0.5 + w @ z_mean)
+    expected = np.linalg.pinv(measure) @ small.ravel() + free @ (0.5 + w @ z_mean)
     assert relative(mean - 0.5, expected - 0.5) < 0.02
     assert relative(covariance, free @ w @ z_covariance @ w.T @ free) < 0.02
 
 
 # What holds for any VAE, on the tiny one that is trained on 8x8 digits.
 
-QUICK = Effort(chains=3, warmup=3, steps_per_draw=1, leapfrogs=2, proposals=10, restarts=2, ascent_steps=3)
-METHODS = ["pseudo_gibbs", "metropolis", "importance", "map", "hamiltonian"]
+QUICK = InferenceConfig(
+    num_chains=3, num_warmup=3, thinning=1, num_integration_steps=2, num_proposals=10, num_restarts=2,
+    num_ascent_steps=3,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -147,85 +147,97 @@ def digits(trained):
     return sources.load(trained.data, trained.seed).test[0][:70]
 
 
-@pytest.mark.parametrize("method", ["metropolis", "importance", "hamiltonian"])
-def test_observed_pixels_come_back_bit_for_bit_and_an_image_depends_on_nothing_else(sampler, digits, method):
-    config, params, key = sampler.config, sampler.params, keys.root_key(3)
-    mask = np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
-    whole = inpaint(config, params, key, digits, mask, method, 7, QUICK)
-    assert whole.method == method and whole.health.shape == (70,)
-    np.testing.assert_array_equal(
-        np.rint(whole.images * 255)[~np.repeat(mask[:, None, ..., None], 7, axis=1)],
-        np.repeat(digits[:, None], 7, axis=1)[~np.repeat(mask[:, None, ..., None], 7, axis=1)],
-    )
-    hidden = np.where(mask[..., None], 0, digits)  # what is missing is not looked at
+@pytest.mark.parametrize("method", ["metropolis", "importance", "hmc"])
+def test_restore_keeps_observed_pixels_and_rows_apart(trained, sampler, digits, method):
+    key, mask = keys.root_key(3), np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
+    whole = sampler.restore(Mask(mask), digits, key, method, 7, QUICK)
+    assert whole.efficiency.shape == (70,)
+    observed = ~np.repeat(mask[:, None, ..., None], 7, axis=1)
+    given = np.repeat(digits[:, None], 7, axis=1).astype(np.float32) / 255
+    np.testing.assert_array_equal(whole.images[observed], given[observed])
+    unseen = np.where(mask[..., None], 0, digits)  # what is missing is not looked at
     some = slice(60, 70)
-    one_device = parallel.make_mesh(jax.devices()[:1])
-    part = inpaint(
-        config, params, key, hidden[some], mask[some], method, 4, QUICK, position=np.arange(60, 70), mesh=one_device
-    )
+    one_device = load_sampler(trained.workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
+    part = one_device.restore(Mask(mask[some]), unseen[some], key, method, 4, QUICK, np.arange(60, 70))
     np.testing.assert_array_equal(part.images, whole.images[some, :4])
     assert np.std(whole.images, axis=1).max() > 0.01
 
 
 @pytest.mark.parametrize("factor, kernel", [(2, "box"), (2, "bicubic"), (4, "box"), (4, "bicubic"), (8, "bicubic")])
-def test_scaled_down_again_an_enlarged_image_is_the_given_one_to_within_half_a_grey_level(
-    sampler, digits, factor, kernel
-):
-    low = np.clip(downsample(digits / 255, factor, kernel), 0, 1)
-    found = super_resolve(
-        sampler.config, sampler.params, keys.root_key(0), low, factor, kernel, "importance", 2, QUICK
-    ).images
+def test_restore_downsample_agrees_within_half_a_level(sampler, digits, factor, kernel):
+    operator = Downsample(factor, kernel)
+    small = np.clip(operator.apply(digits / 255), 0, 1)
+    found = sampler.restore(operator, small, keys.root_key(0), "importance", 2, QUICK).images
     assert found.min() >= 0 and found.max() <= 1
     for sample in (0, 1):
-        assert np.abs(downsample(found[:, sample], factor, kernel) - low).max() * 255 < 0.5
+        assert np.abs(operator.apply(found[:, sample]) - small).max() * 255 < 0.5
 
 
 @pytest.mark.parametrize("kernel", ["box", "bicubic"])
-def test_scaling_down_is_pillows(kernel):
+def test_downsample_apply_equals_pillow(kernel):
     image = np.random.default_rng(0).uniform(size=(24, 32)).astype(np.float32)
     for factor in (2, 4, 8):
         resample = Image.Resampling[kernel.upper()]
         expected = Image.fromarray(image).resize((32 // factor, 24 // factor), resample)
-        np.testing.assert_allclose(downsample(image[..., None], factor, kernel)[..., 0], expected, atol=1e-6)
+        np.testing.assert_allclose(Downsample(factor, kernel).apply(image[..., None])[..., 0], expected, atol=1e-6)
 
 
-def test_auto_says_what_it_chose(sampler, digits):
-    run, params, key = sampler.config, sampler.params, keys.root_key(0)
-    mask = np.zeros((8, 8), bool)
-    mask[2:5] = True
-    auto = inpaint(run, params, key, digits[:2], mask, num_samples=2, effort=QUICK)
-    named = inpaint(run, params, key, digits[:2], mask, auto.method, num_samples=2, effort=QUICK)
-    assert auto.method in METHODS
-    np.testing.assert_array_equal(auto.images, named.images)
+# An operator from outside the library.
 
 
-def test_what_cannot_be_restored_is_refused_with_the_numbers(sampler, digits):
-    run, params, key = sampler.config, sampler.params, keys.root_key(0)
-    some = np.zeros((8, 8), bool)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HalfMeans:
+    """y is the mean of the left and the right half of an image, pixel by pixel."""
+
+    gibbs_needs_gaussian = True
+
+    def check(self, observed, image_shape):
+        return self, np.float32(observed)
+
+    def log_prob(self, likelihood, y):
+        return -0.5 * jnp.sum((self.mean(likelihood.mean()) - y) ** 2, axis=(2, 3, 4)) / 0.05**2
+
+    def impute(self, images, y):
+        return images + jnp.tile(y - self.mean(images), (1, 1, 1, 2, 1))
+
+    project = impute
+
+    def mean(self, images):
+        left, right = jnp.split(images, 2, axis=3)
+        return (left + right) / 2
+
+
+def test_restore_takes_operators_from_outside(sampler, digits):
+    y = (digits[:3, :, :4].astype(np.float32) + digits[:3, :, 4:]) / 510
+    found = sampler.restore(HalfMeans(), y, keys.root_key(0), "hmc", 3, QUICK).images
+    left, right = np.split(found, 2, axis=3)
+    np.testing.assert_allclose((left + right) / 2, np.repeat(y[:, None], 3, axis=1), atol=1e-6)
+    with pytest.raises(ValueError, match="Gibbs sampling cannot impute binary pixels for HalfMeans"):
+        sampler.restore(HalfMeans(), y, keys.root_key(0), "metropolis", 3, QUICK)
+
+
+def test_restore_refuses_what_does_not_fit(sampler, digits):
+    key, some = keys.root_key(0), np.zeros((8, 8), bool)
     some[0] = True
-    for images, mask, said in [
-        (digits, some[:4], r"a mask of bools \[8, 8\] or \[70, 8, 8\], .* got bool \[4, 8\]"),
-        (digits, some.astype(np.uint8), "got uint8"),
-        (digits, np.zeros((8, 8), bool), "nothing of image 0 is missing"),
-        (digits, np.ones((8, 8), bool), "nothing of image 0 is observed: for new images, sample from the prior"),
-        (digits[:, :4], some, r"expected images \[n, 8, 8, 1\] .*, got \[70, 4, 8, 1\]"),
-        (digits.astype(np.float32), some, r"expected floats in \[0, 1\], got 0.0 to 255.0"),
-        (digits.astype(np.int32), some, "expected uint8 images or floats"),
+    for operator, images, said in [
+        (Mask(some[:4]), digits, r"a mask of bools \[8, 8\] or \[70, 8, 8\], .* got bool \[4, 8\]"),
+        (Mask(some.astype(np.uint8)), digits, "got uint8"),
+        (Mask(np.zeros((8, 8), bool)), digits, "image 0 has no missing pixel"),
+        (Mask(np.ones((8, 8), bool)), digits, "image 0 has no observed pixel: for new images, sample the prior"),
+        (Mask(some), digits[:, :4], r"expected images \[n, 8, 8, 1\] .*, got \[70, 4, 8, 1\]"),
+        (Mask(some), digits.astype(np.float32), r"expected floats in \[0, 1\], got 0.0 to 255.0"),
+        (Mask(some), digits.astype(np.int32), "expected uint8 images or floats"),
+        (Downsample(3), digits[:, :2, :2], "factor 3 cannot lead .* 8x8 images; it enlarges: 4x4 by factor 2, 2x2 by"),
+        (Downsample(2), digits[:, :2, :2], r"expected images \[n, 4, 4, 1\] .*factor 2.*, got \[70, 2, 2, 1\]"),
     ]:
         with pytest.raises(ValueError, match=said):
-            inpaint(run, params, key, images, mask)
-    with pytest.raises(
-        ValueError, match="factor 3 cannot lead .* 8x8 images; it enlarges: 4x4 by factor 2, 2x2 by fac"
-    ):
-        super_resolve(run, params, key, digits[:, :2, :2], 3)
-    with pytest.raises(ValueError, match=r"expected images \[n, 4, 4, 1\] .*factor 2.*, got \[70, 2, 2, 1\]"):
-        super_resolve(run, params, key, digits[:, :2, :2], 2)
-    with pytest.raises(ValueError, match="metropolis cannot draw binary pixels"):
-        super_resolve(run, params, key, digits[:, :4, :4], 2, method="metropolis")
-    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
-        inpaint(run, params, key, digits, some, num_samples=0)
-    with pytest.raises(ValueError, match="num_samples must be at least 1, got -2"):
-        super_resolve(run, params, key, digits[:, :4, :4], 2, num_samples=-2)
-    for field in dataclasses.fields(Effort):
+            sampler.restore(operator, images, key)
+    with pytest.raises(ValueError, match="Gibbs sampling cannot impute binary pixels for Downsample"):
+        sampler.restore(Downsample(2), digits[:, :4, :4], key, "metropolis")
+    for num in (0, -2):
+        with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {num}"):
+            sampler.restore(Mask(some), digits, key, num_samples=num)
+    for field in dataclasses.fields(InferenceConfig):
         with pytest.raises(ValueError, match=f"{field.name} must be positive, got -1"):
-            Effort(**{field.name: -1})
+            InferenceConfig(**{field.name: -1})

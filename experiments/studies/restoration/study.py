@@ -1,4 +1,4 @@
-"""How near a VAE's restorations come to the truth, beside baselines without a network, on held-out images.
+"""Compares a VAE's restorations of held-out images with the truth, and with baselines without a network.
 
 $ python experiments/study.py restoration --workdir runs/mnist5k --out restoration
 
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """Which VAE, and how many images."""
+    """Options: the VAE, the tasks, and how many images."""
 
     workdir: str
     """Directory of the VAE's training run."""
@@ -63,7 +63,7 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """All that a task needs: options, a model, images."""
+    """Options, model and images that all tasks share."""
 
     options: Study
     sampler: Sampler
@@ -150,10 +150,10 @@ def _fill(setting: Setting, task: str) -> list[Row]:
         began = time.perf_counter()
         restored = setting.restore(Mask(mask), test, method)
         seconds = time.perf_counter() - began
-        row = {"method": method} | _metrics(restored.images, truth, mask)
+        row = {"method": method, **_metrics(restored.images, truth, mask)}
         if binary is not None:
             row["nats_per_pixel"] = _nats(setting.restore(Mask(mask), binary, method).images, binary, missing)
-        rows.append(row | _how(restored, seconds, np.where(missing, 0.5, truth), truth))
+        rows.append({**row, **_how(restored, seconds, np.where(missing, 0.5, truth), truth)})
     return rows
 
 

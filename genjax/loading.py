@@ -1,4 +1,4 @@
-"""From a run directory to a `Sampler` or a `Translator`, in one line."""
+"""Loading of a trained run as a `Sampler` or a `Translator`."""
 
 from typing import Literal
 
@@ -26,8 +26,8 @@ def load_sampler(
 ) -> Sampler:
     """Loads the averaged weights of the VAE trained in `workdir`, to sample on `mesh` (default: all devices).
 
-    `make_model` is that of the task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run, or
-    no checkpoint that is whole. Nothing in `workdir` is changed.
+    `make_model` must be that of the task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run
+    or no intact checkpoint. Nothing in `workdir` is changed.
     """
     config, mesh = run_directory.load_config(workdir, VaeRun), mesh or parallel.make_mesh()
     step, state = _restore(vae.make_task(make_model), config, mesh, which)
@@ -40,7 +40,7 @@ def load_translator(
 ) -> Translator:  # fmt: skip
     """Loads the averaged generators of the CycleGAN trained in `workdir`, to translate on `mesh`.
 
-    `make_networks` is that of the task that trained it; the rest is as for `load_sampler`.
+    `make_networks` must be that of the task that trained it; errors are those of `load_sampler`.
     """
     config, mesh = run_directory.load_config(workdir, CycleGanRun), mesh or parallel.make_mesh()
     step, state = _restore(cyclegan.make_task(make_networks), config, mesh, which)
@@ -49,7 +49,7 @@ def load_translator(
 
 def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
     """Returns the step and the state of a checkpoint of the run with `config`."""
-    from genjax.train import checkpoint  # here, for Orbax takes long to import and brings google.cloud
+    from genjax.train import checkpoint  # here: Orbax is slow to import and loads google.cloud
 
     directory = files.resolve(config.workdir) / "checkpoints"
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))

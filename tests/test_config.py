@@ -166,11 +166,11 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
         ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: choose a gaussian one"),
         (
             {"data": {"binarize": "stochastic"}, "vae": {"likelihood": "gaussian"}},
-            "binarize stochastic makes pixels 0 or 1, which calls for --vae.likelihood bernoulli",
+            "binarize stochastic makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
         ),
         (
             {"data": {"binarize": "fixed"}, "vae": {"likelihood": "gaussian_learned"}},
-            "binarize fixed makes pixels 0 or 1, which calls for --vae.likelihood bernoulli",
+            "binarize fixed makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
         ),
     ],
 )

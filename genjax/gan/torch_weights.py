@@ -90,8 +90,8 @@ def sizes_of(tensors: Tensors) -> GeneratorSizes:
             )
     if last not in tensors or tensors[last].ndim != 1:
         raise ValueError(
-            f"begins as a generator but has no {last}, its last tensor: only generators with reflection padding and two "
-            f"layers of stride 2 can be converted, not {_listed(tensors)}"
+            f"begins as a generator but has no {last}, its last tensor: only generators with reflection padding and "
+            f"two layers of stride 2 can be converted, not {_listed(tensors)}"
         )
     return sizes._replace(out_channels=len(tensors[last]))
 

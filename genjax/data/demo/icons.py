@@ -14,8 +14,9 @@ from genjax.data.splits import Splits
 def icons(size: int) -> Splits:
     """Draws icons as outlines (A) and filled (B): uint8 [n, size, size, 1], black (0) on white (255), antialiased.
 
-    There are 2,935 pairs from two fonts in QtAwesome, both Apache-2.0: Material Design Icons 6 and Remix Icon 2. Train has 1,180 outlines and 1,172 filled forms of other icons; row i of validation (148) and of test (435) shows
-    one icon twice. Icons of one name are in one split, whatever their font. About 60 of Remix Icon's pairs are equal.
+    There are 2,935 pairs from two fonts in QtAwesome, both Apache-2.0: Material Design Icons 6 and Remix Icon 2. Train
+    has 1,180 outlines and 1,172 filled forms of other icons; row i of validation (148) and of test (435) shows one icon
+    twice. Icons of one name are in one split, whatever their font. About 60 of Remix Icon's pairs are equal.
     """
     if size < 16:
         raise ValueError(f"icons of {size} x {size} pixels cannot be told apart: draw them with 16 pixels or more")

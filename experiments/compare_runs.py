@@ -1,10 +1,10 @@
-"""Compares two runs: the first step at which they differ, in which leaves, and how their settings differ.
+"""Compares two runs and finds the first step at which they differ.
 
 $ python experiments/compare_runs.py runs/a runs/b
 
-It compares configurations, images and environments field by field; the rows of metrics.jsonl at the steps that both
-runs logged, with their fingerprints of the batch and of each group of the state's leaves; and the SHA-256 of the states
-at the checkpoints that both hold. The first two checkpoints that differ are compared leaf by leaf. Nothing is changed.
+It compares configurations, images and environments field by field; the rows of metrics.jsonl at steps that both runs
+logged, with fingerprints of the batch and of each group of the state's leaves; and the SHA-256 of the states at
+checkpoints that both runs have. The first two checkpoints that differ are compared leaf by leaf. It changes no file.
 
 Exit codes: 0 if all rows and checkpoints that both runs have are equal; 3 if they differ, or the runs have no step in
 common; 1 for an error with a remedy and 2 for a wrong command line, as in all scripts.
@@ -28,10 +28,10 @@ from genjax.train import checkpoint, run_directory
 from genjax.train.writers import METRICS, read_rows
 
 DIFFERENT = 3
-"""Exit code for runs that differ; 1, as of diff, is taken by errors."""
+"""Exit code for runs that differ; 1, the code of diff, is used for errors."""
 
 MAX_LINES = 40
-"""Lines shown for each of the things compared; the results name all that differs."""
+"""Largest number of lines shown for each comparison; the results name all differences."""
 
 Workdir = Annotated[str, tyro.conf.arg(metavar="RUN", help="Directory of a training run.")]
 
@@ -42,17 +42,17 @@ class Comparison(NamedTuple):
     steps: Sequence[int] = ()
     """Steps that both runs have, ascending."""
     first: int | None = None
-    """The first of them that differs."""
+    """First of these steps that differs."""
     names: Sequence[str] = ()
-    """Names of what differs there."""
+    """Names of the metrics or leaves that differ there."""
     lines: Sequence[str] = ()
-    """A description for people, a heading first."""
+    """Lines to show, a heading first."""
 
 
 def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
-    """Shows on stderr how two runs differ, as `name: in a -> in b`, and returns a summary.
+    """Shows the differences of two runs on stderr, as `name: in a -> in b`, and returns a summary.
 
-    Raises ValueError or OSError, naming the file, for a directory that holds no run and for what cannot be read.
+    Raises ValueError or OSError, with the path, for a directory without a run and for files that cannot be read.
     """
     configs = [run_directory.load_config(workdir) for workdir in (a, b)]
     runs = [files.resolve(workdir) for workdir in (a, b)]
@@ -103,7 +103,7 @@ def _summary(rows: Comparison, saved: Comparison) -> dict[str, Any]:
 
 
 def compare_rows(old: Iterable[Row], new: Iterable[Row]) -> Comparison:
-    """Compares rows of metrics.jsonl at the steps that both have, training and evaluation apart."""
+    """Compares rows of metrics.jsonl at steps that both runs have, training and evaluation separately."""
     old_rows, new_rows = ({_place(row): row for row in rows} for rows in (old, new))
     pairs = {place: (old_rows[place], new_rows[place]) for place in sorted(old_rows.keys() & new_rows.keys())}
     marked = {place for place, pair in pairs.items() if all("fingerprint" in row for row in pair)}
@@ -122,26 +122,26 @@ def compare_rows(old: Iterable[Row], new: Iterable[Row]) -> Comparison:
 
 
 def _place(row: Row) -> tuple[int, str]:
-    """Step and kind of a row: a step may have one row of each kind."""
+    """Returns step and kind of a row; a step may have one row of each kind."""
     return row["step"], "validation" if any(name.startswith("validation/") for name in row) else "training"
 
 
 def _row_differences(old: Row, new: Row) -> list[str]:
-    """Lines as from `run_directory.differences`; fingerprints are compared where both rows have one."""
+    """Lists differences as `run_directory.differences` does; fingerprints only if both rows have one."""
     ignored = set() if "fingerprint" in old and "fingerprint" in new else {"fingerprint"}
     kept = [{name: value for name, value in row.items() if name not in ignored} for row in (old, new)]
     return run_directory.differences(*kept)
 
 
 def _explain(groups: Sequence[str]) -> str:
-    """Explains that the fingerprints of these groups differ, and of no others."""
+    """Explains that the fingerprints of exactly these groups differ."""
     batch = "another batch (other images, or another order)" if "batch" in groups else "the same batch"
     state = ", ".join(group for group in groups if group != "batch")
     return f"{batch}, {f'and the state differs in {state}' if state else 'and the same state'}"
 
 
 def compare_checkpoints(configs: Sequence[RunConfig], directories: Sequence[epath.Path]) -> Comparison:
-    """Compares the states that both directories hold by digest, and the first that differ leaf by leaf."""
+    """Compares states that both directories hold by digest, and the first states that differ leaf by leaf."""
     steps = sorted(set(checkpoint.steps(directories[0])) & set(checkpoint.steps(directories[1])))
     heading = f"checkpoints in both: {len(steps)}"
     for step in steps:
@@ -155,7 +155,7 @@ def compare_checkpoints(configs: Sequence[RunConfig], directories: Sequence[epat
 
 
 def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
-    """The leaves of a verified checkpoint by name, on the host, whatever devices saved it."""
+    """Loads the leaves of a checkpoint by name onto the host, whatever devices saved it."""
     shapes = jax.eval_shape(lambda: task_of(config).init(config, keys.root_key(0)))
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
     leaves = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)
@@ -163,7 +163,7 @@ def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np
 
 
 def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
-    """Describes how the bits of two leaves differ; '' if they do not. None is a leaf that a state lacks."""
+    """Describes how the bits of two leaves differ; '' if they are equal. None is a missing leaf."""
     if old is None or new is None:
         return f"only in the {'second' if old is None else 'first'}"
     if (old.dtype, old.shape) != (new.dtype, new.shape):
@@ -184,7 +184,7 @@ def _fields(config: RunConfig) -> dict[str, Any]:
 
 
 def _images(run: epath.Path) -> dict[str, Any]:
-    """The contents of data.json by split and domain."""
+    """Returns the contents of data.json by split and domain."""
     description = files.read_json(run / "data.json")
     return {split: {str(i): array for i, array in enumerate(arrays)} for split, arrays in description.items()}
 

@@ -1,4 +1,4 @@
-"""Gives the tests beside the studies what tests/conftest.py sets up: devices, JAX's checks, and fixtures."""
+"""Shares the setup of tests/conftest.py (devices, JAX's checks, fixtures) with the tests of the studies."""
 
 import runpy
 from pathlib import Path

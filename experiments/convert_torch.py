@@ -1,10 +1,10 @@
-"""Converts generators of PyTorch's CycleGAN (pytorch-CycleGAN-and-pix2pix) to a run, and those of a run back.
+"""Converts generators from and to PyTorch (pytorch-CycleGAN-and-pix2pix).
 
 $ python experiments/convert_torch.py to-genjax --a2b latest_net_G_A.pth --b2a latest_net_G_B.pth --workdir runs/horses
 $ python experiments/convert_torch.py to-torch --workdir runs/horses --out checkpoints/horses
 
-Both need PyTorch: pip install 'genjax-images[torch]'. Nothing in a file is executed. The run is for translating, not
-for training: a generator's file holds no discriminators and no moments of Adam.
+Both commands need PyTorch: pip install 'genjax-images[torch]'. Code in a file is never executed. A converted run can
+translate but not train: a generator's file holds no discriminators and no moments of Adam.
 """
 
 import dataclasses
@@ -32,15 +32,16 @@ from genjax.optim import Params
 from genjax.train import checkpoint, fingerprint, run_directory
 
 NAMES: dict[Direction, str] = {"a2b": "latest_net_G_A.pth", "b2a": "latest_net_G_B.pth"}
-"""Names that the original gives the files of its generators."""
+"""Names of the original's generator files."""
 
 A2b = Annotated[
-    str, arg(help="File of the generator from A to B: latest_net_G_A.pth, or latest_net_G.pth of one alone.")
+    str, arg(help="File of the generator from A to B: latest_net_G_A.pth, or latest_net_G.pth of a single generator.")
 ]
 B2a = Annotated[str, arg(help="File of the generator from B to A. One of the two files is enough.")]
 NewWorkdir = Annotated[str, arg(help="Directory of the run to be made; it must not exist, or be empty.")]
 ImageSize = Annotated[
-    tuple[int, int], arg(help="Height and width that it was trained on, for the record: images of any size are taken.")
+    tuple[int, int],
+    arg(help="Height and width of its training images, for the record only: any size can be translated."),
 ]
 Workdir = Annotated[str, arg(help="Directory of the run.")]
 Out = Annotated[str, arg(help=f"Folder for {NAMES['a2b']} and {NAMES['b2a']}; neither is overwritten.")]
@@ -48,7 +49,7 @@ Checkpoint = Annotated[Which, arg(help="The last checkpoint, or the best on vali
 
 
 def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: ImageSize = (256, 256)) -> dict[str, Any]:
-    """Makes a run for translate.py from one or two files; with one file it has that direction alone."""
+    """Makes a run for translate.py from one or two files; one file gives one direction."""
     both: dict[Direction, str] = {"a2b": a2b, "b2a": b2a}
     paths = {direction: path for direction, path in both.items() if path}
     if not paths:
@@ -95,7 +96,7 @@ def _sizes(config: CycleGanRun, direction: Direction) -> GeneratorSizes:
 
 
 def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:
-    """Returns the sizes of the generator from A to B that goes with this one."""
+    """Returns the sizes of the generator from A to B in the same CycleGAN."""
     back = sizes._replace(in_channels=sizes.out_channels, out_channels=sizes.in_channels)
     return sizes if direction == "a2b" else back
 
@@ -103,13 +104,13 @@ def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:
 def _config(
     workdir: str, paths: dict[Direction, str], sizes: dict[Direction, GeneratorSizes], image_size: tuple[int, int]
 ) -> CycleGanRun:
-    """Describes the networks of the files; its source of data does not exist, so it cannot be trained from."""
+    """Makes a configuration with the networks of the files; its data source does not exist, so it cannot train."""
     forms = {_from_a_to_b(sizes[direction], direction) for direction in paths}
     if len(forms) > 1:
         described = "; ".join(f"{path}: {sizes[direction]}" for direction, path in paths.items())
         raise ValueError(f"the generators are not of one CycleGAN ({described}): convert each to a run of its own")
     (form,) = forms
-    # A file holds no discriminators and no pools: the smallest.
+    # A file holds no discriminators and no pools, so use the smallest ones.
     net = CycleGanConfig(base_channels=form.base_channels, discriminator="pixel", discriminator_channels=1, pool_size=0)
     if form.kind == "resnet":
         net = dataclasses.replace(net, generator="resnet", num_blocks=form.depth)
@@ -135,7 +136,7 @@ def _origin(path: str) -> dict[str, str]:
 
 
 def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[str, Any]) -> None:
-    """Writes the run with NaN for all weights that no file holds, so that nobody uses them unnoticed."""
+    """Writes the run, with NaN for all weights that no file holds, so that their use is noticed."""
     shapes = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     unknown = jax.tree.map(
         lambda leaf: np.full(leaf.shape, np.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0, leaf.dtype), shapes
@@ -144,7 +145,7 @@ def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[st
     workdir = files.resolve(config.workdir)
     with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
         checkpoints.save(0, unknown._replace(ema=unknown.ema | params), environment, None)
-    # Last: a directory without config.json is no run, so a conversion that was cut off leaves none.
+    # ORDER MATTERS: config.json is written last, so an interrupted conversion leaves a directory that is not a run.
     no_images = Splits((), (), ())
     run_directory.write(run_directory.Run(config, workdir, no_images, {}, environment), unfinished=True)
 

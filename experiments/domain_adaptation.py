@@ -1,18 +1,18 @@
-"""Trains a classifier for one set of digits with the labels of another, by CycleGAN and by cheaper methods (CyCADA).
+"""Trains a classifier for one set of digits with the labels of another, by CycleGAN (CyCADA) and cheaper methods.
 
 $ python experiments/domain_adaptation.py --workdir runs/adaptation
 
-Each of two domains in turn is the source, whose labels are used, and the target, whose labels are used for evaluation
-alone. The methods are classifiers that are trained on
+Each of two domains is the source once and the target once. Labels of the source are used for training, labels of the
+target only for evaluation. The methods are classifiers that are trained on
 
     source_only    the source
     moments        the source, brought to the mean and covariance of the target's pixels
-    pseudo_labels  the source, and the target's images that the classifier before is sure of: four rounds from
-                   source_only on, its guesses brought to the source's shares of the classes
-    guessed        those images of the target alone, with the labels that pseudo_labels guesses
-    translated     the source, translated by a CycleGAN with semantic losses: guessed has to see in a translation what
-                   source_only sees in the image
-    both           the same, and the target's images that pseudo_labels is sure of
+    pseudo_labels  the source, and those target images that the previous classifier is sure of; four rounds, the first
+                   from source_only, with predictions scaled to the source's shares of the classes
+    guessed        only those target images, with the labels that pseudo_labels predicts
+    translated     the source, translated by a CycleGAN with semantic losses: guessed has to find the same class in the
+                   translation as source_only in the image
+    both           the same, and the target images that pseudo_labels is sure of
     no_semantics   the source, translated by a CycleGAN without semantic losses
     oracle         the target, with its labels
 
@@ -20,7 +20,7 @@ All classifiers have the same network and number of steps, train on distorted co
 the target's test images. The CycleGANs train on distorted copies of the source too. No label of the target is used for
 training, or to choose a checkpoint, which is always the last.
 
-The same command again resumes; with more seeds, it trains those. Hardware: 2 CPU cores. Time: about 30 minutes.
+Repeat the command to resume, or to train more seeds. Hardware: 2 CPU cores. Time: about 30 minutes.
 Result: experiments/results/domain_adaptation.md.
 """
 
@@ -40,18 +40,18 @@ from studies.adaptation.training import Case
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The domains, and how long to train."""
+    """Options: the domains, and the length of the trainings."""
 
     workdir: str
-    """For images, classifiers, a run directory for each CycleGAN, pictures and results."""
+    """Directory for images, classifiers, a run directory of each CycleGAN, pictures and results."""
     first: str = "digits"
     """Grey images with labels, light on dark: digits, mnist5k, npz:PATH with y_train, or tfds:NAME."""
     second: str = "mnist5k"
     """Another such set, of the same classes."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Everything is trained in both directions with each."""
+    """Seeds; everything is trained in both directions with each of them."""
     seeds_without_semantics: tuple[int, ...] = (0,)
-    """Those of --seeds with which no_semantics is trained too."""
+    """Seeds among --seeds with which no_semantics is trained too."""
     num_steps: int = 3000
     """Steps of each CycleGAN."""
     classifier_steps: int = 2000
@@ -61,7 +61,7 @@ class Options:
 
 
 def main() -> dict[str, Any]:
-    """Adapts as the command line says."""
+    """Runs the adaptation that the command line describes."""
     return adapt(tyro.cli(Options, description=__doc__))
 
 
@@ -89,7 +89,7 @@ def adapt(options: Options) -> dict[str, Any]:
 
 
 def _check(options: Options) -> None:
-    """Raises ValueError for numbers that will not do."""
+    """Raises ValueError for options out of range."""
     if options.semantic <= 0:
         raise ValueError(f"--semantic must be positive, got {options.semantic}: no_semantics is trained without it")
     if options.num_steps < 2:

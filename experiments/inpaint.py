@@ -1,10 +1,10 @@
-"""Completes images, where a mask says that pixels are missing, with a trained VAE; draws several alternatives.
+"""Completes the missing pixels of images with a trained VAE; draws several results for each image.
 
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask half-right --out completed
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask mask.png --out completed
 
-Writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
-samples, their mean, and with a mask by name the image itself, which the VAE did not see there.
+It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
+samples, their mean, and, if the mask is given by name, the original image.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ GREY = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inpaint(restored_files.RestoreOptions):
-    """Options: what to complete, with what, and where to."""
+    """Options: images, mask, trained VAE and output folder."""
 
     images: str
     """An image, or a folder of images, of the size that the VAE was trained on."""
     mask: str
-    """half-left, half-right, half-top, half-bottom (what is missing), square, random-0.5 (any share), rectangles; or an
-    image, white where pixels are missing."""
+    """Missing pixels: half-left, half-right, half-top, half-bottom, square, random-0.5 (any share), rectangles; or an
+    image file, white where pixels are missing."""
     which: Which = "last"
     """The last checkpoint, or the best on validation."""
 
@@ -45,7 +45,7 @@ def main() -> dict[str, Any]:
     remedy = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
     images = restored_files.read(options.images, (height, width), channels, remedy)
     missing, by_name = _missing(options.mask, options.seed, len(images.names), (height, width))
-    Mask(missing).check(images.pixels, (height, width, channels))  # all of them, before the first is written
+    Mask(missing).check(images.pixels, (height, width, channels))  # check all images before the first result is written
     restored = restored_files.restore(
         sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
     )
@@ -63,7 +63,7 @@ def main() -> dict[str, Any]:
 
 
 def _missing(mask: str, seed: int, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Returns the masks [n, h, w], and True if they are by name."""
+    """Returns the masks [n, h, w], and True if they are given by name."""
     if not files.resolve(mask).is_file():
         key = keys.for_step(keys.root_key(seed), keys.Stream.MASK, 0)
         return masks.named(mask, key, np.arange(num), size), True

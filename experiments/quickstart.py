@@ -1,4 +1,4 @@
-"""Trains both families on embedded data for a few minutes and writes a page to look at. No network, no accelerator.
+"""Trains a VAE and a CycleGAN on demo data for a few minutes, and writes a report; needs no network or accelerator.
 
 $ python experiments/quickstart.py
 """
@@ -26,9 +26,9 @@ class Quickstart:
     """Trains a small VAE on real digits and a small CycleGAN on icons, and writes report.html."""
 
     workdir: str = "runs/quickstart"
-    """Where everything goes; the same directory again resumes what is there."""
+    """Directory for both runs and the report; with the same directory, the command resumes."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of all randomness."""
 
 
 def main() -> dict[str, Any]:
@@ -55,7 +55,7 @@ def main() -> dict[str, Any]:
 
 
 def _draw_restorations(workdir: str, num: int = 8) -> None:
-    """Completes and enlarges a few test digits, as pictures among the run's samples, which the report shows."""
+    """Completes and enlarges a few test digits, and writes the pictures to the run's samples for the report."""
     sampler, inference = load_sampler(workdir), InferenceConfig(num_chains=4, num_restarts=4)
     key, data = keys.root_key(0), sampler.config.data
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test

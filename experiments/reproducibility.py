@@ -4,9 +4,9 @@ $ python experiments/reproducibility.py
 $ python experiments/reproducibility.py --break R3
 $ python experiments/reproducibility.py --kills 20
 
-The last line is one JSON object; the exit code is 1 if a promise is broken. `--break` puts a fault into the trainings
-that breaks a promise: a check that cannot fail shows nothing. `--kills` kills one training again and again instead.
-Runs on CPU with 8 emulated devices; R7 runs where there is an NVIDIA GPU.
+The last line is one JSON object; the exit code is 1 if a promise is broken. `--break` adds a fault that breaks a
+promise, to show that its check can fail. `--kills` kills one training repeatedly instead. The checks run on a CPU with
+8 emulated devices; R7 needs an NVIDIA GPU.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; a process for R7 has a GPU
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; R7 starts processes with the GPU
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import tyro  # noqa: E402
@@ -37,17 +37,17 @@ class Options:
     families: tuple[Literal["vae", "cyclegan"], ...] = ("vae", "cyclegan")
     """Families of models."""
     rows: tuple[Row, ...] = ()
-    """Promises; all that can be checked on this machine if none is named."""
+    """Promises to check; if empty, all that can be checked on this machine."""
     broken: Annotated[Row | None, tyro.conf.arg(name="break")] = None
-    """Puts the fault that breaks this promise into its trainings, and checks it alone."""
+    """Adds the fault that breaks this promise, and checks only this promise."""
     kills: int = 0
     """Kills one training this many times on 1 and on 8 devices, instead of checking the promises."""
     checkpoints: int = 150
-    """Checkpoints of a training that is killed again and again."""
+    """With --kills: number of checkpoints of the training."""
 
 
 def main() -> dict[str, bool | float]:
-    """Prints the table and returns its last column."""
+    """Prints the table and returns its verdicts."""
     options = tyro.cli(Options, description=__doc__)
     if options.broken and options.kills:
         raise ValueError("--break and --kills exclude each other: give one of them")

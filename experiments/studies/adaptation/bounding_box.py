@@ -1,4 +1,4 @@
-"""Drawings, light ink on dark, brought to one place and size, so that margins tell no two sets apart."""
+"""Normalisation of drawings (light on dark) to one place and size, so that data sets do not differ in margins."""
 
 import numpy as np
 from PIL import Image
@@ -6,11 +6,11 @@ from PIL import Image
 from genjax.data import image_arrays
 
 THRESHOLD = 64
-"""Least level of ink, of 255; fainter pixels may be the blur around it."""
+"""Least level of ink, in 0..255; fainter pixels may be blur."""
 
 
 def box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Finds left, top, right and bottom (exclusive) of the ink of uint8 [h, w, 1]; ValueError if there is none."""
+    """Finds left, top, right and bottom (exclusive) of the ink in uint8 [h, w, 1]; ValueError if there is none."""
     rows, columns = (np.flatnonzero((image[..., 0] >= THRESHOLD).any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         raise ValueError(f"an image has no ink to crop to: no pixel of it reaches {THRESHOLD} of 255")
@@ -18,11 +18,11 @@ def box(image: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def normalise(images: np.ndarray, size: int, margin: int) -> np.ndarray:
-    """Scales the box of the ink of each image to the middle of a square with a margin.
+    """Scales the bounding box of each drawing to the middle of a square with a margin.
 
-    `images` are uint8 [n, h, w, 1], the result is [n, size, size, 1]. The longer side of the box becomes size - 2
-    margin; the aspect stays (bicubic, antialiased). The place and the margin of a drawing in its image change nothing.
-    ValueError for other arrays, a margin without room, or no ink.
+    `images` are uint8 [n, h, w, 1], the result is [n, size, size, 1]. The longer side of the box becomes
+    size - 2 * margin; the aspect ratio stays (bicubic, antialiased). The result does not depend on the place of a
+    drawing in its image. Raises ValueError for other arrays, a margin that is too wide, or no ink.
     """
     image_arrays.check(images, (*images.shape[1:3], 1))
     room = size - 2 * margin

@@ -1,4 +1,4 @@
-"""Domains for adaptation, the methods that translation is compared with, and their results in a table."""
+"""Domains for adaptation, methods without a CycleGAN, and a table of results."""
 
 import hashlib
 import math
@@ -19,18 +19,18 @@ from studies import markdown
 from studies.adaptation import bounding_box
 
 DRAWN = 28
-"""Height and width (MNIST's) of the images before they are cut to what is drawn; smaller ones are enlarged."""
+"""Height and width (those of MNIST) of images before they are cropped to the drawing; smaller ones are enlarged."""
 SIZE, MARGIN = 16, 1
-"""Height and width of what networks see, and its margin: the longer side of a digit has 14 of 16 pixels."""
+"""Height and width of the networks' images, and their margin: the longer side of a digit has 14 of 16 pixels."""
 COPIES = 8
-"""Copies of each training image, each distorted in another way."""
+"""Number of differently distorted copies of each training image."""
 SURE = 0.9
-"""Probability from which on a class is taken for a label."""
+"""Least probability of a class that is used as a label."""
 SINKHORN_STEPS = 100
-"""Steps of Sinkhorn's alternation: more change nothing that matters to SURE."""
+"""Steps of Sinkhorn's iteration; more steps do not change the labels."""
 
 Row = Mapping[str, Any]
-"""Results of one seed and direction: its names and numbers of images, then RESULTS."""
+"""Results of one seed and direction: names and numbers of images, then RESULTS."""
 
 METHODS = ("source_only", "moments", "pseudo_labels", "guessed", "translated", "both", "no_semantics", "oracle")
 RESULTS = (
@@ -48,7 +48,7 @@ class Domain(NamedTuple):
 
 
 def load(source: str) -> Domain:
-    """Loads the domain of a data string, what is drawn in one place and size; errors as from `sources`."""
+    """Loads a domain from a source, with all drawings at one place and size; errors are those of `sources`."""
     data = DataConfig(source=source, image_size=(DRAWN, DRAWN), channels=(1,), batch_size=1, upscale=True)
     loaded, classes = sources.load(data, seed=0), labels.load(data)
     labels.check(classes, loaded)
@@ -58,7 +58,7 @@ def load(source: str) -> Domain:
 
 
 def check_pair(first: Domain, second: Domain) -> None:
-    """Raises ValueError for two domains of one name, or of different classes."""
+    """Raises ValueError if two domains have the same name or different classes."""
     if first.name == second.name:
         raise ValueError(f"--first and --second are both called {first.name}: give two sets of images, or rename one")
     classes = [sorted({int(label) for (array,) in domain.labels for label in array}) for domain in (first, second)]
@@ -69,10 +69,11 @@ def check_pair(first: Domain, second: Domain) -> None:
 
 
 def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[Domain, Domain]) -> None:
-    """Writes the images that the CycleGANs train on, and adaptation.json, which holds `settings` and digests.
+    """Writes the CycleGANs' training images, and adaptation.json with `settings` and digests.
 
-    SOURCE-to-TARGET.npz has both domains, as A and B. The source's training images are distorted copies: otherwise a
-    generator would learn by heart what keeps the class of each. ValueError if the directory was begun with others.
+    SOURCE-to-TARGET.npz holds the source as A and the target as B. The source's training images are distorted copies:
+    otherwise a generator would memorise how to keep the class of each image. Raises ValueError if the directory holds
+    other settings or images.
     """
     written = {}
     for source, target in (domains, domains[::-1]):
@@ -100,13 +101,13 @@ def write_images(workdir: epath.Path, settings: dict[str, Any], domains: tuple[D
 def distort(images: np.ndarray, copies: int) -> np.ndarray:
     """Makes distorted copies of uint8 images [n, h, w, 1], one set after another: [copies * n, h, w, 1].
 
-    Each is rotated by up to 0.25 radians, sheared by up to 0.25, scaled by up to 20% in either direction and moved by
-    up to one pixel (bilinear, black outside), uniformly, and the same in each call.
+    Each copy is rotated by up to 0.25 radians, sheared by up to 0.25, scaled by up to 20% in either direction and moved
+    by up to one pixel (bilinear, black outside). The amounts are uniform, and the same in each call.
     """
     words = np.random.Philox(np.random.SeedSequence(0)).random_raw((copies * len(images), 6))
-    uniform = 2 * (words / 2.0**64) - 1  # from raw words, which no NumPy release may change
+    uniform = 2 * (words / 2.0**64) - 1  # raw words of Philox, which no NumPy release may change
     turn, slant, scale_x, scale_y, move_x, move_y = (uniform * [0.25, 0.25, 0.2, 0.2, 1.0, 1.0]).T
-    # Pillow asks for the map from a pixel of the copy to the place in the image that it shows.
+    # Pillow takes the inverse map, from a pixel of the copy to a place in the image.
     across = np.stack([np.cos(turn), slant * np.cos(turn) - np.sin(turn)], axis=1) * np.exp(scale_x)[:, None]
     down = np.stack([np.sin(turn), slant * np.sin(turn) + np.cos(turn)], axis=1) * np.exp(scale_y)[:, None]
     height, width = images.shape[1:3]
@@ -123,7 +124,7 @@ def distort(images: np.ndarray, copies: int) -> np.ndarray:
 
 
 def match_moments(images: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Brings uint8 `images` of the source [n, h, w, c] to the mean and covariance of the target's pixels.
+    """Maps uint8 `images` of the source [n, h, w, c] to the mean and covariance of the target's pixels.
 
     (x - mean_s) C_s^(-1/2) C_t^(1/2) + mean_t for pixels in 0..255, the identity added to both covariances, as in CORAL
     for features (Sun, Feng and Saenko 2016, algorithm 1); then rounded and clipped. `source` and `target` are the
@@ -136,16 +137,16 @@ def match_moments(images: np.ndarray, source: np.ndarray, target: np.ndarray) ->
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [p], and the symmetric square root of the covariance plus the identity [p, p]."""
+    """Returns the mean [p], and the symmetric square root of the covariance plus the identity [p, p]."""
     flat = images.reshape(len(images), -1).astype(np.float64)
     values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False) + np.eye(flat.shape[1]))
     return flat.mean(axis=0), (vectors * np.sqrt(values)) @ vectors.T
 
 
 def pseudo_labels(probabilities: np.ndarray, proportions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Selects rows of `probabilities` [n, classes] that are sure of a class, and returns rows and classes (Lee 2013).
+    """Selects rows of `probabilities` [n, classes] that reach SURE; returns rows and classes (Lee 2013).
 
-    The probabilities are first brought to the shares `proportions` [classes], by `in_proportion`.
+    The probabilities are first scaled to the shares `proportions` [classes] by `in_proportion`.
     """
     balanced = in_proportion(probabilities, proportions)
     sure = np.flatnonzero(balanced.max(axis=1) >= SURE)
@@ -155,8 +156,8 @@ def pseudo_labels(probabilities: np.ndarray, proportions: np.ndarray) -> tuple[n
 def in_proportion(probabilities: np.ndarray, proportions: np.ndarray) -> np.ndarray:
     """Scales `probabilities` [n, classes] by image and by class so that the mean over images is `proportions`.
 
-    Every row sums to 1 (Sinkhorn 1964; for labels Asano et al. 2020). A classifier that takes one class for another
-    predicts the other too often, and this corrects it.
+    Every row sums to 1 (Sinkhorn 1964; for labels Asano et al. 2020). This corrects a classifier that predicts one
+    class too often.
     """
     balanced, tiny = probabilities.astype(np.float64), np.finfo(np.float64).tiny
     for _ in range(SINKHORN_STEPS):
@@ -166,12 +167,12 @@ def in_proportion(probabilities: np.ndarray, proportions: np.ndarray) -> np.ndar
 
 
 def gap_closed(source_only: float, adapted: float, oracle: float) -> float | None:
-    """Share of the gap between source only and the oracle that is closed; None if there is no gap."""
+    """Computes the closed share of the gap between source only and the oracle; None if there is no gap."""
     return (adapted - source_only) / (oracle - source_only) if oracle > source_only else None
 
 
 def standard_error(share: float, num: int) -> float:
-    """Standard error sqrt(p (1 - p) / n) of a share of `num` independent images."""
+    """Computes the standard error sqrt(p (1 - p) / n) of a share of `num` independent images."""
     return math.sqrt(share * (1 - share) / num)
 
 
@@ -186,7 +187,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def means(rows: Sequence[Row]) -> dict[str, Any]:
-    """Means over the seeds of each direction, and the standard error that the number of test images leaves."""
+    """Averages over the seeds of each direction; adds the standard error due to the number of test images."""
     flat: dict[str, Any] = {"seeds": len({row["seed"] for row in rows})}
     for direction, of_direction in _by_direction(rows).items():
         for name in RESULTS:
@@ -203,6 +204,6 @@ def _by_direction(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:
-    """The mean over the rows that have it; None if none has."""
+    """Averages a result over the rows that have it; None if no row has it."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return float(np.mean(values)) if values else None

@@ -1,4 +1,4 @@
-"""Trainings of an adaptation: classifiers and CycleGANs, each kept in the workdir and trained once."""
+"""Trainings of an adaptation: classifiers and CycleGANs, each saved in the workdir and trained once."""
 
 import dataclasses
 from typing import NamedTuple
@@ -23,11 +23,11 @@ from studies.adaptation import methods
 from studies.adaptation.methods import COPIES, SIZE, Domain
 
 ROUNDS = 4
-"""Rounds of guessing labels for the target and training on them."""
+"""Rounds of predicting labels for the target and training on them."""
 NOISE = 0.5
 """Standard deviation of the noise on a translation, pixels in [-1, 1], before a classifier sees it."""
 COLUMNS = 16
-"""Images of a domain in the picture."""
+"""Number of images of a domain in the picture."""
 CHUNK = 256
 """Images that are translated at a time."""
 
@@ -53,12 +53,12 @@ class Case(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """Classes of the source in all splits: its training images, or guessed labels, may lack some."""
+        """Number of classes in all splits of the source; training images or predicted labels may lack some."""
         return 1 + max(int(labels.max()) for (labels,) in self.source.labels)
 
 
 def fit(case: Case, name: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
-    """Trains a classifier on distorted copies of these images, or loads the one that was trained before."""
+    """Trains a classifier on distorted copies of `images`, or loads it if it was trained before."""
     path = classifier_file(case, name)
     if not path.exists():
         distorted, steps = methods.distort(images, COPIES), case.classifier_steps
@@ -68,30 +68,32 @@ def fit(case: Case, name: str, images: np.ndarray, labels: np.ndarray) -> Classi
 
 
 def classifier_file(case: Case, name: str) -> epath.Path:
-    """The path of a classifier by name."""
+    """Returns the path of a classifier by name."""
     return case.workdir / "classifiers" / f"{name}-seed-{case.seed}.npz"
 
 
 def fit_pseudo_labels(case: Case, current: Classifier) -> Classifier:
-    """Trains ROUNDS classifiers, each on the source and on what the one before guesses of the target."""
+    """Trains ROUNDS classifiers, each on the source and on target labels predicted by the one before."""
     for turn in range(1, ROUNDS + 1):
         current = fit(case, f"{case.name}-pseudo-{turn}", *joined(case, current, case.source.images.train[0]))
     return current
 
 
 def joined(case: Case, current: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joins `x`, images with the labels of the source, and the target's images that a classifier is sure of."""
+    """Joins images `x` with labels of the source, and target images that a classifier is sure of."""
     target, labels = guessed(case, current)
     return np.concatenate([x, target]), np.concatenate([case.source.labels.train[0], labels])
 
 
 def guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the target's training images that a classifier is sure of, with the labels that it guesses.
+    """Selects target training images that a classifier is sure of, with the labels that it predicts.
 
     Raises ValueError if there are none.
     """
     (y,), (target_x,) = case.source.labels.train, case.target.images.train
-    proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # the target's own are not known
+    proportions = np.bincount(y, minlength=case.num_classes) / len(
+        y
+    )  # those of the source, as the target's are unknown
     sure, labels = methods.pseudo_labels(classifier.probabilities(current, target_x), proportions)
     if len(sure) == 0:
         raise ValueError(
@@ -102,7 +104,7 @@ def guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_cyclegan(case: Case, method: str) -> CycleGanRun:
-    """Trains the CycleGAN of a method, or resumes it."""
+    """Trains or resumes the CycleGAN of a method."""
     num_steps, half = case.num_steps, case.num_steps // 2
     loss = LossConfig(adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0)
     classifiers = ["", ""]
@@ -137,7 +139,7 @@ def translate(config: CycleGanRun, direction: Direction, images: np.ndarray) -> 
     def translate_rows(config: CycleGanRun, params: Params, rows: Array) -> Array:
         return translation.translate(config, params, direction, image_arrays.to_unit(rows))
 
-    # Translator takes one image at a time, for it is made for photographs; these images are small and many.
+    # Translator takes one image at a time, as photographs need; these images are small and many.
     run = compile_rows(translate_rows, config, mesh, CHUNK)
     params = load_translator(config.workdir, mesh=mesh).params
     return image_arrays.to_uint8(run((params,), (images,)))

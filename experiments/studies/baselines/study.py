@@ -1,9 +1,9 @@
-"""Metrics of rules without a network on the test pairs of an embedded set, for comparison with a trained run.
+"""Measures translation rules without a network on the test pairs of a demo set, to compare with a trained run.
 
 $ python experiments/study.py baselines icons --workdir runs/icons
 
-L1 is the mean absolute difference from the truth over the test images, pixels in [0, 1], from A to B. The rules know
-the training images of both domains, unpaired, and no truth.
+L1 is the mean absolute difference from the truth over the test images, pixels in [0, 1], from A to B. The rules use the
+unpaired training images of both domains, and no truth.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from studies.translation import rules
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """Images to measure on, and a run to compare with."""
+    """Options: the images, and a run to compare with."""
 
     source: tyro.conf.Positional[Literal["icons", "gray-colour", "satellite-relief"]]
-    """An embedded set with paired test images."""
+    """A demo set with paired test images."""
     size: int = 32
     """Height and width."""
     workdir: str = ""
-    """A CycleGAN run on these images, to compare with the rules; also with its translations shuffled, which are worse
-    if it uses its inputs."""
+    """A CycleGAN run on these images, to compare with the rules; also measured with its translations shuffled, which is
+    worse if the run uses its inputs."""
 
 
 def main() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Faults of generators that the monitor of a run has to find."""
+"""Faults of generators that a run's monitor must detect."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,13 @@ from genjax.cyclegan.config import CycleGanRun
 from genjax.gan.generators import Generator
 
 FAULTS = ("none", "collapsed", "inverted", "outplayed")
-"""By number. collapsed: one and the same translation of all images, which still learns to fool its discriminator.
-inverted: the negative of each image. outplayed: a generator that never learns, so that its discriminator wins."""
+"""Names of faults by number. collapsed: the same translation for all images, which still learns to fool its
+discriminator. inverted: the negative of each image. outplayed: a generator that never learns, so that its discriminator
+wins."""
 
 
 class FaultyGenerator(Generator):
-    """A generator with the fault of a number; a traced number makes one program of them all."""
+    """A generator with a fault, given by number; a traced number compiles all faults into one program."""
 
     fault: int | Array = 0
 
@@ -27,7 +28,7 @@ class FaultyGenerator(Generator):
 
 
 def faulty_networks(fault: int | Array) -> nets.MakeNetworks:
-    """Makes networks whose generators both have the fault of a number."""
+    """Returns a function that makes networks whose generators both have the fault."""
 
     def make_networks(config: CycleGanRun) -> nets.Networks:
         networks = nets.make_networks(config)

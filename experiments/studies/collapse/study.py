@@ -1,14 +1,14 @@
-"""Tests the warnings about CycleGAN's training, and the remedies for collapse: three parts, a table for each.
+"""Tests the warnings about CycleGAN's training and the remedies for collapse, in three parts with a table each.
 
 $ python experiments/study.py collapse --workdir runs/collapse
 $ python experiments/study.py collapse --workdir runs/collapse --parts small --seeds 0 1 2 3 4
 
-injected: the quickstart as it is, which should raise no warning in 500 steps, and with each fault of faults.py, which
-should raise one within 200. small: the quickstart on 100 images of each domain, with and without DiffAugment. modes:
-noise translated into digits by the adversarial loss alone, without a cycle and with a fast discriminator, which drops
-digits; and how many of the ten each remedy brings back, counted by a classifier.
+injected: the quickstart unchanged, which should raise no warning in 500 steps, and with each fault of faults.py, which
+should raise a warning within 200 steps. small: the quickstart on 100 images of each domain, with and without
+DiffAugment. modes: noise translated to digits by the adversarial loss alone, with a fast discriminator and no cycle
+loss, which loses digits; a classifier counts how many of the ten digits each remedy recovers.
 
-The same command resumes. Hardware: 2 CPU cores. Time: 90 minutes, of which injected takes 13.
+Repeat the command to resume. Hardware: 2 CPU cores. Time: 90 minutes (injected: 13).
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ EXPECTED = {
     "inverted": ("inverted_a2b", "inverted_b2a"),
     "outplayed": ("outplayed_by_d_a", "outplayed_by_d_b"),
 }
-"""Warnings by fault; one of them has to be raised."""
+"""Expected warnings by fault; at least one of them must be raised."""
 FEW = 100
 """Training images of a domain in part small."""
 REMEDIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -51,11 +51,11 @@ REMEDIES: dict[str, dict[str, dict[str, Any]]] = {
     "label_smoothing": {"loss": {"label_smoothing": 0.2}},
     "r1": {"loss": {"r1": 1.0}},
 }
-"""Fields of the configuration that differ from those of the provoked collapse."""
+"""Changes to the configuration of the provoked collapse, by remedy."""
 DRAWN, SEEN, SURE = 500, 0.01, 0.5
-"""Translations that are classified; a digit is seen if it is the class, with at least this probability, of so many."""
+"""Number of translations to classify; least share of them for a digit to count as seen; least probability of a class."""
 NO_DIGIT = 10
-"""The class of what is no digit at all, which a classifier of digits alone would still call one."""
+"""Class of images that show no digit; a classifier without it would call them digits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def main() -> dict[str, Any]:
 
 
 def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Finds the step of the first warning that belongs to a fault, and all warnings, for each fault and seed."""
+    """Finds the step of the first expected warning, and all warnings, for each fault and seed."""
     rows = []
     for seed in options.seeds:
         for fault, name in enumerate(faults.FAULTS):
@@ -108,7 +108,7 @@ def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def small(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Distances from the truth on all test pairs, of trainings on FEW images of each domain."""
+    """Trains on FEW images of each domain; measures distances from the truth on all test pairs."""
     base = cyclegan_configs.quickstart()
     splits = sources.load(base.data, seed=0)
     chosen = splits._replace(train=tuple(x[np.linspace(0, len(x) - 1, FEW).astype(int)] for x in splits.train))
@@ -130,10 +130,10 @@ def small(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """How many of ten digits are among the translations of noise, with each remedy.
+    """Counts the digits among the translations of noise, with each remedy.
 
-    digits: the share of translations that are one, with at least the probability SURE. modes: of how many digits that
-    share is SEEN or more. effective: e to the entropy of their shares among these translations, 10 for even ones.
+    digits: share of translations that are a digit with a probability of at least SURE. modes: number of digits with a
+    share of at least SEEN. effective: exponential of the entropy of the digits' shares, 10 if all are equally frequent.
     """
     digits = methods.load("digits")
     arrays = {f"x_{split}B": x for split, (x,) in digits.images._asdict().items()}
@@ -156,7 +156,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def _fit_judge(digits: methods.Domain) -> classifier.Classifier:
-    """Tells ten digits apart, and from what is none: their quarters in another order, and smooth noise."""
+    """Trains a classifier of ten digits and NO_DIGIT: digits with their quarters reordered, and smooth noise."""
     (images,), (labels,) = digits.images.train, digits.labels.train
     rows = np.concatenate([images[:, 8:], images[:, :8]], axis=1)
     torn = np.concatenate([np.concatenate([x[:, :, 8:], x[:, :, :8]], axis=2) for x in (images, rows)] + [rows])
@@ -179,7 +179,7 @@ def _count(probabilities: np.ndarray) -> dict[str, float]:
 
 
 def _provoked(source: str) -> CycleGanRun:
-    """Noise to digits with the adversarial loss alone, and a discriminator that is faster than the generator."""
+    """Makes a run from noise to digits, by the adversarial loss alone and with a fast discriminator."""
     return CycleGanRun(
         data=DataConfig(source=source, image_size=(16, 16), channels=(1, 1), batch_size=16),
         optim=OptimConfig(learning_rate=1e-3, b1=0.5, ema_decay=0.9),
@@ -197,7 +197,7 @@ def _provoked(source: str) -> CycleGanRun:
 
 
 def _run(options: Study, part: str, name: str, seed: int, base: CycleGanRun, num_steps: int) -> CycleGanRun:
-    """A run of `base` of another length, its rate falling over the same share of it; validated half-way and at last."""
+    """Makes a run from `base` with another length and the same share of decay; validated half-way and at the end."""
     num_steps = num_steps if options.num_steps is None else options.num_steps
     half = max(num_steps // 2, 1)
     optim = dataclasses.replace(base.optim, decay_steps=half) if base.optim.schedule == "linear" else base.optim
@@ -212,7 +212,7 @@ def _changed(config: CycleGanRun, changes: Mapping[str, Mapping[str, Any]]) -> C
 
 
 def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
-    """Trains a run unless it was trained before; returns its metrics on the test images."""
+    """Trains a run, unless it is finished; returns its metrics on the test images."""
     path = run_directory.check_workdir(config) / "result.json"
     if path.exists() and files.read_json(path)["step"] == config.train.num_steps:
         return files.read_json(path)["test"]
@@ -220,7 +220,7 @@ def _train(config: CycleGanRun, fault: int = 0) -> dict[str, float]:
 
 
 def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:
-    """The source that names these images, once they are in a file."""
+    """Writes images to a file and returns the source that names it."""
     path = files.resolve(options.workdir) / f"{part}.npz"
     if not path.exists():
         files.write_atomically(path, files.encode_npz(arrays))
@@ -228,7 +228,7 @@ def _write_npz(options: Study, part: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def _means(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, float]:
-    """Averages over the seeds of each name in the column `by`: `NAME.METRIC`."""
+    """Averages over seeds for each name in the column `by`; returns them as `NAME.METRIC`."""
     metrics = [metric for metric in rows[0] if metric not in (by, "seed")]
     return {
         f"{name}.{metric}": round(float(np.mean([row[metric] for row in rows if row[by] == name])), 4)
@@ -238,7 +238,7 @@ def _means(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, float]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown, a line for each row."""
+    """Formats a Markdown table with a line for each row."""
 
     def cell(value: Any) -> str:
         if isinstance(value, list):

@@ -2,8 +2,8 @@
 
 $ python experiments/study.py generalisation --workdir runs/translation
 
-The parts lie west and east of 30 degrees west. Runs on all of the world are those of the study translation, and in the
-same workdir they are not trained again. The same command again resumes.
+The parts lie west and east of 30 degrees west. Runs on the whole world are those of the study translation; with the same
+workdir they are not trained again. Repeat the command to resume.
 """
 
 import dataclasses
@@ -41,13 +41,13 @@ class Options:
     trained: tuple[Part, ...] = tuple(TRAINED)
     """Parts to train on; every run is tested on both parts."""
     setting: translation_study.Name = "residual-identity"
-    """Form and losses, as in the study translation."""
+    """Form and losses of the generators, as in the study translation."""
     num_steps: int | None = None
     """Steps of each run instead of the configuration's; the learning rate decays over the second half."""
 
 
 def main() -> dict[str, Any]:
-    """Trains on each part, and returns mean metrics of grey to colour on both, with those of the rules."""
+    """Trains on each part; returns mean metrics from grey to colour on both parts, and those of the rules."""
     options, began = tyro.cli(Options, description=__doc__), time.perf_counter()
     cli.check_different(seeds=options.seeds, trained=options.trained)
 
@@ -85,7 +85,7 @@ def run_metrics(workdir: str, splits: Mapping[Part, Splits]) -> Metrics:
 
 
 def rule_metrics(rule: str, splits: Mapping[Part, Splits], known: Part) -> Metrics:
-    """Measures a rule that knows the training images of one part."""
+    """Measures a rule that uses the training images of one part."""
     target = splits[known].train[1]
     return {
         where: rules.metrics(a, rules.predict(a, target)[rule], b) for where in TESTED for a, b in [splits[where].test]

@@ -1,8 +1,8 @@
-"""Counts translations that swap light and dark early in training: the residual form against the classic one.
+"""Counts translations that swap light and dark early in training, with the residual and the classic form.
 
 $ python experiments/study.py inversion --workdir runs/inversion
 
-Trains both forms on gray-colour for 300 steps with each of ten seeds. Only the form of the generators differs. The
+It trains both forms on gray-colour for 300 steps with each of ten seeds. Only the form of the generators differs. The
 averaged generators are evaluated in both directions, every 50 steps on the validation images and at the end on the test
 images. An image is inverted if its luminance and that of its translation correlate below 0. A run has moved if the mean
 difference of an image from its translation into colour is above 0.01 at the end.
@@ -38,7 +38,7 @@ class Options:
 
 
 def main() -> dict[str, Any]:
-    """Prints a row for each run, and returns how many of each form inverted and how many moved."""
+    """Prints a row for each run; returns the numbers of runs of each form that inverted and that moved."""
     options = tyro.cli(Options, description=__doc__)
     if options.seeds < 1 or options.num_steps < 1 or options.num_steps % EVAL_EVERY:
         raise ValueError(
@@ -59,7 +59,7 @@ def main() -> dict[str, Any]:
 
 
 def _run(options: Options, output: Literal["residual", "tanh"], seed: int) -> dict[str, float]:
-    """Trains a run; returns its worst evaluation (inverted, correlation), and its change and L1 at the end."""
+    """Trains a run; returns its worst evaluation (inverted, correlation), and change and L1 at the end."""
     base = cyclegan_configs.gray_colour()
     steps = options.num_steps
     config = dataclasses.replace(

@@ -91,9 +91,7 @@ def guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError if there are none.
     """
     (y,), (target_x,) = case.source.labels.train, case.target.images.train
-    proportions = np.bincount(y, minlength=case.num_classes) / len(
-        y
-    )  # those of the source, as the target's are unknown
+    proportions = np.bincount(y, minlength=case.num_classes) / len(y)  # of the source: the target's are unknown
     sure, labels = methods.pseudo_labels(classifier.probabilities(current, target_x), proportions)
     if len(sure) == 0:
         raise ValueError(

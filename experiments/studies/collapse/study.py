@@ -53,23 +53,23 @@ REMEDIES: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Changes to the configuration of the provoked collapse, by remedy."""
 DRAWN, SEEN, SURE = 500, 0.01, 0.5
-"""Number of translations to classify; least share of them for a digit to count as seen; least probability of a class."""
+"""Number of translations to classify; least share of a digit that counts as seen; least probability of a class."""
 NO_DIGIT = 10
 """Class of images that show no digit; a classifier without it would call them digits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """Which parts, and with which seeds."""
+    """Options: parts and seeds."""
 
     workdir: str
-    """Each run has a directory in WORKDIR/PART, beside WORKDIR/PART.md with the table."""
+    """Directory of the study; each run has a directory in WORKDIR/PART, and WORKDIR/PART.md is the table."""
     parts: tuple[Part, ...] = ("injected", "small", "modes")
-    """What to measure."""
+    """Parts to run."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of each run."""
+    """Seeds of each part."""
     num_steps: int | None = None
-    """Steps of every run, where they are not the study's: for a trial."""
+    """Steps of every run instead of the study's, for a trial."""
 
 
 def main() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 $ python experiments/study.py generalisation --workdir runs/translation
 
-The parts lie west and east of 30 degrees west. Runs on the whole world are those of the study translation; with the same
-workdir they are not trained again. Repeat the command to resume.
+The parts lie west and east of 30 degrees west. Runs on the whole world are those of the study translation; with the
+same workdir they are not trained again. Repeat the command to resume.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ METRICS = ("l1", "psnr", "ssim", "inverted")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The runs."""
+    """Options: the runs."""
 
     workdir: str
-    """For a directory of each run, WORKDIR/SOURCE/..., and the tables, WORKDIR/generalisation.md."""
+    """Directory of the study; runs are in WORKDIR/SOURCE/..., the tables in WORKDIR/generalisation.md."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds for each part."""
     trained: tuple[Part, ...] = tuple(TRAINED)

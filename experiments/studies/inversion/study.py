@@ -27,12 +27,12 @@ EVAL_EVERY = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The number of runs and their length."""
+    """Options: number and length of the runs."""
 
     workdir: str
-    """For a directory of each run; the same command again resumes."""
+    """Directory for the runs; repeat the command to resume."""
     seeds: int = 10
-    """Seeds 0, 1, ... for each form."""
+    """Number of seeds (0, 1, ...) for each form."""
     num_steps: int = 300
     """Steps of each run, a multiple of 50."""
 

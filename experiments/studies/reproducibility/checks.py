@@ -1,7 +1,7 @@
-"""Checks of the promises R1 to R7, one function each, on tiny trainings; each can fail.
+"""Checks of the promises R1 to R7, one function each, on tiny trainings.
 
 R3 to R6 need 8 devices in this process; R1, R2 and R7 start processes of their own. `fault` names a fault of faults.py
-that is put into the trainings; the check must then fail.
+to add to the trainings; the check must then fail.
 """
 
 import json
@@ -30,21 +30,21 @@ from studies.reproducibility.faults import recorded_inputs, with_fault
 from studies.reproducibility.stepping import mesh_of, walk
 
 LOSSES = ("loss", "g_loss", "d_a_loss", "d_b_loss")
-"""Names of the losses that the networks of the families minimise."""
+"""Names of the losses that networks minimise, in all families."""
 
 GPU_FLAGS = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
-"""XLA flags that make a GPU repeat its bytes: deterministic operations, and no choice of kernels by timing."""
+"""XLA flags for reproducible bytes on a GPU: deterministic operations, and no choice of kernels by timing."""
 
 
 class Outcome(NamedTuple):
-    """The verdict of a check, and the numbers that it rests on."""
+    """The verdict of a check, and the numbers behind it."""
 
     held: bool
     seen: str
 
 
 def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R1: compares two runs of the same command; a run with another seed must differ."""
+    """Checks R1: two runs of the same command are equal; a run with another seed differs."""
     environment = tiny_runs.environment(1)
     started = {
         name: tiny_runs.start(tiny_runs.command(family, directory / name, fault, seed=seed), environment)
@@ -58,7 +58,7 @@ def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
 
 
 def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R2: compares a run that is killed in the middle of a save, and resumed, with an uninterrupted one."""
+    """Checks R2: a run that is killed during a save and resumed equals an uninterrupted one."""
     environment = tiny_runs.environment(1)
     whole = tiny_runs.finish(tiny_runs.start(tiny_runs.command(family, directory / "whole", fault), environment))
     for attempt in range(8):
@@ -78,7 +78,7 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
 
 
 def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R3: compares the inputs of the losses in three steps on 1, 2, 4, 8 devices and in 2 processes."""
+    """Checks R3: inputs of the losses in three steps are equal on 1, 2, 4, 8 devices and in 2 processes."""
     seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
     seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: fingerprint.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}
@@ -88,7 +88,7 @@ def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
 
 
 def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
-    """Digests of what enters the losses in three steps."""
+    """Returns digests of the inputs of the losses in three steps."""
     with with_fault(family, fault), recorded_inputs(family) as inputs:
         for _ in _steps(family, directory, mesh, 3):
             pass
@@ -96,7 +96,7 @@ def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[
 
 
 def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
-    """The same digests from each of two processes with two devices each."""
+    """Returns the same digests from each of two processes with two devices."""
     processes = tiny_runs.start_processes(
         [[sys.executable, "-m", "studies.reproducibility.checks", family, str(directory), fault]] * 2, devices=2
     )
@@ -109,7 +109,7 @@ def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> li
 
 
 def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R4: compares losses and gradients of one step on 1 and on 8 devices, in float64 and in float32."""
+    """Checks R4: losses and gradients of one step agree on 1 and 8 devices, in float64 and in float32."""
     worst = {}
     for dtype in (jnp.float64, jnp.float32):
         with jax.enable_x64(dtype == jnp.float64), with_fault(family, fault):
@@ -132,13 +132,13 @@ def same_numbers(family: str, directory: Path, fault: str = "") -> Outcome:
 
 
 def first_moments(state: State) -> list[np.ndarray]:
-    """Adam's first moments of all networks: after one step, the gradients times a constant."""
+    """Returns Adam's first moments of all networks: after one step, the gradients times a constant."""
     nets = [value for value in state._asdict().values() if isinstance(value, optim.Net)]
     return jax.tree.leaves([net.opt_state.mu for net in nets])
 
 
 def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R5: compares the bytes on 8 devices with those of a checkpoint of them, restored on 2."""
+    """Checks R5: a checkpoint from 8 devices, restored on 2, has the same bytes."""
     config, task = tiny_runs.config(family, directory / "unused"), FAMILIES[family]
     with with_fault(family, fault):
         *_, (state, _) = _steps(family, directory, mesh_of(8), 3)
@@ -156,14 +156,14 @@ def saved_and_restored_elsewhere(family: str, directory: Path, fault: str = "") 
 
 
 def replicas_equal(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R6: compares the bytes on 8 devices, each with images of its own, after each of three steps."""
+    """Checks R6: the states on 8 devices have the same bytes after each of three steps."""
     with with_fault(family, fault):
         counts = [len(digests_by_device(state)) for state, _ in _steps(family, directory, mesh_of(8), 3)]
     return Outcome(counts == [1, 1, 1], f"different states on 8 devices after each step: {counts}")
 
 
 def digests_by_device(tree: PyTree) -> set[str]:
-    """The digests of what each device holds; one if all hold the same."""
+    """Returns the digests of the devices' copies: a single one if all copies are equal."""
     num = len(jax.tree.leaves(tree)[0].addressable_shards)
     return {
         fingerprint.tree_digest(jax.tree.map(lambda leaf, i=i: np.asarray(leaf.addressable_shards[i].data), tree))[:8]
@@ -172,7 +172,7 @@ def digests_by_device(tree: PyTree) -> set[str]:
 
 
 def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
-    """R7: compares two runs of the same command on a GPU, with GPU_FLAGS."""
+    """Checks R7: two runs of the same command on a GPU, with GPU_FLAGS, are equal."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
     environment = tiny_runs.environment(1, XLA_FLAGS=flags)
     del environment["JAX_PLATFORMS"]
@@ -204,7 +204,7 @@ PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {
 
 
 def main() -> None:
-    """As one of several processes: prints what enters the losses on its devices."""
+    """Prints digests of the losses' inputs on the devices of this process, one of several."""
     family, directory, fault = sys.argv[1:]
     with cli.processes():
         print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault))), flush=True)

@@ -1,9 +1,9 @@
-"""Runs a training script with a fault in it, and records what enters the losses of a training.
+"""Adds faults to trainings, and records the inputs of their losses.
 
 $ PYTHONPATH=experiments python -m studies.reproducibility.faults vae R2 experiments/train_vae.py digits --workdir ...
 
-A check that cannot fail shows nothing. So each promise of reproducibility has a fault here that breaks it, of a kind
-that other codebases have.
+A check that cannot fail shows nothing. So each promise of reproducibility has a fault here that breaks it; such faults
+occur in other codebases.
 """
 
 import contextlib
@@ -31,16 +31,16 @@ from genjax.parallel import PyTree
 from genjax.task import Task
 
 Fault = contextlib.AbstractContextManager[Any]
-"""Puts a fault into the trainings that are traced while it is open."""
+"""Context in which traced trainings have a fault."""
 
 
 def _put(task: Task) -> Fault:
-    """Puts `task` into the table of families, in place of its original."""
+    """Replaces the original of `task` in the table of families."""
     return mock.patch.dict(FAMILIES, {task.name: task})
 
 
 def clock_in_the_state(family: str) -> Fault:
-    """Puts the time at which it was made into the state."""
+    """Stores the current time in the initial state."""
     original = FAMILIES[family].init
 
     def init(*args: Any, **kwargs: Any) -> Any:
@@ -50,7 +50,7 @@ def clock_in_the_state(family: str) -> Fault:
 
 
 def carried_generator(family: str) -> Fault:
-    """Draws batches from a generator that moves on from call to call, and that no checkpoint holds."""
+    """Draws batches from a stateful generator that no checkpoint holds."""
     rng = np.random.default_rng(0)
 
     def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, *_: Any) -> batches.Batch:
@@ -61,7 +61,7 @@ def carried_generator(family: str) -> Fault:
 
 
 def keys_of_the_device(family: str) -> Fault:
-    """Derives keys from the device too, so that each has noise, and decisions of the pool, of its own."""
+    """Derives keys also from the device, so that noise and pool decisions differ between devices."""
     original = keys.per_example
 
     def per_example(key: Array, position: Array) -> Array:
@@ -71,12 +71,12 @@ def keys_of_the_device(family: str) -> Fault:
 
 
 def sum_for_the_mean(family: str) -> Fault:
-    """Lets gradients and losses grow with the number of devices."""
+    """Sums gradients and losses over devices instead of averaging them."""
     return mock.patch.object(parallel, "mean_over_devices", lambda tree: lax.psum(tree, "data"))
 
 
 def different_averages(family: str) -> Fault:
-    """Gives each device averaged weights of its own, of which a checkpoint holds one."""
+    """Gives each device different averaged weights; a checkpoint holds those of one device."""
     original = FAMILIES[family].train_step
 
     def train_step(*args: Any, **kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ def different_averages(family: str) -> Fault:
 
 
 def forgotten_mean(family: str) -> Fault:
-    """Leaves the gradients of one network without their mean over the devices."""
+    """Omits the mean over devices for the gradients of one network."""
     original, forgotten = parallel.mean_over_devices, {"vae": "encoder", "cyclegan": "g_b2a"}[family]
 
     def choose(path: tuple[Any, ...], own: Array, mean: Array) -> Array:
@@ -109,16 +109,16 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
     "R6": forgotten_mean,
     "R7": clock_in_the_state,
 }
-"""By the promise that each breaks."""
+"""Faults by the promise that each breaks."""
 
 
 def with_fault(family: str, fault: str) -> Fault:
-    """A context with the fault of that name; with none if it is empty."""
+    """Returns a context with the fault of that name; without a fault if the name is empty."""
     return FAULTS[fault](family) if fault else contextlib.nullcontext()
 
 
 class Recorded(NamedTuple):
-    """A function whose inputs are recorded: arguments [b, ...], or fields of an argument, an entry for each example."""
+    """A function and the inputs of it to record: arguments [b, ...], or fields of an argument."""
 
     module: str
     function: str
@@ -132,16 +132,16 @@ RECORDED = {
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
 }
-"""What enters a family's losses: images with their augmentation, latent noise, the dihedral transforms of affine
-consistency, the places of the gradient penalty."""
+"""Inputs of a family's losses: augmented images, latent noise, the dihedral transforms of affine consistency, the
+places of the gradient penalty."""
 
 
 @contextlib.contextmanager
 def recorded_inputs(family: str) -> Iterator[set[str]]:
-    """Yields a set that fills with digests of what enters the losses in training, one for each example.
+    """Yields a set that collects digests of the losses' inputs during training, one for each example.
 
-    With pools also one for each batch of their random numbers and decisions. They are taken inside the compiled step.
-    Evaluations, which call the same functions, are left out.
+    With pools it also collects a digest of their random numbers and decisions for each batch. Digests are taken inside
+    the compiled step. Evaluations, which call the same functions, are not recorded.
     """
     seen: set[str] = set()
     training = False
@@ -156,7 +156,7 @@ def recorded_inputs(family: str) -> Iterator[set[str]]:
             training = False
 
     def note(*arrays: Array) -> None:
-        for row in zip(*map(np.asarray, arrays), strict=True):  # no JAX in here: the devices wait for this function
+        for row in zip(*map(np.asarray, arrays), strict=True):  # no JAX here: the devices wait for this callback
             seen.add(hashlib.sha256(b"".join(part.tobytes() for part in row)).hexdigest()[:16])
 
     def watched(fn: Callable[..., Any], choose: Callable[..., list[Array]]) -> Callable[..., Any]:
@@ -182,7 +182,7 @@ def recorded_inputs(family: str) -> Iterator[set[str]]:
 
 
 def _choose(inputs: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Array]:
-    """The inputs by name, as "images", or "n.a" for the field `a` of the argument `n`."""
+    """Returns inputs by name, such as "images", or "n.a" for the field `a` of the argument `n`."""
     chosen = []
     for name in inputs:
         argument, *fields = name.split(".")
@@ -191,12 +191,12 @@ def _choose(inputs: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Arra
 
 
 def _decisions(slots: tuple[Array, Array], given: dict[str, Any]) -> list[Array]:
-    """The inputs and outputs of `image_pool.decide` as one row."""
+    """Returns inputs and outputs of `image_pool.decide` as one row."""
     return [jnp.asarray(x)[None] for x in (*(v for v in given.values() if isinstance(v, Array)), *slots)]
 
 
 def main() -> None:
-    """Runs the script as it would run by itself, with the fault in it."""
+    """Runs the script as from the command line, with the fault."""
     family, fault, script, *arguments = sys.argv[1:]
     sys.argv = [script, *arguments]
     with with_fault(family, fault):

@@ -1,4 +1,4 @@
-"""Kills trainings: at a moment that the directory of checkpoints shows, or again and again at random moments."""
+"""Kills trainings, at a chosen state of the checkpoint directory or repeatedly at random moments."""
 
 import os
 import random
@@ -26,15 +26,15 @@ MOMENTS: dict[str, Callable[[list[str]], bool]] = {
     "during a save": lambda names: bool(_half_done(names)) and bool(_committed(names)),
     "after a commit": lambda names: len(_committed(names)) > 1 and not _half_done(names),
 }
-"""Tests of the names in the directory of checkpoints. Orbax saves into a temporary directory, which it renames."""
+"""Tests of the names in the checkpoint directory. Orbax saves to a temporary directory and renames it."""
 
 
 def kill_at(
     command: list[str], workdir: Path, moment: Callable[[list[str]], bool], environment: dict[str, str]
 ) -> bool:
-    """Starts a training and kills it as soon as `moment` is seen.
+    """Starts a training and kills it as soon as `moment` holds.
 
-    Returns False if it was never seen, or had passed when the kill arrived.
+    Returns False if it never held, or no longer held when the training was killed.
     """
     process = _start(command, environment, workdir)
     while process.poll() is None:
@@ -62,8 +62,8 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
 def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int, directory: Path) -> dict[str, Any]:
     """Kills one training `kills` times, every third time during a save, and compares it with an uninterrupted one.
 
-    The other kills come at a random moment within two seconds of its start (a quarter of them), or of a later
-    checkpoint. Each time the same command resumes it.
+    The other kills come at a random moment within two seconds after the start (a quarter of them) or after a later
+    checkpoint. The same command resumes the training each time.
     """
     environment, rng = tiny_runs.environment(devices), random.Random(0)
     whole = tiny_runs.finish(

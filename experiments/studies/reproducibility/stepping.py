@@ -1,4 +1,4 @@
-"""Training steps one by one, so that the state can be looked at in between."""
+"""Training steps one by one, to inspect the state after each."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from genjax.train import preemption
 
 
 def mesh_of(num: int) -> Mesh:
-    """A mesh of the first `num` devices."""
+    """Makes a mesh of the first `num` devices."""
     return parallel.make_mesh(jax.devices()[:num])
 
 
@@ -34,7 +34,7 @@ def walk(
     """Yields state and metrics after each of `num_steps` steps from a state of `dtype` (default: float32)."""
 
     def init() -> S:
-        # Compiled apart: within the conversion, XLA would compute the initial values in `dtype`.
+        # Compiled separately: together with the conversion, XLA would compute the initial values in `dtype`.
         state: S = in_dtype(jax.jit(lambda: task.init(config, keys.root_key(0)))(), dtype)
         return state
 
@@ -49,7 +49,7 @@ def walk(
 
 
 def replicas_agree(tree: PyTree) -> bool:
-    """True if every device holds the same bytes."""
+    """Returns True if every device holds the same bytes."""
     for leaf in jax.tree.leaves(tree):
         first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
         if any(other != first for other in others):

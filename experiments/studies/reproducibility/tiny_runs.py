@@ -1,4 +1,4 @@
-"""Tiny trainings of each family from the command line, which the checks of reproducibility start, kill and compare."""
+"""Tiny trainings of each family from the command line, for the checks of reproducibility."""
 
 import json
 import os
@@ -46,31 +46,31 @@ def arguments(family: str, workdir: Path, seed: int = 0, checkpoints: int = 6) -
 
 
 def config(family: str, workdir: Path) -> RunConfig:
-    """The configuration that these arguments make."""
+    """Returns the configuration that `arguments` describes."""
     return cli.choose_config(CONFIGS[family], arguments(family, workdir))
 
 
 def command(family: str, workdir: Path, fault: str = "", **changes: int) -> list[str]:
-    """The command that starts it as a process, with the fault of that name in faults.py, if any."""
+    """Returns the command that starts a tiny training, with a fault of faults.py if one is named."""
     script = str(SCRIPTS / f"train_{family}.py")
     runner = ["-m", "studies.reproducibility.faults", family, fault] if fault else []
     return [sys.executable, *runner, script, *arguments(family, workdir, **changes)]
 
 
 def environment(devices: int, **changes: str) -> dict[str, str]:
-    """Environment variables of a process with so many emulated devices."""
+    """Returns the environment variables of a process with `devices` emulated devices."""
     path = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))  # for `python -m studies.NAME`
     return {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), **changes}
 
 
 def start(command: Sequence[str], environment: dict[str, str], umask: int = -1) -> subprocess.Popen[str]:
-    """Starts a training whose output is read when it has ended."""
+    """Starts a training; `finish` reads its output."""
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, umask=umask)
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Waits for a training and returns the results that it prints last; RuntimeError with its errors if it failed."""
+    """Waits for a training and returns its results; raises RuntimeError with its log if it failed."""
     output, errors = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{process.args!r} failed:\n{errors[-3000:]}")
@@ -81,7 +81,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 def start_processes(
     commands: Sequence[Sequence[str]], devices: int, umasks: Sequence[int] = ()
 ) -> list[subprocess.Popen[str]]:
-    """Starts commands as the processes of one run, with so many emulated devices each."""
+    """Starts commands as the processes of one run, with `devices` emulated devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -93,5 +93,5 @@ def start_processes(
 
 
 def metrics(workdir: Path) -> bytes:
-    """The bytes of a run's metrics.jsonl."""
+    """Returns the bytes of a run's metrics.jsonl."""
     return (workdir / "metrics.jsonl").read_bytes()

@@ -1,6 +1,6 @@
-"""Restorations without a network, to compare a VAE's with: images [n, h, w, c] in [0, 1] in and out.
+"""Restoration baselines without a network: images [n, h, w, c] in [0, 1] in and out.
 
-All know the training images; the strength of the ridge is chosen on the validation images.
+All use the training images; the strength of the ridge is chosen on the validation images.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ STRENGTHS = (1e-3, 1e-2, 1e-1)
 
 
 def mean_fill(train: np.ndarray, images: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Puts the mean training image where pixels are missing."""
+    """Fills missing pixels from the mean training image."""
     return np.where(missing, train.mean(axis=0), images)
 
 
 def neighbours(train: np.ndarray, images: np.ndarray, missing: np.ndarray, num: int = 10) -> np.ndarray:
-    """Puts the mean of the `num` training images that are nearest on the observed pixels, where pixels are missing."""
+    """Fills missing pixels from the mean of the `num` training images nearest on the observed pixels."""
     flat, seen = train.reshape(len(train), -1), np.broadcast_to(~missing, images.shape).reshape(len(images), -1)
     x = images.reshape(len(images), -1) * seen
     distance = (x**2).sum(axis=1)[:, None] - 2 * x @ flat.T + seen.astype(float) @ (flat**2).T
@@ -28,7 +28,7 @@ def neighbours(train: np.ndarray, images: np.ndarray, missing: np.ndarray, num: 
 
 
 class Moments(NamedTuple):
-    """Mean and covariance of training images: all that ridge regression needs, whatever is known."""
+    """Mean and covariance of training images, which ridge regression needs."""
 
     mean: np.ndarray
     """[L]"""
@@ -62,7 +62,7 @@ def ridge_enlarge(moments: Moments, small: np.ndarray, measure: np.ndarray, stre
 
 
 def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.ndarray:
-    """Enlarges as Pillow does, channel by channel in floats, clipped."""
+    """Enlarges images by Pillow, channel by channel in floats, and clips them."""
     size = (small.shape[2] * factor, small.shape[1] * factor)
     planes = [
         [np.asarray(Image.fromarray(plane).resize(size, filter)) for plane in np.moveaxis(image, -1, 0)]
@@ -72,6 +72,6 @@ def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.nda
 
 
 def binarized(images: np.ndarray, seed: int) -> np.ndarray:
-    """Returns uint8 images with pixels drawn once as 0 or 255 by their intensities."""
+    """Binarises uint8 images once: each pixel becomes 255 with probability intensity / 255, else 0."""
     generator = np.random.Generator(np.random.Philox(seed))
     return np.where(generator.uniform(size=images.shape) < image_arrays.unit_floats(images), 255, 0).astype(np.uint8)

@@ -2,10 +2,10 @@
 
 $ python experiments/study.py restoration --workdir runs/mnist5k --out restoration
 
-Hides a half, the middle, and half of the pixels at random of test images, and scales them down by 2 and by 4. Metrics
-are means over the images: PSNR in dB, of the missing pixels alone where pixels are missing; SSIM of whole images,
-if they have 11x11 pixels; of binarised images the nats per missing pixel, -log p(missing | observed) / number, by the
-mean of p(missing | z) over the samples, which is too high rather than too low.
+The tasks are test images without a half, without the middle, without a random half of the pixels, and scaled down by 2
+and by 4. Metrics are means over the images: PSNR in dB, of the missing pixels only if pixels are missing; SSIM of whole
+images of at least 11x11 pixels; for binarised images, nats per missing pixel, -log p(missing | observed) / number. The
+latter takes the mean of p(missing | z) over the samples, which makes it too high rather than too low.
 """
 
 import dataclasses
@@ -45,15 +45,15 @@ class Study:
     workdir: str
     """Directory of the VAE's training run."""
     out: str
-    """Folder for table.md, results.json and a grid of each task, which must not exist yet, or be empty."""
+    """Folder for table.md, results.json and a grid of each task; it must be empty or not exist yet."""
     num_images: int = 500
-    """Test images, spread over all of them; all where there are fewer."""
+    """Number of evenly spaced test images; all if there are fewer."""
     num_samples: int = 64
     """Samples of each image."""
     tasks: tuple[str, ...] = TASKS
-    """Masks by name, and x2, x4 or x8."""
+    """Tasks: masks by name, and x2, x4 or x8."""
     methods: tuple[Method, ...] = ("hmc",)
-    """How latents are drawn: a row of the table each."""
+    """Methods of drawing latents; each is a row of the table."""
     which: Which = "last"
     """The last checkpoint, or the best on validation."""
     seed: int = 0
@@ -71,7 +71,7 @@ class Setting:
     moments: baselines.Moments
 
     def spread(self, split: str) -> np.ndarray:
-        """Returns uint8 images of a split, `num_images` spread over all of them."""
+        """Returns `num_images` evenly spaced uint8 images of a split."""
         (images,) = getattr(self.splits, split)
         num = min(self.options.num_images, len(images))
         return images[np.linspace(0, len(images) - 1, num).astype(int)]
@@ -84,7 +84,7 @@ class Setting:
 
 
 def main() -> dict[str, Any]:
-    """Runs all tasks, each by each method and baseline."""
+    """Runs all tasks with all methods and baselines."""
     options = tyro.cli(Study, description=__doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     if options.num_images < 2:
@@ -96,7 +96,7 @@ def main() -> dict[str, Any]:
             Downsample(int(task[1:])).small_size(size)
         else:
             masks.named(task, keys.root_key(0), np.arange(1), size)
-    data = dataclasses.replace(sampler.config.data, load_size=())  # baselines learn from images of the test's size
+    data = dataclasses.replace(sampler.config.data, load_size=())  # baselines train on images of the test images' size
     splits = sources.load(data, seed_of(sampler.config, "data"))
     moments = baselines.image_moments(image_arrays.unit_floats(splits.train[0]))
     setting = Setting(options, sampler, splits, moments)
@@ -193,7 +193,7 @@ def _enlarge(setting: Setting, task: str) -> list[Row]:
 
 
 def _how(restored: Restoration, seconds: float, observed: np.ndarray, truth: np.ndarray) -> Row:
-    """Returns the end of a VAE's row, with what `restored_files.write_grid` draws."""
+    """Returns the last fields of a VAE's row, and the arrays for `restored_files.write_grid`."""
     grid = (observed, restored.images, truth, 8)
     return {"efficiency": float(np.median(restored.efficiency)), "seconds": seconds, "grid": grid}
 
@@ -205,7 +205,7 @@ def _least_consistency(restored: np.ndarray, small: np.ndarray, operator: Downsa
 
 
 def _metrics(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> Row:
-    """Scores samples [n, num, h, w, c]: their mean, one, the best of the first 8, and how far they are apart."""
+    """Scores samples [n, num, h, w, c]: their mean, one of them, the best of the first 8, and their spread."""
     each = np.array([image_metrics.psnr(sample, truth, mask) for sample in restored.swapaxes(0, 1)])
     mean = image_metrics.psnr(restored.mean(axis=1), truth, mask)
     row = {
@@ -226,7 +226,7 @@ def _metrics(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
 
 def _nats(means: np.ndarray, binary: np.ndarray, missing: np.ndarray) -> float:
     """Returns -log of the mean over samples [n, num, h, w, 1] of p(missing pixels), per missing pixel."""
-    p = means.astype(np.float64).clip(0.01, 0.99)  # a baseline's 0 or 1 would cost it everything
+    p = means.astype(np.float64).clip(0.01, 0.99)  # a baseline's 0 or 1 would have an infinite loss
     each = np.where(binary[:, None] > 0, np.log(p), np.log1p(-p)) * missing[:, None]
     log_prob = np.logaddexp.reduce(each.sum(axis=(2, 3, 4)), axis=1) - np.log(means.shape[1])
     return float(np.mean(-log_prob / missing.sum(axis=(1, 2, 3))))
@@ -242,7 +242,7 @@ COLUMNS = {
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Writes the rows as Markdown, the best PSNR of a task in bold."""
+    """Formats the rows as Markdown, with the best PSNR of each task in bold."""
     best = {task: max(row["psnr_mean"] for row in rows if row["task"] == task) for task in {r["task"] for r in rows}}
     lines = [
         f"| task | method | {' | '.join(title for title, _ in COLUMNS.values())} |",

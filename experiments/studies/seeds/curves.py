@@ -1,4 +1,4 @@
-"""Curves of several runs in one picture: mean, standard deviation, minimum and maximum."""
+"""Curves of several runs in one figure: mean, standard deviation, minimum and maximum."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from genjax import files
 from genjax.task import Row
 
 SPLITS = {"training": ("", "tab:blue"), "validation": ("validation/", "tab:orange")}
-"""Prefix of a metric's name in metrics.jsonl, and colour."""
+"""Prefix of metric names in metrics.jsonl, and colour, by split."""
 COLUMNS = 3
 
 

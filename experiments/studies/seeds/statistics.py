@@ -1,4 +1,4 @@
-"""Statistics of a few runs: the mean with its interval, and the analysis of variance of a crossed design."""
+"""Statistics of a few runs: mean with its interval, and analysis of variance of a crossed design."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 class Summary(NamedTuple):
-    """Mean, standard deviation and 95% interval (low, high) of the mean of independent runs, in the metric's unit."""
+    """Mean, standard deviation, and 95% interval (low, high) of the mean of independent runs, in the metric's unit."""
 
     mean: float
     sd: float
@@ -18,29 +18,29 @@ class Summary(NamedTuple):
 
 
 class Component(NamedTuple):
-    """The part of the variance of a crossed design that one stream, or the rest, explains."""
+    """The part of the variance of a crossed design that is due to one stream, or to the rest."""
 
     df: int
     """Degrees of freedom."""
     share: float
     """Share of the total sum of squares, in [0, 1]; NaN where all runs are equal."""
     sd: float
-    """Standard deviation that it adds, in the metric's unit."""
+    """Standard deviation due to the stream, in the metric's unit."""
 
 
 def summarize(values: Sequence[float] | np.ndarray) -> Summary:
-    """Mean, standard deviation (n - 1) and Student's t interval (Student 1908) of two or more independent runs."""
+    """Computes mean, standard deviation (n - 1) and t interval (Student 1908) of two or more independent runs."""
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
     return Summary(mean, sd, mean - half, mean + half)
 
 
 def decompose(values: np.ndarray, streams: Sequence[str]) -> dict[str, Component]:
-    """Additive random-effects analysis of variance of `values`, one axis for each stream, one run in each cell.
+    """Computes the additive random-effects analysis of variance of `values`, with one axis for each stream.
 
-    The variance of a stream is (MS_stream - MS_rest) / (runs per level), or 0 where that is negative (Searle, Casella
-    and McCulloch 1992, section 4.4). The rest is what the sum of the streams does not explain. ValueError if nothing is
-    left for it, as with fewer than two streams.
+    Each cell holds one run. The variance of a stream is (MS_stream - MS_rest) / (runs per level), or 0 if that is
+    negative (Searle, Casella and McCulloch 1992, section 4.4). The rest is the variance that the sum of the streams
+    does not explain. Raises ValueError with fewer than two streams or two levels of one.
     """
     shape = values.shape
     df_rest = values.size - 1 - sum(levels - 1 for levels in shape)
@@ -59,12 +59,12 @@ def decompose(values: np.ndarray, streams: Sequence[str]) -> dict[str, Component
 
 
 def share_without_effect(df: int, df_total: int) -> tuple[float, float]:
-    """Mean share of a stream without effect, and the share that 1 study in 20 exceeds if runs are normal."""
+    """Returns the mean share of a stream without effect, and its 95% quantile if runs are normal."""
     return df / df_total, float(stats.beta.ppf(0.95, df / 2, (df_total - df) / 2))
 
 
 def sd_factors(df: int) -> tuple[float, float]:
-    """95% interval of a normal standard deviation, as multiples of its estimate with `df` degrees of freedom."""
+    """Returns the 95% interval of a normal standard deviation, as multiples of its estimate with `df` degrees."""
     low, high = (math.sqrt(df / float(stats.chi2.ppf(p, df))) for p in (0.975, 0.025))
     return low, high
 

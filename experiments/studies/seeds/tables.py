@@ -14,7 +14,7 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 class Shown(NamedTuple):
-    """The metrics of a family that a study shows, where its runs have them."""
+    """Metrics of a family that a study shows, if its runs have them."""
 
     table: tuple[str, ...]
     curves: tuple[str, ...]
@@ -31,12 +31,12 @@ SHOWN = {
 
 
 def number(value: float | None) -> float:
-    """Reads a metric of result.json, where null stands for a value that is not finite."""
+    """Reads a metric of result.json; null, a value that is not finite, becomes NaN."""
     return math.nan if value is None else value
 
 
 def runs_table(shown: Sequence[str], results: Results, summaries: Mapping[str, Summary], independent: bool) -> str:
-    """A line for each run, then mean and standard deviation; for `independent` runs the interval of the mean too."""
+    """Formats a line for each run, then mean, standard deviation and, for `independent` runs, the interval."""
     rows = [
         [name, f"`{run['digest'][:8]}`", *(f"{number(run['test'][metric]):.5g}" for metric in shown)]
         for name, run in results.items()
@@ -50,14 +50,14 @@ def runs_table(shown: Sequence[str], results: Results, summaries: Mapping[str, S
 
 
 def interval_note(vary: Sequence[str], streams: Sequence[str]) -> str:
-    """Says what the interval of `runs_table` is about, where the seeds of `vary` differ, of all `streams`."""
+    """Explains the interval of `runs_table`, if the seeds of the streams `vary` out of all `streams` differ."""
     fixed = [stream for stream in streams if stream not in vary]
     over = f"the seeds of {' and '.join(vary)}" + (f", with one seed of {' and '.join(fixed)}" if fixed else "")
     return f"The interval is Student's t, over {over}. It is about training again, not about other images."
 
 
 def components_table(shown: Sequence[str], parts: Mapping[str, Mapping[str, Component]]) -> str:
-    """A line for each stream: its share of the sum of squares and its standard deviation; then their uncertainty."""
+    """Formats share of the sum of squares and standard deviation of each stream, and their uncertainty."""
     streams = list(parts[shown[0]])
     header = [f"{metric}: {column}" for metric in shown for column in ("share", "standard deviation")]
     rows = []
@@ -81,7 +81,7 @@ def components_table(shown: Sequence[str], parts: Mapping[str, Mapping[str, Comp
 def flat_results(
     summaries: Mapping[str, Summary], parts: Mapping[str, Mapping[str, Component]]
 ) -> dict[str, float | None]:
-    """All numbers by one name each: `mean.elbo`, `sd.elbo`, and `share.elbo.init` for a crossed design."""
+    """Flattens all numbers to names such as `mean.elbo`, `sd.elbo`, and `share.elbo.init` for a crossed design."""
     fields = ("mean", "sd") if parts else ("mean", "sd", "low", "high")
     flat = {f"{field}.{metric}": getattr(summary, field) for field in fields for metric, summary in summaries.items()}
     for metric, components in parts.items():

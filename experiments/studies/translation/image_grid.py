@@ -1,4 +1,4 @@
-"""A page of translations: a labelled row for each way of translating, a column for each image."""
+"""Page of translations: a labelled row for each rule or run, a column for each image."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from genjax.data import image_arrays
 
 SCALE = 2
 GAP, MARGIN = 4, 8
-"""Pixels between images, and around the page and its labels."""
+"""Gap between images, and margin around the page and its labels, in pixels."""
 
 
 def page(path: epath.Path, title: str, rows: Mapping[str, np.ndarray]) -> epath.Path:

@@ -1,4 +1,4 @@
-"""Rules that translate without a network, and metrics of any translation whose truth is known: NumPy on the host.
+"""Translation rules without a network, and metrics of translations with known truth, in NumPy.
 
 Inputs and truths are test pairs, uint8 [n, h, w, c]; translations are floats in [0, 1] of the truths' shape.
 """
@@ -11,9 +11,10 @@ from genjax.evaluation import image_metrics, thresholds
 
 
 def predict(inputs: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
-    """Translates `inputs` by each rule, which know unpaired images `target` of the other domain, uint8 too.
+    """Translates `inputs` by each rule, from unpaired uint8 images `target` of the other domain.
 
-    The input itself; the median of `target`'s pixels; its mean image; the input with the levels of `target`.
+    The rules are: the input itself; the median colour of `target`; its mean image; the input with its histogram matched
+    to `target`.
     """
     predictions = {
         "copy": inputs,
@@ -26,7 +27,7 @@ def predict(inputs: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Gives each channel of uint8 `images` [n, h, w, c], all taken together, the distribution of that of `target`."""
+    """Matches the histogram of each channel, over all uint8 `images` [n, h, w, c], to that of `target`."""
     matched = np.empty_like(images)
     for channel in range(images.shape[-1]):
         counts = np.bincount(images[..., channel].ravel(), minlength=256)
@@ -39,14 +40,14 @@ def match_histograms(images: np.ndarray, target: np.ndarray) -> np.ndarray:
 def metrics(inputs: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Measures translations against their truths, their inputs and each other.
 
-    l1 and ssim are means over images, psnr is of the mean squared error of all images (dB), iou of the dark pixels of
-    all images, where they are grey. change is the L1 from input to translation, correlation the mean of their
-    luminances', inverted the share of images where it is below 0. diversity is relative to the truths.
+    l1 and ssim are means over images; psnr (dB) is of the mean squared error over all images; iou is of dark pixels
+    over all images, if they are grey. change is the L1 from input to translation, correlation the mean correlation of
+    their luminances, inverted the share of images with a negative correlation. diversity is relative to the truths.
     """
     inputs, truth = inputs / 255, truth / 255
     found = {
         "l1": float(image_metrics.l1(translated, truth).mean()),
-        # The mean over images would be infinite as soon as one is exact.
+        # A mean of PSNRs would be infinite if one image is exact.
         "psnr": float(image_metrics.decibels(image_metrics.squared_error(translated, truth).mean())),
         "ssim": float(image_metrics.ssim(translated, truth).mean()),
     }
@@ -63,10 +64,10 @@ def metrics(inputs: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> di
 
 
 def warnings(metrics: Mapping[str, float], copy: Mapping[str, float]) -> list[str]:
-    """Names what is wrong with a translation, by its metrics and those of the rule copy.
+    """Lists the faults of a translation, from its metrics and those of the rule copy.
 
-    inverted: light and dark are swapped in many images. low diversity: translations are much alike. idle: they hardly
-    differ from their inputs, and the truths do. forgetful (a network): the cycle's L1 is above that of copying.
+    inverted: light and dark are swapped in many images. low diversity: translations are too similar. idle: they hardly
+    differ from their inputs, unlike the truths. forgetful (networks only): the cycle's L1 is above that of copying.
     """
     found = {
         "inverted": metrics["inverted"] > thresholds.INVERTED_SHARE,

@@ -1,11 +1,11 @@
-"""Trains forms and losses of CycleGAN side by side, and tests them on pairs that no training saw.
+"""Compares forms and losses of CycleGAN on held-out pairs.
 
 $ python experiments/study.py translation icons --workdir runs/translation
 $ python experiments/study.py translation gray-colour --workdir runs/translation
 
-Length, optimiser and sizes are those of the configurations quickstart and gray-colour. Each run is an ordinary run,
-with the digest of the training script. The same command again resumes, and trains no finished run again. Tables, and a
-page of pictures with the translations of the first seed, are written beside the runs.
+Length, optimiser and sizes are those of the configurations quickstart and gray-colour. Each run is an ordinary run with
+the same digest as from the training script. Repeat the command to resume; finished runs are not trained again. Tables,
+and a page of pictures with the translations of the first seed, are written beside the runs.
 """
 
 import dataclasses
@@ -51,19 +51,19 @@ SETTINGS: dict[Name, Setting] = {
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
 QUALITY = ("l1", "psnr", "ssim", "iou")
 SYMPTOMS = ("inverted", "correlation", "change", "diversity", "cycle")
-"""Metrics: distances from the truth, and those that warnings are about."""
+"""Metrics of quality (distances from the truth), and metrics behind the warnings."""
 COLUMNS = 6
-"""Test images on the page of pictures."""
+"""Number of test images on the page of pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The runs."""
+    """Options: the runs."""
 
     source: tyro.conf.Positional[Literal["icons", "gray-colour"]]
-    """An embedded set with paired test images."""
+    """A demo set with paired test images."""
     workdir: str
-    """For WORKDIR/SOURCE, with a directory of each run, tables.md and pictures.png."""
+    """Directory of the study; WORKDIR/SOURCE holds a directory of each run, tables.md and pictures.png."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of each setting; all settings of one seed are trained before the next seed."""
     settings: tuple[Name, ...] = tuple(SETTINGS)
@@ -138,7 +138,7 @@ def rule_metrics(splits: Splits) -> dict[str, Metrics]:
 
 
 def pictures(workdirs: Mapping[Name, str], splits: Splits) -> dict[str, np.ndarray]:
-    """Makes the rows of the page: input, histogram matching, the translations of the runs, truth."""
+    """Returns the rows of the page: input, histogram matching, translations of the runs, truth."""
     a, b = (images[np.linspace(0, len(images) - 1, COLUMNS).astype(int)] for images in splits.test)
     matched = rules.match_histograms(splits.test[0], splits.train[1])
     rows: dict[str, np.ndarray] = {
@@ -154,7 +154,7 @@ def _tables(
     runs: Mapping[tuple[Name, int], Metrics],
     digests: Mapping[tuple[Name, int], str],
 ) -> str:
-    """Tables of rules and settings: quality in each direction, symptoms with warnings; then the quality of each run."""
+    """Formats tables of rules and settings (quality and symptoms), then the quality of each run."""
     (copy,) = rows["copy"]
     warnings = [", ".join(_warnings(of_row, copy)) for of_row in rows.values()]
     quality = {test: [(test, name) for name in QUALITY] for test in tables.DIRECTIONS}

@@ -1,6 +1,6 @@
-"""Markdown tables of translations' metrics: a row for each way of translating, a column for each metric.
+"""Markdown tables of translation metrics: a row for each rule or setting, a column for each metric.
 
-A run's metrics are keyed by test (a direction, or a region) and by name, as `rules.metrics` gives them.
+Metrics of a run are keyed by test (a direction or a region), then by name as in `rules.metrics`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 Metrics = Mapping[str, Mapping[str, float]]
-"""By test, then by name."""
+"""Metrics of a run by test, then by name."""
 
 FORMATS = {
     "l1": ("L1", ".4f"), "psnr": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".3f"), "iou": ("IoU", ".3f"),
@@ -17,7 +17,7 @@ FORMATS = {
 }  # fmt: skip
 """Heading and format of each metric."""
 DIRECTIONS = {"a2b": "A to B", "b2a": "B to A"}
-"""Words for a direction; a region is its own name."""
+"""Display names of directions; regions need none."""
 
 
 def table(
@@ -26,9 +26,9 @@ def table(
     columns: Sequence[tuple[str, str]],
     words: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """Writes a row for each of `rows`: the mean over its runs of each metric (test, name), with the range of several.
+    """Formats a row for each of `rows`: the mean of each metric (test, name) over its runs, with their range.
 
-    Further columns are `words`, a list by heading; the first column's heading is `first`. Metrics that no run has make
+    `first` is the heading of the first column, `words` holds further columns by heading. A metric that no run has gets
     no column.
     """
     shown = [(test, name) for test, name in columns if any(name in runs[0][test] for runs in rows.values())]

@@ -67,8 +67,7 @@ class DataConfig:
     """Height and width of training images before random crops of image_size, for example 286 286 with image_size
     256 256. Empty for no crops."""
     resize: Resize = "cover"
-    """Scales images to cover the size and crops the centre, or stretches them to it and ignores the aspect ratio (both
-    bicubic)."""
+    """Scales images to cover the size and crops the centre, or stretches them to the size (both bicubic)."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False

@@ -10,7 +10,7 @@ from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 
 SMALL = CycleGanConfig(base_channels=32, num_blocks=3, discriminator_channels=32)
-"""For 32x32 images: 1.8 million parameters."""
+"""Networks for 32x32 images, with 1.8 million parameters."""
 
 
 def quickstart() -> CycleGanRun:

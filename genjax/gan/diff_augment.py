@@ -16,7 +16,7 @@ TRANSLATION, CUTOUT = 1 / 8, 1 / 2
 
 
 def augment(example_keys: Array, images: Array, strength: float) -> Array:
-    """Changes the colour of each image, shifts it and cuts out a hole, all drawn from its key in `example_keys` [b].
+    """Changes the colour of each image, shifts it and cuts out a hole, by draws from `example_keys` [b].
 
     `strength` 1 is the paper's; 0 returns the images unchanged; between them all changes are smaller. The draws of an
     image depend only on its key; its pixels may differ by the rounding of its mean level.

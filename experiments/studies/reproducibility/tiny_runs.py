@@ -34,7 +34,7 @@ TINY = {
         8,
     ),
 }
-"""By family."""
+"""Tiny trainings by family."""
 
 
 def arguments(family: str, workdir: Path, seed: int = 0, checkpoints: int = 6) -> list[str]:

@@ -27,7 +27,7 @@ SHOWN = {
         ("g_loss", "d_a_loss", "d_b_loss", "cycle_a2b", "l1_a2b", "l1_b2a"),
     ),
 }
-"""By family."""
+"""Metrics to show, by family."""
 
 
 def number(value: float | None) -> float:

@@ -55,6 +55,7 @@ def noise_run(path):
     return tiny_cyclegan(str(path / "run"), data=data)
 
 
+@pytest.mark.slow
 def test_fit_trains_with_another_loss_term(tmp_path):
     run = noise_run(tmp_path)
     config = MyRun(**vars(run) | {"loss": MyLoss(**vars(run.loss))})

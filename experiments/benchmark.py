@@ -1,4 +1,4 @@
-"""Runs a benchmark and prints its results, one flat JSON object, as the last line.
+"""Runs a benchmark and prints its results as the last line, one flat JSON object.
 
 $ python experiments/benchmark.py scaling paper
 $ python experiments/benchmark.py NAME --help
@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-# A benchmark decides itself when JAX starts and with which devices, so nothing of genjax is imported here. The
-# processes that a benchmark starts import this file too, and some of them measure PyTorch's memory.
+# Nothing of genjax is imported here, because each benchmark decides when JAX starts and with which devices. Its worker
+# processes import this file too, and some of them measure PyTorch's memory.
 BENCHMARKS = sorted(path.stem for path in Path(__file__).parent.glob("benchmarks/[a-z]*.py"))
 
 

@@ -1,4 +1,4 @@
-"""genjax: image generators in JAX and Flax whose numbers come out the same again."""
+"""VAEs and CycleGAN in JAX and Flax, with reproducible training."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,4 +1,4 @@
-"""The frame of every command: logs, compilation cache, several processes, errors, the last JSON line."""
+"""Setup shared by all commands: logs, compilation cache, several processes, errors, the last JSON line."""
 
 import contextlib
 import dataclasses
@@ -32,15 +32,15 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that was stopped and saved: 130 and 143."""
 
 REMEDY = "the last checkpoint is whole: run the same command again in all processes"
-LAST_WORDS = f"error: this process ended before its work, most likely because another process of the run died; {REMEDY}"
+LAST_WORDS = f"error: this process was aborted, most likely because another process of the run died; {REMEDY}"
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
-    """Joins the other processes of a run, if the environment variable GENJAX_DISTRIBUTED names any.
+    """Connects to the other processes of a run, if the environment variable GENJAX_DISTRIBUTED is set.
 
-    When one dies, JAX aborts the others within seconds, and no Python is run any more. So a shell waits for the end of
-    this process, and says what to do if that comes without farewell.
+    When one process dies, JAX aborts the others within seconds, and they run no more Python. So a child shell waits for
+    the end of this process, and prints the remedy if the process ended without a farewell.
     """
     where = os.environ.get("GENJAX_DISTRIBUTED")
     if where is None:
@@ -56,10 +56,10 @@ def processes() -> Iterator[None]:
         yield
     except SystemExit as error:
         shell.communicate(b"farewell\n")
-        if error.code in STOPPED:  # as all others do, together
+        if error.code in STOPPED:  # all processes stop at the same step
             raise
         print(error.code, f"If another process died first, {REMEDY}", sep="\n", file=sys.stderr, flush=True)
-        os._exit(1)  # an orderly end would wait for the others, who cannot go on without this process
+        os._exit(1)  # sys.exit would wait for the other processes, which cannot go on without this one
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -67,9 +67,9 @@ def processes() -> Iterator[None]:
 
 
 def setup() -> None:
-    """Logs to stderr, and keeps compiled programs on the disk, so that a second start is quick.
+    """Sets up logs on stderr, and the disk cache of compiled programs, which makes a second start quick.
 
-    Raises ValueError where JAX finds no device of the kind that JAX_PLATFORMS names.
+    Raises ValueError if JAX finds no device of the kind that JAX_PLATFORMS names.
     """
     try:
         main = parallel.is_main_process()
@@ -78,16 +78,16 @@ def setup() -> None:
         if not asked:
             raise
         detail = f" ({error})" if str(error) else ""
-        raise ValueError(f"JAX finds no device, JAX_PLATFORMS being {asked!r}: unset it{detail}") from error
+        raise ValueError(f"JAX finds no device with JAX_PLATFORMS={asked!r}: unset it{detail}") from error
     logging.basicConfig(
         level=logging.INFO if main else logging.WARNING,
         format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",
         datefmt="%H:%M:%S", stream=sys.stderr, force=True,
     )  # fmt: skip
     logging.getLogger("jax").setLevel(logging.WARNING)
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it tells of each file it opens, and raises its errors too
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs each file it opens; errors are also raised
     absl.logging.set_verbosity(absl.logging.ERROR)
-    # When Orbax fails to load a checkpoint, which is reported as one error, it also says so once for each array.
+    # When a checkpoint fails to load, Orbax raises one error and also logs one for each array: hide the latter.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     usual = sys.unraisablehook
     sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
@@ -99,14 +99,14 @@ def setup() -> None:
 
 
 def check_different(**options: Sequence[object]) -> None:
-    """Raises ValueError for a flag that was given nothing, or something twice."""
+    """Raises ValueError for a flag without values or with a repeated value."""
     for name, given in options.items():
         if not given or len(set(given)) < len(given):
-            raise ValueError(f"--{name} needs one or more different ones, got {' '.join(map(str, given)) or 'none'}")
+            raise ValueError(f"--{name} needs one or more different values, got {' '.join(map(str, given)) or 'none'}")
 
 
 def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | None = None) -> C:
-    """Returns the configuration named first on the command line (or in `args`), with the flags that follow."""
+    """Parses the command line (or `args`): the name of a configuration, then flags that change its fields."""
     given = (sys.argv[1:] if args is None else list(args))[:1]
     if given and not given[0].startswith("-") and given[0] not in configs:
         raise ValueError(f"no configuration is called {given[0]!r}: give {', '.join(configs)}")
@@ -117,11 +117,10 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
 
 
 def train(config: RunConfig, task: Task | None = None) -> Json:
-    """Trains to the end and returns what a script prints of it: step, digest, seconds, metrics on the test images.
+    """Trains `config` and returns the results to print: step, digest, seconds, test metrics.
 
-    `task` is the family's own unless it is given.
-
-    A training that a signal ended early exits here, saved, with 128 + the signal's number, as a shell would report it.
+    `task` defaults to that of the family. If a signal stopped the training, it has saved, and the program exits here
+    with 128 + the signal's number, as shells do.
     """
     began = time.perf_counter()
     result = fit(task or task_of(config), config)
@@ -138,7 +137,7 @@ def train(config: RunConfig, task: Task | None = None) -> Json:
 
 
 def write_report(title: str, workdir: str) -> str:
-    """Writes the page of a finished training into its directory, once for all processes: where it is."""
+    """Writes the report of a finished training into its directory, in process 0; returns its path."""
     path = files.resolve(workdir) / "report.html"
     if parallel.is_main_process():
         report.write_report(path, title, {"Training": workdir})
@@ -146,9 +145,9 @@ def write_report(title: str, workdir: str) -> str:
 
 
 def run(main: Callable[[], Json]) -> Json:
-    """Runs `main`, prints its results as the last line, one flat JSON object, once for all processes; returns them.
+    """Runs `main`, prints its results in process 0 as one line of flat JSON, and returns them.
 
-    An error that has a remedy is one message on stderr and exit code 1.
+    An error that has a remedy ends the program with one message on stderr and exit code 1.
     """
     with processes():
         try:
@@ -161,9 +160,9 @@ def run(main: Callable[[], Json]) -> Json:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             said = str(error).partition("\n")[0]
-            sys.exit(f"error: out of memory ({said}): give smaller numbers, as of images at once, or a smaller network")
+            sys.exit(f"error: out of memory ({said}): use fewer images at once or a smaller network")
         except KeyboardInterrupt:
-            print("interrupted: the same command begins again, or goes on from the last checkpoint", file=sys.stderr)
+            print("interrupted: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
         if results and parallel.is_main_process():
             print(json.dumps(results), flush=True)

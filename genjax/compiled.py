@@ -1,7 +1,7 @@
-"""Per-device functions of a family, compiled for a mesh: one training step, an evaluation, any number of rows.
+"""Compilation of a family's per-device functions for a mesh: training step, evaluation, any number of rows.
 
-Each wrapper gives the function its precision and its key. A key is derived inside the compiled graph, from a seed that
-is an input: on the host it would cost hundreds of microseconds a step, and one program serves all seeds.
+Each wrapper gives the function its precision and its key. The key is derived inside the compiled graph from the seed,
+which is an input: on the host this would cost hundreds of microseconds a step, and one program serves all seeds.
 """
 
 import functools
@@ -33,7 +33,7 @@ def matmul_precision(precision: Precision) -> str:
 
 
 def with_precision(fn: Callable, config: RunConfig) -> Callable:
-    """Wraps `fn` so that it is traced at the precision of matrix products that `config` names."""
+    """Wraps `fn` so that it is traced with the matrix precision of `config`."""
 
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:
@@ -44,7 +44,7 @@ def with_precision(fn: Callable, config: RunConfig) -> Callable:
 
 
 def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tuple[S, dict[str, Array]]]:
-    """The training step of `config` as a per-device function (state, batch, seed) -> (state, metrics)."""
+    """Returns the training step as a per-device function (state, batch, seed) -> (state, metrics)."""
     train_step = task.train_step
     if task.load_constants is not None:
         train_step = functools.partial(train_step, constants=task.load_constants(config)[1])
@@ -59,9 +59,8 @@ def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tupl
 def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
     """Compiles the training steps of one call: the batch is split over the devices, the state is donated.
 
-    `seed` is int32 []. `signal`, int32 [1] on each device, is the signal that a process got, or 0; all processes get
-    the greatest of them back. So every process learns of it at the same step, and none waits alone for the others to
-    save. (JAX's own sync point for preemption knows SIGTERM alone, not Ctrl-C.)
+    `seed` is int32 []. `signal`, int32 [1] on each device, is the number of the signal that its process received, or 0.
+    Every process gets the maximum back, so all of them stop and save at the same step.
     """
     step, several = seeded_step(task, config), config.train.steps_per_dispatch
 
@@ -69,9 +68,11 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
         if several == 1:
             state, metrics = step(state, batch, seed)
         else:
+            # The loader stacks the batches of one call on axis 1, because axis 0 is split over the devices.
             parts = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
             state, rows = lax.scan(lambda state, part: step(state, part, seed), state, parts)
             metrics = jax.tree.map(lambda leaf: leaf[-1], rows)
+        # JAX's own preemption sync point handles SIGTERM only, not Ctrl-C; this maximum handles both.
         return state, metrics, lax.pmax(signal[0], "data")
 
     specs = (REPLICATED, SPLIT, REPLICATED, SPLIT)
@@ -81,8 +82,8 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
 def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., PyTree]:
     """Compiles `fn(config, state, batch, key) -> pytree of [b, ...]` as a function (state, batch, stream, seed).
 
-    Unlike training it has one key for all states, so that metrics differ by the state alone. Each process gets the rows
-    of all devices. Stream and seed are integers, and inputs: one program serves all.
+    Unlike training, all states share one key, so that metrics differ only because states differ. Each process gets the
+    rows of all devices. Stream and seed are inputs of the program, so it compiles once.
     """
     fn = with_precision(fn, config)
 
@@ -102,9 +103,9 @@ def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., P
 def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callable[[tuple, tuple], PyTree]:
     """Compiles `fn(config, *shared, *rows) -> pytree of [n, ...]` as a function (shared, rows), for any n.
 
-    `shared` is replicated; each leaf of `rows` is a host array [n, ...]. Every device always works on `chunk` rows (the
-    last ones are padded), so a row's result has the same bits whatever n, the calls it is spread over, or the number
-    of devices. ValueError for no rows, or for leaves of different lengths.
+    `shared` is replicated; each leaf of `rows` is a host array [n, ...]. Every device always computes `chunk` rows, so
+    the result of a row has the same bits for any n, any split into calls and any number of devices. Raises ValueError
+    for no rows, or for leaves of different lengths.
     """
     fn = with_precision(fn, config)
 
@@ -122,6 +123,7 @@ def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callab
             raise ValueError(f"examples and their positions differ in number: {num} and {', '.join(map(str, others))}")
         parts = []
         for start in range(0, num, width):
+            # Past the end, the last row is repeated; the repetitions are cut off below.
             chosen = np.minimum(np.arange(start, start + width), num - 1)[parallel.process_rows(width)]
             part = jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], rows)
             parts.append(jax.device_get(compiled(shared, parallel.shard_batch(mesh, part))))

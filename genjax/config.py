@@ -1,7 +1,8 @@
-"""Configuration that all families share: data, optimiser, training, seeds. Frozen, complete, checked when made.
+"""Configuration that all families share: data, optimiser, training, seeds.
 
-Each family adds its networks and losses in a `config.py` of its own. Every field has a flag of the same name on the
-command line (`--data.batch-size 64`); its docstring is the flag's help.
+A configuration is frozen, complete, and checked when it is made. Each family adds its networks and losses in a
+`config.py` of its own. Every field has a flag of the same name on the command line (`--data.batch-size 64`); its
+docstring is the flag's help.
 """
 
 import dataclasses
@@ -30,13 +31,13 @@ def check_finite(config: "DataclassInstance") -> None:
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raises ValueError unless 0 <= seed < 2**31: JAX refuses other seeds, or takes two for the same."""
+    """Raises ValueError unless 0 <= seed < 2**31: JAX refuses other seeds or maps two of them to one key."""
     require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The images, their form, and the number of them in a batch."""
+    """Source of the images, their shape, and the batch size."""
 
     source: str
     """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
@@ -49,23 +50,25 @@ class DataConfig:
     batch_size: int
     """Images per step over all devices and processes."""
     holdout: float = 0.1
-    """Share of the training images held out for validation, and again for test. It counts where an npz:, folder: or
-    tfds: source has no such split; demo images have theirs. 0 holds out none: up to 100 training images then
-    stand in, and their metrics say nothing about other images."""
+    """Share of the training images held out for validation, and again for test. It is used where an npz:, folder: or
+    tfds: source has no such split; demo images have all three. 0 holds out none: up to 100 training images are then
+    used instead, and their metrics say nothing about other images."""
     paired: bool = False
-    """Validation and test images come in pairs: image i of one domain shows what image i of the other does. They are
-    then compared with the truth. Training never sees pairs."""
+    """Validation and test images are pairs: image i of both domains shows the same thing. Evaluation then compares
+    translations with the truth. Training never sees pairs."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
-    """Sets a pixel to 1 with probability intensity, else 0: at each step anew (stochastic) or once (fixed)."""
+    """Sets each pixel to 1 with probability equal to its intensity, else to 0: anew at each step (stochastic) or once
+    (fixed)."""
     dequantize: bool = False
-    """Adds uniform noise within one grey level, so that a density of pixels is a bound on their probability."""
+    """Adds uniform noise within one grey level, so that a density bounds the probability of the 8-bit pixels."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
     load_size: tuple[int, ...] = ()
-    """Height and width that training images are loaded at, for random crops of image_size: 286 286 with image_size
-    256 256. Empty for none."""
+    """Height and width of training images before random crops of image_size, for example 286 286 with image_size
+    256 256. Empty for no crops."""
     resize: Resize = "cover"
-    """Scale to cover the size and crop around the centre, or stretch to it whatever the aspect (both bicubic)."""
+    """Scales images to cover the size and crops the centre, or stretches them to it and ignores the aspect ratio (both
+    bicubic)."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False
@@ -73,9 +76,9 @@ class DataConfig:
     cache_dir: str = "~/.cache/genjax"
     """Directory that keeps decoded and resized folder: and tfds: images, as uint8."""
     decode_threads: int = 8
-    """Threads that decode images; the numbers do not depend on it."""
+    """Threads that decode images; results do not depend on it."""
     prefetch: int = 2
-    """Batches prepared ahead of the step; the numbers do not depend on it."""
+    """Batches prepared ahead of the step; results do not depend on it."""
 
     def __post_init__(self) -> None:
         require(
@@ -96,7 +99,7 @@ class DataConfig:
             f"load_size {self.load_size} must not be below image_size {self.image_size}",
         )
         require(
-            not (self.paired and len(self.channels) == 1), "paired is about two domains, and channels names one domain"
+            not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
         )
         require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
         require(
@@ -123,15 +126,16 @@ class OptimConfig:
     learning_rate: float
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """After the warm-up: constant; a half cosine from the peak to 0, after the last step; or constant, then linear."""
+    """Learning rate after the warm-up: constant; a half cosine that reaches 0 after the last step; or constant, then
+    linear."""
     decay_steps: int = 0
-    """Linear schedule: the last steps, over which the rate decays."""
+    """Linear schedule: number of steps at the end over which the rate decays."""
     steps_per_epoch: int = 1
-    """Linear schedule: steps between changes of the rate; num_steps and decay_steps are multiples of it."""
+    """Linear schedule: steps between changes of the rate; num_steps and decay_steps must be multiples of it."""
     linear_decay: Literal["epoch_end", "epoch_start", "lua"] = "epoch_end"
-    """Linear schedule: the implementation whose rates are followed. Over d epochs the rate falls from d/(d+1) of the
-    peak to 1/(d+1) (epoch_end: CycleGAN's older PyTorch code and CUT, where the scheduler steps after an epoch), the
-    same one epoch earlier and so to 0 (epoch_start: its newer PyTorch code), or from 1 to 1/d (lua: the original)."""
+    """Linear schedule: the implementation whose rates are copied, over d epochs of decay. epoch_end: from d/(d+1) of
+    the peak to 1/(d+1) (CycleGAN's older PyTorch code and CUT). epoch_start: the same one epoch earlier, down to 0
+    (CycleGAN's newer PyTorch code). lua: from 1 to 1/d (the original code)."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0 to its peak."""
     b1: float = 0.9
@@ -141,8 +145,8 @@ class OptimConfig:
     eps: float = 1e-8
     """Adam's epsilon, added outside the square root."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights, which evaluation and sampling use. It is min(ema_decay, (1 + t) / (10 + t)) at
-    step t."""
+    """Decay of the averaged weights, which evaluation and sampling use; at step t it is
+    min(ema_decay, (1 + t) / (10 + t))."""
 
     def __post_init__(self) -> None:
         check_finite(self)
@@ -155,18 +159,18 @@ class OptimConfig:
         require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
         require(
             self.decay_steps > 0 if self.schedule == "linear" else self.decay_steps == 0,
-            f"schedule {self.schedule} goes with "
-            f"{'a positive' if self.schedule == 'linear' else 'no'} decay_steps, got {self.decay_steps}",
+            f"schedule {self.schedule} needs "
+            f"{'a positive decay_steps' if self.schedule == 'linear' else 'decay_steps 0'}, got {self.decay_steps}",
         )
         require(
             not (self.schedule == "linear" and self.warmup_steps > 0),
-            f"schedule linear goes with no warmup_steps, got {self.warmup_steps}",
+            f"schedule linear needs warmup_steps 0, got {self.warmup_steps}",
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Length of the training, and what it records. Only num_steps and steps_per_dispatch change the numbers."""
+    """Length of a training, and its records. Only num_steps and steps_per_dispatch change results."""
 
     num_steps: int
     """Optimiser steps in all."""
@@ -177,12 +181,12 @@ class TrainConfig:
     checkpoint_every: int = 500
     """Steps between checkpoints; a multiple of eval_every, so that each has a validation loss."""
     num_sample_images: int = 64
-    """Validation images in each grid of pictures."""
+    """Validation images in each grid of samples."""
     keep_period: int = 0
-    """Steps between checkpoints that are kept for good; 0 keeps the last two and the best only."""
+    """Steps between checkpoints that are never deleted; 0 keeps only the last two and the best."""
     max_nonfinite_steps: int = 20
-    """Steps in a row with a loss or gradient that is not finite that end the run. With steps_per_dispatch above 1, a
-    call counts if all of its steps are such."""
+    """Steps in a row with a loss or gradient that is not finite, after which the run ends. With steps_per_dispatch
+    above 1, a call counts if all of its steps are not finite."""
     tensorboard: bool = False
     """Writes TensorBoard event files too (needs the extra: pip install 'genjax-images[tensorboard]')."""
     steps_per_dispatch: int = 1
@@ -202,7 +206,7 @@ class TrainConfig:
         require(
             self.checkpoint_every % self.eval_every == 0,
             f"checkpoint_every ({self.checkpoint_every}) must be a multiple of eval_every ({self.eval_every}), "
-            "so that each checkpoint has a validation figure",
+            "so that each checkpoint has a validation loss",
         )
         require(
             self.keep_period >= 0 and self.keep_period % self.checkpoint_every == 0,
@@ -212,7 +216,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedConfig:
-    """Seeds of single random streams, in place of the run's: for studies of where a spread comes from."""
+    """Seeds of single random streams, in place of the run's seed; for studies of the spread over seeds."""
 
     init: int | None = None
     """Seed of the initial parameters."""
@@ -228,16 +232,16 @@ class SeedConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that one training depends on; each family adds its networks and losses."""
+    """Configuration of one training; each family adds its networks and losses."""
 
     workdir: str = ""
-    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command again resumes it."""
+    """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command resumes the run."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Seed of all randomness in the run."""
     seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
-    """Arithmetic. float32: all of it. tensorfloat32: float32, but a GPU's matrix units may round the factors of
-    products. bfloat16: the layers compute in bfloat16; parameters, losses and optimiser stay float32."""
+    """Precision of the arithmetic. float32: everything. tensorfloat32: a GPU's matrix units may round the factors of
+    products. bfloat16: layers compute in bfloat16; parameters, losses and optimiser stay float32."""
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig
@@ -248,12 +252,12 @@ class RunConfig:
 
     @property
     def depends_on_num_steps(self) -> bool:
-        """True if a step depends on how many there are to be, so that num_steps may not change on resuming."""
+        """True if updates depend on num_steps, which then must not change on resuming."""
         return self.optim.schedule != "constant"
 
 
 def seed_of(run: RunConfig, name: SeedName) -> int:
-    """The seed of one stream: its own if it has one, else the run's."""
+    """Returns the seed of one stream: its own if it has one, else the run's."""
     own: int | None = getattr(run.seeds, name)
     return run.seed if own is None else own
 

@@ -1,4 +1,4 @@
-"""The table of families: commands, run directories, reports and studies read it, and nothing else lists them."""
+"""Table of all families, the only one: commands, run directories, reports and studies read it."""
 
 from genjax import cyclegan, vae
 from genjax.config import RunConfig
@@ -8,7 +8,7 @@ FAMILIES: dict[str, Task] = {task.name: task for task in (vae.TASK, cyclegan.TAS
 
 
 def family_of(kind: type[RunConfig]) -> str:
-    """Returns the name of the family whose configurations are of class `kind`, or of one that it is derived from."""
+    """Returns the name of the family whose configuration class is `kind` or a base class of it."""
     return next(name for name, task in FAMILIES.items() if issubclass(kind, task.config_class))
 
 

@@ -1,4 +1,4 @@
-"""Paths, and files that are written whole: no reader finds half a file, and errors name the path."""
+"""Paths, and atomic writes: no reader finds half a file, and errors name the path."""
 
 import hashlib
 import importlib.util
@@ -17,14 +17,14 @@ Json = dict[str, Any]
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
-    """The absolute form of a path (which Orbax asks for), `~` expanded; a gs:// path as it is.
+    """Returns the absolute path, with `~` expanded, as Orbax requires; gs:// paths stay as they are.
 
-    Raises ValueError for no path at all, for other schemes, for gs:/ with one slash, for gs:// without the package it
-    needs, and for `~` where nobody has a home.
+    Raises ValueError for an empty path, other schemes, gs:/ with one slash, gs:// without gcsfs, and `~` without a home
+    directory.
     """
     name = os.fspath(path)
     if not name:
-        raise ValueError("a path is empty (as that of an unset variable): name a file or a directory")
+        raise ValueError("a path is empty (from an unset variable, perhaps): name a file or a directory")
     if not re.match(r"gs:|[\w.+-]+:/", name):
         try:
             return epath.Path(name).expanduser().resolve()
@@ -32,20 +32,20 @@ def resolve(path: epath.PathLike) -> epath.Path:
             raise ValueError(f"{name}: {error} Write the path without ~") from error
     if not re.match(r"gs://[^/]", name):
         raise ValueError(f"{name}: only local paths and gs://BUCKET/... are supported")
-    if importlib.util.find_spec("gcsfs") is None:  # which brings google-cloud-storage, that Orbax needs
+    if importlib.util.find_spec("gcsfs") is None:  # gcsfs installs google-cloud-storage, which Orbax needs
         raise ValueError(f"{name} needs gcsfs: pip install 'genjax-images[gcs]'")
-    return epath.Path(name)  # whose own resolve() takes gs: for a local directory
+    return epath.Path(name)  # not resolved: epath's resolve() would take gs: for a local directory
 
 
 def partial(path: epath.Path) -> epath.Path:
-    """Path of a file while it is written: beside `path`, under a short name that no user would choose."""
+    """Returns the temporary path of a file while it is written, in the same directory as `path`."""
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
-    """Writes a file beside its place, then moves it there; makes its directory if there is none.
+    """Writes a temporary file and renames it to `path`; makes the directory if needed.
 
-    On gs:// a file appears whole or not at all as it is, and a move would be one of many requests.
+    On gs:// a plain write is atomic already, and a rename would take several requests.
     """
     path = epath.Path(path)
     content = content.encode() if isinstance(content, str) else content
@@ -64,15 +64,15 @@ def write_json(path: epath.PathLike, value: object) -> None:
 
 
 def encode_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of an .npz file of these arrays, the same for the same arrays."""
+    """Encodes arrays as the bytes of an .npz file; equal arrays give equal bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """Reads a JSON file; ValueError with its name if it holds something else."""
+    """Reads a JSON file; raises ValueError with its path if it is not valid JSON."""
     try:
         return json.loads(epath.Path(path).read_text())
     except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{path} is damaged, it holds no JSON: {error}") from error
+        raise ValueError(f"{path} is damaged, it is not valid JSON: {error}") from error

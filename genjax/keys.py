@@ -1,7 +1,7 @@
-"""The only file that derives PRNG keys.
+"""Derivation of PRNG keys; no other file derives one.
 
-Nothing random is carried from step to step or saved: a key is an address, (seed, stream, step, position in the global
-batch), so noise depends on no device, no process and no history.
+A key is an address: (seed, stream, step, position in the global batch). No key is carried from step to step or saved,
+so noise does not depend on devices, processes or earlier steps.
 """
 
 import enum
@@ -15,7 +15,7 @@ from genjax.config import check_seed
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
-"""Threefry-2x32's constants (Salmon et al. 2011, table 2 and section 3.3)."""
+"""Constants of Threefry-2x32 (Salmon et al. 2011, table 2 and section 3.3)."""
 
 
 class Stream(enum.IntEnum):
@@ -56,9 +56,9 @@ class Draw(enum.IntEnum):
 
 
 def root_key(seed: int | Array) -> Array:
-    """The key that all others of a run are folded from, of a pinned implementation whatever JAX's default is.
+    """Returns the root key of a run; all other keys are folded from it.
 
-    Raises ValueError for a number outside [0, 2^31), which JAX would not take, or not tell from another.
+    The implementation is fixed to threefry2x32, whatever JAX's default is. Raises ValueError unless 0 <= seed < 2**31.
     """
     if isinstance(seed, int):
         check_seed("a seed", seed)
@@ -66,38 +66,38 @@ def root_key(seed: int | Array) -> Array:
 
 
 def for_step(root: Array, stream: Stream | Array, step: int | Array) -> Array:
-    """The key of `step` in `stream`: the same on every device and in every process."""
+    """Returns the key of `step` in `stream`, the same on every device and in every process."""
     return jax.random.fold_in(jax.random.fold_in(root, stream), step)
 
 
 def for_draw(step_key: Array, draw: Draw) -> Array:
-    """The key of one draw of a step, given that step's key."""
+    """Returns the key of one draw of a step, given that step's key."""
     return jax.random.fold_in(step_key, draw)
 
 
 def per_example(key: Array, position: Array) -> Array:
-    """Keys [b] of the examples at `position` [b] (int32) of the global batch, however that batch is split."""
+    """Returns keys [b] for the examples at `position` [b] (int32) in the global batch."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, position)
 
 
 def normal(example_keys: Array, size: int) -> Array:
-    """Standard normal noise [b, size], row i from `example_keys[i]`, with the same bits in a batch of any size.
+    """Draws standard normal noise [b, size], row i from `example_keys[i]`.
 
-    A program that computes in float64 has the numbers that float32 has; so with `uniform`.
-
-    On CPU, JAX 0.12 computes arrays of up to 16 elements by other instructions than larger ones, which round the last
-    bit of a logarithm otherwise. So at least 64 are computed for each row, and the barrier keeps the compiler from
-    computing fewer.
+    Row i has the same bits in a batch of any size. With float64 enabled, the values are still those of float32; the
+    same holds for `uniform`.
     """
+    # On a CPU, JAX 0.12 uses other instructions for arrays of up to 16 elements, which round the last bit differently.
+    # So each row computes at least 64 numbers, and the barrier keeps the compiler from computing fewer.
     noise = jax.vmap(lambda key: jax.random.normal(key, (max(size, 64),), jnp.float32))(example_keys)
     return lax.optimization_barrier(noise)[:, :size].astype(float)
 
 
 def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
-    """Uniform draws in [0, 1), [b, *shape], row i from `example_keys[i]`: in float32 the bits of `jax.random.uniform`.
+    """Draws uniform numbers in [0, 1), [b, *shape], row i from `example_keys[i]`.
 
-    For whole images: on a CPU, JAX draws by a loop that goes through memory five times; here it is one expression,
-    which XLA fuses with what uses the draws. JAX's check for keys that are used twice does not see this use.
+    In float32 they have the bits of `jax.random.uniform`. It is meant for whole images: on a CPU, JAX's own loop passes
+    over memory five times, and this single expression is fused with the code that uses it. JAX's check for reused keys
+    does not see this use.
     """
     data = jax.random.key_data(example_keys)
     place = lax.iota(jnp.uint32, math.prod(shape))
@@ -107,9 +107,10 @@ def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
 
 
 def threefry(first: Array, second: Array, high: Array, low: Array) -> Array:
-    """32 random bits of the key (first, second) at the place (high, low), all uint32 of shapes that broadcast.
+    """Returns 32 random bits for the key (first, second) at the counter (high, low).
 
-    Both words of Threefry-2x32 with 20 rounds (Salmon et al. 2011), exclusive or, as JAX has them.
+    All arguments are uint32 and broadcast. The result is the exclusive or of both words of Threefry-2x32 with 20 rounds
+    (Salmon et al. 2011), as in JAX.
     """
     schedule = (first, second, first ^ second ^ jnp.uint32(PARITY))
     left, right = high + schedule[0], low + schedule[1]

@@ -1,4 +1,4 @@
-"""From a run directory to a `Sampler` or a `Translator`, in one line."""
+"""Loading of a trained run as a `Sampler` or a `Translator`."""
 
 from typing import Literal
 
@@ -50,7 +50,7 @@ def load_translator(
 
 def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
     """Returns the step and the state of a checkpoint of the run with `config`."""
-    from genjax.train import checkpoint  # here, for Orbax takes long to import and brings google.cloud
+    from genjax.train import checkpoint  # here: Orbax is slow to import and loads google.cloud
 
     directory = files.resolve(config.workdir) / "checkpoints"
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))

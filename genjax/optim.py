@@ -1,4 +1,4 @@
-"""Optax optimisers and schedules, the average of the weights, and the one skip decision of a step."""
+"""Optax optimisers and schedules, the average of the weights, and skipping of updates that are not finite."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -25,9 +25,9 @@ class Net(NamedTuple):
 
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
-    """The learning rate at `step`, an int32 scalar counted from 0.
+    """Returns the learning rate at `step`, an int32 scalar counted from 0.
 
-    It reads the state's step rather than the optimiser's count, so a skipped step does not shift the schedule.
+    `step` is the state's step, not the optimiser's count, so a skipped update does not shift the schedule.
     """
     decay_steps = num_steps - config.warmup_steps
     schedules = {
@@ -42,9 +42,9 @@ def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
 
 
 def linear_factor(config: OptimConfig, num_steps: int, step: Array) -> Array:
-    """The share of the peak that schedule linear has left at `step`, the same throughout an epoch.
+    """Returns the share of the peak learning rate at `step` of schedule linear, constant within an epoch.
 
-    With e epochs over, n before the decay and d in it:
+    With e finished epochs, n epochs before the decay and d epochs of decay:
 
         epoch_end    1 - max(0, e + 1 - n) / (d + 1)
         epoch_start  1 - max(0, e + 2 - n) / (d + 1)
@@ -59,12 +59,12 @@ def linear_factor(config: OptimConfig, num_steps: int, step: Array) -> Array:
 
 
 def init_net(config: OptimConfig, params: Params) -> Net:
-    """A network before its first update."""
+    """Returns a network before its first update."""
     return Net(params, _adam(config).init(params))
 
 
 def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net:
-    """One step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
+    """Takes one step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
     direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
     updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
     return Net(optax.apply_updates(net.params, updates), opt_state)
@@ -75,29 +75,27 @@ def _adam(config: OptimConfig) -> optax.GradientTransformation:
 
 
 def ema(config: OptimConfig, step: Array, average: T, params: T) -> T:
-    """The exponential moving average of `params` after `step` earlier steps.
+    """Returns the exponential moving average of `params` after `step` earlier steps.
 
-    Its decay min(ema_decay, (1 + t) / (10 + t)) forgets the first, random weights quickly.
+    The decay min(ema_decay, (1 + t) / (10 + t)) removes the random initial weights quickly.
     """
     decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: (decay * a + (1 - decay) * p).astype(a.dtype), average, params)
 
 
 def all_finite(*trees: PyTree) -> Array:
-    """A boolean scalar: the Euclidean norm of all numbers in `trees` together is finite, and so each of them.
+    """Returns a boolean scalar: the Euclidean norm of all numbers in `trees` is finite.
 
-    Finite gradients whose squares overflow count as not finite: Adam's second moment would stay infinite.
+    Gradients whose squares overflow count as not finite too: Adam's second moment would stay infinite.
     """
     return jnp.isfinite(optax.tree.norm(trees))
 
 
 def update_if(condition: Array, update: Callable[[T], T], state: T) -> T:
-    """`update(state)` where the scalar `condition` holds, else `state`, leaf by leaf.
-
-    On CPU it is a branch, which changes the state in place. Leaf by leaf, XLA would copy the condition into each leaf's
-    program, and one about hundreds of leaves takes most of the time that a step compiles. On a GPU a branch would wait
-    for the host.
-    """
+    """Returns `update(state)` where the scalar `condition` holds, else `state`."""
+    # On a CPU it is a branch, which updates in place. A select for each leaf would copy the condition into the program
+    # of each leaf; with hundreds of leaves that takes most of the compile time. On a GPU a branch would wait for the
+    # host, so there it is a select.
 
     def branch(condition: Array, state: T) -> T:
         return lax.cond(condition, update, lambda state: state, state)

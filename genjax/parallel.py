@@ -1,7 +1,7 @@
-"""The only file that knows about devices.
+"""Devices, meshes and processes; no other file knows about them.
 
-Functions are written per device: each sees its slice of the batch and names the axis "data" in `lax.psum` or
-`lax.all_gather`. The presets below compile them for a mesh.
+Functions are written per device: each sees its slice of the batch and uses the axis name "data" in `lax.pmean` or
+`lax.all_gather`. `pmap` compiles them for a mesh.
 """
 
 import json
@@ -27,10 +27,10 @@ HEARTBEAT_SECONDS = 10
 
 
 def connect(where: str) -> None:
-    """Joins this process to the others of one run; call it before JAX is used for anything else.
+    """Connects this process to the others of a run; call it before any other use of JAX.
 
     `where` is "auto" if JAX can find the others itself (Cloud TPU, GKE, Slurm, Open MPI), else "HOST:PORT,NUM,ID": the
-    address where process 0 listens, the number of processes, and the index of this one. Raises ValueError otherwise.
+    address of process 0, the number of processes, and the index of this one. Raises ValueError for any other value.
     """
     if where == "auto":
         try:
@@ -53,7 +53,7 @@ def connect(where: str) -> None:
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """Makes a mesh with one axis, "data", over `devices` (default: every device of every process).
 
-    Devices of one process stand side by side, which `process_rows` relies on; their ids on a TPU slice do not.
+    Devices are sorted by process, which `process_rows` relies on: on a TPU slice, sorted ids would mix processes.
     """
     in_order = sorted(
         jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
@@ -62,19 +62,19 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def pmap(fn: Callable, mesh: Mesh, in_specs: PyTree, out_specs: PyTree, donate: tuple[int, ...] = ()) -> Callable:
-    """Compiles the per-device `fn` for `mesh`.
+    """Compiles the per-device function `fn` for `mesh`.
 
-    `jax.pmap` itself lowers to this since JAX 0.10; here there is no stacked leading axis. With `check_vma=False`,
-    outputs marked `REPLICATED` are trusted to be equal on all devices: `fn` has to make them so.
+    It does what `jax.pmap` has done since JAX 0.10, without a stacked leading axis. With `check_vma=False`, JAX does
+    not check that outputs marked `REPLICATED` are equal on all devices: `fn` has to make them equal.
     """
     mapped = jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(mapped, donate_argnums=donate)
 
 
 def mean_over_devices(tree: T) -> T:
-    """Means of the leaves of `tree` over the devices along "data", inside a compiled per-device function.
+    """Averages each leaf of `tree` over the devices, inside a per-device function.
 
-    On one device it is the leaf itself: XLA's CPU compiler would copy it.
+    On one device it returns the leaf unchanged: XLA's CPU compiler would copy it.
     """
     return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
 
@@ -85,12 +85,12 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
         lower = batch_size - batch_size % mesh.size
         remedy = f"{lower} or {lower + mesh.size}" if lower else f"{mesh.size}"
         raise ValueError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices: use a multiple of it, as {remedy}"
+            f"batch_size {batch_size} does not divide over {mesh.size} devices: use a multiple, such as {remedy}"
         )
 
 
 def process_rows(batch_size: int) -> slice:
-    """The rows of a global batch that this process loads."""
+    """Returns the slice of a global batch that this process loads."""
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
@@ -98,7 +98,7 @@ def process_rows(batch_size: int) -> slice:
 def shard_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     """Puts this process's rows of a batch (leaves [rows, ...]) on its devices, as parts of global arrays."""
     sharding = NamedSharding(mesh, SPLIT)
-    with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX takes this for an implicit transfer
+    with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX counts this as an implicit transfer
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
@@ -127,17 +127,17 @@ def is_main_process() -> bool:
 
 
 def broadcast(value: T) -> T:
-    """Returns the `value` of process 0 (anything that JSON can write) in every process; all have to call it."""
+    """Returns process 0's `value` (anything JSON can hold) in every process; all processes must call it."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))
 
 
 def all_processes(condition: bool) -> bool:
-    """Returns True if `condition` holds in every process; all have to call it."""
+    """Returns True if `condition` holds in every process; all processes must call it."""
     return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 
 def wait_for_all(point: str) -> None:
-    """Returns when every process has come to the `point` in the program."""
+    """Waits until every process has reached the `point` in the program."""
     multihost_utils.sync_global_devices(point)

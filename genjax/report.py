@@ -1,4 +1,4 @@
-"""One static HTML page about one or more runs: pictures, curves, configuration, environment; all of it in one file."""
+"""HTML report of one or more runs in one file: pictures, curves, configuration, environment."""
 
 import base64
 import html
@@ -28,7 +28,7 @@ summary { cursor: pointer; color: #555; margin: 0.5rem 0; }
 
 
 def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
-    """Writes the page about `runs` (heading -> run directory) to `path`."""
+    """Writes a page about `runs` (heading -> run directory) to `path`."""
     body = "\n".join(f"<h2>{html.escape(heading)}</h2>\n{_run(files.resolve(run))}" for heading, run in runs.items())
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -51,7 +51,7 @@ def _run(workdir: epath.Path) -> str:
 
 
 def _metrics(workdir: epath.Path, rows: Sequence[Row]) -> str:
-    """Test metrics of a finished run, or the latest validation metrics."""
+    """Returns a table of the test metrics of a finished run, or of the latest validation metrics."""
     if (workdir / "result.json").exists():
         result = files.read_json(workdir / "result.json")
         images, step, metrics = "test", result["step"], result["test"]
@@ -68,7 +68,7 @@ def _metrics(workdir: epath.Path, rows: Sequence[Row]) -> str:
 
 
 def _warnings(rows: Sequence[Row]) -> str:
-    """Warnings at the last row, and those that came and went; nothing for a family without a monitor."""
+    """Lists the warnings of the last row, and earlier ones; "" for a family without a monitor."""
     watched = [(row["step"], row["warnings"]) for row in rows if "warnings" in row]
     if not watched:
         return ""
@@ -87,7 +87,7 @@ def _number(value: float | None) -> str:
 
 
 def _samples(directory: epath.Path) -> str:
-    """The latest picture of each kind; a training calls its files KIND-STEP.png."""
+    """Returns the latest picture of each kind, from files named KIND-STEP.png."""
     latest: dict[str, tuple[int, epath.Path]] = {}
     for path in sorted(directory.glob("*.png") if directory.exists() else [], key=lambda path: path.name):
         if found := re.fullmatch(r"(.+)-(\d+)", path.stem):
@@ -102,7 +102,7 @@ def _samples(directory: epath.Path) -> str:
 
 
 def _curves(rows: Sequence[Row]) -> str:
-    """Plots of each metric that changes over the steps, training and validation in one."""
+    """Plots each metric that changes over the steps, training and validation in one plot."""
     series: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for row in rows:
         for name, value in row.items():

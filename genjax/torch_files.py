@@ -1,4 +1,4 @@
-"""State dicts in files of PyTorch: read without executing anything in them, and written."""
+"""PyTorch files of state dicts: reading without executing code from them, and writing."""
 
 import importlib
 import io
@@ -16,8 +16,8 @@ from genjax import files
 def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     """Reads the tensors of a state dict by name, as float32.
 
-    Raises FileNotFoundError if there is no file, and ValueError if it is damaged, holds anything but named tensors or
-    asks to execute code, or if PyTorch is not installed.
+    Raises FileNotFoundError if there is no file, and ValueError if it is damaged, holds anything but named tensors,
+    contains code, or if PyTorch is not installed.
     """
     torch = _torch()
     content = io.BytesIO(files.resolve(path).read_bytes())
@@ -52,7 +52,7 @@ def _torch() -> ModuleType:
 
 
 def _reason(error: Exception) -> str:
-    """Says why PyTorch could not read a file, without its advice to execute what the file asks for."""
+    """Returns the reason why PyTorch could not read a file, without its advice to execute the file's code."""
     if isinstance(error, pickle.UnpicklingError):
         asked = re.search(r"GLOBAL (\S+)", str(error))
         return f"it asks for {asked[1]}, which is refused" if asked else "it is in no format of torch.save"

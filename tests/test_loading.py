@@ -212,7 +212,7 @@ def test_translator_refuses_what_does_not_fit(translator):
 
 
 def test_load_translator_refuses_unscored_and_other_runs(trained_identity, trained):
-    with pytest.raises(ValueError, match="has a score to be the best by"):
+    with pytest.raises(ValueError, match="has a validation score"):
         load_translator(trained_identity.workdir, "best")
     with pytest.raises(ValueError, match="holds a vae run"):
         load_translator(trained.workdir)

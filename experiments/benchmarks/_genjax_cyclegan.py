@@ -1,4 +1,4 @@
-"""The training step and the translation of genjax that cyclegan_step.py times, compiled."""
+"""Compiled training step and translation of genjax, which cyclegan_step.py times."""
 
 import time
 from collections.abc import Callable
@@ -20,19 +20,19 @@ from genjax.train import preemption
 
 
 class Prepared(NamedTuple):
-    """Functions to time, after a first call; each waits for the device."""
+    """Functions to time, already called once; each waits for the device."""
 
     actions: dict[str, Callable[[], None]]
     before: dict[str, float]
     """Measurements made before anything is timed: seconds of compilation."""
     peak_mib: Callable[[], float | None]
-    """Peak memory of the device so far; None where only the process knows."""
+    """Returns the peak memory of the device so far; None if only the memory of the process is known."""
     matmul_tflops: Callable[[], float]
-    """Rate of a large matrix product of the same precision."""
+    """Measures the rate of a large matrix product of the same precision."""
 
 
 def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str) -> Prepared:
-    """Compiles the step of all four networks, with the paper's losses and weights, on noise.
+    """Compiles the step of all four networks with the paper's losses and weights; inputs are noise.
 
     `cache` is the directory of the persistent compilation cache.
     """
@@ -90,7 +90,7 @@ def _compile(fn: Any, *arguments: Any) -> tuple[Any, float]:
 
 
 def _matmul_rate(dtype: jnp.dtype) -> float:
-    """TFLOP/s of a product of square matrices, the best of 10."""
+    """Measures TFLOP/s of a product of square matrices, the best of 10."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)  # zeros and ones are multiplied faster
     product = jax.jit(jnp.matmul)

@@ -1,4 +1,4 @@
-"""CycleGAN's networks and training step in plain PyTorch, which cyclegan_step.py times beside genjax's."""
+"""CycleGAN's networks and training step in plain PyTorch, which cyclegan_step.py times against genjax."""
 
 import itertools
 import random
@@ -20,7 +20,7 @@ VARIANTS = {
     "torch-compile": {"channels_last": False, "autocast": False, "compiled": True},
     "torch-compile-autocast": {"channels_last": True, "autocast": True, "compiled": True},
 }
-"""float32 throughout; with TF32, the default of convolutions on a GPU; and the options that people turn on."""
+"""Settings of PyTorch: all float32; TF32, the default of convolutions on a GPU; and common options for speed."""
 
 
 class _Block(nn.Module):
@@ -34,12 +34,12 @@ class _Block(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, c, h, w] to the same."""
+        """Maps [b, c, h, w] to the same shape."""
         return x + self.body(x)
 
 
 def generator(width: int, blocks: int) -> nn.Module:
-    """The ResNet generator: [b, 3, h, w] to [b, 3, h, w]."""
+    """Makes the ResNet generator, from [b, 3, h, w] to [b, 3, h, w]."""
     layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7)]
     layers += [nn.InstanceNorm2d(width), nn.ReLU(inplace=True)]
     for channels in (width, 2 * width):
@@ -53,7 +53,7 @@ def generator(width: int, blocks: int) -> nn.Module:
 
 
 def discriminator(width: int) -> nn.Module:
-    """The 70x70 PatchGAN: [b, 3, h, w] to logits."""
+    """Makes the 70x70 PatchGAN, from [b, 3, h, w] to logits."""
     layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
     for before, after, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
         layers += [nn.Conv2d(before * width, after * width, 4, stride=stride, padding=1)]
@@ -62,13 +62,13 @@ def discriminator(width: int) -> nn.Module:
 
 
 class _Pool:
-    """The last 50 translations, of which half are given back instead of new ones."""
+    """Pool of 50 earlier translations, which replace half of the new ones."""
 
     def __init__(self) -> None:
         self.images: list[Tensor] = []
 
     def query(self, images: Tensor) -> Tensor:
-        """[b, c, h, w] to the same, some of them from before."""
+        """Returns as many images [b, c, h, w], some of them from the pool."""
         chosen = []
         for image in images.detach():
             if len(self.images) < 50:
@@ -102,11 +102,11 @@ class Training:
         self._g_loss, self._d_loss, self._to_b = (compile_(fn) for fn in (self.g_loss, self.d_loss, g_a2b))
 
     def images(self, array: Any) -> Tensor:
-        """float32 [b, h, w, 3] in [-1, 1] to this training's device and order."""
+        """Moves float32 [b, h, w, 3] in [-1, 1] to this training's device and memory format."""
         return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous().to(self.device, memory_format=self.order)
 
     def g_loss(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of the generators, and their translations."""
+        """Computes the loss of the generators; returns it with their translations."""
         (to_b, to_a), (d_a, d_b) = self.generators, self.discriminators
         fake_b, fake_a = to_b(a), to_a(b)
         logits_a, logits_b = d_a(fake_a), d_b(fake_b)
@@ -115,12 +115,12 @@ class Training:
         return loss + 5 * (F.l1_loss(to_a(a), a) + F.l1_loss(to_b(b), b)), fake_a, fake_b
 
     def d_loss(self, net: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """The loss of a discriminator."""
+        """Computes the loss of a discriminator."""
         on_real, on_fake = net(real), net(fake)
         return 0.5 * (F.mse_loss(on_real, torch.ones_like(on_real)) + F.mse_loss(on_fake, torch.zeros_like(on_fake)))
 
     def step(self, a: Tensor, b: Tensor) -> None:
-        """One update of all four networks."""
+        """Updates all four networks once."""
         d_a, d_b = self.discriminators
         for net in self.discriminators:
             net.requires_grad_(False)
@@ -139,30 +139,30 @@ class Training:
         self.d_optimiser.step()
 
     def translate(self, a: Tensor) -> Tensor:
-        """[b, 3, h, w] of A to B."""
+        """Translates [b, 3, h, w] from A to B."""
         with torch.inference_mode(), self.mixed:
             translated: Tensor = self._to_b(a)
         return translated
 
 
 class Prepared(NamedTuple):
-    """Functions to time, after a first call; each waits for the device."""
+    """Functions to time, already called once; each waits for the device."""
 
     actions: dict[str, Callable[[], None]]
     before: dict[str, float]
     """Measurements made before anything is timed: floating-point operations of a step and a translation."""
     peak_mib: Callable[[], float | None]
-    """Peak memory of the device so far; None where only the process knows."""
+    """Returns the peak memory of the device so far; None if only the memory of the process is known."""
     matmul_tflops: Callable[[], float]
-    """Rate of a large matrix product of the same precision."""
+    """Measures the rate of a large matrix product of the same precision."""
 
 
 def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Prepared:
-    """Makes the step of all four networks and the translation; PyTorch has no use for `cache`."""
+    """Makes the step of all four networks and the translation; PyTorch ignores `cache`."""
     del cache
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "torch-tf32"
-    torch.backends.cudnn.benchmark = True  # as the paper's code has it, and as XLA does: kernels chosen by timing
+    torch.backends.cudnn.benchmark = True  # choose kernels by timing, as the paper's code and XLA do
     training = Training(blocks, device, **VARIANTS[variant])
     noise = np.random.default_rng(0).integers(0, 256, (2, batch, size, size, 3), np.uint8)
     a, b = (training.images(images.astype(np.float32) / 127.5 - 1) for images in noise)
@@ -180,7 +180,7 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
         wait()
 
     actions, before = {"step": step, "translate": translate}, {}
-    if not VARIANTS[variant]["compiled"]:  # which computes the same, but is not counted
+    if not VARIANTS[variant]["compiled"]:  # FLOPs of a compiled model are not counted, but they are the same
         for name, action in actions.items():
             with FlopCounterMode(display=False) as counter:
                 action()
@@ -196,7 +196,7 @@ def prepare(size: int, blocks: int, batch: int, variant: str, cache: str) -> Pre
 
 
 def _matmul_rate(device: str, dtype: torch.dtype, wait: Callable[[], None]) -> float:
-    """TFLOP/s of a square product, the best of 10."""
+    """Measures TFLOP/s of a square product, the best of 10."""
     side = 2048 if device == "cpu" else 8192
     matrix = torch.randn((side, side), dtype=dtype, device=device)
     taken = []

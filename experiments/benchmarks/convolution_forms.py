@@ -1,9 +1,9 @@
-"""Times each form of genjax's convolutions and norm beside XLA's own, forward and backward, on the paper's networks.
+"""Times each form of genjax's convolutions and norm against XLA's own, forward and backward.
 
 $ python experiments/benchmark.py convolution_forms
 
-For choosing the form in `genjax/nn/kernels/` that a platform uses. The forms of an operation take turns. Least times
-count, as other work on a machine only adds to them.
+It helps to choose the forms in `genjax/nn/kernels/` for a platform, with the sizes of the paper's networks. The forms
+of an operation take turns. The least times are reported, as other work on a machine only adds to them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The operations to time, and how often."""
+    """Options: the operations to time, and how often."""
 
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     """Precision of maps, kernels and products."""
@@ -38,7 +38,7 @@ class Options:
     batch: int = 1
     """Images in a batch."""
     turns: int = 20
-    """Turns of each form; the least time counts."""
+    """Turns of each form; the least time is reported."""
 
 
 Forms = Mapping[str, Callable[..., Array]]
@@ -65,7 +65,7 @@ def main() -> dict[str, float]:
 
 
 def _operations(b: int, size: int) -> dict[str, Operation]:
-    """The operations of a generator and a discriminator for images of `size`, by name."""
+    """Returns the operations of a generator and a discriminator for images of `size`, by name."""
     small, half, eighth = size // 4, size // 2, size // 8
     plain, padded = (_native_and_cpu(padding) for padding in (NO_PADDING, ((1, 1), (1, 1))))
     transposed: Forms = {"native": forms.transpose_native, "phases": forms.transpose_by_phases}
@@ -97,14 +97,14 @@ def _native_and_cpu(padding: forms.Padding) -> Forms:
 
 
 def _norm(x: Array) -> Array:
-    """`layers.instance_norm` with the gradient that JAX derives."""
+    """Computes `layers.instance_norm`, with the gradient that JAX derives."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean, variance = (fn(wide, axis=(1, 2), keepdims=True) for fn in (jnp.mean, jnp.var))
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
 def _written(normalised: Callable[..., Any], input_grad: Callable[..., Array]) -> Callable[[Array], Array]:
-    """`layers.instance_norm` of these two forms on any platform."""
+    """Makes `layers.instance_norm` from these two forms, for any platform."""
 
     @jax.custom_vjp
     def norm(x: Array) -> Array:
@@ -121,7 +121,7 @@ def _written(normalised: Callable[..., Any], input_grad: Callable[..., Array]) -
 
 @jax.custom_vjp
 def _mirror_gathered(x: Array) -> Array:
-    """As on a GPU, with the gradient that it has there."""
+    """Computes `mirror` and its gradient by the forms for a GPU."""
     return forms.mirror_by_gather(1, x)
 
 
@@ -129,7 +129,7 @@ _mirror_gathered.defvjp(lambda x: (_mirror_gathered(x), x), functools.partial(fo
 
 
 def _least(options: Options, operation: Operation) -> dict[str, float]:
-    """Seconds of each form, outputs and all gradients."""
+    """Measures the seconds of each form, for outputs and all gradients."""
     dtype = layers.compute_dtype(options.precision) or jnp.dtype(jnp.float32)
     keys = jax.random.split(jax.random.key(0), len(operation.shapes) + 1)
     inputs = [jax.random.normal(key, shape, dtype) for key, shape in zip(keys[1:], operation.shapes, strict=True)]

@@ -1,9 +1,9 @@
-"""Measures how long a CycleGAN training step takes to compile, and its memory, for a size of images.
+"""Measures the compile time and the memory of a CycleGAN training step.
 
 $ python experiments/benchmark.py cyclegan_memory --size 256 --blocks 9
 
-Compiles without the cache on the disk and takes two steps on noise, of which the first may page memory in. Peak memory
-is that of the process on a CPU (resident, compilation included), and that of the device on an accelerator.
+It compiles without the disk cache and takes two steps on noise; the first may page memory in. Peak memory is that of
+the process on a CPU (resident, compilation included), and that of the device on an accelerator.
 """
 
 import dataclasses

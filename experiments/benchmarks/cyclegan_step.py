@@ -1,13 +1,13 @@
-"""Times CycleGAN's training step and translation beside the same in PyTorch (pip install -e '.[parity]').
+"""Times CycleGAN's training step and translation against PyTorch (pip install -e '.[parity]').
 
 $ python experiments/benchmark.py cyclegan_step
 
-A step is that of generators, pools, discriminators and Adam, with the paper's networks, losses and weights. Each side
-is a process of its own; they take turns, so that what else the machine does meets them alike. In each turn an action is
-done twice and the second is counted, as one in a row of many: the first finds caches and memory as others left them.
-Medians. `ratio` is genjax / PyTorch: below 1, genjax is faster. Where there is an NVIDIA GPU, float32 runs beside
-PyTorch eager and compiled, and bfloat16 beside it with channels last and autocast, eager and compiled; all of them hold
-their memory at once, so large batches take a call for each precision (`--sides`). PyTorch compiles for minutes.
+A step includes generators, pools, discriminators and Adam, with the paper's networks, losses and weights. Each side is
+a process of its own. The sides take turns, so that other work on the machine affects all of them. In each turn an
+action is done twice and the second is timed, because the first finds caches and memory as other sides left them.
+Results are medians. `ratio` is genjax / PyTorch: below 1, genjax is faster. On an NVIDIA GPU, float32 is compared with
+PyTorch eager and compiled, and bfloat16 with PyTorch with channels last and autocast, eager and compiled. All sides
+hold their memory at once, so large batches need one call for each precision (`--sides`). PyTorch compiles for minutes.
 """
 
 import contextlib
@@ -44,14 +44,14 @@ class Options:
     """The steps to time, and how often."""
 
     cases: tuple[str, ...] = ("64x6x1", "64x6x4", "256x9x1", "256x9x4")
-    """SIZExBLOCKSxBATCH, a table each."""
+    """SIZExBLOCKSxBATCH of each case."""
     sides: tuple[SideName, ...] = ()
-    """float32, tensorfloat32 and bfloat16 are genjax, the rest PyTorch, whose convolutions are torch-tf32 on a GPU if
-    nothing is said. None: those of the hardware."""
+    """Sides to time: float32, tensorfloat32 and bfloat16 are genjax, the others PyTorch (torch-tf32 is its default on a
+    GPU). Empty for the sides that fit the hardware."""
     seconds: float = 60.0
-    """Counted, for each case, action and side; at least 3 and at most 30 turns."""
+    """Timed seconds for each case, action and side; at least 3 and at most 30 turns."""
     compilation: bool = True
-    """Also how long genjax's step compiles, alone on the machine: cold, and from the cache on the disk."""
+    """Also measures the compile time of genjax's step, alone on the machine: cold, and from the disk cache."""
 
 
 class Side(NamedTuple):
@@ -60,7 +60,7 @@ class Side(NamedTuple):
     name: str
     pipe: Connection
     ready: dict[str, Any]
-    """Its measurements before anything is timed."""
+    """Measurements of the process before anything is timed."""
 
 
 def main() -> dict[str, Any]:
@@ -82,7 +82,7 @@ def main() -> dict[str, Any]:
 
 
 def _time(case: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
-    """All sides get ready together, then take turns."""
+    """Starts all sides, then times them in turns."""
     with tempfile.TemporaryDirectory() as cache, contextlib.ExitStack() as stack:
         pipes = {name: stack.enter_context(_process(case, name, cache)) for name in names}
         sides, taken = [], {}
@@ -98,7 +98,7 @@ def _time(case: str, names: Sequence[str], seconds: float) -> dict[str, Any]:
 
 
 def _time_compilation(case: str, name: str) -> dict[str, float]:
-    """Seconds of one process after another, the second with what the first has left on the disk."""
+    """Measures the compile time in two processes; the second uses the disk cache of the first."""
     seconds = {}
     with tempfile.TemporaryDirectory() as cache:
         for when in ("cold", "from_cache"):
@@ -110,7 +110,7 @@ def _time_compilation(case: str, name: str) -> dict[str, float]:
 def _summarize(
     case: str, sides: list[Side], taken: dict[str, dict[str, list[float]]], device: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """Medians, ratios of genjax's to each of PyTorch's, and floating-point operations a second."""
+    """Computes medians, ratios of genjax to each PyTorch side, and floating-point operations per second."""
     results: dict[str, Any] = {f"{case}.{what}.{name}": v for what, by in device.items() for name, v in by.items()}
     work = {key: value for side in sides for key, value in side.ready.items() if key.endswith("_tflop")}
     for action, by_side in taken.items():
@@ -128,7 +128,7 @@ def _summarize(
 
 
 def _take_turns(sides: list[Side], action: str, budget: float) -> dict[str, list[float]]:
-    """Seconds of each turn of each side, after one that is not counted."""
+    """Measures the seconds of each turn of each side, after one that is not timed."""
 
     def turn_of(side: Side) -> float:
         _ask(side, action)
@@ -154,7 +154,7 @@ def _answer(name: str, pipe: Connection, action: str | None = None) -> Any:
             pipe.send(action)
         answer = pipe.recv()
     except (EOFError, OSError):
-        raise RuntimeError(f"the process of {name} ended: is there memory enough?") from None
+        raise RuntimeError(f"the process of {name} ended, perhaps for lack of memory") from None
     if isinstance(answer, str):
         raise RuntimeError(f"the process of {name} failed:\n{answer}")
     return answer
@@ -179,7 +179,7 @@ def _process(case: str, name: str, cache: str) -> Iterator[Connection]:
 
 
 def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
-    """Serves one side: sends its measurements, then the seconds of each action; a text if it fails."""
+    """Serves one side: sends its measurements, then the seconds of each action, or the text of an error."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX is imported: other sides need memory too
     try:
         module = importlib.import_module(f"benchmarks._{'torch' if name.startswith('torch') else 'genjax'}_cyclegan")
@@ -198,7 +198,7 @@ def _serve(pipe: Connection, case: str, name: str, cache: str) -> None:
                 began = time.perf_counter()
                 prepared.actions[action]()
                 pipe.send(time.perf_counter() - began)
-    except (EOFError, OSError):  # nothing more is asked
+    except (EOFError, OSError):  # the benchmark has closed the pipe
         return
     except Exception:
         pipe.send(traceback.format_exc())

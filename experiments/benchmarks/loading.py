@@ -1,12 +1,11 @@
-"""Times how long the host takes for a training step, beside the device.
+"""Times data loading against the training step.
 
 $ python experiments/benchmark.py loading
 
-For digits, icons and a folder of JPEGs of 300x300, loaded at 286x286 and cropped to 256x256: the milliseconds to put
-together a batch and hand it to the device, alone; a step with one batch again and again; and a step with a fresh batch
-each time, loaded ahead in a thread, as training does. `share` is the first over the second, `added` how much longer the
-third is than the second, both in percent. A folder is decoded once, into a cache, at the rate that is given. On one
-device; medians.
+It measures digits, icons and a folder of 300x300 JPEGs, loaded at 286x286 and cropped to 256x256. For each it times, in
+milliseconds: loading a batch onto the device; a step that reuses one batch; and a step with a fresh batch, loaded ahead
+in a thread as in training. `share` is the first time over the second, and `added` the extra time of the third over the
+second, both in percent. A folder is decoded once, into a cache; that rate is given too. One device; medians.
 """
 
 import dataclasses
@@ -37,7 +36,7 @@ class Options:
     """The data, and how long to measure."""
 
     seconds: float = 20.0
-    """For each kind of step and data; at least 3 steps."""
+    """Seconds for each kind of step and data; at least 3 steps."""
     jpegs: int = 60
     """JPEGs in each of the two domains of the folder."""
     cases: tuple[Literal["mnist5k", "icons", "folder"], ...] = ("mnist5k", "icons", "folder")
@@ -65,7 +64,7 @@ def main() -> dict[str, Any]:
 
 
 def _write_jpegs(directory: Path, num: int) -> None:
-    """Two domains of photographs' size and smoothness: enlarged noise."""
+    """Writes two domains of enlarged noise, which is as large and smooth as photographs."""
     rng = np.random.default_rng(0)
     for domain in ("trainA", "trainB"):
         (directory / domain).mkdir()

@@ -1,10 +1,10 @@
-"""Estimates the cost of splitting a training step over the chips of a TPU slice; measures it over emulated devices.
+"""Estimates the cost of splitting a training step over a TPU slice, and measures it on emulated devices.
 
 $ python experiments/benchmark.py scaling paper
 $ python experiments/benchmark.py scaling measure
 
 `paper` compiles the training steps of named configurations for 8 emulated devices, reads the bytes of their collectives
-from the compiled programs and the FLOPs from those lowered for a TPU, and reckons with `communicate` and `efficiency`
+from the compiled programs and the FLOPs from those lowered for a TPU, and computes `communicate` and `efficiency`
 below. `measure` times steps on noise at a fixed global batch, each number of devices in a process of its own; the
 devices share the cores of one machine, so it shows overhead and no speed-up.
 """
@@ -44,24 +44,24 @@ class Paper:
     """Steps, and assumptions about the chips: those of a TPU v5e, sources in experiments/results/scaling.md."""
 
     configs: tuple[str, ...] = ("vae:mnist", "vae:folder", "cyclegan:icons", "cyclegan:folder")
-    """Family and name of each."""
+    """FAMILY:CONFIG of each step."""
     global_batch: int = 512
-    """Images of the second strong scaling; the first has the configuration's own."""
+    """Global batch of a second table of strong scaling; the first has the configuration's own."""
     peak: float = 197e12
     """FLOPs a second of one chip in bfloat16."""
     utilisation: float = 0.4
-    """Share of the peak that a step reaches, an assumption: the more, the less efficient. float32 takes six passes of
-    the matrix units, so a sixth of it at most."""
+    """Assumed share of the peak that a step reaches; a higher share lowers the efficiency. float32 takes six passes of
+    the matrix units, so it reaches at most a sixth."""
     link: float = 3.7e10
     """Bytes a second from a chip to its neighbour."""
     hop: float = 2.7e-6
-    """Seconds for each step of a ring whatever its bytes."""
+    """Latency of a step of a ring, in seconds."""
     pod: int = 256
-    """Chips that links connect; more are several slices."""
+    """Chips of one slice; more chips are several slices."""
     network: float = 3.125e9
     """Bytes a second of each chip between slices."""
     network_hop: float = 1e-4
-    """Seconds for each step between slices whatever its bytes, an assumption."""
+    """Assumed latency of a step between slices, in seconds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Step(NamedTuple):
 
 
 def communicate(chip: Paper, step: Step, chips: int, images: int) -> float:
-    """Seconds for the collectives of a global batch of `images` on `chips`, a power of two.
+    """Estimates the seconds for the collectives of a global batch of `images` on `chips`, a power of two.
 
     Rings along first one, then the other axis of a 2D slice send (n - 1) / n of all bytes over a link in width + height
     - 2 steps, an all-reduce twice that. Between slices, chips in the same place exchange their shares. Only one link of
@@ -109,10 +109,10 @@ def communicate(chip: Paper, step: Step, chips: int, images: int) -> float:
 
 
 def efficiency(chip: Paper, step: Step, chips: int, images: int) -> tuple[float, float]:
-    """Weak and strong efficiency of a step with `images` on `chips`.
+    """Estimates the weak and the strong efficiency of a step with `images` on `chips`.
 
-    The time of one chip for its share of the images (weak), or for all of them divided by `chips` (strong), over the
-    time of the step.
+    It is the time of one chip for its share of the images (weak), or for all images divided by `chips` (strong), over
+    the time of the step.
     """
 
     def compute(images: float) -> float:
@@ -162,7 +162,7 @@ def read(config: RunConfig, mesh: Mesh) -> Step:
     found = collectives(one.lower().compile().as_text())
     assert found.keys() <= {"all-reduce", "all-gather"}, found
     (reductions, reduced), (gathers, gathered) = found["all-reduce"], found.get("all-gather", (0, 0))
-    # Of one device's program as written for a TPU: the CPU's has other convolutions.
+    # FLOPs of the program for a TPU, because the CPU's program has other convolutions.
     flops, more = (step.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"] for step in (one, two))
     return Step(reduced, gathered / mesh.size, reductions, gathers, 2 * flops - more, more - flops)
 
@@ -187,7 +187,7 @@ def paper(options: Paper) -> dict[str, Any]:
 def time_steps(name: str, batch_size: int, steps: int) -> float:
     """Measures the median seconds of a step on all devices of this process.
 
-    Each step is waited for: emulated devices deadlock on a long queue.
+    It waits for each step, because emulated devices deadlock on a long queue.
     """
     config, mesh = with_batch(configs.make(name), batch_size), parallel.make_mesh()
     compiled = traced(config, mesh).lower().compile()
@@ -205,7 +205,7 @@ def time_steps(name: str, batch_size: int, steps: int) -> float:
 
 
 def measure(options: Measure) -> dict[str, Any]:
-    """Milliseconds for each image: the median, least and most of the processes' medians."""
+    """Returns milliseconds per image: median, least and largest of the processes' medians."""
     found: dict[str, list[float]] = {}
     os.environ["JAX_PLATFORMS"] = "cpu"
     for turn in range(options.rounds):

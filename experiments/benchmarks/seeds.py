@@ -1,10 +1,10 @@
-"""Times the runs of a study of seeds: all in one process, as in seed_study.py, against one process for each.
+"""Times a study of seeds: all runs in one process, as in seed_study.py, against one process for each.
 
 $ python experiments/benchmark.py seeds vae:digits --seeds 4
 
-Runs take the configuration's length, and pictures and evaluations are included. Processes run one after another. The
-two sides take turns, so that other work on the machine slows down both alike; each turn begins with an empty
-compilation cache, which the later processes of a turn read. Seconds include the start of Python; medians count.
+Runs have the configuration's length, with evaluations and pictures. Processes run one after another. The two sides take
+turns, so that other work on the machine affects both. Each turn starts with an empty compilation cache, which later
+processes of the turn read. Seconds include the start of Python; results are medians.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Options:
 
 
 def main() -> dict[str, Any]:
-    """Returns the median seconds of both sides, and whether their runs came to the same bytes."""
+    """Returns the median seconds of both sides, and True if their runs have the same bytes."""
     options = tyro.cli(Options, description=__doc__)
     every, digests = range(options.seeds), set()
     seconds: dict[str, list[float]] = {"one_process": [], "processes": []}

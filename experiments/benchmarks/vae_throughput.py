@@ -1,12 +1,12 @@
-"""Times training steps of a small VAE beside plain PyTorch (pip install -e '.[parity]').
+"""Times training steps of a small VAE against plain PyTorch (pip install -e '.[parity]').
 
 $ python experiments/benchmark.py vae_throughput
 
 The network of Burda, Grosse and Salakhutdinov (2016) with one layer of latents: 784-200-200-50, tanh, Bernoulli pixels,
 one sample of z, Adam. genjax takes `steps_per_dispatch` steps in one program, batches included; PyTorch takes them one
-after another, with its default Adam and with its fused one. Two threads each, all in one process; they take turns, and
-medians count. In a turn a side trains twice as long and the second half counts: the other side's threads spin for
-a while after it. `speedup` is PyTorch's milliseconds over genjax's.
+after another, with its default Adam and with its fused one. Both use two threads in one process and take turns; results
+are medians. In a turn only the second half of a side's steps is timed, because the other side's threads still spin
+during the first. `speedup` is PyTorch's milliseconds over genjax's.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Options:
     steps_per_dispatch: int = 50
     """Steps in a program of genjax, and in each half of a turn."""
     turns: int = 15
-    """Of each side; the first is not counted."""
+    """Turns of each side; the first is not timed."""
 
 
 def main() -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
 
 
 def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
-    """The same network and loss, as they are usually written in PyTorch."""
+    """Trains the same network and loss, as usually written in PyTorch."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = nn.Sequential(nn.Linear(PIXELS, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh()).to(device)

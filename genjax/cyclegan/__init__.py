@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu et al. 2017): translation between two domains of images that come in no pairs."""
+"""CycleGAN (Zhu et al. 2017): translation between two domains of unpaired images."""
 
 import functools
 
@@ -13,7 +13,7 @@ CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
 def make_task(
     make_networks: nets.MakeNetworks = nets.make_networks, terms: losses.Terms = losses.TERMS
 ) -> CycleGanTask:
-    """Makes the task of a CycleGAN, with networks or loss terms other than the library's if they are given."""
+    """Makes the task of a CycleGAN, with your own networks or loss terms if given."""
     eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
     return Task(
         name="cyclegan",

@@ -1,4 +1,4 @@
-"""Loads the classifiers of the semantic losses: files that a configuration names, never trained."""
+"""Loading of the classifiers of the semantic losses, which a configuration names and training never changes."""
 
 import dataclasses
 

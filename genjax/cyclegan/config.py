@@ -30,16 +30,16 @@ class CycleGanConfig:
     """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
     spectral_norm: bool = False
     """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). It does not bound the
-    gradient of a PatchGAN: all layers but the first and the last have an instance norm, which undoes any scale."""
+    gradient of a PatchGAN, as the instance norms of its inner layers undo any scale."""
     pool_size: int = 50
     """Earlier translations kept to train each discriminator with (Shrivastava et al. 2017); 0 keeps none."""
     discriminator_lr_scale: float = 1.0
     """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
     diff_augment: float = 0.0
-    """Strength of DiffAugment (Zhao et al. 2020) on all images that the discriminators see, for small datasets:
-    colour, translation and cutout; 1 is the paper's, 0 is none."""
+    """Strength of DiffAugment (colour, translation and cutout; Zhao et al. 2020) on all images that the discriminators
+    see, for small datasets; 1 is the paper's, 0 is none."""
     instance_noise: float = 0.0
-    """Standard deviation at the first step of Gaussian noise on all images that the discriminators see, pixels in
+    """Gaussian noise on all images that the discriminators see: standard deviation at the first step, for pixels in
     [-1, 1]; it falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
@@ -58,8 +58,8 @@ class CycleGanConfig:
 
     @property
     def generator_sizes(self) -> tuple[int, int]:
-        """Heights and widths that the generator takes: multiples of the first number, and at least the second."""
-        # A ResNet halves the size twice, and its reflecting borders need 2 pixels there.
+        """Heights and widths that the generator accepts: multiples of the first number, at least the second."""
+        # A ResNet halves the size twice, and its reflection padding needs 2 pixels there.
         return (4, 8) if self.generator == "resnet" else (2**self.num_downs, 2**self.num_downs)
 
 
@@ -115,13 +115,13 @@ class CycleGanRun(RunConfig):
     classifier_b: str = ""
     """File of a classifier of B's images, of the same classes; CyCADA uses one file for both."""
     classifier_a_sha256: str = ""
-    """SHA-256 of classifier_a; if empty, it is taken from the file and recorded when the run begins."""
+    """SHA-256 of classifier_a; if empty, it is computed from the file and recorded when the run begins."""
     classifier_b_sha256: str = ""
     """SHA-256 of classifier_b."""
 
     @property
     def depends_on_num_steps(self) -> bool:
-        """True if a step depends on num_steps: a schedule does, and so does instance noise."""
+        """True if updates depend on num_steps, through a schedule or instance noise."""
         return super().depends_on_num_steps or self.cyclegan.instance_noise > 0
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ def _check_classifiers(run: CycleGanRun) -> None:
 def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
     height, width = data.image_size
     unit, smallest = cyclegan.generator_sizes
-    reason = "a ResNet generator halves height and width twice, and its reflecting borders need 2 pixels there"
+    reason = "a ResNet generator halves height and width twice, and its reflection padding needs 2 pixels there"
     if cyclegan.generator == "unet":
         reason = f"a U-Net with num_downs {cyclegan.num_downs} halves both that often: lower --cyclegan.num-downs"
     require(

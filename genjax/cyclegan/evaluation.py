@@ -14,7 +14,7 @@ from genjax.data.batches import Batch
 from genjax.evaluation import image_metrics
 
 Metrics = dict[str, Array]
-"""By name, [b]: one number for each image."""
+"""Metrics by name, each [b]: one number for each image."""
 
 
 def eval_step(
@@ -33,9 +33,9 @@ def eval_step(
 
 
 def summarize(means: dict[str, float]) -> dict[str, float]:
-    """Turns the means over all images into what is reported: intersection over union of all images together."""
+    """Replaces the means of intersection and union by their ratio, the IoU over all images."""
     reported = {name: value for name, value in means.items() if not name.startswith(("intersection_", "union_"))}
-    # Not a mean of ratios, in which an image with little to compare would count as much as one with a lot.
+    # A mean of ratios would give an image with few dark pixels the same weight as one with many.
     for name, intersection in means.items():
         if name.startswith("intersection_"):
             of = name.removeprefix("intersection_")
@@ -44,14 +44,14 @@ def summarize(means: dict[str, float]) -> dict[str, float]:
 
 
 def score(metrics: dict[str, float]) -> float | None:
-    """Validation loss that selects the best checkpoint: the mean L1 to the truth, or None where there are no pairs."""
+    """Returns the validation loss that selects the best checkpoint: the mean L1 to the truth; None without pairs."""
     return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
 
 
 def visualize(
     config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, *, make_networks: MakeNetworks = make_networks
 ) -> dict[str, Array]:
-    """Draws rows [b, h, w, c]: image, translation, cycle, and the truth where there is one."""
+    """Returns rows of pictures [b, h, w, c]: image, translation, cycle, and the truth if images are paired."""
     del key
 
     def translate(direction: Direction, images: Array) -> Array:
@@ -81,7 +81,8 @@ def _metrics(
     back: Direction = "b2a" if direction == "a2b" else "a2b"
     translated = translate(direction, images)
     cycled = translate(back, translated)
-    # A generator may hide in invisible noise what the way back needs; one grey level then ruins it (Chu et al. 2017).
+    # A generator may hide its input in invisible noise. One grey level of other noise then breaks the cycle (Chu et al.
+    # 2017).
     probed = translate(back, translation.one_level_off(probe_keys, translated))
     correlation = image_metrics.correlation(translated, images)
     metrics = {"cycle": image_metrics.l1(cycled, images), "probe": image_metrics.l1(probed, images)}

@@ -1,4 +1,4 @@
-"""Losses of the generators of CycleGAN: one dict of named terms, each with its weight in LossConfig.
+"""Losses of CycleGAN's generators: a dict of named terms, each with a weight in LossConfig.
 
 With G from A to B, F from B to A, and D_A and D_B the discriminators of A and B, the generators minimise
 
@@ -34,17 +34,17 @@ Translate = Callable[[Array], Array]
 """images [b, h, w, c] of one domain -> [b, h, w, c'] of the other; gradients flow to the generator's parameters."""
 
 Augment = Callable[[Draw, Array], Array]
-"""(what for, images [b, h, w, c]) -> the images as a discriminator or a classifier sees them."""
+"""(draw, images [b, h, w, c]) -> the images as a discriminator or a classifier sees them."""
 
 
 def identity(draw: Draw, images: Array) -> Array:
-    """Augments nothing."""
+    """Returns the images unchanged."""
     del draw
     return images
 
 
 class Inputs(NamedTuple):
-    """Everything that a term may depend on."""
+    """Inputs of every loss term."""
 
     loss: LossConfig
     a: Array
@@ -61,13 +61,13 @@ class Inputs(NamedTuple):
     d_a: adversarial.Discriminator
     d_b: adversarial.Discriminator
     element: Array
-    """[b] in 0..7: the symmetry of the square that affine consistency is about."""
+    """Symmetry of the square, [b] in 0..7, for affine consistency; see `dihedral`."""
     augment: Augment = identity
-    """For discriminators."""
+    """Augmentation for discriminators."""
     add_noise: Augment = identity
-    """For classifiers."""
+    """Noise for classifiers."""
     classifiers: Mapping[str, Params] = {}
-    """Parameters of a genjax.evaluation.classifier for "a" and for "b", which are not trained."""
+    """Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained."""
 
 
 Terms = Mapping[str, Callable[[Inputs], Array]]
@@ -75,7 +75,7 @@ Terms = Mapping[str, Callable[[Inputs], Array]]
 
 
 def generator_terms(n: Inputs, terms: Terms) -> dict[str, Array]:
-    """Computes the terms [b] that have a weight, before their weights; the others cost nothing.
+    """Computes the terms [b] with a non-zero weight, without their weights; the others cost nothing.
 
     Raises ValueError for a term without a weight, and for a weight of a derived LossConfig without a term.
     """
@@ -98,21 +98,21 @@ def g_loss(weights: LossConfig, terms: Mapping[str, Array]) -> Array:
 
 
 def affine(translate: Translate, images: Array, translated: Array, element: Array) -> Array:
-    """Compares translating after and before a symmetry T of the square: |T(G(x)) - G(T(x))|, [b]."""
+    """Computes the affine consistency loss |T(G(x)) - G(T(x))| [b], T a symmetry of the square."""
     return l1(dihedral(translated, element), translate(dihedral(images, element)))
 
 
 def dihedral(images: Array, element: Array) -> Array:
-    """Turns and mirrors images [b, h, w, c], exactly, by `element` [b] in 0..7.
+    """Rotates and mirrors images [b, h, w, c], exactly, by `element` [b] in 0..7.
 
-    Bit 1 transposes, then bit 2 flips upside down, then bit 4 mirrors left to right. For images that are not square
-    bit 1 does nothing.
+    Bit 1 transposes, then bit 2 flips upside down, then bit 4 mirrors left to right. Images that are not square ignore
+    bit 1.
     """
 
     def has(bit: int) -> Array:
         return ((element & bit) > 0).reshape(-1, 1, 1, 1)
 
-    # Bit by bit, as a program that chose among eight transforms would compute all of them.
+    # One select for each bit: a choice among eight transforms would compute all eight.
     if images.shape[1] == images.shape[2]:
         images = jnp.where(has(1), images.swapaxes(1, 2), images)
     images = jnp.where(has(2), images[:, ::-1], images)
@@ -127,12 +127,12 @@ def semantic(classifiers: Mapping[str, Params], source: str, images: Array, targ
     """
     if not classifiers:
         raise ValueError("semantic losses need classifiers: give train_step their parameters as constants")
-    # Classifiers take [0, 1]. No gradient flows through the label, so an image is not changed to be easier.
+    # Classifiers take [0, 1]. argmax has no gradient, so labels do not train a generator.
     label = jnp.argmax(classifier.logits(classifiers[source], (images + 1) / 2), axis=1)
     return classifier.cross_entropy(classifier.logits(classifiers[target], (translated + 1) / 2), label)
 
 
-# ORDER MATTERS: gradients add up in the order of the terms, and their last bits with it. Append.
+# ORDER MATTERS: gradients are summed in the order of the terms, which changes their last bits. Append new terms.
 TERMS: Terms = {
     "adversarial_a2b": lambda n: adversarial.generator_loss(n.loss, n.d_b(n.augment(Draw.FOOLED_B, n.fake_b))),
     "adversarial_b2a": lambda n: adversarial.generator_loss(n.loss, n.d_a(n.augment(Draw.FOOLED_A, n.fake_a))),
@@ -145,4 +145,4 @@ TERMS: Terms = {
     "semantic_a2b": lambda n: semantic(n.classifiers, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
     "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
 }
-"""LossConfig describes each."""
+"""CycleGAN's loss terms; LossConfig describes each of them."""

@@ -1,7 +1,7 @@
-"""Warnings about a CycleGAN's training, with remedies, from the rows of metrics that it writes; on the host.
+"""Warnings about a CycleGAN's training, with remedies, computed on the host from rows of metrics.
 
-A warning is about the mean over the latest rows, so no single step raises one, and the first steps raise none. The same
-rows give the same warnings, whether the run was interrupted or not. genjax/cyclegan/README.md lists them.
+A warning depends on the mean over the latest rows, so no single step raises one, and the first steps raise none. The
+same rows give the same warnings, also in a resumed run. genjax/cyclegan/README.md lists the warnings.
 """
 
 import math
@@ -16,11 +16,11 @@ from genjax.evaluation import image_metrics, thresholds
 from genjax.task import Monitor, Row
 
 FIRST_STEP, MIN_ROWS = 100, 3
-"""Rows count from this step on, and warnings need so many of them."""
+"""First step whose rows are used, and least number of rows for a warning."""
 
 NAMES = {"a2b": "A to B", "b2a": "B to A"}
 SAMPLE = 1000
-"""Training images of a domain, spread over it, that a reference is measured from."""
+"""Number of training images of a domain, evenly spaced, that a reference is measured from."""
 
 
 class Reference(NamedTuple):
@@ -29,7 +29,7 @@ class Reference(NamedTuple):
     luminance: float
     """Correlation in [-1, 1] of the luminances of an image and its counterpart; near 0 where they are unrelated."""
     diversity: dict[str, float]
-    """By direction: spread of the target's images divided by that of the source's."""
+    """Spread of the target domain's images divided by that of the source's, by direction."""
 
 
 def make_monitor(config: CycleGanRun, splits: Splits) -> Monitor:
@@ -39,10 +39,10 @@ def make_monitor(config: CycleGanRun, splits: Splits) -> Monitor:
 
 
 def measure_reference(config: CycleGanRun, splits: Splits) -> Reference:
-    """Measures the training images, and the validation pairs where there are any.
+    """Measures the training images, and the validation pairs if images are paired.
 
-    The luminance of pairs is the mean over all of them. Without pairs it is the correlation of the domains' mean
-    images: all they say about light and dark in an image and its counterpart is where in the frame they mostly are.
+    The correlation of pairs is the mean over all pairs. Without pairs it is the correlation of the two mean images,
+    which only shows where in the frame images are mostly light or dark.
     """
     (mean_a, variance_a), (mean_b, variance_b) = (
         image_metrics.mean_and_variance(_sample(images)) for images in splits.train
@@ -55,10 +55,10 @@ def measure_reference(config: CycleGanRun, splits: Splits) -> Reference:
 
 
 def find_warnings(config: CycleGanRun, reference: Reference, rows: Sequence[Row], validated: Row) -> dict[str, str]:
-    """Returns warnings by name at the last of `rows`, training rows, and `validated`, the latest evaluation.
+    """Returns warnings by name, from training `rows` and the latest evaluation row, `validated`.
 
-    Discriminators of wgan_gp should be as good as they can, and one whose generator has no adversarial loss cannot
-    lose: no warning is about them.
+    A discriminator may always be right with wgan_gp, or if its generator has no adversarial loss: then there is no
+    warning about it.
     """
     recent = [row for row in rows if row["step"] >= FIRST_STEP]
     if len(recent) < MIN_ROWS:
@@ -124,7 +124,7 @@ def _hidden(validated: Row, direction: str) -> dict[str, str]:
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:
-    """Averages over the rows that have a finite number there; None if no row has."""
+    """Averages a metric over the rows that have it; None if no row has."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return sum(values) / len(values) if values else None
 

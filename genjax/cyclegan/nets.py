@@ -1,4 +1,4 @@
-"""Networks of a CycleGAN: which generators and discriminators a run has."""
+"""Networks of a CycleGAN: the generators and discriminators of a run."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
 
 class Networks(NamedTuple):
-    """Linen modules of images [b, h, w, c] in [-1, 1]: generators give images, discriminators logits [b, h', w', 1]."""
+    """Linen modules of images [b, h, w, c] in [-1, 1]; discriminators return logits [b, h', w', 1]."""
 
     g_a2b: generators.Generator
     g_b2a: generators.Generator

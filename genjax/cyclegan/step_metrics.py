@@ -1,9 +1,9 @@
-"""Diagnostics of a training step, from arrays that it has computed anyway: scalars over the global batch.
+"""Diagnostics of a training step: scalars over the global batch, from arrays that the step computes anyway.
 
-accuracy_d_a, accuracy_d_b: how often a discriminator is right, 0.5 by chance. gap_d_a, gap_d_b: its mean logit on real
-images less that on translated ones. diversity_a2b, diversity_b2a: root mean squared distance of translations from each
-other, divided by that of their inputs. correlation_a2b, correlation_b2a: correlation of the luminances of an image and
-its translation, mean over images. None enters the state, nor the decision to skip a step.
+accuracy_d_a, accuracy_d_b: share of its images that a discriminator is right about, 0.5 by chance. gap_d_a, gap_d_b:
+its mean logit on real images less that on translated ones. diversity_a2b, diversity_b2a: root mean squared distance of
+translations from each other, divided by that of their inputs. correlation_a2b, correlation_b2a: correlation of the
+luminances of an image and its translation, mean over images. They affect neither the state nor the skipping of steps.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def measure(
     pool_b: Pool,
     logits: Mapping[str, Logits],
 ) -> dict[str, Array]:
-    """Measures one step: images and translations [b, h, w, c], the pools before it, the discriminators' logits."""
+    """Computes the metrics of a step from images [b, h, w, c], translations, pools before the step, and logits."""
     metrics = translation_metrics("a2b", a, fake_b, pool_a, pool_b)
     metrics |= translation_metrics("b2a", b, fake_a, pool_b, pool_a)
     for name, of in logits.items():
@@ -40,13 +40,14 @@ def measure(
 def translation_metrics(
     direction: str, images: Array, translated: Array, inputs: Pool, outputs: Pool
 ) -> dict[str, Array]:
-    """Measures correlation and diversity of this device's images [b, h, w, c] and their translations.
+    """Computes correlation and diversity of this device's images [b, h, w, c] and their translations.
 
-    A global batch of one image has no distances. Its translation is then compared with those in `outputs`, of earlier
-    steps, and the image with `inputs`, translations into its own domain; without pools it has no diversity.
+    A global batch of one image has no distances. Then the translation is compared with earlier ones in the pool
+    `outputs`, and the image with the pool `inputs` of translations into its own domain; without pools there is no
+    diversity.
     """
     correlation = {f"correlation_{direction}": _mean(image_metrics.correlation(translated, images))}
-    # Variances stand for mean squared distances, of which they are half: one pass instead of all pairs.
+    # A variance is half the mean squared distance of two draws, and needs one pass instead of all pairs.
     if lax.psum(len(images), "data") > 1:
         distance, given = (_variance(x) for x in (translated, images))
     elif outputs.images is not None and inputs.images is not None:
@@ -71,5 +72,5 @@ def _distance(images: Array, pool: Array, num: Array) -> Array:
 
 
 def _mean(x: Array) -> Array:
-    """Averages over this device's numbers and those of all others."""
+    """Averages over all numbers of all devices."""
     return lax.pmean(jnp.mean(x), "data")

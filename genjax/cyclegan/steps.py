@@ -1,4 +1,4 @@
-"""CycleGAN's state, and one update of all four networks: loss, gradients, mean over devices, update."""
+"""State and training step of CycleGAN: loss, gradients, mean over devices, update of all four networks."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from genjax.optim import Net, Params
 
 
 class CycleGanState(NamedTuple):
-    """All that training carries from step to step: arrays only, nothing random."""
+    """Arrays that training carries from step to step; no keys."""
 
     step: Array
     """int32 []: steps taken, skipped ones included."""
@@ -35,7 +35,7 @@ class CycleGanState(NamedTuple):
     """Tells images of A from translations into A."""
     d_b: Net
     ema: Params
-    """The generators' averaged parameters a2b and b2a, for evaluation and translation."""
+    """Averaged parameters of the generators, a2b and b2a, for evaluation and translation."""
     pool_a: Pool
     """Earlier translations into A."""
     pool_b: Pool
@@ -46,7 +46,7 @@ class CycleGanState(NamedTuple):
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
     networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
-    # ORDER MATTERS: which network has which key is part of every result, whether or not all keys are used.
+    # ORDER MATTERS: results depend on which network gets which key. Split six even if the last two are unused.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
         "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
@@ -58,7 +58,7 @@ def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_
     if config.cyclegan.spectral_norm:
         spectral = {name: discriminators.init_spectral(params[name], k) for name, k in (("d_a", s_a), ("d_b", s_b))}
     pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (shape_a, shape_b))
-    # The average has buffers of its own: the state is donated, and none may be donated twice.
+    # A copy, because the state is donated and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
     trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
     counts = {"step": jnp.int32(0), "skipped": jnp.int32(0)}
@@ -77,8 +77,8 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    Every gradient is taken at the parameters before the step; the discriminators see the generators' translations from
-    before it, by way of the pools. `constants` are the classifiers of the semantic losses.
+    Both gradients are taken at the parameters before the step, and the discriminators see translations by the
+    generators before the step. `constants` holds the classifiers of the semantic losses.
     """
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
@@ -89,7 +89,7 @@ def train_step(
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
     frozen, _ = _normalised(config, params, state.spectral)
 
-    # The generators, both against the discriminators before the step.
+    # 1. Gradients of both generators, against the discriminators before the step.
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
         to_b, to_a = _functions(networks, generators, GENERATORS)
         d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
@@ -102,7 +102,7 @@ def train_step(
 
     g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
 
-    # The discriminators, on translations from before the step.
+    # 2. Gradients of both discriminators, on translations by the generators before the step, through the pools.
     pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
     pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
     seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
@@ -118,7 +118,7 @@ def train_step(
 
     d_grads, (d_metrics, logits, spectral) = jax.grad(d_loss, has_aux=True)(_only(DISCRIMINATORS, params))
 
-    # One mean, and one decision to skip, for all four networks: replicas and networks stay together.
+    # 3. One mean over devices and one decision to skip for all four networks, so that they stay in step.
     metrics, grads = parallel.mean_over_devices((g_metrics | d_metrics, g_grads | d_grads))
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     finite = optim.all_finite(metrics, grads)
@@ -134,12 +134,12 @@ def train_step(
 
 
 def _training_images(config: CycleGanRun, images: Array, position: Array, key: Array) -> Array:
-    """Crops, mirrors and scales uint8 images of a batch: [b, h, w, c] in [-1, 1]."""
+    """Augments uint8 images of a batch and scales them to [-1, 1]: [b, h, w, c]."""
     return 2 * augment_data.training_images(config.data, keys.per_example(key, position), images) - 1
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
-    """Binds networks to their parameters: functions of images."""
+    """Binds networks to their parameters; returns functions of images."""
     return [functools.partial(apply, getattr(networks, name), params[name]) for name in names]
 
 
@@ -148,9 +148,9 @@ def _only(names: tuple[str, ...], params: Params) -> Params:
 
 
 def _elements(config: CycleGanRun, example_keys: Array) -> Array:
-    """Draws a symmetry of the square for each example [b]: not the identity, and one that keeps the shape."""
+    """Draws a symmetry of the square, other than the identity, that keeps the image's shape: [b] in 1..7."""
     square = config.data.image_size[0] == config.data.image_size[1]
-    # The identity would make the loss 0; odd numbers transpose the image.
+    # The identity (0) would make the loss 0, and odd numbers transpose the image.
     choices = jnp.arange(1, 8) if square else jnp.array([2, 4, 6])
     return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
 
@@ -161,7 +161,7 @@ def _fractions(batch: Batch, key: Array, draw: Draw) -> Array:
 
 
 def _augment(config: CycleGanRun, step: Array, position: Array, key: Array, draw: Draw, images: Array) -> Array:
-    """Augments images [b, h, w, c] for a discriminator; they stay the same unless an option asks for it."""
+    """Applies DiffAugment and instance noise, if they are on, to images [b, h, w, c] for a discriminator."""
     net = config.cyclegan
     if net.diff_augment == 0 and net.instance_noise == 0:
         return images
@@ -184,7 +184,7 @@ def _add_noise(config: CycleGanRun, position: Array, key: Array, draw: Draw, ima
 def _normalised(
     config: CycleGanRun, params: Params, spectral: dict[str, SingularVectors]
 ) -> tuple[Params, dict[str, SingularVectors]]:
-    """Normalises the discriminators' kernels; returns them, and the singular vectors after this step."""
+    """Applies spectral normalisation, if it is on; returns the discriminators' parameters and singular vectors."""
     if not config.cyclegan.spectral_norm:
         return _only(DISCRIMINATORS, params), {}
     pairs = {name: discriminators.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
@@ -192,7 +192,7 @@ def _normalised(
 
 
 def _update_networks(config: CycleGanRun, state: CycleGanState, grads: Params, rate: Array) -> CycleGanState:
-    """Takes one step of Adam for each network, and moves the generators' averages."""
+    """Takes one step of Adam for each network, and updates the generators' averages."""
     # Two time scales: Heusel et al. 2017.
     rates = dict.fromkeys(GENERATORS, rate)
     rates |= dict.fromkeys(DISCRIMINATORS, rate * config.cyclegan.discriminator_lr_scale)

@@ -19,10 +19,10 @@ def translate(
 ) -> Array:
     """Translates images of any height and width: [n, h, w, c] to [n, h, w, c'], in [0, 1].
 
-    `params` are those of the generators "a2b" and "b2a". Images that the generator cannot halve evenly are padded with
-    mirrored borders, which are cut off again.
+    `params` are those of the generators "a2b" and "b2a". Images of a size that the generator does not accept are padded
+    by reflection, and the border is cut off again.
     """
-    # Bottom and right alone, so that a pixel's place modulo the network's stride stays what it was in training.
+    # Pad only bottom and right, so that each pixel keeps its place modulo the network's stride.
     height, width = images.shape[1:3]
     bottom, right = (_border(config.cyclegan, size) for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
@@ -31,12 +31,12 @@ def translate(
 
 
 def _border(net: CycleGanConfig, size: int) -> int:
-    """Counts the pixels that `size` lacks of a size that the generator takes."""
+    """Returns the number of pixels to add to `size` to reach the next size that the generator accepts."""
     unit, smallest = net.generator_sizes
     return max(smallest, -(-size // unit) * unit) - size
 
 
 def one_level_off(example_keys: Array, images: Array) -> Array:
-    """Moves each pixel of an image one grey level up or down with equal probability, by its of `example_keys` [n]."""
+    """Moves each pixel one grey level up or down with equal probability, with keys `example_keys` [n]."""
     up = jax.vmap(lambda key: jax.random.bernoulli(key, shape=images.shape[1:]))(example_keys)
     return jnp.clip(images + jnp.where(up, 1 / 255, -1 / 255), 0, 1)

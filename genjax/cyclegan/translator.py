@@ -1,4 +1,4 @@
-"""A trained CycleGAN for use from Python: `Translator`, whose methods compile once for a height and width."""
+"""Trained CycleGAN for use from Python: `Translator`, which compiles once for each height and width."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ class Translator:
     """Translates images between two domains with a trained CycleGAN.
 
     Images in are uint8, or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0, 1] of
-    the same height and width. An image has the same bits whatever others it comes with.
+    the same height and width. The translation of an image has the same bits whatever other images are passed.
     """
 
     config: CycleGanRun
     params: Params
     """Averaged parameters of both generators."""
     step: int
-    """Training steps behind them."""
+    """Training step of the parameters."""
     mesh: Mesh
     make_networks: MakeNetworks = make_networks
 
@@ -44,8 +44,8 @@ class Translator:
     def translate(self, direction: Direction, images: np.ndarray) -> np.ndarray:
         """Translates images in one direction.
 
-        ValueError for images of another shape or type; FileNotFoundError where the run has no such generator, as one
-        converted from a single file of PyTorch.
+        Raises ValueError for images of another shape or type, and FileNotFoundError if the run has no such generator,
+        as one converted from a single PyTorch file.
         """
         run = self._compiled(direction)
         channels = self.config.data.channels[DOMAINS[direction][0]]
@@ -59,7 +59,7 @@ class Translator:
 
         @functools.cache
         def compiled(direction: Direction) -> Callable:
-            if not is_there(self.params[direction]):  # no fault of the images, and so no ValueError
+            if not is_there(self.params[direction]):  # not a ValueError, as the images are fine
                 raise FileNotFoundError(
                     f"{self.config.workdir} has no generator {direction}: it was converted from the other direction's "
                     f"file alone. Convert again with --{direction} FILE too, to another --workdir"
@@ -68,12 +68,12 @@ class Translator:
             def translate(config: CycleGanRun, params: Params, images: Array) -> Array:
                 return translation.translate(config, params, direction, images, self.make_networks)
 
-            # One image at a time on each device: they may be photographs of many megapixels.
+            # One image at a time on each device, as images may have many megapixels.
             return compile_rows(translate, self.config, self.mesh, chunk=1)
 
         return compiled
 
 
 def is_there(params: Params) -> bool:
-    """True if these are the parameters of a network: a converted run has NaN for those that it lacks."""
+    """Returns True if a run has these parameters; a converted run holds NaN for a missing generator."""
     return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(params))

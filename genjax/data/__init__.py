@@ -1,1 +1,1 @@
-"""Images in: sources of uint8 arrays, batches as a function of (seed, step), augmentation with keys."""
+"""Data: sources of uint8 arrays, batches as a function of (seed, step), augmentation with keys."""

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step), and loading them ahead of time."""
+"""Batches as a pure function of (seed, step), and prefetching of batches."""
 
 import functools
 from collections import deque
@@ -22,15 +22,18 @@ class Batch(NamedTuple):
     images: tuple[Any, ...]
     """uint8 [b, h, w, c], one for each domain."""
     position: Any
-    """int32 [b]: place of the example in the global batch; in evaluation, in the whole set."""
+    """int32 [b]: index of the example in the global batch; in evaluation, in the whole set."""
 
 
 Order = Callable[[int, int, int, int], np.ndarray]
-"""`permutation` or `cached_permutation(num)`."""
+"""(seed, stream, epoch, number of examples) -> a permutation: `permutation` or `cached_permutation(num)`."""
 
 
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
-    """Permutes 0..num_examples-1 by Philox's raw words, which no NumPy release may change (NEP 19)."""
+    """Returns a random permutation of 0..num_examples-1.
+
+    It sorts raw words of Philox, which no NumPy release may change (NEP 19).
+    """
     words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)
     order = np.argsort(words, kind="stable")
     order.setflags(write=False)
@@ -38,7 +41,7 @@ def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.nda
 
 
 def cached_permutation(num: int) -> Order:
-    """Returns `permutation` with its last `num` results kept; two for each domain serve batches across epochs."""
+    """Returns `permutation` with a cache of its last `num` results; two for each domain serve batches across epochs."""
     return functools.lru_cache(num)(permutation)
 
 
@@ -47,8 +50,8 @@ def indices(
 ) -> np.ndarray:
     """Computes the rows [batch_size] of the global batch of `step`.
 
-    Example p = step * batch_size + i of the stream is row p mod N of the permutation of epoch p // N: every row once an
-    epoch, and batches straddle epochs, for any N and batch size.
+    The examples of all steps form one stream. Example p = step * batch_size + i is row p mod N of the permutation of
+    epoch p // N, so each row comes once an epoch, for any N and batch size.
     """
     # A batch may straddle two epochs, and one larger than the data set several: each has its own permutation.
     epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
@@ -59,8 +62,8 @@ def indices(
 
 
 def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, order: Order = permutation) -> Batch:
-    """Gathers the part `rows` of the training batch of `step`; each domain is shuffled by itself."""
-    # Unpaired translation: streams of their own keep the two domains from meeting in the same pairs each epoch.
+    """Gathers `rows` of the training batch of `step`; each domain is shuffled on its own."""
+    # Unpaired translation: separate streams, so that the same images do not meet in every epoch.
     streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
     images = tuple(
         array[indices(seed, stream, step, batch_size, len(array), order)[rows]]
@@ -70,9 +73,9 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, ord
 
 
 def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
-    """Returns a function from a step to this process's part of the batches of `num_steps` steps, beginning there.
+    """Returns a function from a step to this process's rows of the next `num_steps` batches.
 
-    Several batches are stacked to [b, num_steps, ...]: examples first, the axis that devices split.
+    Several batches are stacked to [b, num_steps, ...]; the first axis is the one split over the devices.
     """
     rows, order = parallel.process_rows(batch_size), cached_permutation(2 * len(source))
 
@@ -84,9 +87,9 @@ def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Ca
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """Yields the parts `rows` of batches that cover every example of every domain once, in order.
+    """Yields `rows` of the batches that cover every example of every domain once, in order.
 
-    A shorter domain is padded with its last example; the reader of the results drops rows beyond its end.
+    A shorter domain is padded with its last example; the caller drops the results of padding.
     """
     for start in range(0, max(len(array) for array in source), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
@@ -94,13 +97,13 @@ def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch
 
 
 def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:
-    """Yields `load(step)` for each of `steps`, in order, computed up to `depth` ahead in a thread."""
+    """Yields `load(step)` for each of `steps`, in order; a thread computes up to `depth` of them ahead."""
     with ThreadPoolExecutor(1, "prefetch") as pool:
         pending: deque[Future[T]] = deque()
         try:
             for step in steps:
                 pending.append(pool.submit(load, step))
-                if len(pending) > depth:  # the step that is waited for, and `depth` more
+                if len(pending) > depth:  # one to yield now, and `depth` ahead of it
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

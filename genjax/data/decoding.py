@@ -1,4 +1,4 @@
-"""Decodes images once, in threads, into cached uint8 arrays: one for each split and domain."""
+"""Decoding of images, once and in threads, into cached uint8 arrays: one for each split and domain."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ from genjax.data.splits import Splits, check_paired, hold_out
 logger = logging.getLogger(__name__)
 
 MEMORY_MAP_BYTES = 4 * 2**30
-"""Larger arrays are read from the disk page by page."""
+"""Size above which a cached array is memory-mapped instead of read."""
 
 DECODER_VERSION = 2
-"""Part of every cache's key: raise it when a change of the code changes pixels."""
+"""Part of every cache key: raise it when a change of the code changes pixels."""
 
 T = TypeVar("T")
 
@@ -40,13 +40,13 @@ class LazyImages(NamedTuple, Generic[T]):
     name: Callable[[T], str]
     """Returns the name of an item, for messages."""
     open: Callable[[T], Picture]
-    """Decodes an item; may raise anything for bad bytes."""
+    """Decodes an item; may raise any exception for damaged files."""
     identity: Callable[[T], object]
-    """Returns what changes when an item does, as JSON can write it."""
+    """Returns a JSON value that changes when the item changes; part of the cache key."""
 
 
 def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits:
-    """Decodes the images of all `domains`; splits that one lacks are held out of its training images."""
+    """Decodes the images of all `domains`; missing splits are held out of the training images."""
     for domain in domains:
         check_paired(config, domain.items)
     arrays = [_decode_domain(domain, i, config) for i, domain in enumerate(domains)]
@@ -64,7 +64,7 @@ def _decode_domain(domain: LazyImages, number: int, config: DataConfig) -> dict[
 
 
 def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
-    """Brings a picture to uint8 of `shape` as `config` says; ValueError for one that is too small."""
+    """Converts a picture to uint8 of `shape` by the settings in `config`; ValueError if it is too small."""
     height, width = picture.pixels.shape[:2]
     if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
         raise ValueError(
@@ -75,12 +75,12 @@ def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig) -
 
 
 def file_version(path: epath.Path) -> list[str | int]:
-    """Returns what changes when a file does: path, size and time."""
+    """Returns path, size and modification time of a file, for the cache key."""
     if "://" in str(path):
         found = path.stat()
         return [str(path), found.length, found.mtime]
     try:
-        local = os.stat(path)  # epath's stat of a local file drops what is below a second, and fails on unknown owners
+        local = os.stat(path)  # epath's stat rounds times to seconds, and fails for unknown owners
     except OSError:  # a link to nothing, which cannot be decoded either
         return [os.path.abspath(path)]
     return [os.path.abspath(path), local.st_size, local.st_mtime_ns]
@@ -93,26 +93,25 @@ def decode_all(
     config: DataConfig,
     identity: object,
 ) -> np.ndarray:
-    """Decodes images to uint8 [n, *shape] in order, `read(i)` for each of `names`, or takes them from the cache.
+    """Decodes images to uint8 [n, *shape], `read(i)` for each of `names` in order, or reads them from the cache.
 
-    `identity` (anything JSON can write) tells these images from others: the cache is keyed by it, by the shape, by the
-    treatment of aspects, small and corrupt images, and by versions. Raises ValueError with the name of an image that
-    cannot be decoded, unless `config.skip_corrupt`: then it is logged and left out. Raises ValueError if the cache
-    cannot be written.
+    The cache key holds `identity` (a JSON value), the shape, the settings that change pixels, and versions. Raises
+    ValueError if the cache cannot be written, or with the name of an image that cannot be decoded; with
+    `config.skip_corrupt` such an image is logged and left out.
     """
     treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, DECODER_VERSION]
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     array = _read_cached(path, shape)
-    # A cache that lacks images was written with skip_corrupt: say again what the log said then.
+    # A cache with fewer images was written with skip_corrupt: repeat its warning.
     if array is not None and len(array) < len(names):
         left_out = len(names) - len(array)
         logger.warning("%d of %d images were left out; remove %s to be told which", left_out, len(names), path)
     if array is None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            # Written beside its place and moved there: whoever finds a cache finds all of it.
+            # A temporary file is renamed when it is complete, so no reader finds half a cache.
             handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
             os.close(handle)
             try:
@@ -130,7 +129,7 @@ def decode_all(
 
 
 def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Reads the array at `path`; None if there is none, or it is damaged."""
+    """Reads the array at `path`; None if it is missing or damaged."""
     if not path.exists():
         return None
     try:
@@ -144,9 +143,9 @@ def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 def _decode_into(
     path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
 ) -> None:
-    """Writes the .npy file that `decode_all` caches; without those left out, if `config.skip_corrupt`."""
+    """Decodes images into an .npy file at `path`, without corrupt ones if `config.skip_corrupt`."""
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *shape))
-    if hasattr(os, "posix_fallocate"):  # a disk that fills up while a mapping is written to kills the process
+    if hasattr(os, "posix_fallocate"):  # reserve the space: a full disk would kill the process with SIGBUS
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     good = np.zeros(len(names), bool)
@@ -164,7 +163,7 @@ def _decode_into(
                 ) from error
             logger.warning("left out %s, which cannot be decoded: %s", names[i], error)
 
-    # Each thread writes rows of its own, so the order of the array does not depend on threads.
+    # Each image has its own row, so the result does not depend on the order of the threads.
     with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
         try:
             for _ in pool.map(decode, range(len(names))):

@@ -38,7 +38,7 @@ def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
         return _existing(root, SPLIT_FOLDERS)
     names = ("trainA", "train_A", "traina", "train_a")
     first = next((root / name for name in names if (root / name).is_dir()), None)
-    if first is not None:  # all images below would be test images too
+    if first is not None:  # as one domain, its test images would be trained on
         raise ValueError(
             f"{root} holds two domains: give --data.channels an entry for each, or one of them as folder:{first}"
         )
@@ -93,9 +93,9 @@ def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> Non
 def read_images(
     path: epath.PathLike, shape: Sequence[int], resize: Resize = "cover", num: int | None = None
 ) -> np.ndarray:
-    """Reads uint8 [n, *shape] from an image file, or from the first `num` images below a folder (default: all).
+    """Reads an image file, or the first `num` images below a folder (default: all), as uint8 [n, *shape].
 
-    ValueError names one that cannot be read.
+    Raises ValueError with the name of an image that cannot be read.
     """
     return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in file_or_folder(path)[:num]])
 
@@ -112,8 +112,8 @@ def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
 
 
 def image_files(root: epath.Path) -> list[epath.Path]:
-    """Lists image files below `root` by name, no hidden ones; no link leads into a folder twice."""
-    # Links are followed, and each folder is entered once: a link to its parent would lead round for ever.
+    """Lists the image files below `root`, sorted by path, without hidden ones; links are followed."""
+    # Each folder is entered once, as a link to a parent folder would never end.
     pending, found, seen = [root], [], {_real(root)}
     while pending:
         for path in sorted(pending.pop().iterdir(), key=str):
@@ -129,7 +129,7 @@ def image_files(root: epath.Path) -> list[epath.Path]:
 
 
 def _distinct(paths: list[epath.Path]) -> list[epath.Path]:
-    """Keeps one path, the first, of those that lead to one file."""
+    """Keeps the first path of each file, if several links lead to it."""
     first: dict[str, epath.Path] = {}
     for path in paths:
         first.setdefault(_real(path), path)
@@ -137,5 +137,5 @@ def _distinct(paths: list[epath.Path]) -> list[epath.Path]:
 
 
 def _real(path: epath.Path) -> str:
-    """Follows links."""
+    """Resolves links."""
     return str(path) if "://" in str(path) else os.path.realpath(path)

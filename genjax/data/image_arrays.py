@@ -11,7 +11,7 @@ from PIL import Image
 from genjax import files
 
 LUMA = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey (ITU-R BT.601), as Pillow has them."""
+"""Weights of red, green and blue in grey (ITU-R BT.601), as in Pillow."""
 
 
 def to_unit(images: Array) -> Array:

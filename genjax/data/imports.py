@@ -1,11 +1,11 @@
-"""Modules that few users need: imported when they are used, with a remedy if they are missing."""
+"""Optional modules, imported when they are used, with an error that names the remedy."""
 
 import importlib
 from types import ModuleType
 
 
 def optional_module(module: str, purpose: str, install: str) -> ModuleType:
-    """Imports a module that only `purpose` needs; ValueError with `pip install {install}` if it is missing."""
+    """Imports `module`, which `purpose` needs; raises ValueError with `pip install {install}` if it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -10,7 +10,7 @@ from genjax.data.splits import Splits
 def load(config: DataConfig) -> Splits:
     """Loads int32 [n] for each split and domain: entry i is the class of image i of `sources.load(config, seed)`.
 
-    Raises ValueError or FileNotFoundError, naming the remedy, for sources without labels and for what cannot be read.
+    Raises ValueError or FileNotFoundError, with the remedy, for sources without labels and files that cannot be read.
     """
     if config.skip_corrupt:
         raise ValueError("skip_corrupt leaves images out, and no labels would be left out with them: switch it off")

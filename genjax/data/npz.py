@@ -1,4 +1,4 @@
-"""Images, and labels if there are any, from one .npz file: `x_train` and `y_train`, or `x_trainA` for two domains."""
+"""Images and labels from one .npz file, with arrays such as `x_train`, `y_train` and `x_trainA`."""
 
 import numpy as np
 from etils import epath
@@ -8,14 +8,14 @@ from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
 LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
-"""Arrays whose names begin so are meant to be used."""
+"""Prefixes of array names that look like splits; an unknown one of these is an error."""
 
 
 def load(config: DataConfig) -> Splits:
-    """Reads the arrays x_train, x_validation and x_test of the source npz:PATH, each with A and B for two domains.
+    """Reads x_train, x_validation and x_test of the source npz:PATH, each with A and B for two domains.
 
-    They are uint8 [n, h, w] or [n, h, w, 1 or 3]; what is missing is held out of x_train. Raises FileNotFoundError, or
-    ValueError for a file that is damaged, has other arrays in their place, or one such as x_val.
+    They are uint8 [n, h, w] or [n, h, w, 1 or 3]; missing splits are held out of x_train. Raises FileNotFoundError, or
+    ValueError for a damaged file, arrays of another type or shape, and names such as x_val.
     """
     path, names, archive = _read(config)
     domains, letters = [], _letters(names)
@@ -42,7 +42,7 @@ def load(config: DataConfig) -> Splits:
 def labels(config: DataConfig) -> Splits:
     """Reads the arrays y_train and so on, integers [n], as int32.
 
-    They hold one label for each image of the x of the same name. The order is that of `load`, and so are the errors.
+    y_train holds one label for each image of x_train, and so on. Order and errors are those of `load`.
     """
     path, names, archive = _read(config)
     domains = []
@@ -70,13 +70,13 @@ def _letters(names: list[str]) -> tuple[str, ...]:
 
 
 def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
-    """Completes the arrays to all three splits, rows in the order of `hold_out`."""
+    """Holds out missing splits, as `hold_out` does."""
     rows = hold_out({split: range(len(array)) for split, array in arrays.items()}, config.holdout)
     return {split: arrays.get(split, arrays["train"])[np.array(found, int)] for split, found in rows.items()}
 
 
 def _read(config: DataConfig) -> tuple[epath.Path, list[str], dict[str, np.ndarray]]:
-    """Returns the path, the names of all arrays, and those arrays that may be images or labels."""
+    """Returns the path, the names of all arrays, and the arrays whose names begin with x_ or y_."""
     path = files.resolve(config.source.removeprefix("npz:"))
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")

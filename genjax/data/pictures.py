@@ -1,7 +1,7 @@
-"""Picture files, read and written at their own depth: 8 or 16 bits, grey or colour, with alpha or not.
+"""Picture files, read and written with 8 or 16 bits, in grey or colour, with or without alpha.
 
 Training, sampling, translating and restoring all read files here, so they agree on orientation, transparency, white
-stored as 0, and 16 bits. Pillow decodes and encodes all but 16-bit colour, which sixteen_bit.py does.
+stored as 0, and 16 bits. Pillow decodes and encodes everything except 16-bit colour, which sixteen_bit.py handles.
 """
 
 import io
@@ -62,7 +62,7 @@ class Picture(NamedTuple):
 
 
 def read(path: epath.PathLike) -> Picture:
-    """Reads a picture file as `decode` does, whatever its suffix; ValueError names the path and the reason."""
+    """Reads a picture file as `decode` does, whatever its suffix; raises ValueError with path and reason."""
     try:
         return decode(epath.Path(path).read_bytes())
     except MemoryError:
@@ -72,7 +72,7 @@ def read(path: epath.PathLike) -> Picture:
 
 
 def decode(encoded: bytes) -> Picture:
-    """Decodes a picture file's bytes and turns the picture as its EXIF tag says.
+    """Decodes the bytes of a picture file and applies its EXIF orientation.
 
     Palettes and CMYK become RGB; a transparent colour becomes alpha; white stored as 0 becomes the highest level. The
     first picture of a camera's JPEG is read (previews and gain maps follow it). Raises ValueError, or an error of
@@ -99,10 +99,10 @@ def decode(encoded: bytes) -> Picture:
 
 
 def write(path: epath.PathLike, picture: Picture) -> None:
-    """Writes a picture in the format of the path's suffix, whole or not at all, at the picture's own depth.
+    """Writes a picture atomically, in the format of the path's suffix and at the picture's own depth.
 
     PNG, TIFF (deflate), WebP and BMP are lossless; JPEG is of quality 95 at full colour resolution (4:4:4). WebP has no
-    grey, so that becomes colour; BMP holds no ICC profile. Raises ValueError for what the format cannot hold.
+    grey, so grey becomes colour; BMP holds no ICC profile. Raises ValueError for alpha or depth that the format lacks.
     """
     suffix = epath.Path(path).suffix.lower()
     if suffix not in WRITTEN_SUFFIXES:
@@ -125,15 +125,14 @@ def write(path: epath.PathLike, picture: Picture) -> None:
 
 
 def to_uint8(picture: Picture, shape: Sequence[int], resize: Resize = "cover") -> np.ndarray:
-    """Brings a picture to uint8 of `shape` (height, width, channels), for training and for sampling.
+    """Converts a picture to uint8 of `shape` (height, width, channels), for training and sampling.
 
-    16 bits are rounded to 8; transparent pixels are laid on white; colour and grey are converted to the channels of
-    `shape`; then the picture is scaled (bicubic, antialiased) to cover the shape and cropped around the centre, or
-    stretched to it.
+    16 bits are rounded to 8, transparent pixels are blended with white, and channels are converted. Then the picture is
+    scaled (bicubic, antialiased) to cover the shape and cropped around the centre, or stretched to the shape.
     """
     height, width, channels = shape
     planes = to_planes(picture)
-    # Training sees these bytes, and digests depend on them: keep the order of these conversions, and Pillow's filters.
+    # ORDER MATTERS: digests depend on these bytes, so keep the order of the conversions, and Pillow's filters.
     if planes.dtype == np.uint16:
         planes = ((planes.astype(np.uint32) + 128) // 257).astype(np.uint8)
     image = to_pillow(planes)
@@ -162,7 +161,7 @@ def to_float(picture: Picture, channels: int) -> np.ndarray:
 def from_float(values: np.ndarray, like: Picture) -> Picture:
     """Rounds floats in [0, 1] to a picture with the depth and the alpha of `like`.
 
-    `values` are [h, w, 1 or 3]; those outside are clipped. The ICC profile is kept if it is one for as many channels.
+    `values` are [h, w, 1 or 3]; those outside are clipped. The ICC profile is kept if it fits the number of channels.
     """
     dtype = like.pixels.dtype
     pixels = np.rint(np.clip(values, 0, 1).astype(np.float32) * np.iinfo(dtype).max).astype(dtype)

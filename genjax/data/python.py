@@ -15,8 +15,8 @@ from genjax.data.splits import Splits
 def load(config: DataConfig) -> Splits:
     """Calls the function that the source names and checks what it returns.
 
-    That is three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
-    ValueError, with a remedy, for a name that cannot be imported and for anything else returned. Errors in the function
+    It must return three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
+    ValueError, with a remedy, if the name cannot be imported or the result is anything else. Errors in the function
     itself pass through.
     """
     splits = _function(config.source)(config)

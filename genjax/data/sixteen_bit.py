@@ -1,6 +1,6 @@
-"""Colour of 16 bits, and grey of 16 bits with alpha: all that Pillow would silently reduce to 8 bits.
+"""16-bit colour, and 16-bit grey with alpha, which Pillow would silently reduce to 8 bits.
 
-imagecodecs (PNG) and tifffile (TIFF) decode and encode it; no other file needs them.
+imagecodecs (PNG) and tifffile (TIFF) decode and encode these files; no other module needs them.
 """
 
 import io
@@ -19,7 +19,7 @@ def decode(image: Image.Image, encoded: bytes, orientation: int) -> np.ndarray:
     """Decodes a PNG or TIFF file to uint16 [h, w, 2 to 4], upright.
 
     The last of 2 or 4 planes is alpha. `image` is the same file, opened by Pillow, and `orientation` its EXIF tag.
-    ValueError for kinds that are not supported, and if imagecodecs or tifffile is missing.
+    Raises ValueError for kinds that are not supported, and if imagecodecs or tifffile is missing.
     """
     if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA"):
         raise ValueError(f"16-bit {image.mode} is not supported in {image.format} files")
@@ -30,7 +30,7 @@ def decode(image: Image.Image, encoded: bytes, orientation: int) -> np.ndarray:
         with tifffile.TiffFile(io.BytesIO(encoded)) as tiff:
             planes = tiff.pages[0].asarray()
             planes = np.moveaxis(planes, 0, -1) if tiff.pages[0].planarconfig == 2 else planes
-        planes = planes[..., : len(image.mode)]  # the fourth may be something else than alpha
+        planes = planes[..., : len(image.mode)]  # a fourth plane need not be alpha
         if image.mode == "RGBA" and 1 in tiff_tags(image).get(TiffImagePlugin.EXTRASAMPLES, ()):
             planes = _unmultiplied(planes)
     return np.ascontiguousarray(_upright(planes, orientation))
@@ -67,14 +67,14 @@ def _codecs() -> tuple[ModuleType, ModuleType]:
 
 
 def _unmultiplied(planes: np.ndarray) -> np.ndarray:
-    """Divides the colours of uint16 RGBA by the alpha that they were multiplied by; black where it is 0."""
+    """Converts premultiplied uint16 RGBA to plain RGBA; pixels with alpha 0 become black."""
     alpha = planes[..., 3:]
     colours = np.rint(planes[..., :3] * (65535.0 / np.maximum(alpha, 1))).clip(0, 65535) * (alpha > 0)
     return np.concatenate([colours.astype(np.uint16), alpha], -1)
 
 
 def _upright(planes: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns [h, w, c] as the EXIF orientation says; numbers other than 1..8 turn nothing."""
+    """Applies an EXIF orientation to [h, w, c]; numbers other than 1..8 change nothing."""
     if orientation in (5, 6, 7, 8):
         planes = planes.swapaxes(0, 1)
     down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))

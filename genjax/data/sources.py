@@ -1,7 +1,7 @@
-"""Table of data sources, and the way from --data.source to uint8 arrays in three splits.
+"""Table of data sources, and loading of a source as uint8 arrays in three splits.
 
-Nothing here is random but for the seed of a fixed binarisation: a source and a configuration always give the same
-arrays, whatever the number of threads.
+A source and a configuration always give the same arrays, for any number of threads. Only fixed binarisation uses a
+seed.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Reader(NamedTuple):
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
-    """Makes a reader of images drawn at the height or width that the model sees, whichever is more."""
+    """Makes a reader of images drawn at the larger of the model's height and width."""
     return Reader(lambda config: make(max(config.image_size)))
 
 
@@ -45,7 +45,7 @@ READERS = {
     "tfds:NAME": Reader(tfds.load, tfds.labels),
     "python:MODULE.FUNCTION": Reader(python.load),
 }
-"""All sources by the form of their names: a name, or a prefix with a colon and what follows it."""
+"""All sources, by name or by prefix with a colon."""
 
 
 def reader(source: str) -> Reader:
@@ -58,12 +58,12 @@ def reader(source: str) -> Reader:
 
 
 def load(config: DataConfig, seed: int) -> Splits:
-    """Loads the images of `config.source`, uint8, in three splits.
+    """Loads the uint8 images of `config.source` in three splits.
 
     Training images of domain i are [n, *config.stored_shape("train", i)], others [n, *config.image_shapes[i]]. Raises
     ValueError or FileNotFoundError, naming the file and the remedy, for anything that cannot be read.
     """
-    # Arrays are resized here; folder: and tfds: images have been already, before they were cached.
+    # Only arrays are resized here: folder: and tfds: images are resized before they are cached.
     splits = _resized(reader(config.source).images(config), config)
     _check(splits, config)
     if config.binarize == "fixed":
@@ -96,7 +96,7 @@ def _check(splits: Splits, config: DataConfig) -> None:
 
 
 def _resized(splits: Splits, config: DataConfig) -> Splits:
-    """Brings all images to the sizes and channels of `config`."""
+    """Converts all images to the sizes and channels of `config`."""
     if len(splits.train) != len(config.channels):
         raise ValueError(
             f"{config.source} has {len(splits.train)} domain(s), and --data.channels {config.channels} is for "
@@ -119,7 +119,7 @@ def _resized(splits: Splits, config: DataConfig) -> Splits:
 
 
 def _binarize_once(source: Source, seed: int, split: int) -> Source:
-    """Draws each pixel once as 0 or 255, 255 with probability intensity / 255, from raw Philox words."""
+    """Sets each pixel to 255 with probability intensity / 255, else to 0, by raw words of Philox."""
     binarized = []
     for images in source:
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))

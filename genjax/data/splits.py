@@ -1,4 +1,4 @@
-"""Arrays by split and domain, and the rows that are held out of training."""
+"""Splits of images by domain, and rows held out of training."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Splits(NamedTuple):
-    """Images to train on, to choose checkpoints by, and to report on."""
+    """Images for training, for the choice of checkpoints (validation), and for reports (test)."""
 
     train: Source
     validation: Source
@@ -25,17 +25,17 @@ class Splits(NamedTuple):
 
 
 def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T]]:
-    """Completes the items of a source to train, validation and test.
+    """Returns train, validation and test items, and takes missing splits out of train.
 
-    A missing split is taken out of train, `share` of it each, always the same items; with a share of 0 it is up to 100
-    items of train, which stay there too, and a warning is logged.
+    A missing split gets `share` of the train items, always the same ones. With a share of 0 it gets up to 100 items
+    that also stay in train, and a warning is logged.
     """
     train, found = items["train"], {name: list(rows) for name, rows in items.items()}
-    # Philox's raw words with a seed of 0: the same rows in every version, so results on them stay comparable.
+    # Raw words of Philox with seed 0 give the same rows in every NumPy version, so results stay comparable.
     order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(len(train)), kind="stable")
     for name in ("test", "validation"):
         if name not in found and share == 0:
-            logger.warning("no image is held out: %s metrics are of images that are trained on", name)
+            logger.warning("no image is held out: %s metrics are of training images", name)
             found[name] = [train[row] for row in np.linspace(0, len(train) - 1, min(100, len(train))).astype(int)]
         elif name not in found:
             num = max(1, round(share * len(train)))
@@ -49,5 +49,5 @@ def check_paired(config: DataConfig, splits: Collection[str]) -> None:
     if config.paired and not {"validation", "test"} <= set(splits):
         raise ValueError(
             f"--data.paired needs {config.source} to have validation and test images of its own, one of each domain: "
-            "images held out of training come in no pairs"
+            "images held out of training are not paired"
         )

@@ -19,14 +19,14 @@ Builder = Any
 
 
 def load(config: DataConfig) -> Splits:
-    """Decodes the images of the source tfds:NAME, or tfds:DIRECTORY of a prepared dataset; ValueError as in `find`."""
+    """Decodes the images of the source tfds:NAME or tfds:DIRECTORY; raises ValueError as `find` does."""
     return decoding.decode(find(_name(config), config), config)
 
 
 def labels(config: DataConfig) -> Splits:
     """Reads the feature `label` of each image of `load`, in the same order: int32 [n].
 
-    ValueError if there is no such feature; other errors are as for `find`.
+    Raises ValueError if there is no such feature; other errors are those of `find`.
     """
     name = _name(config)
     builder, domains = _builder(name), find(name, config)
@@ -41,10 +41,10 @@ def labels(config: DataConfig) -> Splits:
 
 
 def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
-    """Lists the images of a dataset (feature `image`), by its name or by the directory of a prepared one.
+    """Lists the images (feature `image`) of a dataset, given by its name or by the directory of a prepared one.
 
-    Two domains are splits called trainA, trainB, testA, testB, or the two classes of the feature `label`. ValueError if
-    the dataset cannot be had or has no such splits and features.
+    Two domains are the splits trainA, trainB, testA, testB, or the two classes of the feature `label`. Raises
+    ValueError if the dataset cannot be loaded or lacks these splits and features.
     """
     builder = _builder(name)
     splits, features = builder.info.splits, builder.info.features
@@ -60,7 +60,7 @@ def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
             f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
             f"it has the splits {sorted(splits)} and the features {sorted(features)}"
         )
-    # This file is written whenever a dataset is prepared.
+    # Preparing a dataset writes this file, so its version stands for that of all images.
     version = file_version(epath.Path(builder.data_path) / "dataset_info.json")
     domains = []
     for domain, letter in enumerate(letters):
@@ -91,7 +91,7 @@ def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Ro
 
 
 def _undecoded(builder: Builder, name: str, split: str) -> Any:
-    """Opens the examples of `split`, whose images stay encoded."""
+    """Opens the examples of `split` without decoding their images."""
     tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
@@ -107,7 +107,7 @@ def _num_classes(label: Any) -> int:
 
 
 def _builder(name: str) -> Builder:
-    """Makes TFDS's builder of a dataset and prepares the dataset if need be; ValueError says why that failed."""
+    """Makes TFDS's builder of a dataset and prepares the dataset if needed; raises ValueError with the reason."""
     tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
         if files.resolve(name).is_dir():

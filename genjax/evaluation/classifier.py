@@ -1,6 +1,6 @@
-"""A small convolutional classifier, for domain adaptation and as a feature network that needs no download.
+"""Small convolutional classifier, for domain adaptation and as a feature network that needs no download.
 
-It is not Inception: a distance between its features must not be called FID.
+It is not Inception, so do not call a distance between its features FID.
 """
 
 import functools
@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 
 class Classifier(NamedTuple):
-    """A trained network: its parameters, as NumPy arrays, and the shape (height, width, channels) of its images."""
+    """Trained network: shape (height, width, channels) of its images, and parameters as NumPy arrays."""
 
     image_shape: tuple[int, ...]
     params: Params
@@ -72,7 +72,7 @@ def logits(params: Params, images: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """-log p(label) in nats, [b], for logits [b, num_classes] and integer labels [b]."""
+    """Computes -log p(label) in nats, [b], from logits [b, num_classes] and integer labels [b]."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -111,19 +111,19 @@ def fit(
 
 
 def probabilities(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """Class probabilities [n, num_classes] of uint8 images [n, h, w, c]."""
+    """Computes class probabilities [n, num_classes] of uint8 images [n, h, w, c]."""
     image_arrays.check(images, classifier.image_shape)
     parts = [_probabilities(classifier.params, images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     return np.concatenate(jax.device_get(parts))
 
 
 def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of uint8 images [n, h, w, c] whose most probable class is their label [n]."""
+    """Computes the share of uint8 images [n, h, w, c] whose most probable class is their label [n]."""
     return float(np.mean(probabilities(classifier, images).argmax(axis=1) == labels))
 
 
 def save(path: epath.PathLike, classifier: Classifier) -> str:
-    """Writes an .npz that `load` reads, whole or not at all; returns the SHA-256 of its bytes."""
+    """Writes an .npz file for `load` atomically; returns the SHA-256 of its bytes."""
     flat = {f"{layer}.{name}": leaf for layer, leaves in classifier.params.items() for name, leaf in leaves.items()}
     content = files.encode_npz({"image_shape": np.array(classifier.image_shape)} | flat)
     files.write_atomically(path, content)
@@ -175,7 +175,7 @@ def _training(learning_rate: float, num_steps: int) -> tuple[optax.GradientTrans
 
 def _apply(params: Params, images: Array) -> tuple[Array, Array]:
     num_classes = params["out"]["bias"].shape[0]
-    # Also inside a bfloat16 training, so that a classifier's outputs are the same everywhere.
+    # float32 even inside a bfloat16 training, so that a classifier's outputs are the same everywhere.
     with jax.default_matmul_precision(matmul_precision("float32")):
         outputs: tuple[Array, Array] = Network(num_classes).apply({"params": params}, images)  # type: ignore[assignment]
     return outputs

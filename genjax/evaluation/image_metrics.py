@@ -1,7 +1,7 @@
-"""Metrics of images, one number for each image or pair: floats [n, h, w, c] in [0, 1].
+"""Metrics of images or pairs of images, which are floats [n, h, w, c] in [0, 1].
 
-`l1`, `luminance`, `correlation` and `intersection_and_union` take arrays of NumPy or of JAX, also inside a compiled
-step, and return the same kind; the others are NumPy in float64.
+`l1`, `luminance`, `correlation` and `intersection_and_union` take NumPy or JAX arrays, also inside a compiled step, and
+return the same kind. The others take NumPy arrays and compute in float64.
 """
 
 from types import ModuleType
@@ -15,31 +15,31 @@ from genjax.data.image_arrays import LUMA
 A = TypeVar("A", np.ndarray, Array)
 
 SSIM_SIGMA, SSIM_SIZE = 1.5, 11
-"""The Gaussian window of Wang et al. 2004, of 11x11 pixels."""
+"""Standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels."""
 
 FLAT = 1e-12
-"""Least variance that anything is divided by; below it images are flat, or all the same."""
+"""Least divisor; a smaller variance means that images are flat, or all equal."""
 
 
 def l1(images: A, truth: A) -> A:
-    """Mean absolute difference: [n]."""
+    """Computes the mean absolute difference: [n]."""
     xp = _namespace(images)
     return xp.mean(xp.abs(images - truth), axis=(1, 2, 3))
 
 
 def luminance(images: A) -> A:
-    """Grey levels as Pillow has them (ITU-R BT.601): [n, h, w, 1 or 3] to [n, h, w]."""
+    """Converts images to grey levels as Pillow does (ITU-R BT.601): [n, h, w, 1 or 3] to [n, h, w]."""
     if images.shape[-1] == 1:
         return images[..., 0]
     xp = _namespace(images)
     weights = xp.asarray(LUMA, dtype=images.dtype).reshape(1, 1, 1, 3)
-    return xp.sum(images * weights, axis=-1)  # no matrix product, which bfloat16 runs compute coarsely
+    return xp.sum(images * weights, axis=-1)  # not a matrix product, which bfloat16 runs would round
 
 
 def correlation(images: A, others: A) -> A:
-    """Pearson's correlation of luminances over the pixels of an image: [n]; 0 where one is flat."""
+    """Computes Pearson's correlation of luminances over the pixels of an image: [n]; 0 if one image is flat."""
     xp = _namespace(images)
-    # Relative to the first pixel, a flat image is 0 exactly, which its level less its rounded mean is not.
+    # Subtract the first pixel first: then a flat image is exactly 0. Its level minus its rounded mean need not be.
     x, y = (luminance(z - z[:, :1, :1]).reshape(len(z), -1) for z in (images, others))
     x, y = (values - xp.mean(values, axis=1, keepdims=True) for values in (x, y))
     scale = xp.sqrt(xp.sum(x**2, axis=1) * xp.sum(y**2, axis=1))
@@ -47,9 +47,9 @@ def correlation(images: A, others: A) -> A:
 
 
 def intersection_and_union(images: A, truth: A) -> tuple[A, A]:
-    """Shares of the pixels darker than mid-grey in both images, and in either: [n] each.
+    """Computes the shares of pixels that are darker than mid-grey in both images, and in either: [n] each.
 
-    `iou` is the ratio of their means over all images.
+    `iou` takes their means over all images.
     """
     xp = _namespace(images)
     x, y = (luminance(z) < 0.5 for z in (images, truth))
@@ -57,12 +57,12 @@ def intersection_and_union(images: A, truth: A) -> tuple[A, A]:
 
 
 def iou(intersection: float, union: float) -> float:
-    """Intersection over union; 1 where both are empty."""
+    """Returns intersection over union; 1 if both are empty."""
     return intersection / union if union > 0 else 1.0
 
 
 def squared_error(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Mean squared error: [n].
+    """Computes the mean squared error: [n].
 
     `where` (bool, [h, w] or [n, h, w]) selects the pixels that count; None selects all. Raises ValueError if an image
     has none.
@@ -78,24 +78,25 @@ def squared_error(images: np.ndarray, truth: np.ndarray, where: np.ndarray | Non
 
 
 def decibels(squared_error: np.ndarray) -> np.ndarray:
-    """-10 log10 of a mean squared error, infinite for 0."""
+    """Returns -10 log10 of a mean squared error; infinite for 0."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(squared_error)
 
 
 def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`.
+    """Computes the peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`.
 
-    Its mean over images is not the PSNR of their mean error, `decibels(squared_error(...).mean())`: say which it is.
+    The mean PSNR of images is not the PSNR of their mean error, `decibels(squared_error(...).mean())`: state which one
+    you report.
     """
     return decibels(squared_error(images, truth, where))
 
 
 def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Structural similarity: [n], at most 1, for equal images (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
+    """Computes structural similarity [n], 1 for equal images (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
 
-    Means over channels and over all windows that lie within the image. Raises ValueError if an image is smaller than
-    the window, 11x11 pixels.
+    It is a mean over channels and over all windows within the image. Raises ValueError if an image is smaller than the
+    window, 11x11 pixels.
     """
     from scipy import ndimage  # not above: its import takes 0.3 s, and trainings import this module
 
@@ -121,22 +122,24 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def diversity(images: np.ndarray, reference: np.ndarray) -> float:
-    """How far images lie apart, relative to those of a reference set: 0 if all are equal, 1 if as far.
+    """Computes the diversity of images relative to a reference set: 0 if all are equal, 1 if as diverse.
 
-    The ratio of root mean squared Euclidean distances over all pairs in a set; sets may differ in size and channels.
+    It is the ratio of root mean squared Euclidean distances over all pairs in a set. Sets may differ in size and
+    channels.
     """
     return float(np.sqrt(mean_and_variance(images)[1] / max(mean_and_variance(reference)[1], FLAT)))
 
 
 def mean_and_variance(images: np.ndarray) -> tuple[np.ndarray, float]:
-    """Mean image [h, w, c], and the variance over images, averaged over pixels: half the mean squared distance.
+    """Computes the mean image [h, w, c], and the variance over images averaged over pixels.
 
-    Works in float64, one image at a time, as images may be thousands of photographs.
+    The variance is half the mean squared distance of two images. It works in float64 and on one image at a time, as
+    there may be thousands of photographs.
     """
     mean = images.mean(axis=0, dtype=np.float64)
     return mean, sum(float(np.mean((image - mean) ** 2)) for image in images) / len(images)
 
 
 def _namespace(array: np.ndarray | Array) -> ModuleType:
-    """numpy or jax.numpy, by the array API standard."""
+    """Returns the module numpy or jax.numpy, by the array API standard."""
     return array.__array_namespace__()

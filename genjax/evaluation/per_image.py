@@ -1,4 +1,4 @@
-"""Metrics of single images, averaged over a whole set; every image counts once."""
+"""Averages of per-image metrics over a whole set; every image counts once."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from genjax.keys import Stream
 from genjax.task import C, Evaluate, Evaluator, S, Split
 
 EvalStep = Callable[..., tuple[dict[str, Array], ...]]
-"""(config, state, batch, key) -> metrics [b], one for each image, of each domain; no name occurs in two domains."""
+"""(config, state, batch, key) -> for each domain, metrics [b] by name; names of two domains differ."""
 
 STREAMS: dict[Split, Stream] = {"validation": Stream.VALIDATION, "test": Stream.TEST}
 
@@ -25,8 +25,8 @@ def per_image_means(
 ) -> Evaluator[C, S]:
     """Makes an evaluator that averages each metric of `eval_step` over all images, then applies `summarize`.
 
-    Means are taken in float64 on the host, so batch size and devices change them by no more than the float32 rounding
-    of each image.
+    Means are taken in float64 on the host, so batch size and number of devices change them only by the float32 rounding
+    of each image's metric.
     """
 
     def evaluator(config: C, mesh: Mesh) -> Evaluate[S]:

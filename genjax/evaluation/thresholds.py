@@ -1,30 +1,30 @@
-"""Where warnings about translations begin: every threshold once, with its reason.
+"""Thresholds of warnings about translations.
 
 All are choices, checked on healthy runs and on injected faults (experiments/results/health.md, translation.md). During
-training, metrics are means over recent batches, and a false alarm disturbs: those thresholds are lax. A finished run
-is measured on all its test pairs, without noise: those are strict, and have names of their own.
+training, metrics are noisy means over recent batches and a false alarm disturbs, so those thresholds are lax. A
+finished run is measured on all its test pairs, so those thresholds are strict.
 """
 
 COLLAPSED = 0.25
-"""Training: diversity of translations below this share of that of images of the target domain."""
+"""Training: least diversity of translations, as a share of that of the target domain's images."""
 
 INVERTED = 0.1
-"""Training: mean correlation of luminances beyond this, with the sign opposite to the data's."""
+"""Training: largest absolute correlation of luminances with a sign opposite to the data's."""
 
 RELATED = 0.3
-"""Training: least absolute correlation in the data for its sign to mean anything."""
+"""Training: least absolute correlation in the data at which its sign is used."""
 
 OUTPLAYED = 0.97
-"""Training: accuracy of a discriminator that its generator no longer follows."""
+"""Training: largest accuracy of a discriminator that its generator can follow."""
 
 HIDDEN = 0.05
-"""Training: rise of the cycle's L1 by one grey level of noise on translations, of a network that hides its input."""
+"""Training: largest rise of the cycle's L1 from one grey level of noise on translations."""
 
 LOW_DIVERSITY = 0.5
-"""Finished run: diversity of translations relative to their truths. COLLAPSED is the same ratio, and laxer."""
+"""Finished run: least diversity of translations relative to their truths. COLLAPSED is the lax form of it."""
 
 INVERTED_SHARE = 0.05
-"""Finished run: share of images with a correlation below 0. INVERTED bounds a mean, where few images do not show."""
+"""Finished run: largest share of images with a correlation below 0. INVERTED bounds a mean, which hides few images."""
 
 IDLE = 0.25
-"""Finished run: L1 from inputs to translations, as a share of that from inputs to truths."""
+"""Finished run: least L1 from inputs to translations, as a share of that from inputs to truths."""

@@ -1,1 +1,1 @@
-"""Parts that adversarial families share: networks, adversarial losses, image pool, DiffAugment."""
+"""Parts for adversarial families: networks, adversarial losses, image pool, DiffAugment."""

@@ -1,4 +1,4 @@
-"""Adversarial losses, their penalties, and how often a discriminator is right.
+"""Adversarial losses, their penalties, and the accuracy of a discriminator.
 
 Losses are [b], one for each image; logits are [b, ...] and averaged over an image's patches or pixels.
 """
@@ -32,8 +32,8 @@ class AdversarialConfig:
     """gamma: half the weight of |gradient|^2 at real images, relative to the whole adversarial loss (Mescheder et al.
     2018)."""
     label_smoothing: float = 0.0
-    """lsgan and vanilla: how far below 1 a discriminator's target for real images is; the target for generated images
-    stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
+    """lsgan and vanilla: amount by which the discriminators' target for real images is below 1; the target for
+    generated images stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:
         check_finite(self)
@@ -110,7 +110,7 @@ def gradient_penalty(discriminator: Discriminator, real: Array, fake: Array, fra
     fraction = fraction.reshape(-1, 1, 1, 1)
     between = fraction * real + (1 - fraction) * fake
     grad = jax.grad(lambda images: jnp.sum(discriminator(images)))(between)
-    # The square root has no finite gradient at 0, where a discriminator that is constant somewhere would send it.
+    # The square root has no finite gradient at 0, and a locally constant discriminator has gradient 0.
     norm = jnp.sqrt(jnp.sum(grad**2, axis=(1, 2, 3)) + 1e-16)
     return (norm - 1) ** 2
 
@@ -118,7 +118,7 @@ def gradient_penalty(discriminator: Discriminator, real: Array, fake: Array, fra
 def r1_penalty(discriminator: Discriminator, images: Array) -> Array:
     """Computes |gradient|^2 [b] of the summed logits with respect to each image.
 
-    Times gamma / 2 it is R1 (Mescheder et al. 2018, equation 9), which pulls a discriminator flat at real images.
+    Times gamma / 2 it is R1 (Mescheder et al. 2018, equation 9), which flattens a discriminator at real images.
     """
     grad = jax.grad(lambda images: jnp.sum(discriminator(images)))(images)
     return jnp.sum(grad**2, axis=(1, 2, 3))
@@ -127,8 +127,8 @@ def r1_penalty(discriminator: Discriminator, images: Array) -> Array:
 def accuracy(config: AdversarialConfig, logits: Logits) -> Array:
     """Computes the share [] of logits on the right side of the threshold between the loss's two targets.
 
-    Half of them are real. wgan_gp has no targets: there it is the share of logits on real images above those at the
-    same place of generated ones.
+    Real and generated images count equally. wgan_gp has no targets: there it is the share of logits on real images that
+    exceed the logits at the same place on generated ones.
     """
     if config.adversarial == "wgan_gp":
         return jnp.mean((logits.real > logits.fake) + 0.0)

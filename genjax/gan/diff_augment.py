@@ -1,8 +1,8 @@
-"""DiffAugment (Zhao et al. 2020): augmentation of all images that a discriminator sees, against memorising a small set.
+"""DiffAugment (Zhao et al. 2020): augmentation of all images that a discriminator sees.
 
-Real and generated images are changed alike, in the generator's step too: it gains nothing by images that look
-augmented. All changes are differentiable, so the generator learns from every pixel that is shown. Images are
-[b, h, w, c] in [-1, 1], and may leave that range here; what is cut out or moved in is 0, mid-grey.
+It keeps a discriminator from memorising a small set. Real and generated images are changed in the same way, also in the
+generator's step, so the generator does not learn to make augmented images. All changes are differentiable. Images are
+[b, h, w, c] in [-1, 1], and may leave that range here; pixels cut out or moved in are 0, mid-grey.
 """
 
 import jax
@@ -12,14 +12,14 @@ from jax import Array
 from genjax import keys
 
 TRANSLATION, CUTOUT = 1 / 8, 1 / 2
-"""Largest shift, and side of the hole, at strength 1: the paper's shares of height and width."""
+"""Largest shift and side of the hole at strength 1, as shares of height and width (the paper's values)."""
 
 
 def augment(example_keys: Array, images: Array, strength: float) -> Array:
-    """Changes colour, shifts and cuts out each image by its own of `example_keys` [b]; `strength` 1 is the paper's.
+    """Changes the colour of each image, shifts it and cuts out a hole, all drawn from its key in `example_keys` [b].
 
-    Strength 0 returns the images; in between colours vary less, and shifts and holes are smaller. The result for an
-    image depends on its key alone: draws to the bit, pixels up to the rounding of its mean level.
+    `strength` 1 is the paper's; 0 returns the images unchanged; between them all changes are smaller. The draws of an
+    image depend only on its key; its pixels may differ by the rounding of its mean level.
     """
     if strength == 0:
         return images
@@ -46,10 +46,10 @@ def colour(draws: Array, images: Array, strength: float) -> Array:
 
 
 def translate(draws: Array, images: Array, strength: float) -> Array:
-    """Shifts images by whole pixels, as `draws` [b, 2] in [0, 1) say.
+    """Shifts images by whole pixels, drawn from `draws` [b, 2] in [0, 1).
 
-    Shifts are up to strength / 8 of height and width in either direction, all with equal probability. Pixels that
-    move in are 0.
+    Shifts are up to strength / 8 of height and width in either direction, all equally likely. Pixels that move in are
+    0.
     """
     for axis in (1, 2):
         most = _round(strength * TRANSLATION * images.shape[axis])
@@ -59,10 +59,9 @@ def translate(draws: Array, images: Array, strength: float) -> Array:
 
 
 def cut_out(draws: Array, images: Array, strength: float) -> Array:
-    """Sets a rectangle to 0, at a place that `draws` [b, 2] in [0, 1) give.
+    """Sets a rectangle to 0, at a place drawn from `draws` [b, 2] in [0, 1).
 
-    Its sides are strength / 2 of the image's. All places of its centre in the image have equal probability, so that it
-    may lie partly outside.
+    Its sides are strength / 2 of the image's. Its centre is uniform over the image, so it may lie partly outside.
     """
     hole = jnp.ones((len(images), 1, 1, 1), bool)
     for axis in (1, 2):
@@ -78,7 +77,7 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
 
 
 def add_noise(example_keys: Array, images: Array, sigma: Array) -> Array:
-    """Adds Gaussian noise of standard deviation `sigma`, a scalar, to each image by its own of `example_keys` [b].
+    """Adds Gaussian noise of standard deviation `sigma`, a scalar, to each image, with keys `example_keys` [b].
 
     As instance noise it makes the distributions of real and generated images overlap (Sonderby et al. 2017; Arjovsky
     and Bottou 2017).
@@ -91,9 +90,10 @@ def _moved(images: Array, axis: int, by: Array, most: int) -> Array:
     """Shifts images along an axis by `by` [b] pixels, in -most..most."""
     ahead = (most - by).reshape(-1, 1, 1, 1)
     moved = jnp.pad(images, [(most, most) if i == axis else (0, 0) for i in range(images.ndim)])
-    # Bit by bit of the distance: the gradient of a gather is a scatter, whose sums a GPU takes in any order.
+    # Roll by one bit of the distance at a time. A gather would be simpler, but its gradient is a scatter, which a GPU
+    # adds up in any order.
     for bit in range((2 * most).bit_length()):
-        # What is rolled over the end comes no further than the part that is cut off.
+        # Pixels that wrap around stay within the padding, which is cut off.
         moved = jnp.where((ahead & 1 << bit) > 0, jnp.roll(moved, -(1 << bit), axis), moved)
     return jax.lax.slice_in_dim(moved, 0, images.shape[axis], axis=axis)
 

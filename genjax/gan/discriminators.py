@@ -32,7 +32,7 @@ class PatchDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [b, h, w, c] to logits [b, h', w', 1]: 256 to 30, 128 to 14, 64 to 6, 32 to 2 with 3 layers."""
-        input_dtype = x.dtype  # of the logits too: losses are in float32 even where layers compute in bfloat16
+        input_dtype = x.dtype  # also the dtype of the logits: losses are float32 even if layers compute in bfloat16
         # The reference halves the size in all layers but the last two, and has no norm on the first.
         for layer in range(self.num_layers + 1):
             channels, stride = self.base_channels * min(2**layer, 8), 2 if layer < self.num_layers else 1
@@ -62,7 +62,7 @@ def init(discriminator: nn.Module, key: Array, image_shape: tuple[int, ...]) -> 
 
 
 def init_spectral(params: Params, key: Array) -> SingularVectors:
-    """Draws a vector for each layer, which `spectral_normalise` turns towards the layer's first singular vector."""
+    """Draws a unit vector for each layer, the start of the power iterations in `spectral_normalise`."""
     layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
     # A bias has the layer's number of outputs, and its type.
     biases = {name: layer["bias"] for name, layer in params.items()}

@@ -1,8 +1,9 @@
-"""Image pool (Shrivastava et al. 2017): earlier generated images that a discriminator sees again, as arrays.
+"""Image pool (Shrivastava et al. 2017): earlier generated images that a discriminator sees again.
 
-The rule is that of CycleGAN's implementations, for one image of the global batch after another. While the pool is not
-full, it stores the image and returns it. After that, with probability 1/2, it returns a random stored image and stores
-the new one in its place; otherwise it returns the new one. Every device makes the same decisions about the whole batch.
+The rule is that of CycleGAN's implementations, applied to the images of the global batch one after another. While the
+pool is not full, it stores the image and returns it. After that, with probability 1/2, it returns a random stored image
+and stores the new one in its place; otherwise it returns the new one. Every device makes the same decisions about the
+whole batch, so the pools stay equal.
 """
 
 from typing import NamedTuple
@@ -30,32 +31,33 @@ def empty(size: int, shape: tuple[int, ...]) -> Pool:
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:
-    """Updates the pool with the images [b, h, w, c] of all devices; returns it, and this device's images to train on.
+    """Updates the pool with the images [b, h, w, c] of all devices; returns it and images to train this device on.
 
-    `position` [b] is the place of the images in the global batch: decisions depend on it and on the key alone.
+    `position` [b] is the place of the images in the global batch; decisions depend only on it and on the key.
     """
     if pool.images is None:
         return pool, images
     size = len(pool.images)
-    # Every device decides about the whole global batch, by keys of the positions: the pools stay equal.
+    # One key for each position in the global batch: decisions do not depend on the number of devices.
     everywhere = lax.all_gather(images, "data", tiled=True)
     places = lax.all_gather(position, "data", tiled=True)
     uniforms = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, places))
     stored, returned = decide(pool.num, uniforms, size)
-    # All images move in one gather; this device trains on its own slice.
+    # One gather moves all images. This device trains on its own slice of the returned ones.
     known = jnp.concatenate([pool.images, everywhere])
     mine = lax.axis_index("data") * len(images) + jnp.arange(len(images))
     return Pool(known[stored], jnp.minimum(pool.num + len(everywhere), size)), known[returned[mine]]
 
 
 def decide(num: Array, uniforms: Array, size: int) -> tuple[Array, Array]:
-    """Decides the images stored after a batch [size] and those returned [n], for a pool with `num` of `size` images.
+    """Decides which images are stored after a batch [size] and which are returned [n].
 
-    Images are numbered: stored ones from 0, the batch from `size`. Of `uniforms` [n, 2] in [0, 1) the first swaps if it
-    is above 1/2, and the second chooses the slot.
+    The pool holds `num` of at most `size` images. The result is numbers of images: stored ones count from 0, the batch
+    from `size`. For each image, the first of `uniforms` [n, 2] in [0, 1) swaps if it is above 1/2, and the second
+    chooses the slot.
     """
 
-    # The sequential rule, as a scan over numbers of images rather than images.
+    # The rule is sequential, so it is a scan; it moves numbers instead of images, which is cheap.
     def one(carry: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         stored, num = carry
         number, (swap, slot) = new

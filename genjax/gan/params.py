@@ -1,4 +1,4 @@
-"""Parameters of networks: drawing fresh ones, and applying a network with them."""
+"""Parameters of networks: shapes, initial values, and application of a network."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def draw(shapes: PyTree, key: Array) -> Params:
     """Draws kernels from N(0, 0.02), as Zhu et al. 2017 do; biases are 0."""
     leaves, structure = jax.tree.flatten(shapes)
     sizes = [math.prod(leaf.shape) if len(leaf.shape) > 1 else 0 for leaf in leaves]
-    # One draw for all kernels compiles many times faster than one for each.
+    # One draw for all kernels compiles many times faster than one draw for each.
     drawn = 0.02 * jax.random.normal(key, (sum(sizes),), jnp.float32)
     draws = jnp.split(drawn, list(itertools.accumulate(sizes))[:-1])
     filled = [

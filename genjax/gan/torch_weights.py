@@ -1,6 +1,6 @@
-"""Generators of PyTorch's CycleGAN (pytorch-CycleGAN-and-pix2pix): its names and layouts to ours, and back.
+"""Conversion of generators between pytorch-CycleGAN-and-pix2pix and genjax: names and layouts.
 
-Borders, activations and eps are in no file; they are taken to be those of the original, as in generators.py.
+Files do not hold padding modes, activations and eps; they are assumed to be those of the original, as in generators.py.
 """
 
 import re
@@ -14,14 +14,14 @@ from genjax import torch_files
 from genjax.optim import Params
 
 Tensors = dict[str, np.ndarray]
-"""A state dict: weights and biases by their names in PyTorch."""
+"""State dict: weights and biases by their names in PyTorch."""
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Older versions of PyTorch saved them for instance normalisation too, which does not use them."""
+"""Names of unused buffers that older versions of PyTorch saved for instance normalisation."""
 
 
 class GeneratorSizes(NamedTuple):
-    """All that tells two generators of the original apart."""
+    """Kind and sizes that determine a generator of the original."""
 
     kind: Literal["resnet", "unet"]
     base_channels: int
@@ -32,7 +32,7 @@ class GeneratorSizes(NamedTuple):
     out_channels: int
 
     def __str__(self) -> str:
-        """`ResNet of 9 blocks, base_channels 64, channels 3 to 3`."""
+        """Describes the generator, such as `ResNet of 9 blocks, base_channels 64, channels 3 to 3`."""
         kind = f"ResNet of {self.depth} blocks" if self.kind == "resnet" else f"U-Net of {self.depth} downsamplings"
         return f"{kind}, base_channels {self.base_channels}, channels {self.in_channels} to {self.out_channels}"
 
@@ -74,7 +74,7 @@ def read_generator(path: epath.PathLike) -> tuple[GeneratorSizes, Params]:
 
 
 def sizes_of(tensors: Tensors) -> GeneratorSizes:
-    """Finds the sizes of a generator in the names and shapes of its tensors; ValueError if it is neither kind."""
+    """Infers the sizes of a generator from names and shapes of its tensors; ValueError if it is neither kind."""
     first = (tensors[name].shape if name in tensors else () for name in ("model.1.weight", "model.model.0.weight"))
     match tuple(first):
         case (int(base_channels), int(in_channels), 7, 7), ():
@@ -90,21 +90,21 @@ def sizes_of(tensors: Tensors) -> GeneratorSizes:
             )
     if last not in tensors or tensors[last].ndim != 1:
         raise ValueError(
-            f"begins as a generator and has no {last}, where one would end: only those with reflection padding and two "
-            f"layers of stride 2 can be converted, not {_listed(tensors)}"
+            f"begins as a generator but has no {last}, its last tensor: only generators with reflection padding and "
+            f"two layers of stride 2 can be converted, not {_listed(tensors)}"
         )
     return sizes._replace(out_channels=len(tensors[last]))
 
 
 def layers(sizes: GeneratorSizes) -> list[Layer]:
-    """The convolutions of a generator, from input to output in each coder."""
+    """Lists the convolutions of a generator, from input to output in encoder and decoder."""
     return _resnet_layers(sizes) if sizes.kind == "resnet" else _unet_layers(sizes)
 
 
 def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
-    """Our parameters, float32, of a state dict; kernels [height, width, in, out], flipped where transposed.
+    """Converts a state dict to float32 parameters; kernels are [height, width, in, out], flipped if transposed.
 
-    Raises ValueError, with names and shapes, unless the tensors are exactly those of such a generator, and finite.
+    Raises ValueError, with names and shapes, unless the tensors are exactly those of such a generator and finite.
     """
     expected: dict[str, tuple[int, ...]] = {}
     for layer in layers(sizes):
@@ -130,7 +130,7 @@ def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
 
 
 def to_tensors(sizes: GeneratorSizes, params: Params) -> Tensors:
-    """The state dict of a generator's parameters, the inverse of `to_params`."""
+    """Converts a generator's parameters to a state dict; the inverse of `to_params`."""
     tensors: Tensors = {}
     for layer in layers(sizes):
         kernel, bias = (np.asarray(params[layer.coder][layer.module][part]) for part in ("kernel", "bias"))
@@ -140,9 +140,9 @@ def to_tensors(sizes: GeneratorSizes, params: Params) -> Tensors:
 
 
 def _cleaned(tensors: Tensors) -> Tensors:
-    """Drops DataParallel's prefix and unused buffers, and numbers blocks with dropout as those without.
+    """Drops DataParallel's prefix and unused buffers, and renumbers layers of blocks with dropout.
 
-    Raises ValueError for weights of a normalisation.
+    Raises ValueError for normalisations with weights.
     """
     tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     norms = [name for name, value in tensors.items() if name.endswith(".weight") and value.ndim == 1]
@@ -156,7 +156,7 @@ def _cleaned(tensors: Tensors) -> Tensors:
 
 
 def _resnet_layers(sizes: GeneratorSizes) -> list[Layer]:
-    """One sequence, in which borders, normalisations and activations count too; blocks have sequences of their own."""
+    """Lists the convolutions of a ResNet; PyTorch's numbers also count padding, normalisation and activation."""
     width, wide, end = sizes.base_channels, 4 * sizes.base_channels, 10 + sizes.depth
     found = [
         Layer("model.1", "encoder", "ReflectConv_0", 7, sizes.in_channels, width),
@@ -175,7 +175,7 @@ def _resnet_layers(sizes: GeneratorSizes) -> list[Layer]:
 
 
 def _unet_layers(sizes: GeneratorSizes) -> list[Layer]:
-    """Each level is a sequence that holds the next one; the first has no activation, the last no level below."""
+    """Lists the convolutions of a U-Net; in PyTorch each level is a sequence that contains the next level."""
     found, sequence = [], "model.model"
     outer_in, outer_out = sizes.in_channels, sizes.out_channels
     for level in range(sizes.depth):
@@ -191,7 +191,7 @@ def _unet_layers(sizes: GeneratorSizes) -> list[Layer]:
 
 
 def _listed(tensors: Tensors, names: Iterable[str] | None = None) -> str:
-    """The first three of some tensors, with their shapes."""
+    """Lists the first three tensors with their shapes."""
     names = list(tensors if names is None else names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(f"{name} {list(tensors[name].shape)}" for name in names[:3]) + more

@@ -1,1 +1,1 @@
-"""Layers that networks of any family are built from, and the forms that run fast."""
+"""Layers for the networks of all families, and fast kernels for them."""

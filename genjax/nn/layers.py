@@ -1,6 +1,6 @@
-"""Linen layers that networks of any family are built from. Modules hold no randomness: noise is an argument.
+"""Linen layers for the networks of all families. Modules draw no random numbers: noise is an argument.
 
-Layers with a fast form on some platforms call nn/kernels/, where a native reference stands beside each form.
+Layers with a fast form on some platforms call nn/kernels/, where each form stands beside a native reference.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.
 
 
 def compute_dtype(precision: Precision) -> jnp.dtype | None:
-    """The type that layers compute in; None keeps that of inputs and parameters (float32, or float64 in tests)."""
+    """Returns the dtype that layers compute in; None keeps that of inputs and parameters (float32 or float64)."""
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else None
 
 
 class UpConv(nn.Module):
-    """Doubles height and width: a 3x3 convolution to four times the channels, then depth to space (Shi et al. 2016).
+    """Doubles height and width: a 3x3 convolution to 4 * features channels, then depth to space (Shi et al. 2016).
 
     It computes the same linear maps as a transposed 6x6 convolution of stride 2, and is fast on every platform.
     """
@@ -57,9 +57,9 @@ class Conv(nn.Module):
 
 
 class ReflectConv(nn.Module):
-    """A convolution of odd kernel size with reflection padding, edge excluded; the size of the image stays.
+    """A convolution of odd kernel size with reflection padding, edge excluded; it keeps the image size.
 
-    `by_rows` chooses a form for few output channels and a large kernel, which is faster on CPU and GPU.
+    `by_rows` selects a form that is faster on CPU and GPU for few output channels and a large kernel.
     """
 
     features: int
@@ -95,7 +95,7 @@ class ConvTranspose(nn.Module):
 
 
 def _with_parameters(module: Conv | ReflectConv | ConvTranspose, x: Array) -> tuple[Array, Array, Array]:
-    """Returns x, the kernel and the bias of a module in its type; names and shapes are Flax's."""
+    """Returns x, kernel and bias in the module's dtype; parameter names and shapes are Flax's."""
     shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = module.param("bias", nn.initializers.zeros, (module.features,))

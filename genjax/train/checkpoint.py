@@ -1,7 +1,7 @@
-"""Checkpoints through Orbax: saved with their SHA-256, verified when restored, never lost silently.
+"""Checkpoints through Orbax: saved with their SHA-256, and verified when restored.
 
-A checkpoint is a state and a record (digest, environment, score). Nothing random is in it: the step is all that is
-needed to go on with the same batches and the same noise.
+A checkpoint is a state and a record (digest, environment, score). It holds no keys: batches and noise follow from the
+seed and the step.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHARED_BYTES = 1 << 20
-"""Size per device from which an array is saved by all devices, each its part. Small arrays are quicker saved whole."""
+"""Least size per device of an array that all devices save in parts; smaller arrays are saved faster whole."""
 
 
 class Restored(NamedTuple, Generic[T]):
@@ -36,7 +36,7 @@ class Restored(NamedTuple, Generic[T]):
 
 
 def steps(directory: epath.PathLike) -> list[int]:
-    """Steps that have a checkpoint, ascending; a save that never finished does not count, on gs:// neither."""
+    """Lists the steps that have a finished checkpoint, ascending; on gs:// too."""
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
 
 
@@ -59,9 +59,9 @@ def record(directory: epath.PathLike, step: int) -> Record:
 
 
 def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored[T]:
-    """Restores the checkpoint of `step` onto the devices of `abstract_state`, which need not be those that saved it.
+    """Restores the checkpoint of `step` onto the devices of `abstract_state`, whichever devices saved it.
 
-    Raises ValueError if it cannot be read, or if the SHA-256 of what was read is not the one that was saved.
+    Raises ValueError if it cannot be read, or if its SHA-256 is not the recorded one.
     """
     path, saved = epath.Path(directory) / str(step), record(directory, step)
     try:
@@ -75,11 +75,12 @@ def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored
 
 
 def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] | None:
-    """Restores the latest whole checkpoint, the same in every process; None if there is no checkpoint at all.
+    """Restores the latest intact checkpoint, the same in every process; None if there are no checkpoints.
 
-    Damaged ones are reported and passed over. Raises ValueError if there are checkpoints and none is whole.
+    Damaged checkpoints are logged and skipped. Raises ValueError if all are damaged.
     """
     found = parallel.broadcast(steps(directory))
+    # A checkpoint counts only if every process could read it: all have to resume from the same step.
     for step in reversed(found):
         restored = None
         try:
@@ -97,13 +98,13 @@ def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] 
 
 
 def set_aside(directory: epath.PathLike, after: int) -> None:
-    """Moves the damaged checkpoints later than step `after` out of the way, to damaged-STEP beside `directory`."""
+    """Moves damaged checkpoints later than step `after` to damaged-STEP, beside `directory`."""
     if parallel.is_main_process():
         for step in steps(directory):
             if step > after:
                 target = (
                     epath.Path(directory).parent / f"damaged-{step}"
-                )  # a folder of them would have to exist on gs://
+                )  # no common folder: on gs:// it would have to be created first
                 while target.exists():
                     target = target.with_name(target.name + "_")
                 (epath.Path(directory) / str(step)).rename(target)
@@ -113,9 +114,9 @@ def set_aside(directory: epath.PathLike, after: int) -> None:
 
 
 class Saver:
-    """Saves checkpoints; a context manager, as saves are asynchronous.
+    """Saves checkpoints asynchronously; a context manager that waits for the last save at its end.
 
-    Keeps the last two, the one with the lowest score, and those at multiples of `config.keep_period`.
+    It keeps the last two, the one with the lowest score, and those at multiples of `config.keep_period`.
     """
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
@@ -131,14 +132,14 @@ class Saver:
         )
 
     def save(self, step: int, state: PyTree, environment: Json, score: float | None) -> None:
-        """Starts to save `state`; `score` (lower is better) is None if it was not evaluated."""
+        """Starts saving `state`; `score` (lower is better) is None if the state was not evaluated."""
         if score is not None and math.isfinite(score):
             self._scores[step] = score
         beside = Record(fingerprint.tree_digest(state), environment, self._scores.get(step))
         self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
-        """Tells Orbax which checkpoints to keep. (Its own policy for the best one fails on a damaged older file.)"""
+        """Selects the checkpoints that Orbax keeps. (Its own policy for the best fails on a damaged older file.)"""
         found = [checkpoint.step for checkpoint in checkpoints]
         scored = [step for step in found if step in self._scores]
         kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
@@ -152,7 +153,7 @@ class Saver:
 
 
 def scores(directory: epath.PathLike) -> dict[int, float]:
-    """Validation scores of the checkpoints in `directory`, by step; those without one, or damaged, are left out."""
+    """Returns the validation scores of checkpoints by step, without damaged ones and ones without a score."""
     found = {}
     for step in steps(directory):
         try:
@@ -166,8 +167,8 @@ def scores(directory: epath.PathLike) -> dict[int, float]:
 
 
 def best_step(directory: epath.PathLike) -> int:
-    """Step with the lowest score among the checkpoints kept; ValueError if none has a score."""
+    """Returns the step with the lowest score among the kept checkpoints; ValueError if none has a score."""
     found = scores(directory)
     if not found:
-        raise ValueError(f"no checkpoint in {directory} has a score to be the best by: ask for the last one")
+        raise ValueError(f"no checkpoint in {directory} has a validation score: use the last one instead")
     return min(found, key=found.__getitem__)

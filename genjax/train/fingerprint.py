@@ -1,4 +1,4 @@
-"""Digests of pytrees: SHA-256 of the bytes on the host, and a cheap fingerprint that the devices compute themselves."""
+"""Digests of pytrees: SHA-256 on the host, and a cheap fingerprint computed on the devices."""
 
 import functools
 import hashlib
@@ -17,11 +17,11 @@ from genjax.parallel import PyTree
 from genjax.task import S
 
 Fingerprint = Callable[[S, Batch], dict[str, Array]]
-"""(state, the batch of its last step) -> fingerprints of each group of the state's leaves, and of the batch."""
+"""(state, batch of its last step) -> fingerprints of each group of the state's leaves, and of the batch."""
 
 
 def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
-    """Compiles the fingerprints of a replicated state and of the global batch; of several batches, the last one."""
+    """Compiles the fingerprints of a replicated state and of the global batch (of several batches, the last)."""
 
     def fingerprints(state: S, batch: Batch) -> dict[str, Array]:
         if steps_per_dispatch > 1:
@@ -33,10 +33,10 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
 
 
 def tree_digest(tree: PyTree) -> str:
-    """SHA-256, in hex, over each leaf's path, type, shape and bytes, in tree order.
+    """Computes the SHA-256, in hex, of each leaf's path, type, shape and bytes, in tree order.
 
-    Equal digests mean equal structure, shapes, types and bytes. Arrays may live on any number of devices; a leaf must
-    be whole on each process (replicated, or a NumPy array).
+    Equal digests mean equal structure, shapes, types and bytes. Arrays may be on any number of devices, but each
+    process must hold whole leaves (replicated, or NumPy arrays).
     """
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -47,24 +47,25 @@ def tree_digest(tree: PyTree) -> str:
 
 
 def tree_fingerprint(tree: PyTree) -> dict[str, Array]:
-    """Fingerprints, uint32 [], of each group of leaves whose paths begin with the same two names, as `g_a2b.params`.
+    """Computes a fingerprint, uint32 [], for each group of leaves.
 
-    The sum, modulo 2^32, of the bits of all elements of the group, each mixed with its place. It finds any one
-    difference and misses one of many once in 2^32; unlike a SHA-256 it runs in a compiled function, and nothing of the
-    tree is moved to the host.
+    Leaves belong to one group if their paths share the first two names, such as `g_a2b.params`. A fingerprint is the
+    sum, modulo 2^32, of the bits of all elements, each mixed with its index. A difference in one element always changes
+    it; differences in several cancel with a probability of about 2^-32. Unlike a SHA-256 it runs inside a compiled
+    function, without a copy to the host.
     """
     groups: dict[str, list[Array]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         names = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
         groups.setdefault(".".join(names[:2]), []).append(_words(leaf).ravel())
-    # One long vector for each group: hundreds of small ones would compile for many times as long.
+    # One long vector for each group: hundreds of short ones would take many times as long to compile.
     return {group: jnp.sum(_placed(jnp.concatenate(words)), dtype=jnp.uint32) for group, words in groups.items()}
 
 
 def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
-    """Fingerprint, uint32 [], of this device's images [b, h, w, c] and their `position` [b] in the global batch.
+    """Computes the fingerprint, uint32 [], of this device's images [b, h, w, c] and their `position` [b].
 
-    The sum over devices, modulo 2^32, is that of the whole batch, however it was split.
+    The sum over devices, modulo 2^32, is the fingerprint of the whole batch, however it was split.
     """
 
     def of_domain(array: Array, domain: int) -> Array:
@@ -76,19 +77,19 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
 
 
 def _words(leaf: Array) -> Array:
-    """Bits of a leaf as uint32: one word for each element, two for types of 8 bytes."""
+    """Returns the bits of a leaf as uint32: one word for each element, two for types of 8 bytes."""
     leaf = leaf.astype(jnp.uint8) if leaf.dtype == jnp.bool_ else leaf
     width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[leaf.dtype.itemsize]
     return lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
 
 
 def _placed(words: Array) -> Array:
-    """Each of `words` [n] mixed with its place."""
+    """Mixes each of `words` [n] with its index."""
     return _mix(words ^ _mix(lax.iota(jnp.uint32, len(words))))
 
 
 def _mix(x: Array) -> Array:
-    """MurmurHash3's finaliser: a bijection of uint32 in which each input bit flips each output bit half the time."""
+    """Applies MurmurHash3's finaliser, a bijection of uint32 that spreads each input bit over all output bits."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -1,4 +1,4 @@
-"""The training loop, the same for every family: batches in, metrics and checkpoints out, resumed by the same call."""
+"""Training loop for every family: batches in, metrics and checkpoints out; the same call resumes a run."""
 
 import contextlib
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Programs(NamedTuple, Generic[S]):
-    """The compiled functions of a training. Seeds are inputs: runs that differ in seeds alone can share them."""
+    """Compiled functions of a training. Seeds are inputs, so runs that differ only in seeds share them."""
 
     mesh: Mesh
     train_step: TrainStep[S]
@@ -42,15 +42,15 @@ class Result(NamedTuple, Generic[S]):
     digest: str
     """SHA-256 of the state."""
     resumed_from: int
-    """The step of the checkpoint it went on from; 0 for a fresh start."""
+    """Step of the checkpoint that training resumed from; 0 for a fresh start."""
     stopped_by: signal.Signals | None
-    """The signal that ended it early, if one did."""
+    """Signal that stopped training early, or None."""
     test: dict[str, float]
-    """Metrics on the test images; empty if it ended early."""
+    """Metrics on the test images; empty if training was stopped early."""
 
 
 def compile_programs(task: Task[C, S], config: C, mesh: Mesh | None = None) -> Programs[S]:
-    """Prepares what a training calls, on `mesh` (default: all devices); each program is compiled at its first call."""
+    """Prepares the programs of a training on `mesh` (default: all devices); each compiles at its first call."""
     mesh = mesh or parallel.make_mesh()
     return Programs(
         mesh,
@@ -62,19 +62,20 @@ def compile_programs(task: Task[C, S], config: C, mesh: Mesh | None = None) -> P
 
 
 def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Result[S]:
-    """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` where there is one.
+    """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
-    SIGINT and SIGTERM, to any one process, make all of them save at the same step and return. Raises ValueError for a
-    configuration, data or directory that will not do, before anything is overwritten, and FloatingPointError after
-    `max_nonfinite_steps` steps in a row that were not finite.
+    After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
+    invalid configuration, data or directory, before anything is overwritten, and FloatingPointError after
+    `max_nonfinite_steps` steps in a row with a loss or gradient that is not finite.
     """
     if task.load_constants is not None:
-        config, _ = task.load_constants(config)  # the same files as when the run began
+        config, _ = task.load_constants(config)  # checks that the files are those that the run began with
     mesh = programs.mesh if programs else parallel.make_mesh()
     with run_directory.opened(config, mesh) as run:
         state, start = _restore_or_init(task, run, mesh)
         writers.check_rows(run.workdir, start)
-        run_directory.write(run, unfinished=start < config.train.num_steps)  # nothing can be wrong any more
+        # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
+        run_directory.write(run, unfinished=start < config.train.num_steps)
         programs = programs or compile_programs(task, config, mesh)
         state, step, stopped_by = _train(task, run, programs, state, start)
         if step < config.train.num_steps:
@@ -89,7 +90,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
 
 
 def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
-    """The state after the last step, that step, and the number of the signal that ended training early, or 0."""
+    """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     mesh, several = programs.mesh, train.steps_per_dispatch
     noise_seed = seed_of(run.config, "noise")
@@ -101,18 +102,19 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
     monitor = task.monitor(run.config, run.splits) if task.monitor else None
     step = start
     with (
-        preemption.requests() as requested,  # the first, so that a signal does not end the last saves
+        preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save
         checkpoint.Saver(run.workdir / "checkpoints", train) as saver,
         Writer(run.workdir, start, train.tensorboard, main, monitor) as writer,
         Progress(start, train.num_steps, data.batch_size, main) as progress,
         contextlib.closing(loaded),
-        jax.transfer_guard_host_to_device("disallow"),  # only what is explicit: batches, streams, seeds
+        jax.transfer_guard_host_to_device("disallow"),  # an accidental copy to the device in the loop is an error
     ):
         log = Log(writer, progress, train, int(state.skipped))
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
             state, metrics, stop = programs.train_step(state, batch, seed, signals[requested()])
             fingerprints = programs.fingerprint(state, batch) if step % train.log_every == 0 else {}
-            log.after_step(step, metrics, fingerprints, stop)  # reads the step before: the device is never waited for
+            # Dispatch is asynchronous. Reading the metrics of the step before keeps the host ahead of the device.
+            log.after_step(step, metrics, fingerprints, stop)
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 found = evaluate(programs, run, state, "validation")
@@ -120,7 +122,9 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
                 log.after_evaluation(step, found)
                 programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
             if step % train.checkpoint_every == 0 or last or log.stopped_by:
-                log.flush()  # ORDER MATTERS: rows are on the disk before the checkpoint that covers them
+                # ORDER MATTERS: rows must be on the disk before the checkpoint that covers them. Resuming cuts off rows
+                # after the checkpoint, and could not write missing ones again.
+                log.flush()
                 saver.save(step, state, run.environment, score)
             if log.stopped_by:
                 break
@@ -128,7 +132,7 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
 
 
 def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[str, float]:
-    """The metrics of all evaluators; ValueError if two of them give one of the same name."""
+    """Returns the metrics of all evaluators; raises ValueError if two evaluators use one name."""
     found: dict[str, float] = {}
     for evaluator in programs.evaluate:
         metrics = evaluator(state, run.splits, split, seed_of(run.config, "noise"))
@@ -139,7 +143,7 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
 
 
 def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]:
-    """The state to begin with, on every device, and the step it stands at."""
+    """Returns the restored or initial state, on every device, and its step."""
 
     def init(seed: int | Array) -> S:
         return task.init(run.config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
@@ -154,11 +158,11 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]
     several = run.config.train.steps_per_dispatch
     if restored.step % several:
         raise ValueError(
-            f"the run in {run.workdir} stands at step {restored.step}, which is no multiple of "
-            f"--train.steps-per-dispatch {several}: go on with a number that divides it"
+            f"the run in {run.workdir} is at step {restored.step}, which is not a multiple of "
+            f"--train.steps-per-dispatch {several}: choose a number that divides it"
         )
     logger.info("resumed %s from step %d", run.workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
     for line in run_directory.differences(restored.environment, run.environment):
-        logger.warning("the environment has changed, and the numbers may with it: %s", line)
+        logger.warning("the environment has changed, so results may differ: %s", line)
     return restored.state, restored.step

@@ -1,7 +1,7 @@
-"""Several runs that differ in their seeds alone, one after another in one process: nothing is compiled anew.
+"""Training of several seeds, one after another in one process, with each program compiled once.
 
-Each is an ordinary run: it comes to the bytes that it has alone, and either way resumes what the other began. (Many
-seeds in one program saved 10% to 18% of the time of small VAEs and cost CycleGAN 12%: experiments/results/seeds.md.)
+Each is an ordinary run with the same bytes as on its own, and either way of training resumes the other. (All seeds in
+one program took 10% to 18% less time for small VAEs, and 12% more for CycleGAN: experiments/results/seeds.md.)
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from genjax.train.loop import Result, compile_programs, fit
 
 
 def fit_seeds(task: Task[C, S], configs: Sequence[C]) -> list[Result[S]]:
-    """Trains each of `configs`, which differ in workdir and seeds alone; after a signal, no further one.
+    """Trains each of `configs`, which may differ only in workdir and seeds; stops after a signal.
 
-    Errors are those of `fit`; ValueError also for configurations that differ otherwise, or in one of several processes.
+    Errors are those of `fit`, and ValueError for configurations with other differences or with several processes.
     """
     if jax.process_count() > 1:
         raise ValueError("a study of seeds runs in one process, and this is one of several")

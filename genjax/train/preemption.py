@@ -19,9 +19,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def requests() -> Iterator[Callable[[], int]]:
-    """Yields a function that returns the number of the signal that this process got (SIGINT or SIGTERM), or 0.
+    """Yields a function that returns the signal this process received (SIGINT or SIGTERM), or 0.
 
-    A second signal acts as it usually does.
+    A second signal of the same kind has its usual effect.
     """
     requested = 0
 
@@ -44,7 +44,7 @@ def requests() -> Iterator[Callable[[], int]]:
 
 
 def per_device(mesh: Mesh) -> dict[int, Array]:
-    """Makes the input `signal` of a training step, int32 [1] on each device, by signal number (0 for none)."""
+    """Returns the input `signal` of a training step, int32 [1] on each device, for each signal number and for 0."""
     rows = parallel.process_rows(mesh.size)
     numbers = (0, *SIGNALS)
     return {number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[rows]) for number in numbers}

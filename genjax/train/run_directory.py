@@ -1,4 +1,4 @@
-"""The run directory: who may write to it, and its records of configuration, images and environment."""
+"""Run directory: checks, the lock, and records of configuration, images and environment."""
 
 import contextlib
 import dataclasses
@@ -31,27 +31,27 @@ MAY_CHANGE = frozenset({
     "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.keep_period",
     "train.max_nonfinite_steps", "train.tensorboard",
 })  # fmt: skip
-"""Fields that do not change the numbers, and so may differ when a run is resumed."""
+"""Fields that do not change results, and so may differ when a run is resumed."""
 
 FORMAT = "0.2"
-"""First version of genjax that wrote run directories as this one does."""
+"""First version of genjax with this format of run directories."""
 
 RESULT = "result.json"
 LOCK = ".lock"
 LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
-"""Files left by a start that failed."""
+"""Files that a failed start leaves behind."""
 
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
 """Prefixes of environment variables that can change results."""
 
 CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
-"""Prefixes of those among them that cannot."""
+"""Prefixes of environment variables that match FLAGS but cannot change results."""
 
 PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class Run(NamedTuple, Generic[C]):
-    """A run that may begin or go on: everything that can be wrong has been checked."""
+    """A run that has passed all checks and may start or resume."""
 
     config: C
     workdir: epath.Path
@@ -63,29 +63,29 @@ class Run(NamedTuple, Generic[C]):
 
 @contextlib.contextmanager
 def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
-    """Checks a run and loads its images; keeps other trainings out of its directory meanwhile.
+    """Checks a run, loads its images, and locks its directory until the context ends.
 
-    Nothing but the lock is written. Raises ValueError for a configuration, images or a directory that will not do.
+    It writes nothing but the lock. Raises ValueError for an invalid configuration, images or directory.
     """
     check_float32()
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
-        writers.import_tensorboard()  # to say now, and not after the images are loaded, that it is not installed
+        writers.import_tensorboard()  # fails now, not after the images are loaded
     workdir = check_workdir(config)
     splits = sources.load(config.data, seed_of(config, "data"))
     run = Run(config, workdir, splits, sources.describe(splits), environment(config) | {"devices": mesh.size})
     check_data(workdir, run.description)
     check_processes(config, run.description)
     with exclusive_lock(workdir):
-        check_workdir(config)  # again: another training may have come and gone while the images were loaded
+        check_workdir(config)  # again: another training may have used it while the images were loaded
         yield run
 
 
 def check_workdir(config: RunConfig) -> epath.Path:
-    """Returns the absolute path of `config.workdir`, if this run may begin or go on there; writes nothing.
+    """Returns the absolute path of `config.workdir` if this run may start or resume there; writes nothing.
 
-    Raises ValueError if the directory belongs to a run with another configuration (naming the fields), or is not empty
-    and no run's; or if its path has a scheme other than gs://.
+    Raises ValueError if the directory holds a run with another configuration (the fields are named) or other files, or
+    if its path has a scheme other than gs://.
     """
     workdir = files.resolve(config.workdir)
     try:
@@ -102,9 +102,9 @@ def check_workdir(config: RunConfig) -> epath.Path:
 
 @contextlib.contextmanager
 def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
-    """Keeps other trainings out of `workdir` until the context or the process ends. (gs:// has no locks.)
+    """Locks `workdir` against other trainings until the context or the process ends. (gs:// has no locks.)
 
-    Raises ValueError if another training is under way there, or if it cannot be written to.
+    Raises ValueError if another training is running there, or if the directory is not writable.
     """
     if not parallel.is_main_process() or "://" in str(workdir):
         yield
@@ -123,7 +123,7 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
 
 
 def check_data(workdir: epath.Path, description: Json) -> None:
-    """Raises ValueError if the run in `workdir` began with other images than those described."""
+    """Raises ValueError unless `description` matches the images that the run in `workdir` began with."""
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
     if saved != description:
@@ -142,7 +142,7 @@ def check_data(workdir: epath.Path, description: Json) -> None:
 
 
 def check_processes(config: RunConfig, description: Json) -> None:
-    """Raises ValueError in every process if any has another configuration, or other images, than process 0."""
+    """Raises ValueError in every process if configuration or images differ between processes."""
     own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
     found = differences(parallel.broadcast(own), own)
     alike = parallel.all_processes(not found)
@@ -154,9 +154,9 @@ def check_processes(config: RunConfig, description: Json) -> None:
 
 
 def write(run: Run, unfinished: bool) -> None:
-    """Writes config.json and data.json and, of a run that trains on, environment.json; ValueError if that cannot be.
+    """Writes config.json and data.json; raises ValueError if the directory is not writable.
 
-    The result of a shorter training is removed then.
+    If the run is `unfinished`, it also writes environment.json and removes the result of a shorter training.
     """
     if not parallel.is_main_process():
         return
@@ -200,7 +200,7 @@ def load_config(workdir: epath.PathLike) -> RunConfig: ...
 @overload
 def load_config(workdir: epath.PathLike, kind: type[C]) -> C: ...
 def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfig:
-    """Reads the configuration of the run in `workdir`, of class `kind`: a family's own, or one derived from it.
+    """Reads the configuration of the run in `workdir`, of class `kind`: a family's own or a subclass of it.
 
     Raises as `read_config` does, and ValueError for a run of another family or with other fields.
     """
@@ -221,7 +221,7 @@ def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> R
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
-    """Reason why a value was refused, in the words of the configuration's own check if that refused it."""
+    """Returns the reason for a rejected value: the message of the configuration's own check, or cattrs's."""
     return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
 
 
@@ -232,7 +232,7 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
     if steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps:
         differing.remove(steps)
     dispatch = "train.steps_per_dispatch"
-    if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # then their bits are the same
+    if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # all values above 1 give the same bits
         differing.remove(dispatch)
     if differing:
         fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
@@ -244,7 +244,7 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
 
 
 def flatten(record: Json, prefix: str = "") -> Json:
-    """Joins nested dictionaries into one, with dots between the names."""
+    """Flattens nested dictionaries, with dots between the names."""
     flat: Json = {}
     for name, value in record.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -252,13 +252,13 @@ def flatten(record: Json, prefix: str = "") -> Json:
 
 
 def check_float32() -> None:
-    """Raises ValueError if JAX is set to float64: a training would mix it with float32."""
+    """Raises ValueError if JAX is set to float64, which a training would mix with float32."""
     if jax.config.read("jax_enable_x64"):
         raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
 
 
 def environment(config: RunConfig) -> Json:
-    """Describes everything outside the configuration that the bits of a result may depend on."""
+    """Describes everything outside the configuration that can change the bits of a result."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -293,7 +293,7 @@ def _version(package: str) -> str:
 
 
 def _git() -> str:
-    """Commit of genjax's own source tree, `-dirty` if it was changed; empty outside a git checkout."""
+    """Returns the commit of genjax's source tree, with `-dirty` if it was changed; "" outside a git checkout."""
     root = Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

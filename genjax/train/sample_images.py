@@ -1,4 +1,4 @@
-"""Grids of pictures that show how far a training is: always of the same images, from the same keys."""
+"""Grids of pictures that show the progress of a training, always of the same images and from the same keys."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ WriteGrids = Callable[[epath.Path, int, S, Splits, int], None]
 
 
 def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
-    """Compiles what draws `config.train.num_sample_images` validation images, spread over all there are."""
+    """Compiles a function that draws grids of `config.train.num_sample_images` evenly spaced validation images."""
     visualize, num, size = (
         compile_eval(task.visualize, config, mesh),
         config.train.num_sample_images,

@@ -1,7 +1,7 @@
-"""Writers of numbers: metrics.jsonl, timing.jsonl, TensorBoard if asked, and a bar or lines for people.
+"""Writers of metrics: metrics.jsonl, timing.jsonl, TensorBoard, and progress on the terminal.
 
-metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended; rows later than the step that a
-training resumes from are cut off, for they come from a run that was killed before the checkpoint that covers them.
+metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended. A resumed training first cuts off
+rows later than its checkpoint, and writes them again.
 """
 
 import json
@@ -30,9 +30,9 @@ METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
 
 def read_rows(path: epath.PathLike) -> Iterator[Json]:
-    """Yields the rows of a .jsonl file, none if it does not exist; a last line without its end is no row.
+    """Yields the rows of a .jsonl file; none if it does not exist. An incomplete last line is ignored.
 
-    Raises ValueError for a line that is no row.
+    Raises ValueError for any other line that is not a row.
     """
     for row, _ in _rows_and_ends(epath.Path(path)):
         yield row
@@ -46,12 +46,12 @@ def check_rows(workdir: epath.Path, last_step: int) -> None:
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """The same numbers as JSON can hold them: None for those that are not finite."""
+    """Replaces numbers that are not finite by None, as JSON cannot hold them."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json, int]]:
-    """Yields each row, and the byte that it ends before; a row up to `last_step` must not be cut off."""
+    """Yields each row with the byte offset of its end; raises ValueError if a row up to `last_step` is cut off."""
     if not path.exists():
         return
     end, remedy = 0, "restore it from a backup, or move it away, and its rows are lost"
@@ -62,7 +62,7 @@ def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json
                 step = re.match(rb'{"step": (\d+),', line)
                 if step and int(step[1]) <= last_step:
                     raise ValueError(f"{path} is damaged, its row of step {int(step[1])} is cut off: {remedy}")
-                return  # cut off by a kill, before a checkpoint that would have covered it
+                return  # cut off by a kill; no checkpoint covers it
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -73,9 +73,9 @@ def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json
 
 
 class RowFile:
-    """A .jsonl file that rows are appended to, after those up to `last_step`; what follows these is cut off.
+    """A .jsonl file that rows are appended to; rows after `last_step` are cut off first.
 
-    On gs://, where nothing can be appended, each flush writes the whole file again: flush seldom.
+    gs:// files cannot be appended to, so there each flush writes the whole file again: flush seldom.
     """
 
     def __init__(self, path: epath.Path, last_step: int, active: bool):
@@ -95,11 +95,11 @@ class RowFile:
                 os.truncate(path, end)
 
     def append(self, row: Row) -> None:
-        """Takes a row; it is written at the next flush."""
+        """Buffers a row until the next flush."""
         self._pending += (json.dumps(row) + "\n").encode()
 
     def flush(self) -> None:
-        """Puts all rows on the disk."""
+        """Writes all buffered rows to the disk."""
         if not self._active:
             return
         if self._remote:
@@ -108,14 +108,14 @@ class RowFile:
             with open(self._path, "ab") as file:
                 file.write(self._pending)
                 file.flush()
-                os.fsync(file.fileno())  # a checkpoint that covers these rows comes next
+                os.fsync(file.fileno())  # the next thing written may be a checkpoint that covers these rows
         self._pending.clear()
 
 
 class Writer:
-    """The rows of a run, with the warnings of a monitor in them; nothing is written where `active` is false.
+    """Writes the rows of a run, with the monitor's warnings in them, if `active`.
 
-    The log says when a warning goes up or down.
+    It logs when a warning appears or disappears.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class Writer:
         self._recent: deque[Row] = deque(maxlen=RECENT_ROWS)
         self._evaluation: Row = {}
         self._warnings: dict[str, str] = {}
+        # A resumed run needs the monitor's earlier rows, so that it gives the same warnings as an uninterrupted one.
         for row in read_rows(workdir / METRICS):
             if row["step"] <= start_step:
                 self._remember(row)
@@ -137,7 +138,7 @@ class Writer:
         )
 
     def write(self, step: int, metrics: Mapping[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
-        """Writes a row of metrics after `step` steps, and the state's fingerprint; what is not finite becomes null."""
+        """Writes a row of metrics after `step` steps, with the state's fingerprint if given; NaN becomes null."""
         row: Json = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
         before = self._warnings
         self._remember(row)
@@ -164,12 +165,12 @@ class Writer:
             logger.warning("%s, step %d: no longer %s", self.workdir.name, step, name)
 
     def write_timing(self, step: int, images_per_second: float) -> None:
-        """Writes a row of clock times: seconds since this process began to train, and the rate since its last row."""
+        """Writes a row of clock times: seconds since this process started training, and images per second."""
         seconds = round(time.perf_counter() - self._began, 3)
         self._timing.append({"step": step, "seconds": seconds, "images_per_second": round(images_per_second, 1)})
 
     def flush(self) -> None:
-        """Puts all rows on the disk; called before a checkpoint that covers them."""
+        """Writes all rows to the disk; call it before saving a checkpoint that covers them."""
         self._metrics.flush()
         self._timing.flush()
         if self._tensorboard is not None:
@@ -185,7 +186,7 @@ class Writer:
 
 
 def import_tensorboard() -> ModuleType:
-    """Imports the module that writes for TensorBoard; ValueError if what it needs is not installed."""
+    """Imports CLU's TensorBoard writer; raises ValueError if TensorFlow or TensorBoard is missing."""
     try:
         from clu import metric_writers
     except ImportError as error:
@@ -196,7 +197,7 @@ def import_tensorboard() -> ModuleType:
 
 
 class Progress:
-    """Progress on stderr: a bar with images a second and the time left; plain lines if it is no terminal."""
+    """Shows progress on stderr: a bar on a terminal, else log lines."""
 
     def __init__(self, start_step: int, num_steps: int, images_per_step: int, active: bool = True):
         self._bar = tqdm(
@@ -211,18 +212,18 @@ class Progress:
         self._last_step, self._last_time, self._rate = start_step, time.perf_counter(), 0.0
 
     def advance(self, num_steps: int) -> None:
-        """Moves the bar by so many steps."""
+        """Moves the bar forward by `num_steps`."""
         self._bar.update(num_steps * self._images_per_step)
 
     def images_per_second(self, step: int) -> float:
-        """The rate since the last call."""
+        """Returns the rate since the last call."""
         now = time.perf_counter()
         self._rate = (step - self._last_step) * self._images_per_step / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
         return self._rate
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Shows `metrics` beside the bar, or logs them as a line where there is none."""
+        """Shows `metrics` beside the bar, or logs them if there is no bar."""
         shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
         self._bar.set_postfix_str(shown, refresh=False)
         if self._active and self._bar.disable:
@@ -237,9 +238,9 @@ class Progress:
 
 
 class Log:
-    """Writes the rows of a run. A step's metrics are read once the next step is under way.
+    """Writes the rows of a run, and reads a step's metrics only after the next step was dispatched.
 
-    So the host never waits for the device that it feeds.
+    So the device always has work queued while the host waits.
     """
 
     def __init__(self, writer: Writer, progress: Progress, config: TrainConfig, skipped: int):
@@ -247,14 +248,14 @@ class Log:
         self._pending: tuple[int, Mapping[str, Array], Mapping[str, Array], Array] | None = None
         self._skipped, self._skipped_in_a_row = skipped, 0
         self.stopped_by = 0
-        """The signal that a process got before the latest step that has been read; 0 for none."""
+        """Signal that a process received before the latest step that was read; 0 for none."""
 
     def after_step(
         self, step: int, metrics: Mapping[str, Array], fingerprints: Mapping[str, Array], signal: Array
     ) -> None:
-        """Takes what the training step returned, and reads that of the step before.
+        """Stores the outputs of a training step, and reads those of the step before.
 
-        The devices may still be computing it. `fingerprints` are empty for a step that has no row.
+        The devices may still be computing the new ones. `fingerprints` is empty for a step without a row.
         """
         self.catch_up()
         self._pending = step, metrics, fingerprints, signal
@@ -267,12 +268,12 @@ class Log:
         self._progress.report(step, row)
 
     def flush(self) -> None:
-        """Puts all rows on the disk."""
+        """Reads pending metrics and writes all rows to the disk."""
         self.catch_up()
         self._writer.flush()
 
     def catch_up(self) -> None:
-        """Reads what is pending. Raises FloatingPointError if too many steps in a row were skipped."""
+        """Reads pending metrics; raises FloatingPointError if too many steps in a row were skipped."""
         if self._pending is None:
             return
         (step, metrics, fingerprints, signal), self._pending = self._pending, None

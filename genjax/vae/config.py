@@ -1,4 +1,4 @@
-"""Configuration of a VAE: frozen, complete, checked where it is made."""
+"""Configuration of a VAE: networks, likelihood and loss; checked when it is made."""
 
 import dataclasses
 from typing import Literal
@@ -22,10 +22,10 @@ class VaeConfig:
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
     """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
     sigma: float = 0.5**0.5
-    """Standard deviation of likelihood gaussian, pixels in [0, 1], and about what gaussian_learned starts from (0.111
-    for 0.1); fixed at sqrt(1/2), the distortion is the squared error plus a constant."""
+    """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
+    gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
     beta: float = 1.0
-    """Weight of the KL term in the loss; it never changes what the logs call elbo."""
+    """Weight of the KL term in the loss; the logged elbo does not depend on it."""
     beta_warmup_steps: int = 0
     """Steps over which beta rises linearly from 0."""
 
@@ -41,7 +41,7 @@ class VaeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VaeRun(RunConfig):
-    """Everything that one VAE training depends on."""
+    """Configuration of one VAE training."""
 
     vae: VaeConfig
 
@@ -62,5 +62,5 @@ class VaeRun(RunConfig):
         )
         require(
             not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),
-            f"binarize {self.data.binarize} makes pixels 0 or 1, which calls for --vae.likelihood bernoulli",
+            f"binarize {self.data.binarize} makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
         )

@@ -1,7 +1,7 @@
-"""Inference of latents from what is known of an image: the target p(e|y), importance resampling, MAP estimates.
+"""Inference of latents from a partly observed image: the target p(e|y), importance resampling, MAP estimates.
 
-Noise e is [b, k, d]: b images, and k chains, proposals or restarts of each, all independent. Random numbers come from
-a key for each image and its chain, so nothing depends on what else is in the batch.
+Noise e is [b, k, d]: b images, and k independent chains, proposals or restarts of each. Each image and chain has its
+own key, so results do not depend on the other images in the batch.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """Settings of the methods that draw latents. Chains are kept to a few, and each gives several draws."""
+    """Settings of the methods that draw latents."""
 
     num_chains: int = 16
-    """Chains of an image, or one for each draw where those are fewer; the draws of one chain depend on each other."""
+    """Largest number of chains of an image; each may give several draws, which then depend on each other."""
     num_warmup: int = 20
-    """Steps of a chain before its first draw: metropolis accepts each proposal in them, hmc adapts its step size."""
+    """Steps of a chain before its first draw: metropolis accepts all proposals in them, hmc adapts its step size."""
     thinning: int = 5
     """Steps of a chain from one draw to the next."""
     num_integration_steps: int = 8
-    """hmc: leapfrog steps, a gradient each, in a step of a chain."""
+    """hmc: leapfrog steps (one gradient each) in a step of a chain."""
     num_proposals: int = 1000
-    """importance: latents that are weighed for an image, half of them from the encoder and half from the prior."""
+    """importance: weighted latents for an image, half of them from the encoder and half from the prior."""
     num_restarts: int = 8
-    """map and hmc: points from which the mode is sought."""
+    """map and hmc: starting points of the search for the mode."""
     num_ascent_steps: int = 150
     """map and hmc: steps of Adam towards the mode."""
     learning_rate: float = 0.1
@@ -52,7 +52,7 @@ class InferenceConfig:
                 raise ValueError(f"{field.name} must be positive, got {value}")
         if self.num_proposals % 2:
             raise ValueError(
-                f"num_proposals must be even, for half of them come from the encoder, got {self.num_proposals}"
+                f"num_proposals must be even, as half of them come from the encoder, got {self.num_proposals}"
             )
 
 
@@ -62,7 +62,7 @@ class Draws(NamedTuple):
     e: Array
     """[b, num, d]: draw i is the same for any larger num, up to rounding below `num_chains`."""
     efficiency: Array
-    """[b]: the share of proposals that chains accepted, or the effective share of weighed ones; 1 for map and
+    """[b]: share of accepted proposals, or effective sample size of weighted ones as a share; 1 for map and
     pseudo_gibbs."""
 
 
@@ -73,7 +73,7 @@ class Target(NamedTuple):
     params: Params
     operator: Operator
     y: Array
-    """What is known of the images, [b, 1, ...]."""
+    """Observed part of the images, [b, 1, ...]."""
 
     def encode(self, images: Array) -> Posterior:
         """Returns q(e|x) of images [b, k, h, w, c]."""
@@ -87,15 +87,15 @@ class Target(NamedTuple):
         return jax.tree.map(lambda leaf: leaf.reshape(*e.shape[:2], *leaf.shape[1:]) if leaf.ndim else leaf, likelihood)
 
     def log_joint(self, e: Array) -> Array:
-        """Returns log p(y, e) but for a constant: [b, k]."""
+        """Returns log p(y, e) up to a constant: [b, k]."""
         return self.operator.log_prob(self.decode(e), self.y) + log_normal(e)
 
 
 def importance(target: Target, image_keys: Array, init: Array, num: int, config: InferenceConfig) -> Draws:
     """Draws by sampling importance resampling, as in MIWAE (Mattei and Frellsen 2019).
 
-    Half of the proposals are from q(e|init), half from the prior, each weighed against the mixture of the two (the
-    balance heuristic of Veach and Guibas 1995): weights are bounded where the encoder is too sure.
+    Half of the proposals are from q(e|init) and half from the prior. Each is weighted against the mixture of the two
+    (the balance heuristic of Veach and Guibas 1995), which bounds the weights where the encoder is too confident.
     """
     half = config.num_proposals // 2
     proposal_keys, pick_keys = split_keys(image_keys)
@@ -104,7 +104,7 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     log_mixture = jnp.logaddexp(posterior.log_prob(e), log_normal(e)) - jnp.log(2.0)
     log_weight = target.log_joint(e) - log_mixture
 
-    # Resampling by the inverse of the cumulative weights: one uniform number a draw.
+    # Resample by the inverse of the cumulative weights, with one uniform number for each draw.
     weight = jax.nn.softmax(log_weight, axis=1)
     below = jnp.cumsum(weight, axis=1)
     drawn = uniform(chain_keys(pick_keys, num)) * below[:, -1:]
@@ -114,12 +114,12 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:
-    """Finds local maxima of log p(y, e), and their heights but for a constant: [b, restarts, d] and [b, restarts].
+    """Finds local maxima of log p(y, e) [b, restarts, d], and their values up to a constant [b, restarts].
 
-    Adam from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017).
+    Adam starts from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017).
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
-    # Restarts are rows of one batch: their sum has each one's own gradient.
+    # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
     grad = jax.grad(lambda e: -jnp.sum(target.log_joint(e)))
 
@@ -150,5 +150,5 @@ def normal(chain_keys: Array, target: Target) -> Array:
 
 
 def uniform(chain_keys: Array) -> Array:
-    """Draws from [0, 1), uniformly: [b, k]."""
+    """Draws uniform numbers in [0, 1): [b, k]."""
     return keys.uniform(chain_keys.reshape(-1), ()).reshape(chain_keys.shape)

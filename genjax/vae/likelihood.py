@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of images: log probability in nats, mean, draws. Leading dimensions may be any: [..., h, w, c]."""
+"""Likelihoods p(x|z) of images [..., h, w, c]: log probability in nats, mean, draws."""
 
 import math
 from typing import NamedTuple
@@ -11,9 +11,10 @@ from genjax import keys
 
 
 class Bernoulli(NamedTuple):
-    """Independent binary pixels. Grey values are scored as expectations of binary ones, which is no likelihood of them.
+    """Independent binary pixels. Grey values are treated as expected values of binary pixels.
 
-    log p(x) = x l - softplus(l) is finite, with finite gradients, for logits l of any size.
+    So log_prob of grey values is not a normalised likelihood. log p(x) = x l - softplus(l) is finite, with finite
+    gradients, for logits l of any size.
     """
 
     logits: Array
@@ -38,7 +39,10 @@ class Bernoulli(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """Independent Gaussian pixels with one sigma. With sigma^2 = 1/2, log p(x) = -||x - mean||^2 - (D / 2) log pi."""
+    """Independent Gaussian pixels with one sigma.
+
+    With sigma^2 = 1/2, log p(x) = -||x - mean||^2 - (D / 2) log pi for D pixels.
+    """
 
     location: Array
     """Means [..., h, w, c]."""

@@ -1,4 +1,4 @@
-"""The evidence lower bound and its parts, per image and in nats: sums over pixels and latents, never means."""
+"""Evidence lower bound and its parts, in nats per image: sums over pixels and latents, never means."""
 
 import math
 from typing import NamedTuple
@@ -43,8 +43,8 @@ def beta(vae: VaeConfig, step: Array) -> Array:
 def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
     """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution.
 
-    Binarised pixels have two values. Dequantised ones are a density on [0, 1), in which a grey level is 1/256 wide:
-    hence the 8 bits.
+    Binarised pixels have two values. Dequantised pixels have a density on [0, 1), where a grey level is 1/256 wide,
+    which adds 8 bits.
     """
     dims = math.prod(data.image_shapes[0])
     if data.binarize != "none":

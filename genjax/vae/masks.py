@@ -1,4 +1,4 @@
-"""Masks by name, bool and True where a pixel is missing."""
+"""Named masks: bool arrays, True where a pixel is missing."""
 
 import re
 
@@ -14,9 +14,10 @@ NAMES = "half-left, half-right, half-top, half-bottom, square, random-SHARE (as 
 def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Makes the masks [n, height, width] called `name` for images at `position` [n], random ones from `key`.
 
-    half-...: that half is missing. square: half of the height and of the width, in the middle. random-SHARE: that share
-    of the pixels, to the nearest pixel. rectangles: three, whose sides are a quarter to half of the image's. Raises
-    ValueError for another name, and for a share that hides none or all of the pixels.
+    half-...: that half is missing. square: a central rectangle with half of the height and width is missing.
+    random-SHARE: that share of the pixels is missing, rounded to whole pixels. rectangles: three rectangles with sides
+    of a quarter to half of the image's are missing. Raises ValueError for another name, and for a share that hides no
+    pixels or all.
     """
     (height, width), num = size, len(position)
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]

@@ -1,4 +1,4 @@
-"""Markov chains that draw from p(e|y): Gibbs sampling with the encoder, and Hamiltonian Monte Carlo."""
+"""Markov chain Monte Carlo for p(e|y): Gibbs sampling with the encoder, and Hamiltonian Monte Carlo."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,18 +14,18 @@ from genjax.vae.model import log_normal
 T = TypeVar("T")
 
 TARGET_ACCEPTANCE = 0.8
-"""Acceptance rate of hmc that the warm-up aims at."""
+"""Acceptance rate that hmc's warm-up aims at."""
 
 
 def gibbs(
     target: Target, chain_keys: Array, init: Array, num_rounds: int, config: InferenceConfig, exact: bool
 ) -> Draws:
-    """Draws e from q(e|x), then the unknown part of x from p(x|z), in turn.
+    """Draws e from q(e|x) and the missing part of x from p(x|z), in turn.
 
-    Always accepted, this is pseudo-Gibbs sampling (Rezende, Mohamed and Wierstra 2014, appendix F), whose draws are as
-    wrong as the encoder is; accepted by the ratio of Metropolis and Hastings (`exact`), Metropolis-within-Gibbs (Mattei
-    and Frellsen 2018, algorithm 1), which is right in the limit. ValueError where imputing a draw from p(x|z) does not
-    give one from p(x|z, y).
+    If proposals are always accepted, this is pseudo-Gibbs sampling (Rezende, Mohamed and Wierstra 2014, appendix F),
+    which inherits the error of the encoder. With `exact`, the Metropolis-Hastings ratio accepts them, which is
+    Metropolis-within-Gibbs (Mattei and Frellsen 2018, algorithm 1) and correct in the limit. Raises ValueError if
+    imputing a draw from p(x|z) does not give a draw from p(x|z, y).
     """
     x = jnp.broadcast_to(init, (*chain_keys.shape, *init.shape[2:]))
     e = target.encode(x).mean
@@ -45,7 +45,8 @@ def gibbs(
         its_likelihood = target.decode(proposed)
         moves = jnp.ones(chain_keys.shape, bool)
         if exact:
-            # p(x, e') q(e|x) / (p(x, e) q(e'|x)); early on all are accepted, as the first images are no draws at all.
+            # Metropolis-Hastings ratio p(x, e') q(e|x) / (p(x, e) q(e'|x)). Warm-up accepts all proposals, because the
+            # first image is a guess and not a draw.
             log_ratio = its_likelihood.log_prob(x) + log_normal(proposed) - posterior.log_prob(proposed)
             log_ratio -= likelihood.log_prob(x) + log_normal(e) - posterior.log_prob(e)
             accept = jnp.log(uniform(accept_keys)) < log_ratio
@@ -62,11 +63,10 @@ def gibbs(
 def hmc(
     target: Target, image_keys: Array, chain_keys: Array, init: Array, num_rounds: int, config: InferenceConfig
 ) -> Draws:
-    """Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011) over e, right in the limit for any operator.
+    """Draws e by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011), correct in the limit for any operator.
 
-    A chain begins at one of the MAP estimates, drawn by its height. Lengths are in the encoder's standard deviations at
-    the highest of them; each chain adapts its step size in the warm-up, and varies it by 30%, for a trajectory of one
-    length can be a period of the motion.
+    Each chain starts at a MAP estimate, drawn with probability proportional to p(y, e). Step sizes are in the encoder's
+    standard deviations at the best estimate. Each chain adapts its step size in the warm-up.
     """
     modes, height = map_estimates(target, image_keys, init, config)
     (mode_keys,) = _step_keys(chain_keys, jnp.int32(-1), 1)
@@ -83,13 +83,15 @@ def hmc(
     def step(state: State, t: Array) -> State:
         e, log_size, num_accepted = state
         momentum_keys, accept_keys, size_keys = _step_keys(chain_keys, t, 3)
+        # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
         size = (jnp.exp(log_size) * (0.7 + 0.6 * uniform(size_keys)))[..., None] * scale
         before, grad = log_joint_and_grad(e)
         momentum = normal(momentum_keys, target)
 
         def leapfrog(_: Array, point: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             e, momentum, grad, _ = point
-            # Half a step of the momentum on either side of a whole one of e: reversible, so no Jacobian.
+            # Half a momentum step, a full step of e, half a momentum step: reversible and volume-preserving, so the
+            # acceptance ratio needs no Jacobian.
             momentum = momentum + 0.5 * size * grad
             e = e + size * momentum
             log_joint, grad = log_joint_and_grad(e)
@@ -98,10 +100,10 @@ def hmc(
         point = (e, momentum, grad, before)
         proposed, last, _, after = lax.fori_loop(0, config.num_integration_steps, leapfrog, point)
         log_ratio = after + log_normal(last) - before - log_normal(momentum)
-        log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # a step that was far too long
+        log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # reject a trajectory that diverged
         accept = jnp.log(uniform(accept_keys)) < log_ratio
         warm = t < config.num_warmup
-        # Robbins and Monro: longer steps while more is accepted than aimed at, shorter ones while less.
+        # Robbins and Monro 1951: lengthen the steps if more is accepted than aimed at, else shorten them.
         chance = jnp.exp(jnp.minimum(log_ratio, 0.0))
         log_size = jnp.where(warm, log_size + 0.3 * (chance - TARGET_ACCEPTANCE), log_size)
         return _where(accept, proposed, e), log_size, num_accepted + jnp.where(warm, 0.0, accept)
@@ -114,7 +116,7 @@ def hmc(
 def _run_chains(
     step: Callable[[T, Array], T], start: T, read: Callable[[T], Array], num_rounds: int, config: InferenceConfig
 ) -> tuple[T, Array]:
-    """Returns the last state, and `num_rounds` draws of each chain, all chains of a round together: [b, num, d]."""
+    """Returns the last state, and `num_rounds` draws of each chain [b, num_rounds * k, d], ordered by round."""
 
     def several(state: T, first: Array) -> tuple[T, Array]:
         state = lax.fori_loop(first, first + config.thinning, lambda t, state: step(state, t), state)
@@ -131,7 +133,7 @@ def _acceptance(num_accepted: Array, num_rounds: int, config: InferenceConfig) -
 
 
 def _step_keys(chain_keys: Array, t: Array, num: int) -> tuple[Array, ...]:
-    """Makes `num` arrays of keys [b, k], of step `t` of each chain."""
+    """Makes `num` arrays of keys [b, k] for step `t` of each chain."""
     split = jax.vmap(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t), num)))(chain_keys)
     return tuple(split[..., i] for i in range(num))
 

@@ -1,7 +1,7 @@
-"""A VAE as functions of its parameters, spoken of in noise e ~ N(0, I): infer, generate, decode.
+"""VAE as functions of its parameters and of noise e ~ N(0, I): infer, generate, decode.
 
-Latents come in groups z_1, ..., z_L with z_l = mu_l(z_<l) + sigma_l e_l. So the prior of e is N(0, I) however many
-groups there are, and sampling, restoration and evaluation need to know nothing else. A flat VAE has one group, z = e.
+Latents come in groups z_1, ..., z_L with z_l = mu_l(z_<l) + sigma_l e_l. So e has the prior N(0, I) for any number of
+groups, and sampling, restoration and evaluation work with e only. A flat VAE has one group, z = e.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Latents(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """q(e|x) = N(mean, diag(exp(2 log_sigma))), the approximate posterior of the noise; leading dimensions are any."""
+    """Approximate posterior q(e|x) = N(mean, diag(exp(2 log_sigma))) of the noise."""
 
     mean: Array
     """[..., d]"""
@@ -50,7 +50,7 @@ class Posterior(NamedTuple):
         return self.mean + jnp.exp(self.log_sigma) * noise
 
     def log_prob(self, e: Array) -> Array:
-        """Returns log q(e|x) but for the constant (d / 2) log 2 pi: [...]."""
+        """Returns log q(e|x) + (d / 2) log 2 pi: [...]."""
         return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
 
     def kl(self) -> Array:
@@ -63,7 +63,7 @@ class Model(Protocol):
 
     @property
     def latent_dim(self) -> int:
-        """Numbers of noise for an image, over all groups."""
+        """Dimensions of the noise e of an image, over all groups."""
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters."""
@@ -91,7 +91,7 @@ class FlatVae:
     latent_dim: int
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
     sigma: float = 0.5**0.5
-    """Standard deviation of a pixel; of gaussian_learned, about what it starts from."""
+    """Standard deviation of a pixel; about the initial value with gaussian_learned."""
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters of both networks."""
@@ -99,7 +99,7 @@ class FlatVae:
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
         if self.likelihood == "gaussian_learned":
-            # Here and not in the decoder, so that any network from latents to images can be one.
+            # Stored beside the decoder's own parameters, so that any network from latents to images can be a decoder.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
         return {"encoder": encoder, "decoder": decoder}
 
@@ -153,15 +153,15 @@ def from_config(config: VaeRun) -> FlatVae:
 
 
 def draw_noise(model: Model, key: Array, position: Array) -> Array:
-    """Draws standard normal noise [b, d], row i from `key` and position[i] (int32) alone."""
+    """Draws standard normal noise [b, d]; row i depends only on `key` and position[i] (int32)."""
     return keys.normal(keys.per_example(key, position), model.latent_dim)
 
 
 def log_normal(e: Array) -> Array:
-    """Returns the log density of N(0, I) but for the constant (d / 2) log 2 pi: [..., d] to [...]."""
+    """Returns the log density of N(0, I) plus (d / 2) log 2 pi: [..., d] to [...]."""
     return -0.5 * jnp.sum(e**2, axis=-1)
 
 
 def _bounded(log_sigma: Array) -> Array:
-    """Keeps log sigma within the bound, smoothly: unlike a clip, gradients never vanish exactly."""
+    """Bounds log sigma smoothly; unlike those of a clip, gradients never vanish exactly."""
     return LOG_SIGMA_BOUND * jnp.tanh(log_sigma / LOG_SIGMA_BOUND)

@@ -1,4 +1,4 @@
-"""Encoder and decoder networks, fully connected or convolutional. They take sizes: `MlpEncoder((500, 500), 32)`.
+"""Encoder and decoder networks, fully connected or convolutional, such as `MlpEncoder((500, 500), 32)`.
 
 An encoder maps images [b, h, w, c] in [0, 1] to the mean and the log standard deviation of q(z|x), both [b, d]. A
 decoder maps latents [b, d] to the logits or means [b, h, w, c] of p(x|z).
@@ -34,7 +34,7 @@ class MlpEncoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Convolutional encoder: a stride-2 layer for each of `hidden_sizes`, then a dense one of four times the last."""
+    """Convolutional encoder: a stride-2 layer for each of `hidden_sizes`, then a dense layer of 4 * the last size."""
 
     hidden_sizes: tuple[int, ...]
     latent_dim: int
@@ -81,7 +81,7 @@ class ConvDecoder(nn.Module):
         """[b, d] to logits or means [b, h, w, c]."""
         (height, width, channels), last = self.image_shape, self.hidden_sizes[-1]
         scale = 2 ** len(self.hidden_sizes)
-        # Each layer doubles the size: an odd one is decoded larger, then cut.
+        # Each layer doubles the size, so an image of another size is decoded larger and cropped.
         top, left = -(-height // scale), -(-width // scale)
         x = self.activation(nn.Dense(4 * last, dtype=self.dtype)(z))
         x = self.activation(nn.Dense(top * left * last, dtype=self.dtype)(x)).reshape(-1, top, left, last)

@@ -1,7 +1,7 @@
-"""Operators that restoration inverts: what is known of an image x is y = A x. Another one is one more class here.
+"""Operators that restoration inverts: an image x is observed as y = A x. A new operator is one more class here.
 
 An operator is a pytree: its arrays have a row for each image, its settings are static. In `log_prob`, `impute` and
-`project`, images are [b, k, h, w, c], and y and the arrays of the operator [b, 1, ...].
+`project`, images are [b, k, h, w, c], and y and the arrays of the operator are [b, 1, ...].
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ from genjax.vae.likelihood import Bernoulli, Likelihood
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
 NUM_PROJECTIONS, MAX_PROJECTIONS = 50, 2000
-"""Rounds of back-projection, each followed by a clip to [0, 1]: for every image, and at most for one that is not yet
-CONSISTENT. For box the first are mostly enough, for bicubic by 2 it takes hundreds."""
+"""Least and largest number of rounds of back-projection and clipping; an image that is CONSISTENT needs no more. Box
+mostly needs no more than the least number, bicubic by factor 2 needs hundreds."""
 CONSISTENT = 0.25 / 255
-"""Largest difference between a pixel of an enlarged image, scaled down again, and the one that was given."""
+"""Largest allowed difference between an observed pixel and the enlarged image scaled down again."""
 
 
 class Operator(Protocol):
     """The interface between an operator and `Sampler.restore`."""
 
     gibbs_needs_gaussian: ClassVar[bool]
-    """True if imputing a draw from p(x|z) gives one from p(x|z, y) for Gaussian pixels alone."""
+    """True if imputing a draw from p(x|z) gives a draw from p(x|z, y) only for Gaussian pixels."""
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Operator", np.ndarray]:
-        """Returns the operator and y for n images, arrays [n, ...], y float32; ValueError for what does not fit.
+        """Returns the operator and y (float32) for n images, with arrays [n, ...].
 
-        `image_shape` is that of the model's images.
+        `image_shape` is that of the model's images. Raises ValueError for shapes or types that do not match it.
         """
 
     def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
@@ -45,7 +45,7 @@ class Operator(Protocol):
         """Returns the nearest images that agree with y."""
 
     def project(self, images: Array, y: Array) -> Array:
-        """Returns the nearest images in [0, 1] that agree with y: what a restoration ends with."""
+        """Returns nearby images in [0, 1] that agree with y, the results of a restoration."""
 
 
 @jax.tree_util.register_dataclass
@@ -91,9 +91,9 @@ class Mask:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Downsample:
-    """Super-resolution: y is the image scaled down by `factor` (2, 4 or 8) as Pillow does it.
+    """Super-resolution: y is the image scaled down by `factor` (2, 4 or 8) as in Pillow.
 
-    A = L B with a lower triangular L and orthonormal rows of B, along either side. So for Gaussian pixels L^-1 y is
+    Along each side A = L B, with L lower triangular and orthonormal rows in B. So for Gaussian pixels L^-1 y is
     N(B mean, sigma^2) given z, and B^T L^-1 is the pseudo-inverse of A.
     """
 
@@ -110,7 +110,7 @@ class Downsample:
         return self, _unit_floats(observed, small, why)
 
     def small_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Returns the size of small images; ValueError, with what is possible, unless the factor divides `size`."""
+        """Returns the size of small images; raises ValueError with possible factors if the factor does not divide."""
         height, width = size
         possible = [f for f in FACTORS if height % f == 0 and width % f == 0]
         if self.factor not in possible:
@@ -126,14 +126,14 @@ class Downsample:
         return np.einsum("ih,...hwc,jw->...ijc", rows, images, columns, optimize=True)
 
     def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
-        """Returns log p(y|z) up to a constant: exact for Gaussian pixels, for binary ones an approximation.
+        """Returns log p(y|z) up to a constant, exact for Gaussian pixels and approximate for binary ones.
 
-        A sum of binary pixels is scored as if each of them had its mean: factor^2 Bernoulli terms.
+        A sum of binary pixels is scored as factor^2 Bernoulli pixels that all have the mean of the sum.
         """
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
-        # Bicubic weights can leave (0, 1), where a probability cannot.
+        # Bicubic weights can be negative, so their mean may leave (0, 1): clip it to a probability.
         mean = jnp.clip(_two_sided(self._matrices(y), likelihood.mean()), 1e-6, 1 - 1e-6)
         return self.factor**2 * jnp.sum(y * jnp.log(mean) + (1 - y) * jnp.log1p(-mean), axis=(2, 3, 4))
 
@@ -143,7 +143,7 @@ class Downsample:
         return images + _two_sided([side.T for side in b], self._whitened(y) - _two_sided(b, images))
 
     def project(self, images: Array, y: Array) -> Array:
-        """Imputes and clips in turn, each image for as long as it needs, whatever others need."""
+        """Imputes and clips in turn; the number of rounds of an image does not depend on other images."""
 
         def once(images: Array) -> Array:
             return jnp.clip(self.impute(images, y), 0, 1)
@@ -162,7 +162,7 @@ class Downsample:
         return jax.lax.while_loop(unfinished, further, (jnp.int32(NUM_PROJECTIONS), images))[1]
 
     def _matrices(self, y: Array) -> list[np.ndarray]:
-        """A along height and width, of the images whose small versions are y."""
+        """Returns the matrices A along height and width for small images y."""
         return [downsampling_matrix(size * self.factor, self.factor, self.kernel) for size in y.shape[2:4]]
 
     def _triangular(self, y: Array) -> list[np.ndarray]:
@@ -177,7 +177,7 @@ class Downsample:
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
     """Returns A [size / factor, size]: Pillow's box or bicubic (antialiased) scaling along one side, in float64."""
-    # The rows of the identity, scaled, are the columns of the linear map that Pillow applies.
+    # Scaling is linear, so scaling the identity matrix gives the matrix of the map.
     resample = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}[kernel]
     columns = Image.fromarray(np.eye(size, dtype=np.float32))
     rows = np.asarray(columns.resize((size, size // factor), resample), np.float64)
@@ -185,7 +185,7 @@ def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
 
 
 def _two_sided(sides: Sequence[np.ndarray], images: Array) -> Array:
-    """R x C^T of each channel, for `sides` (R, C)."""
+    """Computes R x C^T for each channel, with `sides` (R, C)."""
     rows, columns = (jnp.asarray(side, images.dtype) for side in sides)
     return jnp.einsum("ih,bkhwc,jw->bkijc", rows, images, columns, precision="highest")
 

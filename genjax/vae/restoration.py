@@ -1,6 +1,6 @@
-"""Restoration with a trained VAE: inpainting, super-resolution, or whatever an operator describes.
+"""Restoration with a trained VAE: inpainting, super-resolution, and any other operator.
 
-Draws of e from p(e|y), or its mode, are decoded, and what is known is put back into E[x|z]. See `Sampler.restore`.
+Draws of e from p(e|y), or its mode, are decoded to E[x|z] and made to agree with y. See `Sampler.restore`.
 """
 
 from typing import NamedTuple
@@ -18,18 +18,18 @@ from genjax.vae.model import Model, draw_noise
 from genjax.vae.operators import Operator
 
 NUM_PRIOR_IMAGES = 64
-"""Images of the prior whose mean is the first guess at what is unknown."""
+"""Number of images of the prior whose mean is the first guess at unknown pixels."""
 
 
 class Restoration(NamedTuple):
-    """Restored images and how far they are to be trusted."""
+    """Restored images and the efficiency of the sampler."""
 
     images: np.ndarray
     """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num, up to rounding if num is
     below `num_chains`, which a stiff model's chain can amplify."""
     efficiency: np.ndarray
-    """[n]: the share of proposals that chains accepted, or the effective share of weighed ones; 1 for map and
-    pseudo_gibbs. Near 0, the samples are not to be trusted."""
+    """[n]: share of accepted proposals, or effective sample size of weighted ones as a share; 1 for map and
+    pseudo_gibbs. Do not trust samples with an efficiency near 0."""
 
 
 class Settings(NamedTuple):
@@ -47,7 +47,7 @@ def restore_rows(
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
-    # The first guess at what is unknown is the prior's mean image, as far as it agrees with y.
+    # The first guess is the mean image of the prior, made to agree with y.
     noise = draw_noise(model, init_key, jnp.arange(NUM_PRIOR_IMAGES))
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)
@@ -56,9 +56,9 @@ def restore_rows(
 
 
 def draw_latents(target: Target, image_keys: Array, init: Array, settings: Settings) -> Draws:
-    """Draws e from p(e|y) of each image `num_samples` times, or repeats its mode as often.
+    """Draws e from p(e|y) `num_samples` times for each image; method map repeats the mode.
 
-    `image_keys` is [b]; `init` [b, 1, h, w, c] are images that agree with y, for the encoder to begin with.
+    `image_keys` is [b]; `init` [b, 1, h, w, c] holds images that agree with y, the first inputs of the encoder.
     """
     method, num, config = settings
     search_keys, root_keys = inference.split_keys(image_keys)

@@ -1,4 +1,4 @@
-"""Image files to restore, and what becomes of them: files of the same names and depths, and a grid of all."""
+"""Reading of image files to restore, and writing of the results: files of the same names and depths, and a grid."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
 
 BATCH_SIZE = 64
-"""Images restored at a time; the pictures do not depend on it."""
+"""Images restored at a time; results do not depend on it."""
 GRID_ROWS = 32
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """Options that all commands that restore share: with what, how, and where to."""
+    """Options shared by all commands that restore images."""
 
     workdir: str
     """Directory of the VAE's training run."""
     images: str
     """An image, or a folder of images."""
     out: str
-    """Folder for the results, which must not exist yet, or be empty."""
+    """Folder for the results; it must be empty or not exist yet."""
     num_samples: int = 8
-    """Alternatives to draw of each image: the missing part is seldom certain."""
+    """Number of results to draw for each image, as the missing part is seldom certain."""
     method: Method = "hmc"
-    """How latents are drawn: experiments/results/restoration.md compares the methods."""
+    """Method of drawing latents; experiments/results/restoration.md compares them."""
     seed: int = 0
-    """Seed of the draws: the same seed, the same pictures."""
+    """Seed of the draws; the same seed gives the same pictures."""
     inference: InferenceConfig = DEFAULT_INFERENCE
 
 
@@ -43,14 +43,14 @@ class Pictures(NamedTuple):
     """Images as they were read."""
 
     names: list[str]
-    """Names to write them by: their paths below the folder, or the file's own name; lossy formats become PNG."""
+    """Names of the written files: their paths below the folder, or the file's own name; lossy formats become PNG."""
     files: list[pictures.Picture]
     pixels: np.ndarray
     """Floats [n, h, w, c] in [0, 1]."""
 
 
 class Restored(NamedTuple):
-    """Restored images, as far as they are kept in memory."""
+    """Restored images that are kept in memory."""
 
     first: np.ndarray
     """Samples [n, num, h, w, c] of the first GRID_ROWS images."""
@@ -61,7 +61,10 @@ class Restored(NamedTuple):
 
 
 def read(where: str, size: tuple[int, int], channels: int, remedy: str) -> Pictures:
-    """Reads the image `where`, or all below a folder; ValueError, with the remedy, for another size or in colour."""
+    """Reads the image `where`, or all images below a folder.
+
+    Raises ValueError, with the remedy, for images of another size, and for colour images if `channels` is 1.
+    """
     found = folders.file_or_folder(where)
     root = files.resolve(where)
     read_files = [pictures.read(path) for path in found]
@@ -82,7 +85,7 @@ def read(where: str, size: tuple[int, int], channels: int, remedy: str) -> Pictu
 
 
 def check_out(out: str, num_samples: int) -> epath.Path:
-    """Returns the folder to write to; ValueError if something lies there already, or for no samples."""
+    """Returns the folder to write to; raises ValueError if it is not empty, or for no samples."""
     if num_samples < 1:
         raise ValueError(f"--num-samples must be at least 1, got {num_samples}")
     path = files.resolve(out)
@@ -95,9 +98,9 @@ def restore(
     sampler: Sampler, operator_of: Callable[[slice], Operator], observed: np.ndarray, images: Pictures,
     options: RestoreOptions, missing: np.ndarray | None = None,
 ) -> Restored:  # fmt: skip
-    """Restores a batch at a time, and writes each image as `write` does.
+    """Restores images in batches, and writes each image as `write` does.
 
-    `operator_of` returns the operator of these rows of `observed` [n, ...]; `missing` is [n, h, w].
+    `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
     first, one, efficiency = [], [], []
@@ -149,7 +152,7 @@ def _written_as(path: epath.Path) -> str:
 
 
 def _in_colour(image: pictures.Picture) -> pictures.Picture:
-    """Makes colour of a grey image, which otherwise could not hold what a VAE of colour images writes."""
+    """Converts a grey image to colour, so that it can hold the results of a colour VAE."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
 

@@ -1,4 +1,4 @@
-"""A trained VAE for use from Python: `Sampler`, whose methods compile once and take any number of images."""
+"""Trained VAE for use from Python: `Sampler`, whose methods compile once and take any number of images."""
 
 import dataclasses
 import functools
@@ -28,10 +28,10 @@ DEFAULT_INFERENCE = InferenceConfig()
 class Sampler:
     """Draws, encodes, decodes and restores images with a trained VAE.
 
-    Images in are uint8 [n, h, w, c]; images out are floats, in [0, 1] for a Bernoulli likelihood and near it for a
-    Gaussian one. Each method compiles once, on the devices of `mesh`, and gives an image the same bits whatever others
-    it comes with and however many devices there are. Keys are root keys (`keys.root_key(seed)`): image i depends on
-    the key and position[i] alone, and its noise is that of no training with the same seed.
+    Inputs are uint8 [n, h, w, c]; outputs are floats, in [0, 1] for a Bernoulli likelihood and near it for a Gaussian
+    one. Each method compiles once, on the devices of `mesh`. The result for an image has the same bits for any other
+    images in the call and any number of devices. Keys are root keys (`keys.root_key(seed)`): image i depends only on
+    the key and position[i], and never shares noise with a training of the same seed.
     """
 
     config: VaeRun
@@ -39,7 +39,7 @@ class Sampler:
     params: Params
     """Averaged parameters."""
     step: int
-    """Training steps behind them."""
+    """Training step of the parameters."""
     mesh: Mesh
 
     def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -58,14 +58,14 @@ class Sampler:
         return posterior
 
     def decode(self, e: np.ndarray) -> np.ndarray:
-        """Returns the images E[x|z] of noise e [n, d]; ValueError for another d."""
+        """Returns the images E[x|z] of noise e [n, d]; raises ValueError for another d."""
         e = np.asarray(e, np.float32)
         if e.ndim != 2 or e.shape[1] != self.model.latent_dim:
             raise ValueError(f"expected latents [n, {self.model.latent_dim}], got {list(e.shape)}")
         return self._compiled(sampling.decode)((self.params,), (e,))
 
     def interpolate(self, start: np.ndarray, end: np.ndarray, num: int) -> np.ndarray:
-        """Returns `num` images on the line between the posterior means of two, [h, w, c] each, both ends included."""
+        """Returns `num` images on the line between the posterior means of two images [h, w, c], ends included."""
         starts, ends = (np.repeat(self._checked(image[None]), num, axis=0) for image in (start, end))
         rows = (starts, ends, np.linspace(0, 1, num, dtype=np.float32))
         return self._compiled(sampling.interpolate)((self.params,), rows)
@@ -88,15 +88,15 @@ class Sampler:
         """Draws images whose `operator` is `observed`: `Mask(missing)` completes, `Downsample(4)` enlarges.
 
         `observed` is uint8 or floats in [0, 1]: images for a Mask, small ones for Downsample. Image i depends on the
-        key, position[i] (by default i) and what is observed of it. hmc is the best method in
-        experiments/results/restoration.md. ValueError for what does not fit the operator or the method.
+        key, position[i] (by default i) and its observation. hmc is the best method in
+        experiments/results/restoration.md. Raises ValueError for inputs that do not fit the operator or the method.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         operator, y = operator.check(observed, self.config.data.image_shapes[0])
         position = np.arange(len(y)) if position is None else position
         settings = Settings(method, num_samples, inference)
-        # A few images at a time: each has many chains.
+        # Few images at a time, as each has many chains.
         run = self._compiled(restoration.restore_rows, settings, stream=Stream.RESTORE, chunk=8)
         return Restoration(*run((self.params, key), (np.asarray(position, np.int32), y, operator)))
 
@@ -107,7 +107,8 @@ class Sampler:
     def _compiled(self) -> Callable[..., Callable[[tuple, tuple], PyTree]]:
         """Compiles fn(model, *settings, params, key, ...), once for each function and settings.
 
-        With a stream, the key is folded into it, in the graph: a folded key passed to two calls would count as reused.
+        If a stream is given, the key is folded with it inside the graph. JAX's check for reused keys would reject a
+        folded key that is passed to two calls.
         """
 
         @functools.lru_cache(maxsize=32)

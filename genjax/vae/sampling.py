@@ -1,6 +1,6 @@
-"""Images from a trained VAE: pure functions of a model, its parameters and rows of examples.
+"""Sampling from a trained VAE: pure functions of a model, its parameters and rows of examples.
 
-Each row depends on its own inputs and key alone, so a call for 64 images gives the first 64 of a call for 128.
+Each row depends only on its own inputs and key, so a call for 64 images gives the first 64 of a call for 128.
 """
 
 import jax
@@ -31,7 +31,7 @@ def reconstruct(model: Model, data: DataConfig, params: Params, key: Array, posi
 
 
 def encode(model: Model, params: Params, images: Array) -> Posterior:
-    """Returns q(e|x) of uint8 images [n, h, w, c], grey levels as they are."""
+    """Returns q(e|x) of uint8 images [n, h, w, c], without binarisation or dequantisation."""
     return model.encode(params, image_arrays.to_unit(images))
 
 
@@ -50,6 +50,6 @@ def interpolate(model: Model, params: Params, starts: Array, ends: Array, fracti
 
 
 def traverse(model: Model, params: Params, images: Array, dimension: Array, value: Array) -> Array:
-    """Returns images of the posterior means of uint8 images [n, h, w, c], e[dimension[i]] set to value[i] in row i."""
+    """Decodes the posterior means of uint8 images [n, h, w, c], with e[dimension[i]] = value[i] in row i."""
     e = encode(model, params, images).mean
     return decode(model, params, e.at[jnp.arange(len(e)), dimension].set(value))

@@ -1,6 +1,6 @@
-"""The VAE's state and its pure, per-device functions: one update, scores of a batch, pictures of a batch.
+"""State and per-device functions of a VAE: training step, evaluation of a batch, pictures of a batch.
 
-`make_model` makes the networks from the configuration; to train others, give another to `genjax.vae.make_task`.
+`make_model` makes the networks from the configuration; to train your own, pass another to `genjax.vae.make_task`.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from genjax.vae.model import MakeModel, draw_noise, from_config
 
 
 class VaeState(NamedTuple):
-    """All that training carries from step to step: arrays only, nothing random."""
+    """Arrays that training carries from step to step; no keys."""
 
     step: Array
     """int32 []: steps taken, skipped ones included."""
@@ -33,16 +33,17 @@ class VaeState(NamedTuple):
 def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> VaeState:
     """Returns the state before the first step."""
     params = make_model(config).init(key)
-    average = jax.tree.map(jnp.copy, params)  # a buffer of its own: the state is donated, and none may be donated twice
+    average = jax.tree.map(jnp.copy, params)  # the state is donated, and no buffer may be donated twice
     return VaeState(jnp.int32(0), jnp.int32(0), optim.init_net(config.optim, params), average)
 
 
 def train_step(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> tuple[VaeState, dict[str, Array]]:
-    """Updates the state once on this device's part of the batch; means over the devices make the replicas agree.
+    """Updates the state once, from this device's part of the batch.
 
-    Metrics are scalars, in nats per image where they are likelihoods.
+    Gradients and metrics are means over all devices, so that replicas stay equal. Metrics are scalars; likelihoods are
+    in nats per image.
     """
     model = make_model(config)
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
@@ -56,6 +57,7 @@ def train_step(
         return terms.loss, terms
 
     (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.net.params)
+    # The only communication between devices: from here on, all of them compute the same.
     terms, grads = parallel.mean_over_devices((terms, grads))
 
     learning_rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
@@ -64,7 +66,7 @@ def train_step(
         net = optim.update_net(config.optim, trained[0], grads, learning_rate)
         return net, optim.ema(config.optim, state.step, trained[1], net.params)
 
-    # One decision for the whole step, equal on all devices: after the means, any NaN is everyone's.
+    # Skip the update if anything is not finite. The means spread a NaN to all devices, so all decide the same.
     finite = optim.all_finite(terms, grads)
     net, average = optim.update_if(finite, update, (state.net, state.ema))
     skipped = state.skipped + jnp.where(finite, 0, 1)
@@ -76,7 +78,7 @@ def train_step(
 def eval_step(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> tuple[dict[str, Array]]:
-    """Scores each image [b] with the averaged parameters: one draw of z, in nats."""
+    """Computes the metrics [b] of each image in nats, by the averaged parameters and one draw of z."""
     model = make_model(config)
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
@@ -88,7 +90,7 @@ def eval_step(
 def visualize(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> dict[str, Array]:
-    """Returns pictures [b, h, w, c], about [0, 1]: samples of the prior, and images beside their reconstructions."""
+    """Returns samples of the prior, and images beside their reconstructions: [b, h, w, c], about [0, 1]."""
     model = make_model(config)
     prior_key, posterior_key = jax.random.split(key)
     images = batch.images[0]
@@ -100,7 +102,7 @@ def visualize(
 
 
 def score(metrics: dict[str, float]) -> float:
-    """Validation loss that selects the best checkpoint: the negative ELBO."""
+    """Returns the validation loss that selects the best checkpoint: the negative ELBO."""
     return metrics["negative_elbo"]
 
 

@@ -350,5 +350,5 @@ def test_load_refuses_to_hold_out_pairs(config, paired, missing):
     shutil.rmtree(paired / missing)
     said = refusal(ValueError, load_two, paired, config, paired=True)
     assert f"--data.paired needs folder:{paired} to have validation and test images of its own" in said
-    assert "held out of training come in no pairs" in said
+    assert "held out of training are not paired" in said
     load_two(paired, config)

@@ -206,7 +206,7 @@ def test_hold_out_of_0_repeats_training_items(num, caplog):
     shown = found["validation"]
     assert shown == found["test"] == sorted(set(shown)) and len(shown) == min(num, 100)
     assert shown[0] == 0 and shown[-1] == num - 1 and max(np.diff(shown), default=1) <= -(-num // 99)  # spread evenly
-    about = "no image is held out: {} metrics are of images that are trained on"
+    about = "no image is held out: {} metrics are of training images"
     assert sorted(caplog.messages) == [about.format("test"), about.format("validation")]
 
 
@@ -214,7 +214,7 @@ def test_hold_out_of_0_keeps_existing_splits(load, npz, caplog):
     with caplog.at_level(logging.WARNING):
         splits = load(npz(x_train=constant([5, 1, 4]), x_test=constant([7])), holdout=0)
     assert levels(splits) == [[5, 1, 4], [5, 1, 4], [7]]
-    assert caplog.messages == ["no image is held out: validation metrics are of images that are trained on"]
+    assert caplog.messages == ["no image is held out: validation metrics are of training images"]
     caplog.clear()
     hold_out({"train": [1, 2], "validation": [3], "test": [4]}, 0)
     hold_out({"train": range(9)}, 0.1)

@@ -338,7 +338,7 @@ WRONG = {
     ),
     "another end": (
         lambda: nn.ModuleDict({"model": Resnet(3, 3).model[:12]}),
-        "begins as a generator and has no model.19.bias",
+        "begins as a generator but has no model.19.bias",
     ),
     "channels that are neither grey nor colour": (lambda: Resnet(4, 3), r"channels needs 1 .*, got \(4, 3\)"),
     "a weight that is not finite": (

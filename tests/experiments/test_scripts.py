@@ -175,7 +175,7 @@ def test_sample_reads_only_the_images_needed(trained, tmp_path):
 def test_sample_prints_a_missing_platform_as_one_line(tmp_path):
     command = [sys.executable, SCRIPTS / "sample.py", "prior", "--workdir", tmp_path, "--out", tmp_path / "x.png"]
     done = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "abacus"}, capture_output=True, text=True)
-    assert done.returncode == 1 and "error: JAX finds no device, JAX_PLATFORMS being 'abacus': unset it" in done.stderr
+    assert done.returncode == 1 and "error: JAX finds no device with JAX_PLATFORMS='abacus': unset it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -94,7 +94,7 @@ def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeyp
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         run(monkeypatch, trained_identity.workdir, tmp_path / "none", tmp_path / "out")
-    with pytest.raises(ValueError, match="has a score to be the best by"):  # without pairs there is no best checkpoint
+    with pytest.raises(ValueError, match="has a validation score"):  # without pairs there is no best checkpoint
         Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "a.png")
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 

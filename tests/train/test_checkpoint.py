@@ -152,7 +152,7 @@ def test_best_step_passes_over_scoreless_checkpoints(tmp_path):
     save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
     zero_the_metadata(tmp_path / "2")
     assert checkpoint.best_step(tmp_path) == 1
-    with pytest.raises(ValueError, match="has a score to be the best by"):
+    with pytest.raises(ValueError, match="has a validation score"):
         checkpoint.best_step(tmp_path / "none")
 
 

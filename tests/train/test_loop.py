@@ -162,7 +162,7 @@ def test_fit_refuses_dispatches_past_the_checkpoint(make_run):
     config = make_run(train={"num_steps": 8, "steps_per_dispatch": 2, "log_every": 4})
     fit(vae.TASK, config)
     before = listing(config)
-    with pytest.raises(ValueError, match="stands at step 8, which is no multiple of .*dispatch 6: .* divides it"):
+    with pytest.raises(ValueError, match="is at step 8, which is not a multiple of .*dispatch 6: .* divides it"):
         fit(vae.TASK, make_run(train=every | {"steps_per_dispatch": 6}))
     assert listing(config) == before
 

@@ -181,7 +181,7 @@ def test_adapt_refuses_wrong_options(domains, tmp_path):
     for wrong, message in (
         (same, "are both called first"), (other_classes, r"has the classes \[0, 1\], and digits has \[0, 1, 2"),
         (domains(semantic=0.0), "--semantic must be positive, got 0.0"),
-        (domains(seeds=()), "--seeds needs one or more different ones, got none"),
+        (domains(seeds=()), "--seeds needs one or more different values, got none"),
         (domains(num_steps=1), "--num-steps must be at least 2, got 1"), (options, "is not empty and holds no adapt"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):

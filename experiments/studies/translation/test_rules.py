@@ -149,7 +149,7 @@ def test_run_of_changes_form_and_weights_alone():
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         translation_study.run_of("runs", "icons", "classic", 0, 0)
     for seeds, said in (((), "none"), ((1, 0, 1), "1 0 1")):
-        with pytest.raises(ValueError, match=f"--seeds needs one or more different ones, got {said}"):
+        with pytest.raises(ValueError, match=f"--seeds needs one or more different values, got {said}"):
             cli.check_different(seeds=seeds, settings=("mission",))
 
 

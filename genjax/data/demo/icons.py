@@ -12,11 +12,11 @@ from genjax.data.splits import Splits
 
 
 def icons(size: int) -> Splits:
-    """Draws icons as outlines (A) and filled (B): uint8 [n, size, size, 1], antialiased black ink (0) on white (255).
+    """Draws icons as outlines (A) and filled (B): uint8 [n, size, size, 1], black (0) on white (255), antialiased.
 
-    2,935 pairs from two fonts that QtAwesome ships, both Apache-2.0: Material Design Icons 6 and Remix Icon 2.
-    Train has 1,180 outlines and 1,172 filled forms of other icons; row i of validation (148) and of test (435) shows
-    one icon twice. Icons of one name are in one split, whatever their font. About 60 of Remix Icon's pairs are equal.
+    There are 2,935 pairs from two fonts in QtAwesome, both Apache-2.0: Material Design Icons 6 and Remix Icon 2. Train
+    has 1,180 outlines and 1,172 filled forms of other icons; row i of validation (148) and of test (435) shows one icon
+    twice. Icons of one name are in one split, whatever their font. About 60 of Remix Icon's pairs are equal.
     """
     if size < 16:
         raise ValueError(f"icons of {size} x {size} pixels cannot be told apart: draw them with 16 pixels or more")
@@ -33,8 +33,8 @@ class IconPair(NamedTuple):
     filled: np.ndarray
 
 
-# Charmap and font (any minor version: a major one would be another data set), endings of an outline's name and of the
-# filled form's.
+# Charmap and font of any minor version (a major one would be another data set), then the endings of the names of
+# outlines and of filled icons.
 ICON_FONTS = (
     ("materialdesignicons6-webfont-charmap-6.*.json", "materialdesignicons6-webfont-6.*.ttf", "-outline", ""),
     ("remixicon-charmap-2.*.json", "remixicon-2.*.ttf", "-line", "-fill"),
@@ -42,11 +42,11 @@ ICON_FONTS = (
 
 
 def _icon_pairs(size: int) -> list[IconPair]:
-    """Draws all pairs, by name and font, but for blank ones and those equal to one of another name."""
+    """Draws all pairs, sorted by name and font, without blank icons and outlines that occur under another name."""
     pairs: list[IconPair] = []
     for charmap, font_file, outline, filled in ICON_FONTS:
         codes = json.loads(demo.data_file("icons", "qtawesome", f"fonts/{charmap}").read_text())
-        # 7/8 of the size leaves a margin, from 28 pixels up. Basic, for where libraqm is installed Pillow prefers it.
+        # 7/8 of the size leaves a margin, from 28 pixels up. BASIC layout, so that libraqm, if installed, is not used.
         path = demo.data_file("icons", "qtawesome", f"fonts/{font_file}")
         font = ImageFont.truetype(path, size * 7 // 8, layout_engine=ImageFont.Layout.BASIC)
         for name in (code.removesuffix(outline) for code in codes if code.endswith(outline)):
@@ -65,8 +65,7 @@ def _icon_pairs(size: int) -> list[IconPair]:
 def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
     """Draws the glyph of a hexadecimal code point: uint8 [size, size].
 
-    Its em square, not its ink, is in the middle, so that two forms lie in register. The anchor "mm" does it: the middle
-    of the advance, and of the font's line.
+    The anchor "mm" centres the em square, not the ink, so that the two forms of an icon are aligned.
     """
     canvas = Image.new("L", (size, size), 255)
     ImageDraw.Draw(canvas).text((size / 2, size / 2), chr(int(code, 16)), fill=0, font=font, anchor="mm")
@@ -75,6 +74,6 @@ def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
 
 def _icon_role(name: str) -> str:
     """Gives a name its role: T 15%, V 5%, A and B 40%."""
-    # By a hash, so that a font's new version moves no icon from one split to another.
+    # A hash of the name, so that a new version of a font moves no icon from one split to another.
     percentile = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") * 100 >> 64
     return "T" if percentile < 15 else "V" if percentile < 20 else "A" if percentile < 60 else "B"

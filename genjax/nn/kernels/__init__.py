@@ -1,1 +1,1 @@
-"""Operations in the forms that each platform runs fast, with a native reference beside each."""
+"""Operations in forms that are fast on each platform, each beside a native reference."""

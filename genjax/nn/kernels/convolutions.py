@@ -1,7 +1,7 @@
-"""Convolutions: for each operation a native form, and beside it the forms that are faster on a CPU or an NVIDIA GPU.
+"""Convolutions: a native form of each operation, and forms that are faster on a CPU or an NVIDIA GPU.
 
-All forms of an operation compute the same, up to rounding. Platforms that are not named have XLA's native form. What
-each form gains: experiments/results/speed.md.
+All forms of an operation agree up to rounding. Other platforms use XLA's native form. The gain of each form is in
+experiments/results/speed.md.
 """
 
 import functools
@@ -23,7 +23,7 @@ PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
 }
-"""By kernel size, for even and odd outputs along one axis: the taps that meet inputs, not zeros; then the padding."""
+"""Taps that meet inputs rather than zeros, and the padding: by kernel size, for even and odd outputs along an axis."""
 
 CACHED_SIZE = 1 << 21
 """Largest array (elements; 8 MiB in float32) whose sum stays in a CPU's cache. Measured: above 4 million it does not.
@@ -31,9 +31,9 @@ CACHED_SIZE = 1 << 21
 
 
 def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-    """Cross-correlation of x [b, h, w, c], with `padding` zeros around it, and kernel [rows, columns, c, features].
+    """Cross-correlates x [b, h, w, c], with `padding` zeros around it, and kernel [rows, columns, c, features].
 
-    Returns [b, h', w', features], h' = (h + zeros - rows) // stride + 1 and w' alike.
+    Returns [b, h', w', features] with h' = (h + zeros - rows) // stride + 1 and w' alike.
     """
     native, on_cpu = (functools.partial(fn, stride, padding) for fn in (conv_native, conv_cpu))
     # An NVIDIA GPU multiplies at least eight channels at a time; an image has fewer.
@@ -43,18 +43,18 @@ def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 
 
 def conv_by_rows(x: Array, kernel: Array) -> Array:
-    """`conv` of stride 1 without padding, for a large kernel and few features.
+    """Computes `conv` of stride 1 without padding, for a large kernel and few features.
 
-    Takes x [b, h, w, c] and kernel [rows, columns, c, features] to [b, h - rows + 1, w - columns + 1, features].
+    Maps x [b, h, w, c] and kernel [rows, columns, c, features] to [b, h - rows + 1, w - columns + 1, features].
     """
     native = functools.partial(conv_native, 1, NO_PADDING)
     return lax.platform_dependent(x, kernel, cpu=conv_rows_as_features, cuda=conv_rows_as_features, default=native)
 
 
 def conv_transpose(x: Array, kernel: Array) -> Array:
-    """Transposed convolution of stride 2: x [b, h, w, c] and kernel [3 or 4, the same, c, features].
+    """Computes a transposed convolution of stride 2 of x [b, h, w, c] by kernel [k, k, c, features], k = 3 or 4.
 
-    Returns [b, 2h, 2w, features]. The faster forms multiply no zeros, above all in the gradients.
+    Returns [b, 2h, 2w, features]. The faster forms multiply no zeros, mainly in the gradients.
     """
     forms = {"cpu": transpose_by_phases, "cuda": transpose_by_depth, "default": transpose_native}
     return lax.platform_dependent(x, kernel, **forms)
@@ -62,20 +62,20 @@ def conv_transpose(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def mirror(x: Array, border: int) -> Array:
-    """Reflection padding, edge excluded: [b, h, w, c] to [b, h + 2 border, w + 2 border, c]; h, w exceed `border`."""
-    # On an NVIDIA GPU a gather, which XLA fuses with what comes before it. The gradient of a gather adds pixels up in
-    # any order, so the gradient is that of the native form everywhere.
+    """Pads by reflection, edge excluded: [b, h, w, c] to [b, h + 2 border, w + 2 border, c]; h, w exceed `border`."""
+    # On an NVIDIA GPU it is a gather, which XLA fuses with the operation before it. The gradient of a gather would add
+    # pixels in any order, so the gradient is always that of the native form.
     forms = {"cuda": mirror_by_gather, "default": mirror_native}
     return lax.platform_dependent(x, **{platform: functools.partial(form, border) for platform, form in forms.items()})
 
 
 def mirror_native(border: int, x: Array) -> Array:
-    """`mirror` by concatenation."""
+    """Computes `mirror` by `jnp.pad`."""
     return jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
 
 
 def mirror_by_gather(border: int, x: Array) -> Array:
-    """`mirror` by indices of rows and columns."""
+    """Computes `mirror` by indexing rows and columns."""
     rows, columns = (np.pad(np.arange(size), border, mode="reflect") for size in x.shape[1:3])
     return x.at[:, rows].get(mode="clip").at[:, :, columns].get(mode="clip")
 
@@ -85,7 +85,7 @@ def _mirror_forward(x: Array, border: int) -> tuple[Array, Array]:
 
 
 def mirror_backward(border: int, x: Array, cotangent: Array) -> tuple[Array]:
-    """The gradient of `mirror`, the transpose of the native form."""
+    """Computes the gradient of `mirror`: the transpose of the native form."""
     (x_grad,) = jax.linear_transpose(functools.partial(mirror_native, border), x)(cotangent)
     return (x_grad,)
 
@@ -94,12 +94,12 @@ mirror.defvjp(_mirror_forward, mirror_backward)
 
 
 def conv_native(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """`conv` by XLA, with the gradients that JAX derives."""
+    """Computes `conv` by XLA, with the gradients that JAX derives."""
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
 def conv_rows_as_channels(padding: Padding, x: Array, kernel: Array) -> Array:
-    """`conv` of stride 1 by a kernel of one row, on copies of x that are each shifted by one row."""
+    """Computes `conv` of stride 1 with a kernel of one row, on row-shifted copies of x stacked as channels."""
     rows, columns, channels, features = kernel.shape
     (_, sides), x = padding, jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0)))
     height = x.shape[1] - rows + 1
@@ -110,11 +110,11 @@ def conv_rows_as_channels(padding: Padding, x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def conv_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
-    """`conv` with the gradients of x and kernel by `input_grad` and `kernel_grad`."""
+    """Computes `conv`, with gradients by `input_grad` and `kernel_grad`."""
     if stride > 1 or padding != NO_PADDING:
         return conv_native(stride, padding, x, kernel)
-    # jaxlib 0.10 is up to four times slower without any padding than with one row, which is cut off again. Later
-    # versions are as fast either way.
+    # Without any padding jaxlib 0.10 is up to four times slower than with one row, so pad one row and cut it off. Later
+    # versions are equally fast either way.
     return conv_native(1, ((0, 1), (0, 0)), x, kernel)[:, :-1]
 
 
@@ -136,12 +136,11 @@ conv_cpu.defvjp(_conv_cpu_forward, _conv_cpu_backward)
 
 
 def input_grad(x: Array, kernel: Array, cotangent: Array, stride: int, padding: Padding) -> Array:
-    """The gradient of x [b, h, w, c] whose outputs [b, h', w', features] have gradient `cotangent`.
+    """Computes the gradient of x [b, h, w, c] from that of the outputs, `cotangent` [b, h', w', features].
 
-    XLA convolves `cotangent` with zeros around and between, and multiplies those too. Here each of its numbers meets
-    the kernel once, in a matrix product, and the products are added up where they belong. If they are too many for the
-    cache, those of one kernel row are added up by a convolution along the width. Few features give too little to
-    multiply for as many products, so XLA's form stays.
+    XLA inserts zeros into `cotangent` and multiplies those too. Here a matrix product multiplies each number by the
+    kernel once, and the products are added up at their pixels. If they exceed the cache, a convolution along the width
+    adds up those of one kernel row. With fewer features than channels, XLA's form is used.
     """
     rows, columns, channels, features = kernel.shape
     b, height, width, _ = cotangent.shape
@@ -161,7 +160,7 @@ def input_grad(x: Array, kernel: Array, cotangent: Array, stride: int, padding: 
 def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int, ...]) -> Array:
     """Adds [b, h', w', rows, columns, c] up to [b, h, w, c] = `shape`.
 
-    Product [n, m, i, j] belongs to pixel stride (n, m) + (i, j) - `cut`; what would lie outside is dropped.
+    Product [n, m, i, j] belongs to pixel stride (n, m) + (i, j) - `cut`; products outside the image are dropped.
     """
     _, tall, wide, rows, columns, _ = products.shape
     _, height, width, _ = shape
@@ -181,18 +180,19 @@ def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int
 
 
 def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int) -> Array:
-    """The gradient of a kernel [rows, columns, c, features] whose outputs, for x [b, h, w, c], have `cotangent`.
+    """Computes the gradient of a kernel [rows, columns, c, features] from x [b, h, w, c] and the outputs' `cotangent`.
 
         d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
 
-    XLA convolves with a kernel of the map's size, for large maps several times slower. Here it is a convolution along
-    the height alone: a column of an image is a channel, with a shifted copy for each j.
+    XLA convolves with a kernel as large as the map, which is several times slower for large maps. Here it is a
+    convolution along the height only: each column of an image is a channel, with a shifted copy for each j.
     """
     b, height, width, features = cotangent.shape
     channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
     small = x.size * columns <= CACHED_SIZE
     x, cotangent = x[:, :tall, :wide].swapaxes(0, 1), cotangent.swapaxes(0, 1)
-    # Copies of the narrower map. Of x too if both are as wide and its copies small: the result needs no transposition.
+    # Copy the map with fewer channels. If both have the same number and the copies are small, copy x: its result needs
+    # no transposition.
     copies_of_x = stride > 1 or channels < features or (channels == features and small)
     if copies_of_x:
         x = jnp.stack([x[:, :, j : wide - columns + 1 + j : stride] for j in range(columns)], axis=3)
@@ -208,7 +208,7 @@ def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int
 
 
 def conv_rows_as_features(x: Array, kernel: Array) -> Array:
-    """`conv_by_rows` by one convolution to the features of every kernel row, whose shifted rows are added up."""
+    """Computes `conv_by_rows` by one convolution to the features of all kernel rows, and a sum of shifted rows."""
     rows, columns, channels, features = kernel.shape
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
     parts = conv(x, wide, 1, NO_PADDING)
@@ -218,7 +218,7 @@ def conv_rows_as_features(x: Array, kernel: Array) -> Array:
 
 
 def transpose_native(x: Array, kernel: Array) -> Array:
-    """`conv_transpose` by XLA, with zeros between the pixels of x."""
+    """Computes `conv_transpose` by XLA, with zeros between the pixels of x."""
     borders = {3: (1, 2), 4: (2, 2)}[kernel.shape[0]]  # of the input with zeros between its pixels
     return lax.conv_general_dilated(
         x, kernel, (1, 1), (borders, borders), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
@@ -226,7 +226,7 @@ def transpose_native(x: Array, kernel: Array) -> Array:
 
 
 def transpose_by_phases(x: Array, kernel: Array) -> Array:
-    """`conv_transpose` by four convolutions, one for each parity of row and column."""
+    """Computes `conv_transpose` by four convolutions, one for each parity of row and column."""
     b, h, w, _ = x.shape
     phases = PHASES[kernel.shape[0]]
     parts = [conv(x, kernel[rows, columns], 1, (top, left)) for rows, top in phases for columns, left in phases]
@@ -235,7 +235,7 @@ def transpose_by_phases(x: Array, kernel: Array) -> Array:
 
 
 def transpose_by_depth(x: Array, kernel: Array) -> Array:
-    """`conv_transpose` by one convolution of 2x2 taps to four times the features, then depth to space."""
+    """Computes `conv_transpose` by one convolution of 2x2 taps to 4 * features channels, then depth to space."""
     b, h, w, channels = x.shape
     size, features = kernel.shape[0], kernel.shape[-1]
     top = size - 3  # outputs 2i - 1 and 2i see inputs i - 1 and i of a 4x4 kernel; 2i and 2i + 1 see i and i + 1 of 3x3

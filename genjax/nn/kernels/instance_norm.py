@@ -1,6 +1,6 @@
-"""Instance normalisation: the native form of each direction, and beside it one in two passes for NVIDIA GPUs.
+"""Instance normalisation and its gradient: native forms, and forms in two passes for NVIDIA GPUs.
 
-All forms compute the same, up to rounding. What two passes gain: experiments/results/speed.md.
+All forms agree up to rounding. The gain of two passes is in experiments/results/speed.md.
 """
 
 import jax
@@ -13,14 +13,14 @@ NORM_EPS = 1e-5
 
 @jax.custom_vjp
 def instance_norm(x: Array) -> Array:
-    """Normalises each channel of each image to mean 0 and variance 1, without parameters: [b, h, w, c] to the same.
+    """Normalises each channel of each image [b, h, w, c] to mean 0 and variance 1, without parameters.
 
-    Statistics are at least float32 (Ulyanov et al. 2016; eps 1e-5). The gradient is written out, as the one that JAX
-    derives reads the map once more:
+    Statistics are at least float32 (Ulyanov et al. 2016; eps 1e-5). The gradient is written out, because the one that
+    JAX derives reads the map once more:
 
         dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps)
 
-    On an NVIDIA GPU both directions read the map twice and store no map in float32, as XLA's native form would.
+    On an NVIDIA GPU both directions read the map twice. Unlike XLA's native form they store no map in float32.
     """
     return _forward(x)[0]
 
@@ -47,8 +47,8 @@ def normalize_native(x: Array) -> tuple[Array, Array, Array]:
 
 
 def normalize_in_two_passes(x: Array) -> tuple[Array, Array, Array]:
-    """`normalize_native`: mean and variance in one pass, y in the next."""
-    # E[x^2] - E[x]^2 cancels where the mean is large, so both are taken of distances to the first pixel.
+    """Computes `normalize_native` in two passes: mean and variance, then y."""
+    # E[x^2] - E[x]^2 loses digits where the mean is large, so both are of differences to the first pixel.
     first = _at_least_float32(x[:, :1, :1])
     distance, square = _spatial_means(x - first, jnp.square(x - first))
     scale = lax.rsqrt(jnp.maximum(square - jnp.square(distance), 0) + NORM_EPS)
@@ -57,16 +57,16 @@ def normalize_in_two_passes(x: Array) -> tuple[Array, Array, Array]:
 
 
 def input_grad_native(x: Array, mean: Array, scale: Array, cotangent: Array) -> Array:
-    """The gradient of x whose outputs have gradient `cotangent`; mean and scale are those of the forward form."""
+    """Computes the gradient of x from the outputs' `cotangent`, and mean and scale of the forward pass."""
     y, cotangent = (x - mean) * scale, cotangent.astype(mean.dtype)
     mean_dy, mean_dy_y = (jnp.mean(s, axis=(1, 2), keepdims=True) for s in (cotangent, cotangent * y))
     return ((cotangent - mean_dy - y * mean_dy_y) * scale).astype(x.dtype)
 
 
 def input_grad_in_two_passes(x: Array, mean: Array, scale: Array, cotangent: Array) -> Array:
-    """`input_grad_native`: both means in one pass, the gradient in the next."""
+    """Computes `input_grad_native` in two passes: both means, then the gradient."""
     mean_dy, mean_dy_y = _spatial_means(_at_least_float32(cotangent), cotangent * ((x - mean) * scale))
-    # Without the barrier XLA computes y once for both passes and stores it, a map in float32.
+    # Without the barrier XLA would compute y once for both passes, and store it as a map in float32.
     x, cotangent, mean, scale, mean_dy, mean_dy_y = lax.optimization_barrier(
         (x, cotangent, mean, scale, mean_dy, mean_dy_y)
     )
@@ -74,7 +74,7 @@ def input_grad_in_two_passes(x: Array, mean: Array, scale: Array, cotangent: Arr
 
 
 def _spatial_means(*maps: Array) -> list[Array]:
-    """Means over height and width, [b, h, w, c] to [b, 1, 1, c] each."""
+    """Averages maps [b, h, w, c] over height and width, to [b, 1, 1, c] each."""
     # Rows first: XLA reduces a whole map at once several times slower on a GPU.
     rows = lax.optimization_barrier([jnp.mean(values, axis=2, keepdims=True) for values in maps])
     return [jnp.mean(row, axis=1, keepdims=True) for row in rows]

@@ -10,7 +10,6 @@ Exit codes: 0 if all rows and checkpoints that both runs have are equal; 3 if th
 common; 1 for an error with a remedy and 2 for a wrong command line, as in all scripts.
 """
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -21,7 +20,6 @@ import tyro
 from etils import epath
 
 from genjax import cli, files, keys
-from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
 from genjax.train import checkpoint, run_directory
@@ -54,10 +52,10 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
 
     Raises ValueError or OSError, with the path, for a directory without a run and for files that cannot be read.
     """
-    configs = [run_directory.load_config(workdir) for workdir in (a, b)]
     runs = [files.resolve(workdir) for workdir in (a, b)]
+    configs = [run_directory.read_config(run) for run in runs]
     fields = {
-        "config": [_fields(config) for config in configs],
+        "config": configs,
         "data": [_images(run) for run in runs],
         "environment": [files.read_json(run / "environment.json") for run in runs],
     }
@@ -66,11 +64,11 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
         _show(f"{name}.json: {'differs' if lines else 'equal'}", *lines)
 
     rows = saved = Comparison()
-    families = [task_of(config).name for config in configs]
+    families = [config["family"] for config in configs]
     if families[0] == families[1]:
         rows = compare_rows(*(read_rows(run / METRICS) for run in runs))
         _show(*rows.lines)
-        saved = compare_checkpoints(configs, [run / "checkpoints" for run in runs])
+        saved = compare_checkpoints([run / "checkpoints" for run in runs])
         _show(*saved.lines)
     else:
         _show(f"the states of a {families[0]} run and of a {families[1]} run have nothing in common to compare")
@@ -140,13 +138,13 @@ def _explain(groups: Sequence[str]) -> str:
     return f"{batch}, {f'and the state differs in {state}' if state else 'and the same state'}"
 
 
-def compare_checkpoints(configs: Sequence[RunConfig], directories: Sequence[epath.Path]) -> Comparison:
+def compare_checkpoints(directories: Sequence[epath.Path]) -> Comparison:
     """Compares states that both directories hold by digest, and the first states that differ leaf by leaf."""
     steps = sorted(set(checkpoint.steps(directories[0])) & set(checkpoint.steps(directories[1])))
     heading = f"checkpoints in both: {len(steps)}"
     for step in steps:
         if len({checkpoint.record(directory, step).digest for directory in directories}) > 1:
-            old, new = (_leaves(*run, step) for run in zip(configs, directories, strict=True))
+            old, new = (_leaves(directory, step) for directory in directories)
             differences = {name: leaf_difference(old.get(name), new.get(name)) for name in old | new}
             lines = [f"{name}: {difference}" for name, difference in differences.items() if difference]
             counts = f"step {step}: {len(lines)} of {len(differences)} leaves differ"
@@ -154,8 +152,9 @@ def compare_checkpoints(configs: Sequence[RunConfig], directories: Sequence[epat
     return Comparison(steps, lines=[heading])
 
 
-def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
+def _leaves(directory: epath.Path, step: int) -> dict[str, np.ndarray]:
     """Loads the leaves of a checkpoint by name onto the host, whatever devices saved it."""
+    config = run_directory.load_config(directory.parent)
     shapes = jax.eval_shape(lambda: task_of(config).init(config, keys.root_key(0)))
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
     leaves = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)
@@ -175,12 +174,6 @@ def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
     with np.errstate(invalid="ignore"):  # a NaN may be a signalling one
         most = np.abs(old[different].astype(float) - new[different].astype(float)).max()
     return f"{different.sum()} of {old.size} elements, by up to {most:.3g}"
-
-
-def _fields(config: RunConfig) -> dict[str, Any]:
-    record = dataclasses.asdict(config)
-    del record["workdir"]
-    return {"family": task_of(config).name, **record}
 
 
 def _images(run: epath.Path) -> dict[str, Any]:

@@ -107,6 +107,9 @@ def check_different(**options: Sequence[object]) -> None:
 
 def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | None = None) -> C:
     """Parses the command line (or `args`): the name of a configuration, then flags that change its fields."""
+    given = (sys.argv[1:] if args is None else list(args))[:1]
+    if given and not given[0].startswith("-") and given[0] not in configs:
+        raise ValueError(f"no configuration is called {given[0]!r}: give {', '.join(configs)}")
     required = {
         name: (make.__doc__ or "", dataclasses.replace(make(), workdir=tyro.MISSING)) for name, make in configs.items()
     }

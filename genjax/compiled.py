@@ -14,10 +14,9 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from genjax import keys, parallel
-from genjax.config import RunConfig
+from genjax.config import Precision, RunConfig
 from genjax.data.batches import Batch
 from genjax.keys import Stream
-from genjax.nn import layers
 from genjax.parallel import REPLICATED, SPLIT, PyTree
 from genjax.task import C, S, State, Task
 
@@ -25,12 +24,20 @@ TrainStep = Callable[[S, Batch, Array, Array], tuple[S, dict[str, Array], Array]
 """(state, batch, seed, signal) -> (state, metrics, signal)."""
 
 
+def matmul_precision(precision: Precision) -> str:
+    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products.
+
+    tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
+    """
+    return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
+
+
 def with_precision(fn: Callable, config: RunConfig) -> Callable:
     """Wraps `fn` so that it is traced with the matrix precision of `config`."""
 
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+        with jax.default_matmul_precision(matmul_precision(config.precision)):
             return fn(*args, **kwargs)
 
     return traced

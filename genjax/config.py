@@ -265,11 +265,13 @@ def _check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
     """Raises ValueError for a schedule that does not fit the length of the training."""
     require(
         optim.warmup_steps < train.num_steps,
-        f"warmup_steps ({optim.warmup_steps}) must be below num_steps ({train.num_steps})",
+        f"warmup_steps ({optim.warmup_steps}) must be below num_steps ({train.num_steps}): give fewer "
+        "--optim.warmup-steps or more --train.num-steps",
     )
     require(
         optim.decay_steps <= train.num_steps,
-        f"decay_steps ({optim.decay_steps}) must not be above num_steps ({train.num_steps})",
+        f"decay_steps ({optim.decay_steps}) must not be above num_steps ({train.num_steps}): give fewer "
+        "--optim.decay-steps or more --train.num-steps",
     )
     if optim.schedule == "linear":
         require(

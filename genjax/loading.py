@@ -22,27 +22,28 @@ Which = Literal["last", "best"]
 
 
 def load_sampler(
-    workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None, make_model: MakeModel = from_config
-) -> Sampler:
+    workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None, make_model: MakeModel = from_config,
+    config_class: type[VaeRun] = VaeRun,
+) -> Sampler:  # fmt: skip
     """Loads the averaged weights of the VAE trained in `workdir`, to sample on `mesh` (default: all devices).
 
-    `make_model` must be that of the task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run
-    or no intact checkpoint. Nothing in `workdir` is changed.
+    `make_model` and `config_class` are those of the task that trained it. Raises ValueError or FileNotFoundError if
+    there is no VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
     """
-    config, mesh = run_directory.load_config(workdir, VaeRun), mesh or parallel.make_mesh()
+    config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
     step, state = _restore(vae.make_task(make_model), config, mesh, which)
     return Sampler(config, make_model(config), state.ema, step, mesh)
 
 
 def load_translator(
     workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None,
-    make_networks: MakeNetworks = make_networks,
+    make_networks: MakeNetworks = make_networks, config_class: type[CycleGanRun] = CycleGanRun,
 ) -> Translator:  # fmt: skip
     """Loads the averaged generators of the CycleGAN trained in `workdir`, to translate on `mesh`.
 
-    `make_networks` must be that of the task that trained it; errors are those of `load_sampler`.
+    `make_networks` and `config_class` are those of the task that trained it; the rest is as for `load_sampler`.
     """
-    config, mesh = run_directory.load_config(workdir, CycleGanRun), mesh or parallel.make_mesh()
+    config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
     step, state = _restore(cyclegan.make_task(make_networks), config, mesh, which)
     return Translator(config, state.ema, step, mesh, make_networks)
 

@@ -14,6 +14,7 @@ from genjax.cyclegan import losses, nets
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data.splits import Splits
 from genjax.gan import generators
+from genjax.loading import load_translator
 from genjax.train.loop import fit
 from genjax.train.writers import read_rows
 from genjax.vae.model import from_config
@@ -55,6 +56,7 @@ def noise_run(path):
     return tiny_cyclegan(str(path / "run"), data=data)
 
 
+@pytest.mark.slow
 def test_fit_trains_with_another_loss_term(tmp_path):
     run = noise_run(tmp_path)
     config = MyRun(**vars(run) | {"loss": MyLoss(**vars(run.loss))})
@@ -64,6 +66,9 @@ def test_fit_trains_with_another_loss_term(tmp_path):
         terms = {name: value for name, value in row.items() if hasattr(config.loss, name)}
         expected = sum(getattr(config.loss, name) * value for name, value in terms.items())
         assert row["brightness"] > 0 and row["g_loss"] == pytest.approx(expected, rel=1e-5)
+    assert load_translator(config.workdir, config_class=MyRun).step == 3
+    with pytest.raises(ValueError, match="extra fields found .brightness.* loaded with config_class="):
+        load_translator(config.workdir)
     weaker = dataclasses.replace(config, loss=dataclasses.replace(config.loss, brightness=1.0))
     with pytest.raises(ValueError, match="loss.brightness: 2.0 -> 1.0"):
         fit(task, weaker)
@@ -106,6 +111,7 @@ STRIPES = """
 import numpy as np
 from genjax.data.splits import Splits
 from genjax.gan import generators
+from genjax.loading import load_translator
 
 def stripes(config):
     images = np.zeros((20, *config.image_size, 1), np.uint8)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import cyclegan, keys, parallel
-from genjax.compiled import compile_train_step
+from genjax.compiled import compile_train_step, matmul_precision
 from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
@@ -56,7 +56,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
     step: Any = compile_train_step(cyclegan.TASK, config, mesh)
 
     def to_b(params: PyTree, images: jax.Array) -> jax.Array:
-        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+        with jax.default_matmul_precision(matmul_precision(config.precision)):
             return translation.translate(config, params, "a2b", images)
 
     translate_fn = jax.jit(to_b)
@@ -77,7 +77,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
         return memory["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in memory else None
 
     def matmul_tflops() -> float:
-        with jax.default_matmul_precision(layers.matmul_precision(config.precision)):
+        with jax.default_matmul_precision(matmul_precision(config.precision)):
             return _matmul_rate(layers.compute_dtype(config.precision) or jnp.dtype(jnp.float32))
 
     return Prepared({"step": train, "translate": translate}, {"compile_step_seconds": seconds}, peak_mib, matmul_tflops)

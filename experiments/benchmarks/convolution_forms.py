@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import tyro
 from jax import Array
 
+from genjax.compiled import matmul_precision
 from genjax.nn import layers
 from genjax.nn.kernels import convolutions as forms
 from genjax.nn.kernels import instance_norm as norm_forms
@@ -134,7 +135,7 @@ def _least(options: Options, operation: Operation) -> dict[str, float]:
     inputs = [jax.random.normal(key, shape, dtype) for key, shape in zip(keys[1:], operation.shapes, strict=True)]
     cotangent = jax.random.normal(keys[0], jax.eval_shape(next(iter(operation.forms.values())), *inputs).shape, dtype)
     compiled = {}
-    with jax.default_matmul_precision(layers.matmul_precision(options.precision)):
+    with jax.default_matmul_precision(matmul_precision(options.precision)):
         for name, form in operation.forms.items():
             compiled[name] = jax.jit(functools.partial(_both, form)).lower(cotangent, *inputs).compile()
     seconds = dict.fromkeys(compiled, float("inf"))

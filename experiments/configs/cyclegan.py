@@ -16,7 +16,7 @@ SMALL = CycleGanConfig(base_channels=32, num_blocks=3, discriminator_channels=32
 def quickstart() -> CycleGanRun:
     """Outlines of icons to filled icons at 32x32, as in quickstart.py.
 
-    $ python experiments/train_cyclegan.py quickstart --workdir runs/quickstart-cyclegan
+    $ python experiments/train_cyclegan.py quickstart --workdir runs/quickstart/cyclegan
 
     Hardware: 2 CPU cores. Time: 3 minutes. Result: L1 0.137 to the truth, IoU of ink 0.623; copying has 0.171, 0.460.
     """

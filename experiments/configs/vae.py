@@ -10,7 +10,7 @@ from genjax.vae.config import VaeConfig, VaeRun
 def quickstart() -> VaeRun:
     """A small convolutional VAE on 4,000 real digits, as in quickstart.py.
 
-    $ python experiments/train_vae.py quickstart --workdir runs/quickstart-vae
+    $ python experiments/train_vae.py quickstart --workdir runs/quickstart/vae
 
     Hardware: 2 CPU cores. Time: 1 minute. Result: -ELBO 100.5 nats per image.
     """

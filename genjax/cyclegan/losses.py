@@ -8,6 +8,7 @@ All terms are [b], one number for each example: means over pixels or logits, ima
 function, one line in TERMS and one field in LossConfig. Adversarial losses are in genjax/gan/adversarial.py.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -74,8 +75,21 @@ Terms = Mapping[str, Callable[[Inputs], Array]]
 
 
 def generator_terms(n: Inputs, terms: Terms) -> dict[str, Array]:
-    """Computes the terms [b] with a non-zero weight, without their weights."""
+    """Computes the terms [b] with a non-zero weight, without their weights; the others cost nothing.
+
+    Raises ValueError for a term without a weight, and for a weight of a derived LossConfig without a term.
+    """
+    check_names(n.loss, terms)
     return {name: term(n) for name, term in terms.items() if getattr(n.loss, name) > 0}
+
+
+def check_names(weights: LossConfig, terms: Terms) -> None:
+    """Raises ValueError unless each term has a field in `weights`, and each field of a derived class a term."""
+    own = {field.name for field in dataclasses.fields(weights)} - {f.name for f in dataclasses.fields(LossConfig)}
+    if unweighted := [name for name in terms if not hasattr(weights, name)]:
+        raise ValueError(f"loss term {unweighted[0]} has no weight: add a field {unweighted[0]} to the LossConfig")
+    if unused := sorted(own - terms.keys()):
+        raise ValueError(f"loss.{unused[0]} has no term of that name: give it to cyclegan.make_task(terms=...)")
 
 
 def g_loss(weights: LossConfig, terms: Mapping[str, Array]) -> Array:

@@ -18,9 +18,9 @@ from etils import epath
 from jax import Array
 
 from genjax import files, keys
+from genjax.compiled import matmul_precision
 from genjax.data import batches, image_arrays
 from genjax.keys import Stream
-from genjax.nn import layers
 from genjax.optim import Params
 
 CHUNK = 500
@@ -176,7 +176,7 @@ def _training(learning_rate: float, num_steps: int) -> tuple[optax.GradientTrans
 def _apply(params: Params, images: Array) -> tuple[Array, Array]:
     num_classes = params["out"]["bias"].shape[0]
     # float32 even inside a bfloat16 training, so that a classifier's outputs are the same everywhere.
-    with jax.default_matmul_precision(layers.matmul_precision("float32")):
+    with jax.default_matmul_precision(matmul_precision("float32")):
         outputs: tuple[Array, Array] = Network(num_classes).apply({"params": params}, images)  # type: ignore[assignment]
     return outputs
 

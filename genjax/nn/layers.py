@@ -22,14 +22,6 @@ def compute_dtype(precision: Precision) -> jnp.dtype | None:
     return jnp.dtype(jnp.bfloat16) if precision == "bfloat16" else None
 
 
-def matmul_precision(precision: Precision) -> str:
-    """Maps a precision to a value of `jax.default_matmul_precision`.
-
-    tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
-    """
-    return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
-
-
 class UpConv(nn.Module):
     """Doubles height and width: a 3x3 convolution to 4 * features channels, then depth to space (Shi et al. 2016).
 

@@ -173,6 +173,28 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
 
 
+def read_config(workdir: epath.PathLike) -> Json:
+    """Reads config.json of the run in `workdir`: the family, and the fields of its configuration.
+
+    Raises ValueError or FileNotFoundError if there is no run, or one of another version of genjax.
+    """
+    path = files.resolve(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+    record = files.read_json(path)
+    if not isinstance(record, dict) or "family" not in record:
+        raise ValueError(f"{path} is not a configuration of this version of genjax: it names no family")
+    if record["family"] not in FAMILIES:
+        raise ValueError(f"{workdir} holds a {record['family']} run, and genjax has the families {', '.join(FAMILIES)}")
+    made_by = record.pop("genjax", "0.1")
+    if made_by != FORMAT:
+        raise ValueError(
+            f"{workdir} was made by genjax {made_by} and needs that version; this one reads runs of {FORMAT}: "
+            "install that version, or start another run in another --workdir"
+        )
+    return record
+
+
 @overload
 def load_config(workdir: epath.PathLike) -> RunConfig: ...
 @overload
@@ -180,28 +202,22 @@ def load_config(workdir: epath.PathLike, kind: type[C]) -> C: ...
 def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfig:
     """Reads the configuration of the run in `workdir`, of class `kind`: a family's own or a subclass of it.
 
-    Raises FileNotFoundError if there is no run, and ValueError for another family or another version of genjax.
+    Raises as `read_config` does, and ValueError for a run of another family or with other fields.
     """
-    path = files.resolve(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+    record = read_config(workdir)
+    family = record.pop("family")
+    if kind is not RunConfig and family != family_of(kind):
+        raise ValueError(f"{workdir} holds a {family} run, and a {family_of(kind)} run is needed")
     try:
-        record = files.read_json(path)
-        made_by, found = record.pop("genjax", "0.1"), record.pop("family")
-        if made_by != FORMAT:
-            raise ValueError(
-                f"{workdir} was made by genjax {made_by} and needs that version; this one reads runs of {FORMAT}: "
-                "install that version, or start another run in another --workdir"
-            )
-        if kind is not RunConfig and found != family_of(kind):
-            raise ValueError(f"{workdir} holds a {found} run, and a {family_of(kind)} run is needed")
+        config_class = FAMILIES[family].config_class if kind is RunConfig else kind
         converter = cattrs.Converter(forbid_extra_keys=True)
-        config_class = FAMILIES[found].config_class if kind is RunConfig else kind
         return converter.structure({**record, "workdir": str(workdir)}, config_class)
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError, cattrs.BaseValidationError) as error:
+    except (AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
-        detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else error
-        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}") from error
+        detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else str(error)
+        derived = ". A run of a derived configuration is loaded with config_class=" if "extra fields" in detail else ""
+        path = files.resolve(workdir) / "config.json"
+        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}{derived}") from error
 
 
 def _reason(error: BaseException, kind: type | None) -> str:

@@ -164,6 +164,7 @@ def trainings():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [("collapsed", {"collapsed_a2b", "collapsed_b2a"}), ("inverted", {"inverted_a2b", "inverted_b2a"}),

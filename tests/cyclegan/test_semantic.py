@@ -22,6 +22,8 @@ from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
 from tiny import cheaply_compiled, tiny_cyclegan
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (16, 16, 1)
 WEIGHTS = dataclasses.replace(losses.CLASSIC, semantic_a2b=0.5)
 ALONE = LossConfig(adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0, semantic_a2b=1.0)

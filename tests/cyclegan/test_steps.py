@@ -22,6 +22,8 @@ from genjax.train.writers import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 from tiny import cheaply_compiled, tiny_cyclegan, write_noise
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("g_a2b", "g_b2a", "d_a", "d_b")
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
 

@@ -8,6 +8,8 @@ from benchmarks import scaling
 from benchmarks.scaling import Paper, Step, communicate, efficiency
 from genjax import cyclegan, keys, parallel, vae
 
+pytestmark = pytest.mark.slow
+
 INSTANT = Paper(link=1e9, hop=0.0, network=1e8, network_hop=0.0)
 
 

@@ -20,6 +20,8 @@ from configs import vae as vae_configs
 from genjax.cyclegan.config import LossConfig
 from tiny import write_noise
 
+pytestmark = pytest.mark.process
+
 SCRIPTS = Path(sample.__file__).parent
 
 

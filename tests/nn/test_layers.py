@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.compiled import matmul_precision
 from genjax.nn import layers
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -135,7 +136,7 @@ def test_matmul_precision_reaches_every_product(precision, expected):
     params, x = jax.tree.map(jnp.float32, (parameters(7, 2, 3), numbers((1, 8, 8, 2))))
 
     def grads(params, x):
-        with jax.default_matmul_precision(layers.matmul_precision(precision)):
+        with jax.default_matmul_precision(matmul_precision(precision)):
             return jax.grad(lambda params: jnp.sum(layer.apply({"params": params}, x) ** 2))(params)
 
     for platform in ("cpu", "cuda", "tpu"):

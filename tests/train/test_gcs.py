@@ -20,6 +20,7 @@ from genjax.train.loop import fit
 from tiny import tiny_run
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.skipif(find_spec("gcsfs") is None, reason="needs the extra gcs"),  # not imported here: it reads flags
     pytest.mark.skipif(find_spec("tensorflow") is not None, reason="epath prefers its client, which knows no stand-in"),
     pytest.mark.usefixtures("failing_loads"),

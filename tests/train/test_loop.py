@@ -21,6 +21,8 @@ from genjax.train.loop import fit
 from genjax.train.writers import read_rows
 from tiny import cheaply_compiled, write_noise
 
+pytestmark = pytest.mark.slow
+
 
 def listing(config):
     """All files of a run, with the times of their last change."""

@@ -14,6 +14,8 @@ from genjax.train.writers import read_rows
 from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
 
+pytestmark = pytest.mark.process
+
 CHECKPOINTS = 4
 STEPS = CHECKPOINTS * tiny_runs.TINY["vae"].every
 
@@ -63,7 +65,7 @@ def two(tmp_path_factory):
 
 
 def test_batches_are_identical_and_losses_nearly(one, two):
-    rows = [read_rows(workdir / "metrics.jsonl") for workdir, _ in (one, two)]
+    rows = [list(read_rows(workdir / "metrics.jsonl")) for workdir, _ in (one, two)]
     assert len(rows[0]) == len(rows[1]) == 5 * CHECKPOINTS
     for first, second in zip(*rows, strict=True):
         assert first.keys() == second.keys()
@@ -123,7 +125,7 @@ def test_processes_resume_after_one_died(one, two, tmp_path, victim):
         assert resumed["digest"] == two[1]["digest"]
     else:  # on one process, with other rounding but the same batches
         resumed = tiny_runs.finish(tiny_runs.start(command, tiny_runs.environment(4)))
-        rows = [read_rows(workdir / "metrics.jsonl") for workdir in (tmp_path / "run", one[0])]
+        rows = [list(read_rows(workdir / "metrics.jsonl")) for workdir in (tmp_path / "run", one[0])]
         assert [row.get("fingerprint", {}).get("batch") for row in rows[0]] == [
             row.get("fingerprint", {}).get("batch") for row in rows[1]
         ]
@@ -135,7 +137,7 @@ def test_two_processes_resume_one_processs_run(one, tmp_path):
     tiny_runs.finish(tiny_runs.start(command_in(tmp_path / "run", checkpoints=1), tiny_runs.environment(1)))
     resumed = results(ends(start_pair(command_in(tmp_path / "run", checkpoints=2))))
     assert (resumed["resumed_from"], resumed["step"]) == (40, 80)
-    rows, expected = (read_rows(Path(workdir) / "metrics.jsonl") for workdir in (tmp_path / "run", one[0]))
+    rows, expected = (list(read_rows(Path(workdir) / "metrics.jsonl")) for workdir in (tmp_path / "run", one[0]))
     for row, other in zip(rows, expected, strict=False):
         assert row.get("fingerprint", {}).get("batch") == other.get("fingerprint", {}).get("batch")
 
@@ -154,8 +156,8 @@ def test_processes_with_other_settings_are_refused(tmp_path):
     commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
     (_, first_errors, code), (_, errors, other_code) = ends(tiny_runs.start_processes(commands, devices=2))
     assert code == other_code == 1
-    assert "another process was started otherwise than process 0: its own error says how" in first_errors
-    assert "process 1 was started otherwise than process 0:\n  config.seed: 0 -> 1" in errors
+    assert "another process was started with other settings than process 0: see its own error" in first_errors
+    assert "process 1 was started with other settings than process 0:\n  config.seed: 0 -> 1" in errors
     assert not (tmp_path / "run").exists()
 
 

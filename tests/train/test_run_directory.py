@@ -72,7 +72,9 @@ def test_load_config_knows_the_family(make_run, make_cyclegan, tmp_path):
         assert run_directory.load_config(claim(run)) == run
     path = claim(make_run()) / "config.json"
     edit(path, lambda record: record.update(family="gan"))
-    assert refusal(run_directory.load_config, path.parent).startswith(f"{path} is not a configuration of this version")
+    assert refusal(run_directory.load_config, path.parent) == (
+        f"{path.parent} holds a gan run, and genjax has the families vae, cyclegan"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,10 @@ def test_load_config_refuses_another_family(make_run):
     workdir = claim(make_run())
     edit(workdir / "config.json", lambda record: record.update(family="diffusion"))
     for function, argument in ((claim, [make_run()]), (run_directory.load_config, [workdir, VaeRun])):
-        assert refusal(function, *argument) == f"{workdir} holds a diffusion run, and a vae run is needed"
+        assert (
+            refusal(function, *argument)
+            == f"{workdir} holds a diffusion run, and genjax has the families vae, cyclegan"
+        )
 
 
 def test_load_config_names_a_directory_without_run(tmp_path):

@@ -17,6 +17,8 @@ from genjax.vae.model import from_config
 from genjax.vae.operators import Downsample, Mask, downsampling_matrix
 from tiny import cheaply_compiled, tiny_run
 
+pytestmark = pytest.mark.slow
+
 SIDE, LATENTS, SIGMA = 4, 3, 0.05
 LEFT = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2  # missing
 LONG = InferenceConfig(thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100)

@@ -10,6 +10,8 @@ from genjax.train import fingerprint
 from genjax.vae import losses, steps
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 
+pytestmark = pytest.mark.slow
+
 
 def run_steps(config, mesh, num_steps, dtype=None):
     """The state and the metrics after the last step."""

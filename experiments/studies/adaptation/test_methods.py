@@ -9,6 +9,8 @@ from genjax import files
 from genjax.evaluation import classifier
 from studies.adaptation import bounding_box, methods, training
 
+pytestmark = pytest.mark.slow
+
 
 def drawings(num, seed, shade):
     """Two classes: a bar that stands (0) or lies (1), of ink of about `shade`, as an .npz has it."""

@@ -10,6 +10,8 @@ import pytest
 
 from studies.reproducibility import checks, kills, tiny_runs
 
+pytestmark = pytest.mark.process
+
 QUICK = ("R1", "R5", "R6")
 """R2 is tested by the kills below, R3 in test_multiprocess.py, R3 and R4 on more devices in the tests of the steps."""
 

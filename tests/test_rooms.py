@@ -1,0 +1,38 @@
+"""The map of genjax/README.md: a file imports only from its own line and from the lines below it."""
+
+import ast
+import re
+from pathlib import Path
+
+import genjax
+
+LIBRARY = Path(genjax.__file__).parent
+
+
+def lines_of_the_map():
+    """The modules and folders of each line of the map, from the top."""
+    page = (LIBRARY / "README.md").read_text()
+    lines = re.findall(r"^    ([a-z_/]+(?:,? +[a-z_/]+)*?)(?:  +.*)?$", page.split("## One batch")[0], re.MULTILINE)
+    return [set(re.findall(r"[a-z_]+", line)) for line in lines][1:]  # the first one is experiments/
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "genjax":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("genjax."):
+            yield node.module.split(".")[1]
+
+
+def test_imports_lead_down_the_map():
+    rank = {room: i for i, rooms in enumerate(lines_of_the_map()) for room in rooms}
+    files = [path for path in LIBRARY.rglob("*.py") if path != LIBRARY / "__init__.py"]
+    rooms = {path: path.relative_to(LIBRARY).parts[0].removesuffix(".py") for path in files}
+    assert set(rooms.values()) == set(rank)
+    upwards = {
+        f"{path.relative_to(LIBRARY)} -> {other}"
+        for path, room in rooms.items()
+        for other in imported_rooms(path)
+        if rank[other] < rank[room] or (rank[other] == rank[room] and {other, room} == {"vae", "cyclegan"})
+    }
+    assert not upwards

@@ -1,7 +1,7 @@
-"""Derivation of PRNG keys; no other file derives one.
+"""Addresses of PRNG keys: seed, stream, step, draw and position in the global batch.
 
-A key is an address: (seed, stream, step, position in the global batch). No key is carried from step to step or saved,
-so noise does not depend on devices, processes or earlier steps.
+No key is carried from step to step or saved, so noise does not depend on devices, processes or earlier steps. A step
+may split the key that it gets; addresses are known here alone.
 """
 
 import enum

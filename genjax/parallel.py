@@ -1,4 +1,4 @@
-"""Devices, meshes and processes; no other file knows about them.
+"""Devices, meshes and processes: other files use a mesh and the axis name "data", and know no more of them.
 
 Functions are written per device: each sees its slice of the batch and uses the axis name "data" in `lax.pmean` or
 `lax.all_gather`. `pmap` compiles them for a mesh.

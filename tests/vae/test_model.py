@@ -1,7 +1,5 @@
-import dataclasses
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +7,9 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from genjax import keys, vae
-from genjax.loading import load_sampler
-from genjax.train.loop import fit
+from genjax import keys
 from genjax.vae import losses, model, nets
-from genjax.vae.inference import InferenceConfig
-from genjax.vae.model import FlatVae, Latents, Posterior, from_config
-from genjax.vae.operators import Mask
+from genjax.vae.model import Posterior, from_config
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (33, 33, 3), (64, 64, 1), (20, 37, 3)]
 
@@ -29,79 +23,6 @@ def shaped(make_run, architecture, shape, precision="float32", **changes):
     changes = {"architecture": architecture, "hidden_sizes": hidden, "latent_dim": 5, **changes}
     data = {"image_size": shape[:2], "channels": shape[2:], "binarize": "none"}
     return make_run(precision=precision, data=data, vae=changes)
-
-
-# A network from outside the library.
-
-
-class LinearEncoder(nn.Module):
-    latent_dim: int
-
-    @nn.compact
-    def __call__(self, images):
-        return jnp.split(nn.Dense(2 * self.latent_dim)(images.reshape(len(images), -1)), 2, axis=-1)
-
-
-def linear_vae(config):
-    return dataclasses.replace(from_config(config), encoder=LinearEncoder(config.vae.latent_dim))
-
-
-def test_make_task_trains_networks_from_outside(make_run, tmp_path):
-    task, every = vae.make_task(linear_vae), {"log_every": 1, "eval_every": 3, "checkpoint_every": 3}
-    parts, more = str(tmp_path / "parts"), {"num_steps": 6, **every}
-    fit(task, make_run(parts, train={"num_steps": 3, **every}))
-    resumed, whole = fit(task, make_run(parts, train=more)), fit(task, make_run(train=more))
-    assert resumed.resumed_from == 3 and resumed.digest == whole.digest
-
-    assert set(whole.state.ema["encoder"]) == {"Dense_0"}
-    sampler = load_sampler(parts, make_model=linear_vae)
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
-    weights = sampler.params["encoder"]["Dense_0"]
-    mean = (images / 255).reshape(2, -1) @ np.asarray(weights["kernel"])[:, :4] + np.asarray(weights["bias"])[:4]
-    np.testing.assert_allclose(sampler.encode(images).mean, mean, rtol=1e-4, atol=1e-5)
-
-
-# Several groups of latents.
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoGroups:
-    """z_1 = e_1 and z_2 = z_1 + 0.5 e_2, both of 2 dimensions; the decoder of a flat VAE sees both."""
-
-    flat: FlatVae
-    latent_dim: int = 4
-
-    def init(self, key):
-        return self.flat.init(key)
-
-    def encode(self, params, images):
-        return self.flat.encode(params, images)
-
-    def infer(self, params, images, noise):
-        posterior = self.encode(params, images)
-        return Latents(self.generate(params, posterior.sample(noise)), posterior.kl())
-
-    def generate(self, params, e):
-        return e[:, :2], e[:, :2] + 0.5 * e[:, 2:]
-
-    def decode(self, params, groups):
-        return self.flat.decode(params, (jnp.concatenate(groups, axis=-1),))
-
-
-def test_sampler_takes_models_of_several_groups(trained):
-    sampler = load_sampler(trained.workdir, make_model=lambda config: TwoGroups(from_config(config)))
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
-    e = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)
-    flat = load_sampler(trained.workdir)
-    np.testing.assert_allclose(sampler.decode(e), flat.decode(np.array([[1.0, 2.0, 2.5, 4.0]])), rtol=1e-5)
-    assert sampler.prior(keys.root_key(0), np.arange(2)).shape == images.shape
-    assert sampler.reconstruct(keys.root_key(0), np.arange(2), images).shape == images.shape
-    quick = InferenceConfig(num_chains=2, num_warmup=1, thinning=1, num_proposals=4)
-    for method in ("metropolis", "importance"):
-        missing = np.arange(64).reshape(8, 8) % 2 == 0
-        found = sampler.restore(Mask(missing), images, keys.root_key(0), method, 2, quick).images
-        assert np.isfinite(found).all()
-        np.testing.assert_array_equal(found[:, 0][:, ~missing], images[:, ~missing].astype(np.float32) / 255)
 
 
 # The networks.

@@ -120,7 +120,7 @@ class Saver:
     """
 
     def __init__(self, directory: epath.Path, config: TrainConfig):
-        self._scores, self._keep_every = scores(directory), config.keep_period
+        self._scores, self._keep_period = scores(directory), config.keep_period
         context = ocp.Context()
         context.array.saving.min_slice_bytes_for_replica_parallel = SHARED_BYTES
         self._checkpointer = ocp.training.Checkpointer(
@@ -143,7 +143,7 @@ class Saver:
         found = [checkpoint.step for checkpoint in checkpoints]
         scored = [step for step in found if step in self._scores]
         kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
-        return [step in kept or (self._keep_every > 0 and step % self._keep_every == 0) for step in found]
+        return [step in kept or (self._keep_period > 0 and step % self._keep_period == 0) for step in found]
 
     def __enter__(self) -> "Saver":
         return self

@@ -1,6 +1,6 @@
 """Thresholds of warnings about translations.
 
-All are choices, checked on healthy runs and on injected faults (experiments/results/health.md, translation.md). During
+All are choices, checked on healthy runs and on injected faults (experiments/results/collapse.md, translation.md). During
 training, metrics are noisy means over recent batches and a false alarm disturbs, so those thresholds are lax. A
 finished run is measured on all its test pairs, so those thresholds are strict.
 """

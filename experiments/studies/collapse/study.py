@@ -141,21 +141,21 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     arrays |= {"x_trainA": noise[:1400].astype(np.uint8), "x_validationA": noise[1400:1500].astype(np.uint8)}
     arrays |= {"x_testA": noise[1500:].astype(np.uint8)}
     source = _write_npz(options, "modes", arrays)
-    judge = _fit_judge(digits)
+    referee = _fit_referee(digits)
     rows = []
     for seed in options.seeds:
         for name, changes in REMEDIES.items():
             config = _changed(_run(options, "modes", f"{name}-{seed}", seed, _provoked(source), 400), changes)
             _train(config)
             translated = load_translator(config.workdir).a2b(arrays["x_testA"][:DRAWN])
-            found = _count(classifier.probabilities(judge, image_arrays.to_uint8(translated)))
+            found = _count(classifier.probabilities(referee, image_arrays.to_uint8(translated)))
             rows.append({"remedy": name, "seed": seed, **found})
             logging.info("%s", rows[-1])
-    accuracy = classifier.accuracy(judge, digits.images.test[0], digits.labels.test[0])
+    accuracy = classifier.accuracy(referee, digits.images.test[0], digits.labels.test[0])
     return rows, _means(rows, "remedy") | {"classifier_accuracy": accuracy}
 
 
-def _fit_judge(digits: methods.Domain) -> classifier.Classifier:
+def _fit_referee(digits: methods.Domain) -> classifier.Classifier:
     """Trains a classifier of ten digits and NO_DIGIT: digits with their quarters reordered, and smooth noise."""
     (images,), (labels,) = digits.images.train, digits.labels.train
     rows = np.concatenate([images[:, 8:], images[:, :8]], axis=1)

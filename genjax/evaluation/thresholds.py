@@ -1,7 +1,7 @@
 """Thresholds of warnings about translations.
 
-All are choices, checked on healthy runs and on injected faults (experiments/results/collapse.md, translation.md). During
-training, metrics are noisy means over recent batches and a false alarm disturbs, so those thresholds are lax. A
+All are choices, checked on healthy runs and on injected faults (experiments/results/collapse.md, translation.md).
+During training, metrics are noisy means over recent batches and a false alarm disturbs, so those thresholds are lax. A
 finished run is measured on all its test pairs, so those thresholds are strict.
 """
 

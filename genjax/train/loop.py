@@ -49,9 +49,9 @@ class Result(NamedTuple, Generic[S]):
     """Metrics on the test images; empty if training was stopped early."""
 
 
-def compile_programs(task: Task[C, S], config: C, mesh: Mesh | None = None) -> Programs[S]:
-    """Prepares the programs of a training on `mesh` (default: all devices); each compiles at its first call."""
-    mesh = mesh or parallel.make_mesh()
+def compile_programs(task: Task[C, S], config: C) -> Programs[S]:
+    """Prepares the programs of a training on all devices; each compiles at its first call."""
+    mesh = parallel.make_mesh()
     return Programs(
         mesh,
         compile_train_step(task, config, mesh),
@@ -70,13 +70,12 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
-    mesh = programs.mesh if programs else parallel.make_mesh()
-    with run_directory.opened(config, mesh) as run:
-        state, start = _restore_or_init(task, run, mesh)
+    programs = programs or compile_programs(task, config)
+    with run_directory.opened(config, programs.mesh) as run:
+        state, start = _restore_or_init(task, run, programs.mesh)
         writers.check_rows(run.workdir, start)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
-        programs = programs or compile_programs(task, config, mesh)
         state, step, stopped_by = _train(task, run, programs, state, start)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})

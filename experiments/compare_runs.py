@@ -20,6 +20,7 @@ import tyro
 from etils import epath
 
 from genjax import cli, files, keys
+from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
 from genjax.train import checkpoint, run_directory
@@ -144,7 +145,12 @@ def compare_checkpoints(directories: Sequence[epath.Path]) -> Comparison:
     heading = f"checkpoints in both: {len(steps)}"
     for step in steps:
         if len({checkpoint.record(directory, step).digest for directory in directories}) > 1:
-            old, new = (_leaves(directory, step) for directory in directories)
+            try:
+                configs = [run_directory.load_config(directory.parent) for directory in directories]
+            except ValueError as error:  # of a class derived from the library's, which is not known here
+                lines = [f"step {step}: the states differ; their leaves cannot be compared, as {error}"]
+                return Comparison(steps, step, [], [heading, *lines])
+            old, new = (_leaves(*run, step) for run in zip(configs, directories, strict=True))
             differences = {name: leaf_difference(old.get(name), new.get(name)) for name in old | new}
             lines = [f"{name}: {difference}" for name, difference in differences.items() if difference]
             counts = f"step {step}: {len(lines)} of {len(differences)} leaves differ"
@@ -152,9 +158,8 @@ def compare_checkpoints(directories: Sequence[epath.Path]) -> Comparison:
     return Comparison(steps, lines=[heading])
 
 
-def _leaves(directory: epath.Path, step: int) -> dict[str, np.ndarray]:
+def _leaves(config: RunConfig, directory: epath.Path, step: int) -> dict[str, np.ndarray]:
     """Loads the leaves of a checkpoint by name onto the host, whatever devices saved it."""
-    config = run_directory.load_config(directory.parent)
     shapes = jax.eval_shape(lambda: task_of(config).init(config, keys.root_key(0)))
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
     leaves = jax.tree_util.tree_leaves_with_path(checkpoint.restore(directory, step, abstract).state)

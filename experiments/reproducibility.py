@@ -49,6 +49,8 @@ class Options:
 def main() -> dict[str, bool | float]:
     """Prints the table and returns its verdicts."""
     options = tyro.cli(Options, description=__doc__)
+    if options.kills < 0:
+        raise ValueError(f"--kills must not be negative, got {options.kills}")
     if options.broken and options.kills:
         raise ValueError("--break and --kills exclude each other: give one of them")
     cli.check_different(families=options.families, rows=options.rows or ("all",))

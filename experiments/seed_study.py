@@ -22,8 +22,9 @@ import tyro
 from etils import epath
 
 from configs import CONFIGS, split_name
-from genjax import cli, files, parallel
-from genjax.config import RunConfig, SeedConfig
+from genjax import cli, files
+from genjax.config import RunConfig, SeedConfig, seed_of
+from genjax.data import sources
 from genjax.families import task_of
 from genjax.task import C
 from genjax.train import run_directory
@@ -147,13 +148,15 @@ def _finished(config: RunConfig) -> dict[str, Any] | None:
     """
     workdir = run_directory.check_workdir(config)
     path = workdir / run_directory.RESULT
-    result: dict[str, Any] = files.read_json(path) if path.exists() else {"step": 0}
+    result: dict[str, Any] = files.read_json(path) if path.exists() else {"step": 0, "digest": "", "test": {}}
+    if not isinstance(result, dict) or not {"step", "digest", "test"} <= result.keys():
+        raise ValueError(f"{path} is damaged, it holds no result: remove it, and the same command evaluates again")
     if result["step"] != config.train.num_steps:
         return None
-    with run_directory.opened(config, parallel.make_mesh()) as run:
-        saved = files.read_json(workdir / "environment.json")
-        for line in run_directory.differences(saved, run.environment):
-            logging.warning("%s was trained in another environment: %s", workdir.name, line)
+    run_directory.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
+    saved, now = files.read_json(workdir / "environment.json"), run_directory.environment(config)
+    for line in run_directory.differences(saved | {"devices": 0}, now | {"devices": 0}):
+        logging.warning("%s was trained in another environment: %s", workdir.name, line)
     return result
 
 

@@ -5,6 +5,7 @@ import functools
 from genjax.cyclegan import classifiers, evaluation, losses, monitor, nets, steps
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
+from genjax.optim import Params
 from genjax.task import Task
 
 CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
@@ -25,8 +26,14 @@ def make_task(
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
         score=evaluation.score,
         monitor=monitor.make_monitor,
-        load_constants=classifiers.load,
+        load_constants=functools.partial(_load_constants, terms=terms),
     )
+
+
+def _load_constants(config: CycleGanRun, terms: losses.Terms) -> tuple[CycleGanRun, dict[str, Params]]:
+    """Checks the names of terms and weights, and loads the classifiers of the semantic losses."""
+    losses.check_names(config.loss, terms)
+    return classifiers.load(config)
 
 
 TASK: CycleGanTask = make_task()

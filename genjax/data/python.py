@@ -30,11 +30,11 @@ def load(config: DataConfig) -> Splits:
 
 def _function(source: str) -> Callable[[DataConfig], Splits]:
     module, _, name = source.removeprefix("python:").rpartition(".")
-    if not module or not name:
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ValueError(f"source {source} names no function: give python:MODULE.FUNCTION")
     try:
         function = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ValueError(
             f"source {source}: cannot import {module} ({error}); add its folder to PYTHONPATH, or install it"
         ) from error

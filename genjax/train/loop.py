@@ -120,6 +120,7 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
                 score = task.score(found)
                 log.after_evaluation(step, found)
                 programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
+                log.flush()  # for those who watch the run
             if step % train.checkpoint_every == 0 or last or log.stopped_by:
                 # ORDER MATTERS: rows must be on the disk before the checkpoint that covers them. Resuming cuts off rows
                 # after the checkpoint, and could not write missing ones again.

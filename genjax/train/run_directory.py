@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -26,6 +28,8 @@ from genjax.files import Json
 from genjax.task import C
 from genjax.train import writers
 
+logger = logging.getLogger(__name__)
+
 MAY_CHANGE = frozenset({
     "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.decode_threads", "data.prefetch",
     "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.keep_period",
@@ -38,6 +42,9 @@ FORMAT = "0.2"
 
 RESULT = "result.json"
 LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a file system that has no locks."""
+
 LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
 """Files that a failed start leaves behind."""
 
@@ -111,13 +118,18 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(workdir / LOCK).acquire(timeout=0)
+        held: contextlib.AbstractContextManager = filelock.FileLock(workdir / LOCK, fallback_to_soft=False).acquire(
+            timeout=0
+        )
     except filelock.Timeout:
         raise ValueError(
             f"another training is under way in {workdir}: wait for it, or choose another --workdir"
         ) from None
-    except OSError as error:
-        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
+        logger.warning("%s is on a file system without locks: start no second training there", workdir)
+        held = contextlib.nullcontext()
     with held:
         yield
 

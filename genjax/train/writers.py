@@ -88,11 +88,11 @@ class RowFile:
             end = row_end
         if active and not self._remote:
             path.parent.mkdir(parents=True, exist_ok=True)
-        if active and path.exists():
-            if self._remote:
-                path.write_bytes(path.read_bytes()[:end])
-            else:
-                os.truncate(path, end)
+        self._size = end
+        """Bytes of the file that hold whole rows."""
+        self._content = path.read_bytes()[:end] if active and self._remote and path.exists() else b""
+        if active and path.exists() and not self._remote:
+            os.truncate(path, end)
 
     def append(self, row: Row) -> None:
         """Buffers a row until the next flush."""
@@ -103,12 +103,16 @@ class RowFile:
         if not self._active:
             return
         if self._remote:
-            self._path.write_bytes((self._path.read_bytes() if self._path.exists() else b"") + self._pending)
+            self._path.write_bytes(self._content + self._pending)
+            self._content += self._pending
         else:
             with open(self._path, "ab") as file:
+                if file.tell() > self._size:
+                    file.truncate(self._size)  # a flush that failed, on a full disk, may have left half a row
                 file.write(self._pending)
                 file.flush()
                 os.fsync(file.fileno())  # the next thing written may be a checkpoint that covers these rows
+        self._size += len(self._pending)
         self._pending.clear()
 
 

@@ -95,12 +95,12 @@ def test_it_is_sampled_from_and_reported_on_there(trained, bucket, in_bucket, tm
 def test_fit_resumes_after_a_kill_in_a_bucket(bucket, whole, tmp_path, caplog):
     """Killed just before Orbax writes its last file, when the checkpoint's folder has its final name."""
     script = (
-        "from tiny import *; "
+        "import jax; from tiny import tiny_run; from genjax import vae; from genjax.train.loop import fit; "
         f"jax.config.update('jax_compilation_cache_dir', {os.environ['JAX_COMPILATION_CACHE_DIR']!r}); "
-        "train.fit(vae.TASK, tiny_run('gs://bucket/killed'))"
+        "fit(vae.TASK, tiny_run('gs://bucket/killed'))"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
 

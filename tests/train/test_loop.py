@@ -16,7 +16,7 @@ from genjax.data.splits import Splits
 from genjax.evaluation.per_image import per_image_means
 from genjax.keys import Stream
 from genjax.loading import load_sampler
-from genjax.train import checkpoint, fingerprint, loop, run_directory
+from genjax.train import checkpoint, fingerprint, loop, run_directory, writers
 from genjax.train.loop import fit
 from genjax.train.writers import read_rows
 from tiny import cheaply_compiled, write_noise
@@ -82,6 +82,21 @@ def test_fit_resumes_after_a_crash(make_run, monkeypatch, whole):
     resumed = fit(vae.TASK, config)
     assert resumed.resumed_from == 8
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
+
+
+def test_fit_writes_rows_at_evaluations(make_run, monkeypatch):
+    load = batches.load
+
+    def load_or_crash(source, seed, step, *args):
+        if step == 10:
+            raise RuntimeError("power cut")
+        return load(source, seed, step, *args)
+
+    monkeypatch.setattr(batches, "load", load_or_crash)
+    monkeypatch.setattr(writers.Writer, "__exit__", lambda *args: None)  # nothing is written at the end
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(vae.TASK, make_run(train={"checkpoint_every": 12}))
+    assert [row["step"] for row in read_rows(Path(make_run().workdir, "metrics.jsonl"))] == [2, 4, 4, 6, 8, 8]
 
 
 def test_fit_logs_fingerprints_of_state_and_batch(trained):

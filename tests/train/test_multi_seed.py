@@ -67,8 +67,9 @@ def test_fit_seeds_resumes_each_run_by_itself(tmp_path, monkeypatch, alone):
         patch.setattr(batches, "load", load_or_crash)
         with pytest.raises(RuntimeError, match="power cut"):
             fit_seeds(vae.TASK, runs)
+    assert fit(vae.TASK, runs[1]).resumed_from == 4  # either way of training resumes the other
     resumed = fit_seeds(vae.TASK, runs)
-    assert [result.resumed_from for result in resumed] == [12, 4] and outcomes(resumed, runs) == alone
+    assert [result.resumed_from for result in resumed] == [12, 12] and outcomes(resumed, runs) == alone
 
 
 def test_fit_seeds_refuses_runs_that_differ_otherwise(tmp_path):

@@ -1,6 +1,8 @@
 """What a run directory says about itself, and which runs may go on in it."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import re
 import sys
@@ -255,6 +257,21 @@ def test_check_workdir_refuses_directories_of_others(make_run, tmp_path):
     said = refusal(claim, make_run(str(tmp_path / "thesis")))
     assert said == f"{tmp_path / 'thesis'} is not empty and holds no run (no config.json): choose another --workdir"
     assert contents(tmp_path / "thesis") == {"drafts/1.txt": b"precious"}
+
+
+def test_exclusive_lock_lets_in_without_locks(tmp_path, monkeypatch, caplog):
+    """As some network file systems are; and a lock that another holds keeps out."""
+    with run_directory.exclusive_lock(files.resolve(tmp_path)):
+        with pytest.raises(ValueError, match="another training is under way"):
+            with run_directory.exclusive_lock(files.resolve(tmp_path)):
+                pass
+
+    def flock(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_directory.exclusive_lock(files.resolve(tmp_path / "nfs")):
+        assert "on a file system without locks" in caplog.text
 
 
 def test_check_workdir_takes_empty_and_half_begun(make_run, tmp_path):

@@ -83,6 +83,23 @@ def test_writer_appends_and_never_rewrites(tmp_path):
     assert (tmp_path / "metrics.jsonl").stat().st_ino == inode
 
 
+def test_writer_mends_a_flush_that_failed(tmp_path, monkeypatch):
+    """A full disk takes a part of what is written."""
+    writer = Writer(tmp_path, 0, tensorboard=False)
+    writer.write(1, {"x": 1.0})
+    writer.flush()
+    writer.write(2, {"x": 2.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("genjax.train.writers.os.fsync", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            writer.flush()
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.truncate(30)  # within the second row
+    writer.write(3, {"x": 3.0})
+    writer.flush()
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+
+
 def test_read_rows_leaves_out_torn_lines(tmp_path):
     whole = b'{"step": 1, "x": 1.0}\n{"step": 2, "x": 2.0}\n'
     for cut in range(1, len(whole)):

@@ -82,6 +82,7 @@ def small_networks(config):
     return nets.Networks(generator, generator, nn.Conv(1, (5, 5)), nn.Conv(1, (5, 5)))
 
 
+@pytest.mark.slow
 def test_fit_trains_other_networks_of_a_cyclegan(tmp_path):
     _, result = rows_of_three_steps(cyclegan.make_task(small_networks), noise_run(tmp_path))
     assert result.state.d_a.params["kernel"].shape == (5, 5, 1, 1)

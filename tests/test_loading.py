@@ -21,6 +21,8 @@ from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Mask
 from tiny import cheaply_compiled
 
+pytestmark = pytest.mark.slow
+
 NOT_IMPORTED = ("tyro", "matplotlib", "google.cloud", "orbax", "tensorflow", "clu", "tensorflow_datasets", "torch")
 
 

@@ -174,5 +174,6 @@ def test_monitor_warns_of_an_injected_fault(trainings, fault, expected):
     assert expected <= trainings[fault][-1] and not any(trainings[fault][:-1])
 
 
+@pytest.mark.slow
 def test_monitor_is_silent_about_a_healthy_training(trainings):
     assert len(trainings["none"]) == 15 and not any(trainings["none"])

@@ -24,7 +24,7 @@ EXACT = dict(rtol=1e-8, atol=1e-12)
 NAMES = ("g_a2b", "g_b2a", "d_a", "d_b")
 
 torch.set_num_threads(1)  # the tensors are tiny, and threads would mostly wait for one another
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 
 def numbered(params, kind):

@@ -11,6 +11,8 @@ from genjax import keys
 from genjax.config import DataConfig
 from genjax.data import augment, image_arrays
 
+pytestmark = pytest.mark.slow
+
 PLAIN = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=16)
 FLIPPED = dataclasses.replace(PLAIN, flip=True)
 CROPPED = dataclasses.replace(PLAIN, image_size=(5, 5), load_size=(8, 8))

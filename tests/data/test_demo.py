@@ -15,6 +15,8 @@ from genjax.data import demo
 from genjax.data.demo import digits, satellite
 from genjax.data.demo import icons as icons_module
 
+pytestmark = pytest.mark.slow
+
 SIZES = (32, 64)
 
 

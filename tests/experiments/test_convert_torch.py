@@ -28,6 +28,8 @@ from torch import nn  # noqa: E402
 
 import torch_cyclegan as reference  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 torch.set_num_threads(1)
 SIZE = (16, 32)
 

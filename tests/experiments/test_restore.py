@@ -14,6 +14,8 @@ from genjax.data.pictures import Picture
 from genjax.vae import restored_files
 from genjax.vae.operators import Downsample
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 QUICK = ("--method", "importance", "--inference.num-proposals", "10", "--num-samples", "3")
 

@@ -13,6 +13,8 @@ import translate
 from genjax.data import pictures
 from genjax.data.pictures import Picture
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 
 

@@ -14,6 +14,8 @@ from genjax import gan, keys
 from genjax.gan import discriminators, generators, params
 from genjax.gan.discriminators import PatchDiscriminator, PixelDiscriminator
 
+pytestmark = pytest.mark.slow
+
 # Programs here run once or twice: compiling them is the cost, and of fresh parameters above all.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 

@@ -9,7 +9,7 @@ import pytest
 
 from genjax.nn.kernels import convolutions
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 EXACT = dict(rtol=1e-12, atol=1e-12)
 SHAPES = [(1, 4, 4, 1, 2), (3, 5, 7, 2, 3)]

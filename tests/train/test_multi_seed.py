@@ -13,6 +13,8 @@ from genjax.train.loop import fit
 from genjax.train.multi_seed import fit_seeds
 from tiny import tiny_run
 
+pytestmark = pytest.mark.slow
+
 
 def configs(root, seeds=(0, 1), **changes):
     return [tiny_run(str(root / f"seed-{seed}"), seed=seed, **changes) for seed in seeds]

@@ -11,6 +11,8 @@ from genjax import keys
 from genjax.vae import losses, model, nets
 from genjax.vae.model import Posterior, from_config
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (33, 33, 3), (64, 64, 1), (20, 37, 3)]
 
 

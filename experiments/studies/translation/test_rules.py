@@ -17,6 +17,8 @@ from studies.generalisation import study as generalisation_study
 from studies.translation import image_grid, rules, tables
 from studies.translation import study as translation_study
 
+pytestmark = pytest.mark.slow
+
 DIRECTIONS = ("a2b", "b2a")
 
 

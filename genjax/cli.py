@@ -109,7 +109,8 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
     """Parses the command line (or `args`): the name of a configuration, then flags that change its fields."""
     given = (sys.argv[1:] if args is None else list(args))[:1]
     if given and not given[0].startswith("-") and given[0] not in configs:
-        raise ValueError(f"no configuration is called {given[0]!r}: give {', '.join(configs)}")
+        print(f"error: no configuration is called {given[0]!r}: give {', '.join(configs)}", file=sys.stderr)
+        sys.exit(2)  # a wrong command line, as tyro's own
     required = {
         name: (make.__doc__ or "", dataclasses.replace(make(), workdir=tyro.MISSING)) for name, make in configs.items()
     }

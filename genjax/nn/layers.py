@@ -50,7 +50,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps [b, h, w, c] to [b, h', w', features], h' = (h + 2 - kernel_size) // stride + 1 and w' alike."""
+        """Maps [b, h, w, c] to [b, h', w', features]; h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
         x, kernel, bias = _with_parameters(self, x)
         x = conv(x, kernel, self.stride, ((1, 1), (1, 1)))
         return x + bias.reshape(1, 1, 1, -1)

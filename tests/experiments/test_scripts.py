@@ -48,6 +48,13 @@ def test_train_suggests_the_right_flag(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_train_lists_the_configurations_it_knows(tmp_path):
+    done = run("train_vae.py", "digit", "--workdir", tmp_path / "run")
+    assert (
+        done.returncode == 2 and "no configuration is called 'digit': give quickstart, mnist5k, digits" in done.stderr
+    )
+
+
 def test_train_refuses_a_value_with_its_number(tmp_path):
     done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batch-size", 0)
     unboxed = " ".join(done.stderr.replace("│", " ").split())

@@ -97,7 +97,7 @@ def test_write_images_distorts_only_the_source_for_training(domains, tmp_path):
 
 
 def test_cyclegan_gets_classifiers_only_with_semantic_losses(domains, tmp_path, monkeypatch):
-    """The source's own where the source is, and where the target is one that has learned from no image of another."""
+    """The source's domain gets the source's own classifier, the target's one that saw predicted labels alone."""
     runs, learned = [], {}
     fit = training.fit
 
@@ -248,7 +248,7 @@ def test_in_proportion_scales_rows_and_columns():
 
 
 def test_in_proportion_corrects_a_confused_class():
-    """Of ten images five show each class, and two of class 0 look a little more like class 1."""
+    """Ten images, five of each class; two of class 0 look a little more like class 1."""
     guesses = np.array([[0.99, 0.01, 0.0]] * 3 + [[0.3, 0.7, 0.0]] * 2 + [[0.01, 0.99, 0.0]] * 5)
     assert (guesses.argmax(axis=1) == 0).sum() == 3
     balanced = methods.in_proportion(guesses, np.array([0.5, 0.5, 0.0]))

@@ -148,7 +148,7 @@ def test_main_decomposes_a_crossed_design(tmp_path, monkeypatch, capsys):
 
 
 def test_train_fills_in_the_classifiers_sha256(tmp_path, monkeypatch):
-    """What fit checks a run directory by, so that a finished run is known again."""
+    """A run directory records them, so that a finished run is recognised."""
     image, sha256 = (32, 32, 1), {}
     for seed, domain in enumerate("ab"):
         params = classifier.init(image, 3, keys.root_key(seed))

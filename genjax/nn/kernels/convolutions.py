@@ -52,9 +52,10 @@ def conv_by_rows(x: Array, kernel: Array) -> Array:
 
 
 def conv_transpose(x: Array, kernel: Array) -> Array:
-    """Computes a transposed convolution of stride 2 of x [b, h, w, c] by kernel [k, k, c, features], k = 3 or 4.
+    """Computes a transposed convolution of stride 2, which doubles height and width.
 
-    Returns [b, 2h, 2w, features]. The faster forms multiply no zeros, mainly in the gradients.
+    x is [b, h, w, c], kernel [k, k, c, features] with k = 3 or 4; returns [b, 2h, 2w, features]. The faster forms
+    multiply no zeros, mainly in the gradients.
     """
     forms = {"cpu": transpose_by_phases, "cuda": transpose_by_depth, "default": transpose_native}
     return lax.platform_dependent(x, kernel, **forms)

@@ -24,7 +24,7 @@ from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
 from genjax.train import checkpoint, run_directory
-from genjax.train.writers import METRICS, read_rows
+from genjax.train.rows import METRICS, read_rows
 
 DIFFERENT = 3
 """Exit code for runs that differ; 1, the code of diff, is used for errors."""
@@ -60,7 +60,7 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
         "data": [_images(run) for run in runs],
         "environment": [files.read_json(run / "environment.json") for run in runs],
     }
-    differing = {name: run_directory.differences(*both) for name, both in fields.items()}
+    differing = {name: files.differences(*both) for name, both in fields.items()}
     for name, lines in differing.items():
         _show(f"{name}.json: {'differs' if lines else 'equal'}", *lines)
 
@@ -126,10 +126,10 @@ def _place(row: Row) -> tuple[int, str]:
 
 
 def _row_differences(old: Row, new: Row) -> list[str]:
-    """Lists differences as `run_directory.differences` does; fingerprints only if both rows have one."""
+    """Lists differences as `files.differences` does; fingerprints only if both rows have one."""
     ignored = set() if "fingerprint" in old and "fingerprint" in new else {"fingerprint"}
     kept = [{name: value for name, value in row.items() if name not in ignored} for row in (old, new)]
-    return run_directory.differences(*kept)
+    return files.differences(*kept)
 
 
 def _explain(groups: Sequence[str]) -> str:

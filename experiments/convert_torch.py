@@ -29,7 +29,7 @@ from genjax.gan import torch_weights
 from genjax.gan.torch_weights import GeneratorSizes
 from genjax.loading import Which, is_there, load_translator
 from genjax.optim import Params
-from genjax.train import checkpoint, fingerprint, run_directory
+from genjax.train import checkpoint, environment, fingerprint, run_directory
 
 NAMES: dict[Direction, str] = {"a2b": "latest_net_G_A.pth", "b2a": "latest_net_G_B.pth"}
 """Names of the original's generator files."""
@@ -141,13 +141,13 @@ def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[st
     unknown = jax.tree.map(
         lambda leaf: np.full(leaf.shape, np.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0, leaf.dtype), shapes
     )
-    environment = run_directory.environment(config) | origin
+    described = environment.describe(config) | origin
     workdir = files.resolve(config.workdir)
     with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
-        checkpoints.save(0, unknown._replace(ema=unknown.ema | params), environment, None)
+        checkpoints.save(0, unknown._replace(ema=unknown.ema | params), described, None)
     # ORDER MATTERS: config.json is written last, so an interrupted conversion leaves a directory that is not a run.
     no_images = Splits((), (), ())
-    run_directory.write(run_directory.Run(config, workdir, no_images, {}, environment), unfinished=True)
+    run_directory.write(run_directory.Run(config, workdir, no_images, {}, described), unfinished=True)
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}

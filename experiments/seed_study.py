@@ -27,9 +27,9 @@ from genjax.config import RunConfig, SeedConfig, seed_of
 from genjax.data import sources
 from genjax.families import task_of
 from genjax.task import C
-from genjax.train import run_directory
+from genjax.train import environment, run_directory
 from genjax.train.multi_seed import fit_seeds
-from genjax.train.writers import METRICS, finite, read_rows
+from genjax.train.rows import METRICS, finite, read_rows
 from studies.seeds import curves, statistics, tables
 
 STREAMS = tuple(field.name for field in dataclasses.fields(SeedConfig))
@@ -154,8 +154,8 @@ def _finished(config: RunConfig) -> dict[str, Any] | None:
     if result["step"] != config.train.num_steps:
         return None
     run_directory.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
-    saved, now = files.read_json(workdir / "environment.json"), run_directory.environment(config)
-    for line in run_directory.differences(saved | {"devices": 0}, now | {"devices": 0}):
+    saved, now = files.read_json(workdir / "environment.json"), environment.describe(config)
+    for line in files.differences(saved | {"devices": 0}, now | {"devices": 0}):
         logging.warning("%s was trained in another environment: %s", workdir.name, line)
     return result
 

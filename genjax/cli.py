@@ -24,7 +24,7 @@ from genjax.families import task_of
 from genjax.files import Json
 from genjax.task import Task
 from genjax.train.loop import fit
-from genjax.train.writers import finite
+from genjax.train.rows import finite
 
 C = TypeVar("C", bound=RunConfig)
 

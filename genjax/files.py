@@ -76,3 +76,19 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(epath.Path(path).read_text())
     except ValueError as error:  # not JSON, or not even text
         raise ValueError(f"{path} is damaged, it is not valid JSON: {error}") from error
+
+
+def flatten(record: Json, prefix: str = "") -> Json:
+    """Flattens nested dictionaries, with dots between the names."""
+    flat: Json = {}
+    for name, value in record.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def differences(old: Json, new: Json) -> list[str]:
+    """Lists `field: old -> new` for each field of two records that differs."""
+    old, new = flatten(old), flatten(new)
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
+    ]

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from genjax import files
 from genjax.families import FAMILIES
+from genjax.files import flatten
 from genjax.task import Row
-from genjax.train.run_directory import flatten
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }

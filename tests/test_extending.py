@@ -16,7 +16,7 @@ from genjax.data.splits import Splits
 from genjax.gan import generators
 from genjax.loading import load_sampler, load_translator
 from genjax.train.loop import fit
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from genjax.vae.model import from_config
 from tiny import cheaply_compiled, tiny_cyclegan, tiny_run, write_noise
 

@@ -15,7 +15,7 @@ from genjax.data import sources
 from genjax.keys import Stream
 from genjax.loading import Sampler, Translator, load_sampler, load_translator
 from genjax.train import checkpoint, fingerprint, loop, run_directory
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from genjax.vae import masks
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Mask

@@ -17,9 +17,11 @@ from genjax.data import batches
 from genjax.keys import Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images, writers
+from genjax.train import checkpoint, fingerprint, preemption, rows, run_directory, sample_images
+from genjax.train.log import Log, Progress
+from genjax.train.rows import finite
 from genjax.train.run_directory import Run
-from genjax.train.writers import Log, Progress, Writer, finite
+from genjax.train.writers import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     programs = programs or compile_programs(task, config)
     with run_directory.opened(config, programs.mesh) as run:
         state, start = _restore_or_init(task, run, programs.mesh)
-        writers.check_rows(run.workdir, start)
+        rows.check_rows(run.workdir, start)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
         state, step, stopped_by = _train(task, run, programs, state, start)
@@ -163,6 +165,6 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]
         )
     logger.info("resumed %s from step %d", run.workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
-    for line in run_directory.differences(restored.environment, run.environment):
+    for line in files.differences(restored.environment, run.environment):
         logger.warning("the environment has changed, so results may differ: %s", line)
     return restored.state, restored.step

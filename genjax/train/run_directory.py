@@ -1,16 +1,11 @@
-"""Run directory: checks, the lock, and records of configuration, images and environment."""
+"""Run directory: checks, the lock, and records of configuration and images."""
 
 import contextlib
 import dataclasses
 import errno
 import json
 import logging
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Generic, NamedTuple, overload
 
 import cattrs
@@ -26,7 +21,7 @@ from genjax.data.splits import Splits
 from genjax.families import FAMILIES, family_of
 from genjax.files import Json
 from genjax.task import C
-from genjax.train import writers
+from genjax.train import environment, writers
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +43,6 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
 """Files that a failed start leaves behind."""
 
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_")
-"""Prefixes of environment variables that can change results."""
-
-CACHES = ("JAX_COMPILATION_CACHE_", "JAX_PERSISTENT_CACHE_")
-"""Prefixes of environment variables that match FLAGS but cannot change results."""
-
-PACKAGES = ("genjax-images", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
 
 class Run(NamedTuple, Generic[C]):
     """A run that has passed all checks and may start or resume."""
@@ -74,13 +61,13 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
 
     It writes nothing but the lock. Raises ValueError for an invalid configuration, images or directory.
     """
-    check_float32()
+    environment.check_float32()
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
         writers.import_tensorboard()  # fails now, not after the images are loaded
     workdir = check_workdir(config)
     splits = sources.load(config.data, seed_of(config, "data"))
-    run = Run(config, workdir, splits, sources.describe(splits), environment(config) | {"devices": mesh.size})
+    run = Run(config, workdir, splits, sources.describe(splits), environment.describe(config) | {"devices": mesh.size})
     check_data(workdir, run.description)
     check_processes(config, run.description)
     with exclusive_lock(workdir):
@@ -156,7 +143,7 @@ def check_data(workdir: epath.Path, description: Json) -> None:
 def check_processes(config: RunConfig, description: Json) -> None:
     """Raises ValueError in every process if configuration or images differ between processes."""
     own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
-    found = differences(parallel.broadcast(own), own)
+    found = files.differences(parallel.broadcast(own), own)
     alike = parallel.all_processes(not found)
     if found:
         lines = "\n".join(f"  {line}" for line in found)
@@ -238,7 +225,7 @@ def _reason(error: BaseException, kind: type | None) -> str:
 
 
 def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
-    old, new = flatten(dataclasses.asdict(saved)), flatten(dataclasses.asdict(config))
+    old, new = files.flatten(dataclasses.asdict(saved)), files.flatten(dataclasses.asdict(config))
     differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
     steps = "train.num_steps"
     if steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps:
@@ -253,64 +240,3 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
             f"{files.resolve(config.workdir)} holds a run with another configuration:\n{fields}{hint}\n"
             "Resume it with its own, or choose another --workdir"
         )
-
-
-def flatten(record: Json, prefix: str = "") -> Json:
-    """Flattens nested dictionaries, with dots between the names."""
-    flat: Json = {}
-    for name, value in record.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def check_float32() -> None:
-    """Raises ValueError if JAX is set to float64, which a training would mix with float32."""
-    if jax.config.read("jax_enable_x64"):
-        raise ValueError("JAX_ENABLE_X64 is set, and trainings are in float32 (or bfloat16, by --precision): unset it")
-
-
-def environment(config: RunConfig) -> Json:
-    """Describes everything outside the configuration that can change the bits of a result."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "flags": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(FLAGS) and not name.startswith(CACHES)
-        },
-        "precision": config.precision,
-        "git": _git(),
-    }
-
-
-def differences(old: Json, new: Json) -> list[str]:
-    """Lists `field: old -> new` for each field of two records that differs."""
-    old, new = flatten(old), flatten(new)
-    return [
-        f"{name}: {old.get(name)} -> {new.get(name)}" for name in sorted(old | new) if old.get(name) != new.get(name)
-    ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _git() -> str:
-    """Returns the commit of genjax's source tree, with `-dirty` if it was changed; "" outside a git checkout."""
-    root = Path(__file__).parent
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        tracked = subprocess.run(["git", "-C", str(root), "ls-files", "--error-unmatch", __file__], capture_output=True)
-        found = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return found.stdout.strip() if tracked.returncode == 0 else ""

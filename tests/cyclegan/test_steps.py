@@ -18,7 +18,7 @@ from genjax.gan.discriminators import PixelDiscriminator
 from genjax.gan.params import apply
 from genjax.keys import Draw
 from genjax.train import fingerprint, loop
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 from tiny import cheaply_compiled, tiny_cyclegan, write_noise
 

@@ -18,7 +18,7 @@ from genjax.keys import Stream
 from genjax.loading import load_sampler
 from genjax.train import checkpoint, fingerprint, loop, run_directory, writers
 from genjax.train.loop import fit
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from tiny import cheaply_compiled, write_noise
 
 pytestmark = pytest.mark.slow

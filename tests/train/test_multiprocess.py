@@ -10,7 +10,7 @@ import pytest
 
 from genjax import keys, parallel, vae
 from genjax.train import checkpoint, run_directory
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
 

@@ -8,10 +8,11 @@ import re
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from genjax import files
-from genjax.train import run_directory
+from genjax.train import environment, run_directory
 from genjax.vae.config import VaeRun
 
 
@@ -331,20 +332,20 @@ def test_check_data_refuses_other_images(make_run):
 def test_differences_lists_each_changed_new_and_lost_field():
     old = {"python": "3.11", "packages": {"jax": "0.10.2", "flax": "0.12.8"}, "devices": 8, "git": "abc"}
     new = {"python": "3.11", "packages": {"jax": "0.12.0", "flax": "0.12.8"}, "devices": 1, "xla_flags": "--x"}
-    assert run_directory.differences(old, new) == [
+    assert files.differences(old, new) == [
         "devices: 8 -> 1",
         "git: abc -> None",
         "packages.jax: 0.10.2 -> 0.12.0",
         "xla_flags: None -> --x",
     ]
-    assert run_directory.differences(old, dict(old)) == []
+    assert files.differences(old, dict(old)) == []
 
 
 def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
-    before = run_directory.environment(make_run())
+    before = environment.describe(make_run())
     assert json.loads(json.dumps(before)) == before
-    assert before["devices"] == 8 and before["packages"]["jax"] == run_directory.jax.__version__
+    assert before["devices"] == 8 and before["packages"]["jax"] == jax.__version__
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    after = run_directory.environment(make_run(precision="bfloat16"))
-    lines = [line.split(":")[0] for line in run_directory.differences(before, after)]
+    after = environment.describe(make_run(precision="bfloat16"))
+    lines = [line.split(":")[0] for line in files.differences(before, after)]
     assert lines == ["flags.XLA_FLAGS", "precision"]

@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
-from genjax.train.writers import Progress, Writer, read_rows
+from genjax.train.log import Progress
+from genjax.train.rows import read_rows
+from genjax.train.writers import Writer
 
 
 def test_writer_writes_nonfinite_numbers_as_null(tmp_path):
@@ -90,7 +92,7 @@ def test_writer_mends_a_flush_that_failed(tmp_path, monkeypatch):
     writer.flush()
     writer.write(2, {"x": 2.0})
     with monkeypatch.context() as patch:
-        patch.setattr("genjax.train.writers.os.fsync", lambda _: 1 / 0)
+        patch.setattr("genjax.train.rows.os.fsync", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.flush()
     with open(tmp_path / "metrics.jsonl", "ab") as file:
@@ -147,7 +149,7 @@ def test_writer_gives_tensorboard_the_same_numbers(tmp_path, monkeypatch):
 
 def test_progress_logs_lines_without_a_terminal(caplog, capsys, monkeypatch):
     clock = iter([0.0, 2.0])
-    monkeypatch.setattr("genjax.train.writers.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("genjax.train.log.time.perf_counter", lambda: next(clock))
     with caplog.at_level(logging.INFO), Progress(0, 100, images_per_step=8) as progress:
         for _ in range(10):
             progress.advance(1)

@@ -28,7 +28,7 @@ from genjax.data import image_arrays, sources
 from genjax.evaluation import classifier
 from genjax.loading import load_translator
 from genjax.train import run_directory
-from genjax.train.writers import read_rows
+from genjax.train.rows import read_rows
 from studies.adaptation import methods
 from studies.collapse import faults
 

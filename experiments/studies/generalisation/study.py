@@ -19,7 +19,7 @@ from genjax.cyclegan.config import CycleGanRun
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
-from genjax.train.writers import finite
+from genjax.train.rows import finite
 from studies.translation import rules, tables
 from studies.translation import study as translation_study
 from studies.translation.tables import Metrics

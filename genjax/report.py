@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from etils import epath
-from matplotlib.figure import Figure
 
 from genjax import files
 from genjax.families import FAMILIES
@@ -114,6 +113,9 @@ def _curves(rows: Sequence[Row]) -> str:
     changing = {m: by for m, by in series.items() if any(len(set(values)) > 1 for _, values in by.values())}
     if not changing:
         return ""
+    # Here, for it would be a fifth of the time that every command takes to start.
+    from matplotlib.figure import Figure
+
     lines = -(-len(changing) // 3)
     height = 2.8 * lines  # inches; fixed margins, for a layout that fits itself takes twice as long
     figure = Figure(figsize=(12, height))

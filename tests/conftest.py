@@ -39,6 +39,13 @@ def x64():
 
 
 @pytest.fixture
+def cheap():
+    """`cheaply_compiled` for one test."""
+    with cheaply_compiled():
+        yield
+
+
+@pytest.fixture
 def make_run(tmp_path) -> Callable[..., VaeRun]:
     """`tiny_run` in a directory of the test's own."""
     return lambda workdir=str(tmp_path / "run"), **changes: tiny_run(workdir, **changes)

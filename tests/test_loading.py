@@ -66,7 +66,9 @@ def test_prior_at_temperature_0_draws_one_image(sampler):
     assert np.ptp(cold, axis=0).max() == 0 < np.ptp(warm, axis=0).max()
 
 
-def test_sampler_draws_the_same_in_float64(trained, sampler, test_images):
+@pytest.mark.usefixtures("cheap")
+def test_sampler_draws_the_same_in_float64(trained, test_images):
+    sampler = load_sampler(trained.workdir)
     key, position, inference = keys.root_key(0), np.arange(3), InferenceConfig(num_warmup=2, thinning=1, num_chains=2)
 
     def draws():
@@ -178,7 +180,9 @@ def photographs(num, height, width):
     return np.random.default_rng(1).integers(0, 256, (num, height, width, 3), np.uint8)
 
 
-def test_translator_takes_uint8_or_floats_of_any_size(translator):
+@pytest.mark.usefixtures("cheap")
+def test_translator_takes_uint8_or_floats_of_any_size(trained_identity):
+    translator = load_translator(trained_identity.workdir)
     assert translator.step == 4
     for height, width in ((16, 16), (9, 21)):
         images = photographs(3, height, width)

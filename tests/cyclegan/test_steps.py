@@ -294,8 +294,9 @@ def test_fit_resumes_without_pool_and_with_spectral_norm(make_cyclegan, tmp_path
         )  # fmt: skip
 
     with cheaply_compiled():
-        assert loop.fit(cyclegan.TASK, run(2)).resumed_from == 0
-        assert loop.fit(cyclegan.TASK, run(4)).resumed_from == 2
+        programs = loop.compile_programs(cyclegan.TASK, run(2))
+        assert loop.fit(cyclegan.TASK, run(2), programs).resumed_from == 0
+        assert loop.fit(cyclegan.TASK, run(4), programs).resumed_from == 2
     rows = list(read_rows(tmp_path / "run" / "metrics.jsonl"))
     assert len(rows) == 4 and all(row["warnings"] == {} for row in rows)
 

@@ -20,8 +20,8 @@ from genjax.keys import Stream
 from genjax.parallel import REPLICATED, SPLIT, PyTree
 from genjax.task import C, S, State, Task
 
+# (state, batch, seed, signal) -> (state, metrics, signal)
 TrainStep = Callable[[S, Batch, Array, Array], tuple[S, dict[str, Array], Array]]
-"""(state, batch, seed, signal) -> (state, metrics, signal)."""
 
 
 def matmul_precision(precision: Precision) -> str:
@@ -35,6 +35,7 @@ def matmul_precision(precision: Precision) -> str:
 def with_precision(fn: Callable, config: RunConfig) -> Callable:
     """Wraps `fn` so that it is traced with the matrix precision of `config`."""
 
+    # JAX reads the setting while it traces, so it holds for the compiled program.
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision(matmul_precision(config.precision)):
@@ -47,10 +48,12 @@ def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tupl
     """Returns the training step as a per-device function (state, batch, seed) -> (state, metrics)."""
     train_step = task.train_step
     if task.load_constants is not None:
+        # They become part of the program rather than of the state, so no checkpoint holds them.
         train_step = functools.partial(train_step, constants=task.load_constants(config)[1])
     train_step = with_precision(train_step, config)
 
     def step(state: S, batch: Batch, seed: Array) -> tuple[S, dict[str, Array]]:
+        # The step comes from the state, so a resumed run draws what an uninterrupted one draws.
         return train_step(config, state, batch, keys.for_step(keys.root_key(seed), Stream.TRAIN, state.step))
 
     return step
@@ -70,6 +73,7 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
         else:
             # The loader stacks the batches of one call on axis 1, because axis 0 is split over the devices.
             parts = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
+            # Of several steps only the last one's metrics are returned.
             state, rows = lax.scan(lambda state, part: step(state, part, seed), state, parts)
             metrics = jax.tree.map(lambda leaf: leaf[-1], rows)
         # JAX's own preemption sync point handles SIGTERM only, not Ctrl-C; this maximum handles both.
@@ -113,7 +117,7 @@ def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callab
         return lax.all_gather(fn(config, *shared, *rows), "data", tiled=True)
 
     compiled = parallel.pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
-    width = chunk * mesh.size
+    width = chunk * mesh.size  # one shape for all calls: XLA may round other shapes differently
 
     def run(shared: tuple, rows: tuple) -> PyTree:
         num, *others = (len(leaf) for leaf in jax.tree.leaves(rows))

@@ -26,6 +26,7 @@ def translate(
     height, width = images.shape[1:3]
     bottom, right = (_border(config.cyclegan, size) for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
+    # Networks take and give [-1, 1]. A residual generator may leave that range.
     translated = apply(make_networks(config).generator(direction), params[direction], 2 * padded - 1)
     return jnp.clip((translated[:, :height, :width] + 1) / 2, 0, 1)
 

@@ -26,10 +26,8 @@ class Translator:
     """
 
     config: CycleGanRun
-    params: Params
-    """Averaged parameters of both generators."""
-    step: int
-    """Training step of the parameters."""
+    params: Params  # averaged parameters of both generators
+    step: int  # training step of the parameters
     mesh: Mesh
     make_networks: MakeNetworks = make_networks
 

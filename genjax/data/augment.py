@@ -41,6 +41,7 @@ def flip(keys: Array, images: Array) -> Array:
 def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
     """Crops each image [b, h, w, c] to `size` (height, width) at a uniformly random place."""
     (height, width), channels = size, images.shape[-1]
+    # One key draws both places; every place at which the crop fits is equally likely.
     room = jnp.array([images.shape[1] - height + 1, images.shape[2] - width + 1])
 
     def crop(key: Array, image: Array) -> Array:

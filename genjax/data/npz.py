@@ -7,8 +7,8 @@ from genjax import files
 from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
+# Prefixes of array names that look like splits; an unknown one of these is an error.
 LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
-"""Prefixes of array names that look like splits; an unknown one of these is an error."""
 
 
 def load(config: DataConfig) -> Splits:
@@ -71,6 +71,7 @@ def _letters(names: list[str]) -> tuple[str, ...]:
 
 def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
     """Holds out missing splits, as `hold_out` does."""
+    # Row numbers are held out rather than images, so that labels follow the images.
     rows = hold_out({split: range(len(array)) for split, array in arrays.items()}, config.holdout)
     return {split: arrays.get(split, arrays["train"])[np.array(found, int)] for split, found in rows.items()}
 

@@ -16,10 +16,9 @@ def load(config: DataConfig) -> Splits:
     """Calls the function that the source names and checks what it returns.
 
     It must return three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
-    ValueError, with a remedy, if the name cannot be imported or the result is anything else. Errors in the function
-    itself pass through.
+    ValueError, with a remedy, if the name cannot be imported or the result is anything else.
     """
-    splits = _function(config.source)(config)
+    splits = _function(config.source)(config)  # its own errors pass through, with their traceback
     if not _is_splits(splits):
         raise ValueError(
             f"{config.source} returned {_described(splits)}, and must return genjax.data.splits.Splits(train, "

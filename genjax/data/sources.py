@@ -20,10 +20,8 @@ from genjax.keys import Stream
 class Reader(NamedTuple):
     """Functions that read one kind of source."""
 
-    images: Callable[[DataConfig], Splits]
-    """Loads uint8 [n, h, w, 1 or 3] of any size for each split and domain."""
-    labels: Callable[[DataConfig], Splits] | None = None
-    """Loads int32 [n], the class of each image, if the source has classes."""
+    images: Callable[[DataConfig], Splits]  # loads uint8 [n, h, w, 1 or 3] of any size for each split and domain
+    labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], the classes, if the source has them
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
@@ -31,6 +29,7 @@ def _drawn(make: Callable[[int], Splits]) -> Reader:
     return Reader(lambda config: make(max(config.image_size)))
 
 
+# All sources, by name or by prefix with a colon.
 READERS = {
     "mnist5k": Reader(lambda config: digits.mnist5k(), lambda config: digits.mnist5k_labels()),
     "digits": Reader(lambda config: digits.digits(), lambda config: digits.digits_labels()),
@@ -45,7 +44,6 @@ READERS = {
     "tfds:NAME": Reader(tfds.load, tfds.labels),
     "python:MODULE.FUNCTION": Reader(python.load),
 }
-"""All sources, by name or by prefix with a colon."""
 
 
 def reader(source: str) -> Reader:

@@ -12,10 +12,8 @@ from genjax.data.decoding import LazyImages, file_version
 from genjax.data.imports import optional_module
 from genjax.data.splits import Splits, hold_out
 
-Row = tuple[str, int]
-"""Split of the dataset and row in it."""
-Builder = Any
-"""A tensorflow_datasets.core.DatasetBuilder, which has no types."""
+Row = tuple[str, int]  # split of the dataset and row in it
+Builder = Any  # a tensorflow_datasets.core.DatasetBuilder, which has no types
 
 
 def load(config: DataConfig) -> Splits:
@@ -75,6 +73,7 @@ def _name(config: DataConfig) -> str:
 
 
 def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], version: list[str | int]) -> LazyImages[Row]:
+    # Opened once for all rows; `decode` runs in threads.
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
     def decode(item: Row) -> pictures.Picture:
@@ -86,7 +85,7 @@ def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], versio
 
 def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Row]:
     """Lists the examples of `split`, or those of one class."""
-    data = _undecoded(builder, name, split)
+    data = _undecoded(builder, name, split)  # labels alone are read, so no image is decoded
     return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
 
 

@@ -23,8 +23,7 @@ from genjax.data import batches, image_arrays
 from genjax.keys import Stream
 from genjax.optim import Params
 
-CHUNK = 500
-"""Images per call of the compiled network."""
+CHUNK = 500  # images per call of the compiled network
 
 
 class Network(nn.Module):
@@ -147,6 +146,7 @@ def load(path: epath.PathLike) -> tuple[Classifier, str]:
         for name, leaf in flat.items():
             layer, _, kind = name.partition(".")
             params.setdefault(layer, {})[kind] = leaf
+        # Shapes and types of every array have to be those of the network, or a later error would name no file.
         expected = jax.eval_shape(lambda: init(image_shape, len(flat["out.bias"]), keys.root_key(0)))
         if jax.tree.map(lambda x: (x.shape, x.dtype), params) != jax.tree.map(lambda x: (x.shape, x.dtype), expected):
             raise ValueError("its arrays are those of another network")

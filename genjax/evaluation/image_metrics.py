@@ -14,11 +14,9 @@ from genjax.data.image_arrays import LUMA
 
 A = TypeVar("A", np.ndarray, Array)
 
-SSIM_SIGMA, SSIM_SIZE = 1.5, 11
-"""Standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels."""
+SSIM_SIGMA, SSIM_SIZE = 1.5, 11  # standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels
 
-FLAT = 1e-12
-"""Least divisor; a smaller variance means that images are flat, or all equal."""
+FLAT = 1e-12  # least divisor; a smaller variance means that images are flat, or all equal
 
 
 def l1(images: A, truth: A) -> A:
@@ -107,15 +105,18 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
         )
     radius = SSIM_SIZE // 2
 
+    # Only windows that lie wholly within the image, as in the authors' code.
     def blurred(x: np.ndarray) -> np.ndarray:
         whole = ndimage.gaussian_filter(x, (0, SSIM_SIGMA, SSIM_SIGMA, 0), radius=(0, radius, radius, 0))
         return whole[:, radius:-radius, radius:-radius]
 
+    # Local moments: var = E[x^2] - E[x]^2, in float64, as their difference loses digits.
     x, y = images.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = blurred(x), blurred(y)
     var_x, var_y = blurred(x**2) - mean_x**2, blurred(y**2) - mean_y**2
     covariance = blurred(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
+    # SSIM = (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2))
+    c1, c2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for a range of L = 1
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return similarity.mean(axis=(1, 2, 3))
@@ -127,6 +128,7 @@ def diversity(images: np.ndarray, reference: np.ndarray) -> float:
     It is the ratio of root mean squared Euclidean distances over all pairs in a set. Sets may differ in size and
     channels.
     """
+    # The factor of one half between variances and squared distances cancels.
     return float(np.sqrt(mean_and_variance(images)[1] / max(mean_and_variance(reference)[1], FLAT)))
 
 

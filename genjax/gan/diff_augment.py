@@ -11,8 +11,8 @@ from jax import Array
 
 from genjax import keys
 
+# Largest shift and side of the hole at strength 1, as shares of height and width (the paper's values).
 TRANSLATION, CUTOUT = 1 / 8, 1 / 2
-"""Largest shift and side of the hole at strength 1, as shares of height and width (the paper's values)."""
 
 
 def augment(example_keys: Array, images: Array, strength: float) -> Array:
@@ -23,6 +23,7 @@ def augment(example_keys: Array, images: Array, strength: float) -> Array:
     """
     if strength == 0:
         return images
+    # ORDER MATTERS: results depend on which of the seven numbers does what.
     draws = jax.vmap(lambda key: jax.random.uniform(key, (7,), images.dtype))(example_keys)
     images = colour(draws[:, :3], images, strength)
     images = translate(draws[:, 3:5], images, strength)
@@ -51,7 +52,7 @@ def translate(draws: Array, images: Array, strength: float) -> Array:
     Shifts are up to strength / 8 of height and width in either direction, all equally likely. Pixels that move in are
     0.
     """
-    for axis in (1, 2):
+    for axis in (1, 2):  # one axis after the other, by a distance drawn for each image
         most = _round(strength * TRANSLATION * images.shape[axis])
         by = jnp.floor(draws[:, axis - 1] * (2 * most + 1)).astype(jnp.int32) - most
         images = _moved(images, axis, by, most)
@@ -70,6 +71,7 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
         # The centre of an odd side is a pixel of the image, that of an even side lies between two or at the border.
         places = size + 1 - side % 2
         first = jnp.floor(draws[:, axis - 1] * places).astype(jnp.int32) - side // 2
+        # Pixel numbers along the axis, and the first one of each image's hole.
         along = jnp.arange(size).reshape(1, *(size if i == axis else 1 for i in (1, 2)), 1)
         first = first.reshape(-1, 1, 1, 1)
         hole = hole & (along >= first) & (along < first + side)

@@ -36,10 +36,8 @@ class Sampler:
 
     config: VaeRun
     model: Model
-    params: Params
-    """Averaged parameters."""
-    step: int
-    """Training step of the parameters."""
+    params: Params  # averaged parameters
+    step: int  # training step of the parameters
     mesh: Mesh
 
     def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:

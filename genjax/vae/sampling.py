@@ -45,6 +45,7 @@ def interpolate(model: Model, params: Params, starts: Array, ends: Array, fracti
 
     `fraction` [n] is 0 at the start and 1 at the end.
     """
+    # A line in e, where the prior is N(0, I) for any number of groups.
     start, end = (encode(model, params, images).mean for images in (starts, ends))
     return decode(model, params, start + fraction[:, None] * (end - start))
 

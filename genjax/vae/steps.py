@@ -21,13 +21,10 @@ from genjax.vae.model import MakeModel, draw_noise, from_config
 class VaeState(NamedTuple):
     """Arrays that training carries from step to step; no keys."""
 
-    step: Array
-    """int32 []: steps taken, skipped ones included."""
-    skipped: Array
-    """int32 []: steps whose loss or gradient was not finite."""
+    step: Array  # int32 []: steps taken, skipped ones included
+    skipped: Array  # int32 []: steps whose loss or gradient was not finite
     net: optim.Net
-    ema: Params
-    """Averaged parameters, for evaluation and sampling."""
+    ema: Params  # averaged parameters, for evaluation and sampling
 
 
 def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> VaeState:
@@ -52,6 +49,7 @@ def train_step(
     noise = draw_noise(model, latent_key, batch.position)
     beta = losses.beta(config.vae, state.step)
 
+    # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
         terms = jax.tree.map(jnp.mean, losses.elbo_terms(model, params, x, noise, beta))
         return terms.loss, terms

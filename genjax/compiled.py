@@ -25,10 +25,8 @@ TrainStep = Callable[[S, Batch, Array, Array], tuple[S, dict[str, Array], Array]
 
 
 def matmul_precision(precision: Precision) -> str:
-    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products.
-
-    tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
-    """
+    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products."""
+    # tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
     return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
 
 
@@ -73,7 +71,6 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
         else:
             # The loader stacks the batches of one call on axis 1, because axis 0 is split over the devices.
             parts = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
-            # Of several steps only the last one's metrics are returned.
             state, rows = lax.scan(lambda state, part: step(state, part, seed), state, parts)
             metrics = jax.tree.map(lambda leaf: leaf[-1], rows)
         # JAX's own preemption sync point handles SIGTERM only, not Ctrl-C; this maximum handles both.

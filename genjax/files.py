@@ -44,10 +44,12 @@ def partial(path: epath.Path) -> epath.Path:
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
-    """Writes a temporary file and renames it to `path`; makes the directory if needed."""
+    """Writes a temporary file and renames it to `path`; makes the directory if needed.
+
+    On gs:// a plain write is atomic already, and a rename would take several requests.
+    """
     path = epath.Path(path)
     content = content.encode() if isinstance(content, str) else content
-    # There a plain write is atomic already, and a rename would take several requests.
     if os.fspath(path).startswith("gs://"):
         path.write_bytes(content)
         return

@@ -95,10 +95,10 @@ def normal(example_keys: Array, size: int) -> Array:
 def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
     """Draws uniform numbers in [0, 1), [b, *shape], row i from `example_keys[i]`.
 
-    In float32 they have the bits of `jax.random.uniform`. It is meant for whole images: on a CPU, JAX's own loop passes
-    over memory five times, and this single expression is fused with the code that uses it. JAX's check for reused keys
-    does not see this use.
+    In float32 they have the bits of `jax.random.uniform`. JAX's check for reused keys does not see this use.
     """
+    # Made for whole images: on a CPU, JAX's own loop passes over memory five times, and this single expression is fused
+    # with the code that uses it.
     data = jax.random.key_data(example_keys)  # [b, 2]
     # Random access: pixel i is the hash of the counter i under the key, so nothing is carried from pixel to pixel.
     place = lax.iota(jnp.uint32, math.prod(shape))

@@ -24,10 +24,7 @@ class Net(NamedTuple):
 
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
-    """Returns the learning rate at `step`, an int32 scalar counted from 0.
-
-    `step` is the state's step, not the optimiser's count, so a skipped update does not shift the schedule.
-    """
+    """Returns the learning rate at the state's `step` (int32 []), which counts skipped updates too."""
     decay_steps = num_steps - config.warmup_steps  # the cosine ends with the training
     schedules = {
         "constant": optax.constant_schedule(config.learning_rate),
@@ -64,7 +61,7 @@ def init_net(config: OptimConfig, params: Params) -> Net:
 
 def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net:
     """Takes one step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
-    # The rate enters here and not in Optax's schedule, which would count updates instead of steps.
+    # The rate enters here. Optax's own schedules count updates, so each skipped one would shift them.
     direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
     updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
     return Net(optax.apply_updates(net.params, updates), opt_state)

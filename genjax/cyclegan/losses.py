@@ -93,8 +93,7 @@ def affine(translate: Translate, images: Array, translated: Array, element: Arra
 def dihedral(images: Array, element: Array) -> Array:
     """Rotates and mirrors images [b, h, w, c], exactly, by `element` [b] in 0..7.
 
-    Bit 1 transposes, then bit 2 flips upside down, then bit 4 mirrors left to right. Images that are not square ignore
-    bit 1.
+    Bit 1 transposes (square images only), then bit 2 flips upside down, then bit 4 mirrors left to right.
     """
 
     def has(bit: int) -> Array:

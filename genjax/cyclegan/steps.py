@@ -55,8 +55,8 @@ def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_
     # A copy, because the state is donated and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
     trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
-    counts = {"step": jnp.int32(0), "skipped": jnp.int32(0)}
-    return CycleGanState(**counts, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+    zeros = jnp.int32(0), jnp.int32(0)  # step and skipped
+    return CycleGanState(*zeros, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
 
 def train_step(
@@ -71,8 +71,7 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    Both gradients are taken at the parameters before the step, and the discriminators see translations by the
-    generators before the step. `constants` holds the classifiers of the semantic losses.
+    `constants` holds the classifiers of the semantic losses.
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
@@ -82,7 +81,7 @@ def train_step(
     augment = functools.partial(_augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
-    frozen, _ = _normalised(config, params, state.spectral)  # discriminators, as the generators meet them
+    frozen, _ = _normalised(config, params, state.spectral)  # the discriminators that the generators face
 
     # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
     # G(a) and F(b), which the discriminators' step uses too.

@@ -59,24 +59,20 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> 
 
 
 def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
-    """Returns a function from a step to this process's rows of the next `num_steps` batches.
-
-    Several batches are stacked to [b, num_steps, ...]; the first axis is the one split over the devices.
-    """
+    """Returns a function from a step to this process's rows of the next `num_steps` batches."""
     rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
         parts = [load(source, seed, s, batch_size, rows) for s in range(step, step + num_steps)]
+        # [b, num_steps, ...]: the first axis is the one that is split over the devices.
         return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 
     return load_steps
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """Yields `rows` of the batches that cover every example of every domain once, in order.
-
-    A shorter domain is padded with its last example; the caller drops the results of padding.
-    """
+    """Yields `rows` of the batches that cover every example of every domain once, in order."""
+    # A shorter domain is padded with its last example; the caller drops the results of padding.
     for start in range(0, max(len(array) for array in source), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
         yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in source), position)

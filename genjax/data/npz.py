@@ -40,10 +40,7 @@ def load(config: DataConfig) -> Splits:
 
 
 def labels(config: DataConfig) -> Splits:
-    """Reads the arrays y_train and so on, integers [n], as int32.
-
-    y_train holds one label for each image of x_train, and so on. Order and errors are those of `load`.
-    """
+    """Reads y_train and so on, an integer for each image of x_train, as int32; order and errors are those of `load`."""
     path, names, archive = _read(config)
     domains = []
     for letter in _letters(names):
@@ -66,6 +63,7 @@ def labels(config: DataConfig) -> Splits:
 
 
 def _letters(names: list[str]) -> tuple[str, ...]:
+    # With one of the two, `load` names the array that is missing.
     return ("A", "B") if "x_trainA" in names or "x_trainB" in names else ("",)
 
 

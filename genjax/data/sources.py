@@ -37,8 +37,8 @@ READERS = {
     "icons": _drawn(icons.icons),
     "satellite-relief": _drawn(satellite.satellite_relief),
     "gray-colour": _drawn(satellite.gray_colour),
-    "gray-colour-west": _drawn(satellite.gray_colour_west),
-    "gray-colour-east": _drawn(satellite.gray_colour_east),
+    "gray-colour-west": _drawn(lambda size: satellite.gray_colour(size, "-west")),
+    "gray-colour-east": _drawn(lambda size: satellite.gray_colour(size, "-east")),
     "npz:PATH": Reader(npz.load, npz.labels),
     "folder:PATH": Reader(folders.load),
     "tfds:NAME": Reader(tfds.load, tfds.labels),
@@ -49,7 +49,7 @@ READERS = {
 def reader(source: str) -> Reader:
     """Finds the reader of a source by its name; ValueError lists the choices."""
     prefix, colon, rest = source.partition(":")
-    for form, found in READERS.items():
+    for form, found in READERS.items():  # npz:PATH stands for npz: and anything after it
         if form == source or (colon and rest and form.startswith(f"{prefix}:")):
             return found
     raise ValueError(f"unknown data source {source!r}: give {', '.join(READERS)}")
@@ -122,6 +122,7 @@ def _binarize_once(source: Source, seed: int, split: int) -> Source:
     for images in source:
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))
         drawn = np.empty_like(images)
+        # One image at a time: the random numbers of all would take eight times the memory of the images.
         for i, image in enumerate(images):
             uniform = generator.random_raw(image.size).reshape(image.shape) / 2.0**64
             drawn[i] = np.where(uniform < image / 255, 255, 0)

@@ -52,7 +52,8 @@ def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
         letters = ("", "")
     wanted = sorted({f"train{letter}" for letter in letters})
     label = features["label"] if "label" in features else None
-    if not set(wanted) <= set(splits) or "image" not in features or (by_label and _num_classes(label) != 2):
+    two_classes = getattr(label, "num_classes", None) == 2
+    if not set(wanted) <= set(splits) or "image" not in features or (by_label and not two_classes):
         two = "the splits trainA and trainB, or a split train with a feature label of two classes,"
         raise ValueError(
             f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
@@ -99,10 +100,6 @@ def _undecoded(builder: Builder, name: str, split: str) -> Any:
             f"tfds:{name} was prepared as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
             "prepare it with file_format='array_record'"
         ) from error
-
-
-def _num_classes(label: Any) -> int:
-    return getattr(label, "num_classes", None) or 0
 
 
 def _builder(name: str) -> Builder:

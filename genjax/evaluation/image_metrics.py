@@ -45,10 +45,7 @@ def correlation(images: A, others: A) -> A:
 
 
 def intersection_and_union(images: A, truth: A) -> tuple[A, A]:
-    """Computes the shares of pixels that are darker than mid-grey in both images, and in either: [n] each.
-
-    `iou` takes their means over all images.
-    """
+    """Computes the shares of pixels darker than mid-grey in both images, and in either, for `iou`: [n] each."""
     xp = _namespace(images)
     x, y = (luminance(z) < 0.5 for z in (images, truth))
     return xp.mean(x & y, axis=(1, 2)), xp.mean(x | y, axis=(1, 2))
@@ -60,10 +57,9 @@ def iou(intersection: float, union: float) -> float:
 
 
 def squared_error(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Computes the mean squared error: [n].
+    """Computes the mean squared error [n] over pixels `where` (bool [h, w] or [n, h, w]; None for all).
 
-    `where` (bool, [h, w] or [n, h, w]) selects the pixels that count; None selects all. Raises ValueError if an image
-    has none.
+    Raises ValueError for an image without such pixels.
     """
     error = (images.astype(np.float64) - truth) ** 2
     if where is None:
@@ -82,19 +78,15 @@ def decibels(squared_error: np.ndarray) -> np.ndarray:
 
 
 def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Computes the peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`.
-
-    The mean PSNR of images is not the PSNR of their mean error, `decibels(squared_error(...).mean())`: state which one
-    you report.
-    """
+    """Computes the peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`."""
+    # Their mean is not the PSNR of the mean error, decibels(squared_error(...).mean()): say which one you report.
     return decibels(squared_error(images, truth, where))
 
 
 def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Computes structural similarity [n], 1 for equal images (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
 
-    It is a mean over channels and over all windows within the image. Raises ValueError if an image is smaller than the
-    window, 11x11 pixels.
+    Raises ValueError if an image is smaller than the window, 11x11 pixels.
     """
     from scipy import ndimage  # not above: its import takes 0.3 s, and trainings import this module
 
@@ -119,25 +111,24 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     c1, c2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for a range of L = 1
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return similarity.mean(axis=(1, 2, 3))
+    return similarity.mean(axis=(1, 2, 3))  # over windows and channels
 
 
 def diversity(images: np.ndarray, reference: np.ndarray) -> float:
     """Computes the diversity of images relative to a reference set: 0 if all are equal, 1 if as diverse.
 
-    It is the ratio of root mean squared Euclidean distances over all pairs in a set. Sets may differ in size and
-    channels.
+    Sets may differ in size and channels.
     """
-    # The factor of one half between variances and squared distances cancels.
+    # The ratio of root mean squared distances over all pairs in a set; the half in each variance cancels.
     return float(np.sqrt(mean_and_variance(images)[1] / max(mean_and_variance(reference)[1], FLAT)))
 
 
 def mean_and_variance(images: np.ndarray) -> tuple[np.ndarray, float]:
     """Computes the mean image [h, w, c], and the variance over images averaged over pixels.
 
-    The variance is half the mean squared distance of two images. It works in float64 and on one image at a time, as
-    there may be thousands of photographs.
+    The variance is half the mean squared distance of two images.
     """
+    # In float64, and one image at a time, as there may be thousands of photographs.
     mean = images.mean(axis=0, dtype=np.float64)
     return mean, sum(float(np.mean((image - mean) ** 2)) for image in images) / len(images)
 

@@ -130,7 +130,7 @@ def accuracy(config: AdversarialConfig, logits: Logits) -> Array:
     """
     if config.adversarial == "wgan_gp":
         return jnp.mean((logits.real > logits.fake) + 0.0)
-    # The middle between the targets, and for vanilla its logit.
+    # The middle m between the targets 0 and 1 - s, and for vanilla its logit, log(m / (1 - m)).
     target = 1 - config.label_smoothing
     threshold = {"lsgan": target / 2, "vanilla": math.log(target / (2 - target))}.get(config.adversarial, 0.0)
     return (jnp.mean((logits.real > threshold) + 0.0) + jnp.mean((logits.fake < threshold) + 0.0)) / 2

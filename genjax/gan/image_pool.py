@@ -29,9 +29,9 @@ def empty(size: int, shape: tuple[int, ...]) -> Pool:
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:
-    """Updates the pool with the images [b, h, w, c] of all devices; returns it and images to train this device on.
+    """Updates the pool with the images [b, h, w, c], at `position` [b] of the global batch, of all devices.
 
-    `position` [b] is the place of the images in the global batch; decisions depend only on it and on the key.
+    Returns it and the images that this device trains on.
     """
     if pool.images is None:
         return pool, images

@@ -58,14 +58,11 @@ class Conv(nn.Module):
 
 
 class ReflectConv(nn.Module):
-    """A convolution of odd kernel size with reflection padding, edge excluded; it keeps the image size.
-
-    `by_rows` selects a form that is faster on CPU and GPU for few output channels and a large kernel.
-    """
+    """A convolution of odd kernel size with reflection padding, edge excluded; it keeps the image size."""
 
     features: int
     kernel_size: int
-    by_rows: bool = False
+    by_rows: bool = False  # a form that is faster on CPU and GPU for few output channels and a large kernel
     dtype: jnp.dtype | None = None
 
     @nn.compact

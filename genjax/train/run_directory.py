@@ -32,13 +32,16 @@ MAY_CHANGE = frozenset({
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
-FORMAT = "0.2"  # first version of genjax with this format of run directories
+FORMAT = "0.2"
+"""First version of genjax with this format of run directories."""
 
 RESULT = "result.json"
 LOCK = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # errors of a file system that has no locks
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a file system that has no locks."""
 
-LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)  # files that a failed start leaves behind
+LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
+"""Files that a failed start leaves behind."""
 
 
 class Run(NamedTuple, Generic[C]):
@@ -47,7 +50,8 @@ class Run(NamedTuple, Generic[C]):
     config: C
     workdir: epath.Path
     splits: Splits
-    description: Json  # shape and SHA-256 of the images, as in data.json
+    description: Json
+    """Shape and SHA-256 of the images, as in data.json."""
     environment: Json
 
 

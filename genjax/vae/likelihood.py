@@ -11,10 +11,7 @@ from genjax import keys
 
 
 class Bernoulli(NamedTuple):
-    """Independent binary pixels. Grey values are treated as expected values of binary pixels.
-
-    So log_prob of grey values is not a normalised likelihood.
-    """
+    """Independent binary pixels; grey values count as expected values, and their log_prob is not normalised."""
 
     logits: Array  # [..., h, w, c]
 

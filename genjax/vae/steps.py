@@ -37,11 +37,7 @@ def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> Vae
 def train_step(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> tuple[VaeState, dict[str, Array]]:
-    """Updates the state once, from this device's part of the batch.
-
-    Gradients and metrics are means over all devices, so that replicas stay equal. Metrics are scalars; likelihoods are
-    in nats per image.
-    """
+    """Updates the state from this device's part of the batch; returns it with scalar metrics, in nats per image."""
     model = make_model(config)
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)

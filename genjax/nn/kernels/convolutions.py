@@ -150,7 +150,7 @@ def input_grad(x: Array, kernel: Array, cotangent: Array, stride: int, padding: 
         turned = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)
         products = conv_native(1, ((0, 0), (columns - 1 - left, columns - 1 - right)), cotangent, turned)
         return _add_up(products.reshape(b, height, -1, rows, 1, channels), 1, (top, 0), x.shape)
-    # 3. With fewer features than channels, XLA's form is faster.
+    # 3. Otherwise, as with fewer features than channels, XLA's form.
     (x_grad,) = jax.vjp(lambda x: conv_native(stride, padding, x, kernel), x)[1](cotangent)
     return x_grad
 
@@ -181,11 +181,10 @@ def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int
 def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int) -> Array:
     """Computes the gradient of a kernel [rows, columns, c, features] from x [b, h, w, c] and the outputs' `cotangent`.
 
-        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
-
-    XLA convolves with a kernel as large as the map, which is several times slower for large maps. Here it is a
-    convolution along the height only: each column of an image is a channel, with a shifted copy for each j.
+    d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
     """
+    # XLA convolves with a kernel as large as the map, which is several times slower for large maps. Here it is a
+    # convolution along the height only: each column of an image is a channel, with a shifted copy for each j.
     b, height, width, features = cotangent.shape
     channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
     small = x.size * columns <= CACHED_SIZE
@@ -210,7 +209,7 @@ def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int
 def conv_rows_as_features(x: Array, kernel: Array) -> Array:
     """Computes `conv_by_rows` by one convolution to the features of all kernel rows, and a sum of shifted rows."""
     rows, columns, channels, features = kernel.shape
-    # One row of taps, whose features are those of all kernel rows: few features alone would leave the hardware idle.
+    # Kernel [rows, columns, c, f] -> [1, columns, c, (rows, f)].
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
     parts = conv(x, wide, 1, NO_PADDING)
     height = x.shape[1] - rows + 1

@@ -20,21 +20,20 @@ from genjax.keys import Stream
 from genjax.parallel import REPLICATED, SPLIT, PyTree
 from genjax.task import C, S, State, Task
 
+# (state, batch, seed, signal) -> (state, metrics, signal)
 TrainStep = Callable[[S, Batch, Array, Array], tuple[S, dict[str, Array], Array]]
-"""(state, batch, seed, signal) -> (state, metrics, signal)."""
 
 
 def matmul_precision(precision: Precision) -> str:
-    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products.
-
-    tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
-    """
+    """Maps a precision to a value of `jax.default_matmul_precision`, the rounding of factors in products."""
+    # tensorfloat32 is TF32 on an NVIDIA GPU, three passes of bfloat16 on a TPU, and float32 on a CPU.
     return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
 
 
 def with_precision(fn: Callable, config: RunConfig) -> Callable:
     """Wraps `fn` so that it is traced with the matrix precision of `config`."""
 
+    # JAX reads the setting while it traces, so it holds for the compiled program.
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:
         with jax.default_matmul_precision(matmul_precision(config.precision)):
@@ -47,10 +46,12 @@ def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tupl
     """Returns the training step as a per-device function (state, batch, seed) -> (state, metrics)."""
     train_step = task.train_step
     if task.load_constants is not None:
+        # They become part of the program rather than of the state, so no checkpoint holds them.
         train_step = functools.partial(train_step, constants=task.load_constants(config)[1])
     train_step = with_precision(train_step, config)
 
     def step(state: S, batch: Batch, seed: Array) -> tuple[S, dict[str, Array]]:
+        # The step comes from the state, so a resumed run draws what an uninterrupted one draws.
         return train_step(config, state, batch, keys.for_step(keys.root_key(seed), Stream.TRAIN, state.step))
 
     return step
@@ -113,7 +114,7 @@ def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callab
         return lax.all_gather(fn(config, *shared, *rows), "data", tiled=True)
 
     compiled = parallel.pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
-    width = chunk * mesh.size
+    width = chunk * mesh.size  # one shape for all calls: XLA may round other shapes differently
 
     def run(shared: tuple, rows: tuple) -> PyTree:
         num, *others = (len(leaf) for leaf in jax.tree.leaves(rows))

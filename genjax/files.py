@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-Json = dict[str, Any]
-"""A JSON object."""
+Json = dict[str, Any]  # a JSON object
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
@@ -25,6 +24,7 @@ def resolve(path: epath.PathLike) -> epath.Path:
     name = os.fspath(path)
     if not name:
         raise ValueError("a path is empty (from an unset variable, perhaps): name a file or a directory")
+    # No scheme, so a local path: one with a colon, such as a:b, is local too.
     if not re.match(r"gs:|[\w.+-]+:/", name):
         try:
             return epath.Path(name).expanduser().resolve()
@@ -39,6 +39,7 @@ def resolve(path: epath.PathLike) -> epath.Path:
 
 def partial(path: epath.Path) -> epath.Path:
     """Returns the temporary path of a file while it is written, in the same directory as `path`."""
+    # A hash, because a name of the greatest length that a file system allows has no room for a suffix.
     return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
 
 

@@ -13,9 +13,9 @@ from jax import Array, lax
 
 from genjax.config import check_seed
 
+# Constants of Threefry-2x32 (Salmon et al. 2011): rotations (table 2) and the parity of the key words (section 3.3).
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
-"""Constants of Threefry-2x32 (Salmon et al. 2011, table 2 and section 3.3)."""
 
 
 class Stream(enum.IntEnum):
@@ -95,13 +95,15 @@ def normal(example_keys: Array, size: int) -> Array:
 def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
     """Draws uniform numbers in [0, 1), [b, *shape], row i from `example_keys[i]`.
 
-    In float32 they have the bits of `jax.random.uniform`. It is meant for whole images: on a CPU, JAX's own loop passes
-    over memory five times, and this single expression is fused with the code that uses it. JAX's check for reused keys
-    does not see this use.
+    In float32 they have the bits of `jax.random.uniform`. JAX's check for reused keys does not see this use.
     """
-    data = jax.random.key_data(example_keys)
+    # Made for whole images: on a CPU, JAX's own loop passes over memory five times, and this single expression is fused
+    # with the code that uses it.
+    data = jax.random.key_data(example_keys)  # [b, 2]
+    # Random access: pixel i is the hash of the counter i under the key, so nothing is carried from pixel to pixel.
     place = lax.iota(jnp.uint32, math.prod(shape))
     bits = threefry(data[:, :1], data[:, 1:], jnp.uint32(0), place[None])
+    # 23 random bits become the mantissa of a float in [1, 2), whose sign and exponent are the constant.
     in_1_2 = lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)
     return (in_1_2 - 1).astype(float).reshape(len(example_keys), *shape)
 
@@ -114,7 +116,7 @@ def threefry(first: Array, second: Array, high: Array, low: Array) -> Array:
     """
     schedule = (first, second, first ^ second ^ jnp.uint32(PARITY))
     left, right = high + schedule[0], low + schedule[1]
-    for turn in range(5):
+    for turn in range(5):  # four rounds, then a key word is added: 20 rounds in all
         for by in ROTATIONS[turn % 2]:
             left = left + right
             right = left ^ (right << by | right >> (32 - by))

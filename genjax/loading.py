@@ -17,8 +17,7 @@ from genjax.vae.sampler import Sampler
 
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator"]
 
-Which = Literal["last", "best"]
-"""The last checkpoint, or the best one on validation."""
+Which = Literal["last", "best"]  # the last checkpoint, or the best one on validation
 
 
 def load_sampler(
@@ -53,6 +52,7 @@ def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int
     from genjax.train import checkpoint  # here: Orbax is slow to import and loads google.cloud
 
     directory = files.resolve(config.workdir) / "checkpoints"
+    # Shapes and types alone; any key gives the same ones.
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
     if which == "best":
         restored = checkpoint.restore(directory, checkpoint.best_step(directory), abstract)

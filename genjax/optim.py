@@ -13,8 +13,7 @@ from genjax.parallel import PyTree
 
 T = TypeVar("T")
 
-Params = dict[str, Any]
-"""Nested parameters of a network, by module and name."""
+Params = dict[str, Any]  # nested parameters of a network, by module and name
 
 
 class Net(NamedTuple):
@@ -25,11 +24,8 @@ class Net(NamedTuple):
 
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
-    """Returns the learning rate at `step`, an int32 scalar counted from 0.
-
-    `step` is the state's step, not the optimiser's count, so a skipped update does not shift the schedule.
-    """
-    decay_steps = num_steps - config.warmup_steps
+    """Returns the learning rate at the state's `step` (int32 []), which counts skipped updates too."""
+    decay_steps = num_steps - config.warmup_steps  # the cosine ends with the training
     schedules = {
         "constant": optax.constant_schedule(config.learning_rate),
         "cosine": optax.cosine_decay_schedule(config.learning_rate, decay_steps),
@@ -65,6 +61,7 @@ def init_net(config: OptimConfig, params: Params) -> Net:
 
 def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net:
     """Takes one step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
+    # The rate enters here. Optax's own schedules count updates, so each skipped one would shift them.
     direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
     updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
     return Net(optax.apply_updates(net.params, updates), opt_state)
@@ -75,19 +72,15 @@ def _adam(config: OptimConfig) -> optax.GradientTransformation:
 
 
 def ema(config: OptimConfig, step: Array, average: T, params: T) -> T:
-    """Returns the exponential moving average of `params` after `step` earlier steps.
-
-    The decay min(ema_decay, (1 + t) / (10 + t)) removes the random initial weights quickly.
-    """
+    """Returns the exponential moving average of `params` after `step` earlier steps."""
+    # The decay is small at first, which removes the random initial weights quickly.
     decay = jnp.minimum(config.ema_decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda a, p: (decay * a + (1 - decay) * p).astype(a.dtype), average, params)
 
 
 def all_finite(*trees: PyTree) -> Array:
-    """Returns a boolean scalar: the Euclidean norm of all numbers in `trees` is finite.
-
-    Gradients whose squares overflow count as not finite too: Adam's second moment would stay infinite.
-    """
+    """Returns a boolean scalar: the Euclidean norm of all numbers in `trees` is finite."""
+    # The norm rather than the numbers: if a square overflowed, Adam's second moment would stay infinite.
     return jnp.isfinite(optax.tree.norm(trees))
 
 

@@ -19,11 +19,9 @@ T = TypeVar("T")
 
 REPLICATED, SPLIT = P(), P("data")
 
-PyTree = Any
-"""Any nesting of tuples, dictionaries and NamedTuples, with arrays as leaves."""
+PyTree = Any  # any nesting of tuples, dictionaries and NamedTuples, with arrays as leaves
 
-HEARTBEAT_SECONDS = 10
-"""Heartbeat timeout: the job aborts when a process is silent for this long."""
+HEARTBEAT_SECONDS = 10  # heartbeat timeout: the job aborts when a process is silent for this long
 
 
 def connect(where: str) -> None:
@@ -38,6 +36,7 @@ def connect(where: str) -> None:
         except ValueError as error:
             raise ValueError(f"JAX finds no cluster here ({error}): give HOST:PORT,NUM,ID instead of auto") from error
         return
+    # A malformed number and a number out of range get the same message.
     try:
         address, num, process = where.split(",")
         num_processes, process_id = int(num), int(process)
@@ -62,20 +61,18 @@ def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def pmap(fn: Callable, mesh: Mesh, in_specs: PyTree, out_specs: PyTree, donate: tuple[int, ...] = ()) -> Callable:
-    """Compiles the per-device function `fn` for `mesh`.
+    """Compiles the per-device function `fn` for `mesh`, as `jax.pmap` does, but without a stacked leading axis.
 
-    It does what `jax.pmap` has done since JAX 0.10, without a stacked leading axis. With `check_vma=False`, JAX does
-    not check that outputs marked `REPLICATED` are equal on all devices: `fn` has to make them equal.
+    Outputs marked `REPLICATED` are not checked: `fn` has to make them equal on all devices.
     """
+    # With check_vma=True, gradients of replicated parameters would arrive summed, and a mean over devices be a sum.
     mapped = jax.shard_map(fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
     return jax.jit(mapped, donate_argnums=donate)
 
 
 def mean_over_devices(tree: T) -> T:
-    """Averages each leaf of `tree` over the devices, inside a per-device function.
-
-    On one device it returns the leaf unchanged: XLA's CPU compiler would copy it.
-    """
+    """Averages each leaf of `tree` over the devices, inside a per-device function."""
+    # XLA's CPU compiler copies each leaf for a mean over one device.
     return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
 
 
@@ -115,6 +112,7 @@ def replicate(mesh: Mesh, make: Callable[..., T], *arguments: PyTree) -> T:
 
 def abstract(mesh: Mesh, make: Callable[[], T]) -> T:
     """Describes the arrays that `make()` returns, replicated on the mesh; nothing is computed."""
+    # The sharding in a leaf tells Orbax where to restore it, whichever devices saved it.
     sharding = NamedSharding(mesh, REPLICATED)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(make)
@@ -128,6 +126,7 @@ def is_main_process() -> bool:
 
 def broadcast(value: T) -> T:
     """Returns process 0's `value` (anything JSON can hold) in every process; all processes must call it."""
+    # Arrays alone can be broadcast, and only of a size that all processes know: first the length, then the text.
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))

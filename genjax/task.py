@@ -10,17 +10,15 @@ from genjax.config import RunConfig
 from genjax.data.splits import Splits
 from genjax.parallel import PyTree
 
-Split = Literal["validation", "test"]
-"""Name of the images that an evaluation uses."""
+Split = Literal["validation", "test"]  # name of the images that an evaluation uses
 
+# A row of metrics.jsonl: `step`, then metrics by name; names of evaluations begin with "validation/".
 Row = Mapping[str, Any]
-"""A row of metrics.jsonl: `step`, then metrics by name; names of evaluations begin with "validation/"."""
 
-RECENT_ROWS = 10
-"""Number of the latest training rows that a monitor receives."""
+RECENT_ROWS = 10  # number of the latest training rows that a monitor receives
 
+# (latest RECENT_ROWS training rows, latest evaluation row or {}) -> warnings, a name and a sentence with a remedy.
 Monitor = Callable[[Sequence[Row], Row], dict[str, str]]
-"""(latest RECENT_ROWS training rows, latest evaluation row or {}) -> warnings, a name and a sentence with a remedy."""
 
 
 class State(Protocol):
@@ -39,30 +37,26 @@ S = TypeVar("S", bound=State)
 Evaluate = Callable[[S, Splits, Split, int], dict[str, float]]
 """(state, images, split, seed of the noise) -> metrics by name."""
 
+# (config, mesh) -> a function that evaluates states. Compile here, so that it happens once for a training.
 Evaluator = Callable[[C, Mesh], Evaluate[S]]
-"""(config, mesh) -> a function that evaluates states. Compile here, so that it happens once for a training."""
 
 
 class Task(NamedTuple, Generic[C, S]):
     """A family of models as pure functions; those that take a batch are written per device, see `parallel`."""
 
-    name: str
-    """Name of the family, as in config.json and on the command line."""
+    name: str  # name of the family, as in config.json and on the command line
     config_class: type[C]
-    units: str
-    """Units of its metrics, as reports show them."""
-    init: Callable[[C, Array], S]
-    """(config, key) -> the state before the first step"""
+    units: str  # units of its metrics, as reports show them
+    init: Callable[[C, Array], S]  # (config, key) -> the state before the first step
+    # (config, state, batch, key) -> (state, scalar metrics, `skipped` among them); with load_constants it also takes
+    # `constants`
     train_step: Callable[..., tuple[S, dict[str, Array]]]
-    """(config, state, batch, key) -> (state, scalar metrics, `skipped` among them); with load_constants it also takes
-    `constants`"""
-    evaluators: tuple[Evaluator[C, S], ...]
-    """Metrics over whole sets of images; each metric name occurs once."""
+    evaluators: tuple[Evaluator[C, S], ...]  # metrics over whole sets of images; each metric name occurs once
+    # (config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name
     visualize: Callable[..., dict[str, Array]]
-    """(config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name"""
+    # validation metrics -> validation loss that selects the best checkpoint (lower is better), or None
     score: Callable[[dict[str, float]], float | None]
-    """validation metrics -> validation loss that selects the best checkpoint (lower is better), or None"""
+    # (config, images) -> a monitor of the rows that a training writes
     monitor: Callable[[C, Splits], Monitor] | None = None
-    """(config, images) -> a monitor of the rows that a training writes"""
+    # config -> (config with the SHA-256 of the files it names, arrays that training reads and never changes)
     load_constants: Callable[[C], tuple[C, PyTree]] | None = None
-    """config -> (config with the SHA-256 of the files it names, arrays that training reads and never changes)"""

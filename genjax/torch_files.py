@@ -20,8 +20,9 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     contains code, or if PyTorch is not installed.
     """
     torch = _torch()
-    content = io.BytesIO(files.resolve(path).read_bytes())
+    content = io.BytesIO(files.resolve(path).read_bytes())  # torch.load knows no gs:// paths
     try:
+        # weights_only refuses what would execute code.
         found = torch.load(content, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not found:
             raise ValueError(f"it holds {type(found).__name__}, not tensors by name")

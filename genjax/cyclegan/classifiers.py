@@ -23,6 +23,7 @@ def load(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, Params]]:
             f"{config.classifier_a} has {a.num_classes} classes, {config.classifier_b} {b.num_classes}: give "
             "classifiers of the same classes"
         )
+    # Recorded in config.json, so that a resumed run gets the same files.
     known = dataclasses.replace(config, classifier_a_sha256=sha256_a, classifier_b_sha256=sha256_b)
     return known, {"a": a.params, "b": b.params}
 

@@ -22,19 +22,17 @@ from genjax.gan import adversarial
 from genjax.keys import Draw
 from genjax.optim import Params
 
+# Weights of CycleGAN's own implementations.
 CLASSIC = LossConfig(
     adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=10.0, cycle_b=10.0, identity_a=5.0, identity_b=5.0
 )
-"""Weights of CycleGAN's own implementations."""
-
+# The same balance of cycle and adversarial losses, with affine consistency instead of the identity loss.
 MISSION = LossConfig(adversarial_a2b=0.1, adversarial_b2a=0.1, cycle_a=1.0, cycle_b=1.0, affine_a2b=1.0, affine_b2a=1.0)
-"""The same balance of cycle and adversarial losses, with affine consistency instead of the identity loss."""
 
+# images [b, h, w, c] of one domain -> [b, h, w, c'] of the other; gradients flow to the generator's parameters
 Translate = Callable[[Array], Array]
-"""images [b, h, w, c] of one domain -> [b, h, w, c'] of the other; gradients flow to the generator's parameters."""
-
+# (draw, images [b, h, w, c]) -> the images as a discriminator or a classifier sees them
 Augment = Callable[[Draw, Array], Array]
-"""(draw, images [b, h, w, c]) -> the images as a discriminator or a classifier sees them."""
 
 
 def identity(draw: Draw, images: Array) -> Array:
@@ -47,40 +45,34 @@ class Inputs(NamedTuple):
     """Inputs of every loss term."""
 
     loss: LossConfig
-    a: Array
-    """Images of A, [b, h, w, c] in [-1, 1]."""
+    a: Array  # images of A, [b, h, w, c] in [-1, 1]
     b: Array
-    fake_a: Array
-    """Translations F(b)."""
-    fake_b: Array
-    """Translations G(a)."""
-    to_a: Translate
-    """F"""
-    to_b: Translate
-    """G"""
+    fake_a: Array  # translations F(b)
+    fake_b: Array  # translations G(a)
+    to_a: Translate  # F
+    to_b: Translate  # G
     d_a: adversarial.Discriminator
     d_b: adversarial.Discriminator
-    element: Array
-    """Symmetry of the square, [b] in 0..7, for affine consistency; see `dihedral`."""
-    augment: Augment = identity
-    """Augmentation for discriminators."""
-    add_noise: Augment = identity
-    """Noise for classifiers."""
+    element: Array  # symmetry of the square, [b] in 0..7, for affine consistency; see `dihedral`
+    augment: Augment = identity  # augmentation for discriminators
+    add_noise: Augment = identity  # noise for classifiers
+    # Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained.
     classifiers: Mapping[str, Params] = {}
-    """Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained."""
 
 
+# Loss terms [b] by name; LossConfig, or a subclass of it, has a weight of the same name.
 Terms = Mapping[str, Callable[[Inputs], Array]]
-"""Loss terms [b] by name; LossConfig, or a subclass of it, has a weight of the same name."""
 
 
 def generator_terms(n: Inputs, terms: Terms) -> dict[str, Array]:
-    """Computes the terms [b] with a non-zero weight, without their weights; the others cost nothing."""
+    """Computes the terms [b] with a non-zero weight; the others cost nothing."""
+    # Without their weights, so that logged values of runs with other weights can be compared.
     return {name: term(n) for name, term in terms.items() if getattr(n.loss, name) > 0}
 
 
 def check_names(weights: LossConfig, terms: Terms) -> None:
     """Raises ValueError unless each term has a field in `weights`, and each field of a derived class a term."""
+    # Fields of LossConfig itself also hold settings, and terms that a run leaves out.
     own = {field.name for field in dataclasses.fields(weights)} - {f.name for f in dataclasses.fields(LossConfig)}
     if unweighted := [name for name in terms if not hasattr(weights, name)]:
         raise ValueError(f"loss term {unweighted[0]} has no weight: add a field {unweighted[0]} to the LossConfig")
@@ -101,8 +93,7 @@ def affine(translate: Translate, images: Array, translated: Array, element: Arra
 def dihedral(images: Array, element: Array) -> Array:
     """Rotates and mirrors images [b, h, w, c], exactly, by `element` [b] in 0..7.
 
-    Bit 1 transposes, then bit 2 flips upside down, then bit 4 mirrors left to right. Images that are not square ignore
-    bit 1.
+    Bit 1 transposes (square images only), then bit 2 flips upside down, then bit 4 mirrors left to right.
     """
 
     def has(bit: int) -> Array:
@@ -128,6 +119,7 @@ def semantic(classifiers: Mapping[str, Params], source: str, images: Array, targ
     return classifier.cross_entropy(classifier.logits(classifiers[target], (translated + 1) / 2), label)
 
 
+# In Zhu et al. 2017: L_GAN (eq. 1, in the least-squares form of section 4), L_cyc (eq. 2), L_identity (section 5.2).
 # ORDER MATTERS: gradients are summed in the order of the terms, which changes their last bits. Append new terms.
 TERMS: Terms = {
     "adversarial_a2b": lambda n: adversarial.generator_loss(n.loss, n.d_b(n.augment(Draw.FOOLED_B, n.fake_b))),
@@ -141,4 +133,3 @@ TERMS: Terms = {
     "semantic_a2b": lambda n: semantic(n.classifiers, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
     "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
 }
-"""CycleGAN's loss terms; LossConfig describes each of them."""

@@ -11,9 +11,9 @@ from genjax.nn import layers
 
 Direction = Literal["a2b", "b2a"]
 
-DOMAINS: dict[Direction, tuple[int, int]] = {"a2b": (0, 1), "b2a": (1, 0)}
-"""Source and target domain of a generator."""
+DOMAINS: dict[Direction, tuple[int, int]] = {"a2b": (0, 1), "b2a": (1, 0)}  # source and target domain of a generator
 
+# Names in the state and in metrics.
 GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")
 
 
@@ -22,8 +22,7 @@ class Networks(NamedTuple):
 
     g_a2b: generators.Generator
     g_b2a: generators.Generator
-    d_a: nn.Module
-    """Tells images of A from translations into A."""
+    d_a: nn.Module  # tells images of A from translations into A
     d_b: nn.Module
 
     def generator(self, direction: Direction) -> generators.Generator:

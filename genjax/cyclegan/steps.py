@@ -25,22 +25,16 @@ from genjax.optim import Net, Params
 class CycleGanState(NamedTuple):
     """Arrays that training carries from step to step; no keys."""
 
-    step: Array
-    """int32 []: steps taken, skipped ones included."""
-    skipped: Array
-    """int32 []: steps with a loss or gradient that was not finite."""
+    step: Array  # int32 []: steps taken, skipped ones included
+    skipped: Array  # int32 []: steps with a loss or gradient that was not finite
     g_a2b: Net
     g_b2a: Net
-    d_a: Net
-    """Tells images of A from translations into A."""
+    d_a: Net  # tells images of A from translations into A
     d_b: Net
-    ema: Params
-    """Averaged parameters of the generators, a2b and b2a, for evaluation and translation."""
-    pool_a: Pool
-    """Earlier translations into A."""
+    ema: Params  # averaged parameters of the generators, a2b and b2a, for evaluation and translation
+    pool_a: Pool  # earlier translations into A
     pool_b: Pool
-    spectral: dict[str, SingularVectors]
-    """Singular vectors of d_a's and d_b's layers; empty without spectral normalisation."""
+    spectral: dict[str, SingularVectors]  # singular vectors of d_a's and d_b's layers; empty without the normalisation
 
 
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
@@ -61,8 +55,8 @@ def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_
     # A copy, because the state is donated and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
     trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
-    counts = {"step": jnp.int32(0), "skipped": jnp.int32(0)}
-    return CycleGanState(**counts, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+    zeros = jnp.int32(0), jnp.int32(0)  # step and skipped
+    return CycleGanState(*zeros, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
 
 def train_step(
@@ -77,9 +71,9 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    Both gradients are taken at the parameters before the step, and the discriminators see translations by the
-    generators before the step. `constants` holds the classifiers of the semantic losses.
+    `constants` holds the classifiers of the semantic losses.
     """
+    # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
     a = _training_images(config, batch.images[0], batch.position, keys.for_draw(key, Draw.IMAGES_A))
@@ -87,9 +81,10 @@ def train_step(
     augment = functools.partial(_augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
-    frozen, _ = _normalised(config, params, state.spectral)
+    frozen, _ = _normalised(config, params, state.spectral)  # the discriminators that the generators face
 
-    # 1. Gradients of both generators, against the discriminators before the step.
+    # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
+    # G(a) and F(b), which the discriminators' step uses too.
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
         to_b, to_a = _functions(networks, generators, GENERATORS)
         d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
@@ -108,12 +103,14 @@ def train_step(
     seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
     seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), _fractions(batch, key, Draw.FRACTION_B)
 
+    # No gradient reaches a generator: its translations come in as numbers.
     def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
         normalised, spectral = _normalised(config, params, state.spectral)
         d_a, d_b = _functions(networks, normalised, DISCRIMINATORS)
         loss_a, logits_a = adversarial.discriminator_loss(config.loss, d_a, *seen_a)
         loss_b, logits_b = adversarial.discriminator_loss(config.loss, d_b, *seen_b)
         metrics = {"d_a_loss": jnp.mean(loss_a), "d_b_loss": jnp.mean(loss_b)}
+        # The sum of losses of two networks: each one's gradient is that of its own loss.
         return metrics["d_a_loss"] + metrics["d_b_loss"], (metrics, {"d_a": logits_a, "d_b": logits_b}, spectral)
 
     d_grads, (d_metrics, logits, spectral) = jax.grad(d_loss, has_aux=True)(_only(DISCRIMINATORS, params))
@@ -123,6 +120,7 @@ def train_step(
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     finite = optim.all_finite(metrics, grads)
 
+    # 4. All networks, pools and vectors move together, or none does.
     def update(state: CycleGanState) -> CycleGanState:
         updated = _update_networks(config, state, grads, rate)
         return updated._replace(pool_a=pool_a, pool_b=pool_b, spectral=spectral)
@@ -139,7 +137,7 @@ def _training_images(config: CycleGanRun, images: Array, position: Array, key: A
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
-    """Binds networks to their parameters; returns functions of images."""
+    """Binds networks to their parameters; returns functions of images, for losses to be written as in a paper."""
     return [functools.partial(apply, getattr(networks, name), params[name]) for name in names]
 
 
@@ -165,6 +163,7 @@ def _augment(config: CycleGanRun, step: Array, position: Array, key: Array, draw
     net = config.cyclegan
     if net.diff_augment == 0 and net.instance_noise == 0:
         return images
+    # Both draws from keys of their own, so that switching one on leaves the other's as they were.
     augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(keys.for_draw(key, draw)))
     images = diff_augment.augment(augment_keys, images, net.diff_augment)
     if net.instance_noise == 0:
@@ -187,6 +186,7 @@ def _normalised(
     """Applies spectral normalisation, if it is on; returns the discriminators' parameters and singular vectors."""
     if not config.cyclegan.spectral_norm:
         return _only(DISCRIMINATORS, params), {}
+    # Kernels and the vectors after this step; those of a skipped step are thrown away.
     pairs = {name: discriminators.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
     return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 

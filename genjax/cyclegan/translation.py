@@ -19,13 +19,14 @@ def translate(
 ) -> Array:
     """Translates images of any height and width: [n, h, w, c] to [n, h, w, c'], in [0, 1].
 
-    `params` are those of the generators "a2b" and "b2a". Images of a size that the generator does not accept are padded
-    by reflection, and the border is cut off again.
+    `params` are those of the generators "a2b" and "b2a".
     """
-    # Pad only bottom and right, so that each pixel keeps its place modulo the network's stride.
+    # Reach a size that the generator accepts by reflection, and cut the border off again. Pad only bottom and right, so
+    # that each pixel keeps its place modulo the network's stride.
     height, width = images.shape[1:3]
     bottom, right = (_border(config.cyclegan, size) for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
+    # Networks take and give [-1, 1]. A residual generator may leave that range.
     translated = apply(make_networks(config).generator(direction), params[direction], 2 * padded - 1)
     return jnp.clip((translated[:, :height, :width] + 1) / 2, 0, 1)
 

@@ -26,10 +26,8 @@ class Translator:
     """
 
     config: CycleGanRun
-    params: Params
-    """Averaged parameters of both generators."""
-    step: int
-    """Training step of the parameters."""
+    params: Params  # averaged parameters of both generators
+    step: int  # training step of the parameters
     mesh: Mesh
     make_networks: MakeNetworks = make_networks
 
@@ -44,8 +42,7 @@ class Translator:
     def translate(self, direction: Direction, images: np.ndarray) -> np.ndarray:
         """Translates images in one direction.
 
-        Raises ValueError for images of another shape or type, and FileNotFoundError if the run has no such generator,
-        as one converted from a single PyTorch file.
+        Raises ValueError for images of another shape or type, and FileNotFoundError if the run has no such generator.
         """
         run = self._compiled(direction)
         channels = self.config.data.channels[DOMAINS[direction][0]]

@@ -10,10 +10,7 @@ from genjax.keys import uniform
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """Augments uint8 images [b, h, w, c] to floats in [0, 1] of `image_size`; `keys` is [b].
-
-    The height and width given are those of `load_size` if there is one.
-    """
+    """Augments uint8 images [b, h, w, c], of `load_size` if there is one, to floats in [0, 1]; `keys` is [b]."""
     # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
     split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     if config.flip:
@@ -41,6 +38,7 @@ def flip(keys: Array, images: Array) -> Array:
 def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
     """Crops each image [b, h, w, c] to `size` (height, width) at a uniformly random place."""
     (height, width), channels = size, images.shape[-1]
+    # One key draws both places; every place at which the crop fits is equally likely.
     room = jnp.array([images.shape[1] - height + 1, images.shape[2] - width + 1])
 
     def crop(key: Array, image: Array) -> Array:

@@ -19,35 +19,21 @@ T = TypeVar("T")
 class Batch(NamedTuple):
     """Examples of one step: NumPy arrays on the host, JAX arrays split along the first axis on the devices."""
 
-    images: tuple[Any, ...]
-    """uint8 [b, h, w, c], one for each domain."""
-    position: Any
-    """int32 [b]: index of the example in the global batch; in evaluation, in the whole set."""
+    images: tuple[Any, ...]  # uint8 [b, h, w, c], one for each domain
+    position: Any  # int32 [b]: index of the example in the global batch; in evaluation, in the whole set
 
 
-Order = Callable[[int, int, int, int], np.ndarray]
-"""(seed, stream, epoch, number of examples) -> a permutation: `permutation` or `cached_permutation(num)`."""
-
-
+@functools.lru_cache(maxsize=4)  # two epochs, which a batch may straddle, of two domains
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
-    """Returns a random permutation of 0..num_examples-1.
-
-    It sorts raw words of Philox, which no NumPy release may change (NEP 19).
-    """
+    """Returns a random permutation of 0..num_examples-1, read-only."""
+    # Sorted raw words of Philox, which no NumPy release may change (NEP 19); equal words keep their order.
     words = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(num_examples)
     order = np.argsort(words, kind="stable")
     order.setflags(write=False)
     return order
 
 
-def cached_permutation(num: int) -> Order:
-    """Returns `permutation` with a cache of its last `num` results; two for each domain serve batches across epochs."""
-    return functools.lru_cache(num)(permutation)
-
-
-def indices(
-    seed: int, stream: int, step: int, batch_size: int, num_examples: int, order: Order = permutation
-) -> np.ndarray:
+def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
     """Computes the rows [batch_size] of the global batch of `step`.
 
     The examples of all steps form one stream. Example p = step * batch_size + i is row p mod N of the permutation of
@@ -57,40 +43,36 @@ def indices(
     epoch, place = np.divmod(step * batch_size + np.arange(batch_size), num_examples)
     rows = np.empty(batch_size, np.int64)
     for e in np.unique(epoch):
-        rows[epoch == e] = order(seed, stream, int(e), num_examples)[place[epoch == e]]
+        rows[epoch == e] = permutation(seed, stream, int(e), num_examples)[place[epoch == e]]
     return rows
 
 
-def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, order: Order = permutation) -> Batch:
-    """Gathers `rows` of the training batch of `step`; each domain is shuffled on its own."""
-    # Unpaired translation: separate streams, so that the same images do not meet in every epoch.
+def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> Batch:
+    """Gathers `rows` of the training batch of `step`."""
+    # Unpaired translation: each domain is shuffled on its own, so that the same images do not meet in every epoch.
     streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
     images = tuple(
-        array[indices(seed, stream, step, batch_size, len(array), order)[rows]]
+        array[indices(seed, stream, step, batch_size, len(array))[rows]]
         for array, stream in zip(source, streams, strict=False)
     )
     return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])
 
 
 def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
-    """Returns a function from a step to this process's rows of the next `num_steps` batches.
-
-    Several batches are stacked to [b, num_steps, ...]; the first axis is the one split over the devices.
-    """
-    rows, order = parallel.process_rows(batch_size), cached_permutation(2 * len(source))
+    """Returns a function from a step to this process's rows of the next `num_steps` batches."""
+    rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
-        parts = [load(source, seed, s, batch_size, rows, order) for s in range(step, step + num_steps)]
+        parts = [load(source, seed, s, batch_size, rows) for s in range(step, step + num_steps)]
+        # [b, num_steps, ...]: the first axis is the one that is split over the devices.
         return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 
     return load_steps
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
-    """Yields `rows` of the batches that cover every example of every domain once, in order.
-
-    A shorter domain is padded with its last example; the caller drops the results of padding.
-    """
+    """Yields `rows` of the batches that cover every example of every domain once, in order."""
+    # A shorter domain is padded with its last example; the caller drops the results of padding.
     for start in range(0, max(len(array) for array in source), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
         yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in source), position)
@@ -98,6 +80,7 @@ def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch
 
 def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:
     """Yields `load(step)` for each of `steps`, in order; a thread computes up to `depth` of them ahead."""
+    # One thread, so that batches come in order.
     with ThreadPoolExecutor(1, "prefetch") as pool:
         pending: deque[Future[T]] = deque()
         try:

@@ -12,6 +12,7 @@ from genjax.data import decoding, pictures
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.splits import Splits
 
+# Names of each split's folder, the first one that exists counts.
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
@@ -70,6 +71,7 @@ def _existing(root: epath.Path, named: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _lazy_images(folders: dict[str, epath.Path], config: DataConfig) -> LazyImages[epath.Path]:
+    # A file that two links lead to would else be held out and trained on.
     found = {split: _distinct(image_files(folder)) for split, folder in folders.items()}
     minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
     if len(found["train"]) < minimum:
@@ -82,6 +84,7 @@ def _lazy_images(folders: dict[str, epath.Path], config: DataConfig) -> LazyImag
 
 def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> None:
     """Raises ValueError unless pairs have the same name (suffixes may differ) in validation and in test."""
+    # Pairs are matched by their place in the order of names, so names have to be the same.
     for split in set(first.items) & set(second.items) - {"train"}:
         a, b = ([path.stem for path in domain.items[split]] for domain in (first, second))
         if a != b:

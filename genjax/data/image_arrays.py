@@ -10,13 +10,12 @@ from PIL import Image
 
 from genjax import files
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601), as in Pillow."""
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601), as in Pillow
 
 
 def to_unit(images: Array) -> Array:
     """Maps uint8 in 0..255 to floats in [0, 1]."""
-    return images.astype(float) / 255
+    return images.astype(float) / 255  # float is float32, or float64 if JAX is set to it
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -47,7 +46,7 @@ def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     """Lays uint8 images [n, h, w, c] out row by row on grey, `gap` pixels apart: [H, W, c]."""
     num, height, width, channels = images.shape
-    rows = -(-num // columns)
+    rows = -(-num // columns)  # rounded up
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 160, np.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)

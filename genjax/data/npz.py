@@ -7,8 +7,8 @@ from genjax import files
 from genjax.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
+# Prefixes of array names that look like splits; an unknown one of these is an error.
 LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
-"""Prefixes of array names that look like splits; an unknown one of these is an error."""
 
 
 def load(config: DataConfig) -> Splits:
@@ -40,10 +40,7 @@ def load(config: DataConfig) -> Splits:
 
 
 def labels(config: DataConfig) -> Splits:
-    """Reads the arrays y_train and so on, integers [n], as int32.
-
-    y_train holds one label for each image of x_train, and so on. Order and errors are those of `load`.
-    """
+    """Reads y_train and so on, an integer for each image of x_train, as int32; order and errors are those of `load`."""
     path, names, archive = _read(config)
     domains = []
     for letter in _letters(names):
@@ -66,11 +63,13 @@ def labels(config: DataConfig) -> Splits:
 
 
 def _letters(names: list[str]) -> tuple[str, ...]:
+    # With one of the two, `load` names the array that is missing.
     return ("A", "B") if "x_trainA" in names or "x_trainB" in names else ("",)
 
 
 def _held_out(arrays: dict[str, np.ndarray], config: DataConfig) -> dict[str, np.ndarray]:
     """Holds out missing splits, as `hold_out` does."""
+    # Row numbers are held out rather than images, so that labels follow the images.
     rows = hold_out({split: range(len(array)) for split, array in arrays.items()}, config.holdout)
     return {split: arrays.get(split, arrays["train"])[np.array(found, int)] for split, found in rows.items()}
 

@@ -19,14 +19,10 @@ from genjax.data.image_arrays import LUMA
 
 
 class _Format(NamedTuple):
-    name: str
-    """Pillow's name."""
-    options: dict[str, Any]
-    """Arguments of Pillow's `save`."""
-    alpha: bool = False
-    """True if files can hold alpha."""
-    sixteen_bits: bool = False
-    """True if files can hold 16 bits."""
+    name: str  # Pillow's name
+    options: dict[str, Any]  # arguments of Pillow's `save`
+    alpha: bool = False  # true if files can hold alpha
+    sixteen_bits: bool = False  # true if files can hold 16 bits
 
 
 _JPEG = _Format("JPEG", {"quality": 95, "subsampling": 0})
@@ -44,21 +40,17 @@ _WRITTEN = {
 }
 _ONLY_READ = {".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM"}
 
+# Suffixes of the files that can be read and written, in lower case; capitals are read and written as well.
 SUFFIXES = frozenset(_WRITTEN) | frozenset(_ONLY_READ)
-"""Suffixes of the files that can be read, in lower case; capitals are read as well."""
 WRITTEN_SUFFIXES = frozenset(_WRITTEN)
-"""Suffixes of the files that can be written: all but GIF, PPM and PGM."""
 
 
 class Picture(NamedTuple):
     """Content of a picture file, upright."""
 
-    pixels: np.ndarray
-    """uint8 or uint16 [h, w, 1 or 3]: grey or RGB."""
-    alpha: np.ndarray | None = None
-    """Opacity [h, w] in the type of the pixels, which are not multiplied by it."""
-    icc: bytes | None = None
-    """ICC profile for as many channels as the pixels have."""
+    pixels: np.ndarray  # uint8 or uint16 [h, w, 1 or 3]: grey or RGB
+    alpha: np.ndarray | None = None  # opacity [h, w] in the type of the pixels, which are not multiplied by it
+    icc: bytes | None = None  # ICC profile for as many channels as the pixels have
 
 
 def read(path: epath.PathLike) -> Picture:
@@ -79,6 +71,7 @@ def decode(encoded: bytes) -> Picture:
     Pillow's, for files that are damaged, truncated, of another format, animated or of several pages, and for samples
     that are signed, floating point, or of 12 or 32 bits.
     """
+    # Only these formats: Pillow's others include ones that run programs, such as EPS.
     formats = [form.name for form in _WRITTEN.values()] + list(_ONLY_READ.values())
     try:
         image = Image.open(io.BytesIO(encoded), formats=formats)
@@ -152,7 +145,7 @@ def to_float(picture: Picture, channels: int) -> np.ndarray:
     Grey becomes colour by repetition; colour becomes grey by the luma of ITU-R 601, with the weights of Pillow's "L".
     """
     pixels = picture.pixels
-    if pixels.shape[-1] > channels:
+    if pixels.shape[-1] > channels:  # colour to grey, before rounding to float32
         pixels = (pixels @ np.array(LUMA))[..., None]
     unit = (pixels / np.iinfo(picture.pixels.dtype).max).astype(np.float32)
     return np.repeat(unit, channels // unit.shape[-1], -1)
@@ -193,7 +186,8 @@ def _fitting(icc: bytes | None, pixels: np.ndarray) -> bytes | None:
 
 def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:
     """Bits per sample and samples per pixel by the file's header; ValueError for samples that cannot be read."""
-    if image.format == "PNG":
+    # Pillow's mode does not tell: it opens 16-bit colour as 8 bits.
+    if image.format == "PNG":  # IHDR: bit depth and colour type are its bytes 8 and 9
         return encoded[24], {2: 3, 4: 2, 6: 4}.get(encoded[25], 1)
     if image.format == "PPM":
         args = image.tile[0].args  # a format, or a pair of it and the highest level
@@ -212,6 +206,7 @@ def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:
 
 def _from_pillow(image: Image.Image, bits: int) -> Picture:
     """Copies pixels and alpha out of an image that Pillow holds at its full depth."""
+    # Before exif_transpose, which returns an image without the file's tags.
     mode, key, clear = image.mode, image.info.get("transparency"), image.has_transparency_data
     white_is_0 = bits == 16 and sixteen_bit.tiff_tags(image).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     image = ImageOps.exif_transpose(image)
@@ -228,6 +223,7 @@ def _from_pillow(image: Image.Image, bits: int) -> Picture:
         raise ValueError(f"pixels of Pillow's mode {mode} are not supported")
     if key is None or mode == "P":
         return Picture(pixels)
+    # A key colour: pixels of exactly that colour are transparent, all others opaque.
     # Pillow spreads grey of 2 or 4 bits over 0..255, but not the level that stands for transparency.
     key = np.array(key) * (255 // (2**bits - 1) if mode == "L" else 1)
     return Picture(pixels, np.where((pixels == key).all(-1), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype))

@@ -1,7 +1,4 @@
-"""Images from a function of your own, named as python:MODULE.FUNCTION.
-
-It takes a DataConfig and returns Splits. `python:__main__.FUNCTION` names one in a notebook or script.
-"""
+"""Images from a function of your own, named as python:MODULE.FUNCTION; MODULE is __main__ in a notebook or script."""
 
 import importlib
 from collections.abc import Callable
@@ -13,13 +10,11 @@ from genjax.data.splits import Splits
 
 
 def load(config: DataConfig) -> Splits:
-    """Calls the function that the source names and checks what it returns.
+    """Calls the function that the source names, from DataConfig to Splits of uint8 [n, h, w, 1 or 3] of any size.
 
-    It must return three splits, each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain, of any size. Raises
-    ValueError, with a remedy, if the name cannot be imported or the result is anything else. Errors in the function
-    itself pass through.
+    Raises ValueError, with a remedy, if the name cannot be imported or the result is anything else.
     """
-    splits = _function(config.source)(config)
+    splits = _function(config.source)(config)  # its own errors pass through, with their traceback
     if not _is_splits(splits):
         raise ValueError(
             f"{config.source} returned {_described(splits)}, and must return genjax.data.splits.Splits(train, "
@@ -44,6 +39,7 @@ def _function(source: str) -> Callable[[DataConfig], Splits]:
 
 
 def _is_splits(value: object) -> bool:
+    # Any tuple of three will do, as a file of one's own need not import genjax.
     if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(domains, tuple) for domains in value):
         return False
     return len(set(map(len, value))) == 1 and all(_is_images(array) for domains in value for array in domains)

@@ -75,6 +75,7 @@ def _unmultiplied(planes: np.ndarray) -> np.ndarray:
 
 def _upright(planes: np.ndarray, orientation: int) -> np.ndarray:
     """Applies an EXIF orientation to [h, w, c]; numbers other than 1..8 change nothing."""
+    # EXIF 2.3, tag 274: 5 to 8 swap the axes first; then rows or columns are reversed.
     if orientation in (5, 6, 7, 8):
         planes = planes.swapaxes(0, 1)
     down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))

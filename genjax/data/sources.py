@@ -20,10 +20,8 @@ from genjax.keys import Stream
 class Reader(NamedTuple):
     """Functions that read one kind of source."""
 
-    images: Callable[[DataConfig], Splits]
-    """Loads uint8 [n, h, w, 1 or 3] of any size for each split and domain."""
-    labels: Callable[[DataConfig], Splits] | None = None
-    """Loads int32 [n], the class of each image, if the source has classes."""
+    images: Callable[[DataConfig], Splits]  # loads uint8 [n, h, w, 1 or 3] of any size for each split and domain
+    labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], the classes, if the source has them
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
@@ -31,6 +29,7 @@ def _drawn(make: Callable[[int], Splits]) -> Reader:
     return Reader(lambda config: make(max(config.image_size)))
 
 
+# All sources, by name or by prefix with a colon.
 READERS = {
     "mnist5k": Reader(lambda config: digits.mnist5k(), lambda config: digits.mnist5k_labels()),
     "digits": Reader(lambda config: digits.digits(), lambda config: digits.digits_labels()),
@@ -38,20 +37,19 @@ READERS = {
     "icons": _drawn(icons.icons),
     "satellite-relief": _drawn(satellite.satellite_relief),
     "gray-colour": _drawn(satellite.gray_colour),
-    "gray-colour-west": _drawn(satellite.gray_colour_west),
-    "gray-colour-east": _drawn(satellite.gray_colour_east),
+    "gray-colour-west": _drawn(lambda size: satellite.gray_colour(size, "-west")),
+    "gray-colour-east": _drawn(lambda size: satellite.gray_colour(size, "-east")),
     "npz:PATH": Reader(npz.load, npz.labels),
     "folder:PATH": Reader(folders.load),
     "tfds:NAME": Reader(tfds.load, tfds.labels),
     "python:MODULE.FUNCTION": Reader(python.load),
 }
-"""All sources, by name or by prefix with a colon."""
 
 
 def reader(source: str) -> Reader:
     """Finds the reader of a source by its name; ValueError lists the choices."""
     prefix, colon, rest = source.partition(":")
-    for form, found in READERS.items():
+    for form, found in READERS.items():  # npz:PATH stands for npz: and anything after it
         if form == source or (colon and rest and form.startswith(f"{prefix}:")):
             return found
     raise ValueError(f"unknown data source {source!r}: give {', '.join(READERS)}")
@@ -124,6 +122,7 @@ def _binarize_once(source: Source, seed: int, split: int) -> Source:
     for images in source:
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))
         drawn = np.empty_like(images)
+        # One image at a time: the random numbers of all would take eight times the memory of the images.
         for i, image in enumerate(images):
             uniform = generator.random_raw(image.size).reshape(image.shape) / 2.0**64
             drawn[i] = np.where(uniform < image / 255, 255, 0)

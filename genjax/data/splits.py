@@ -10,8 +10,8 @@ from genjax.config import DataConfig
 
 logger = logging.getLogger(__name__)
 
+# One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two.
 Source = tuple[np.ndarray, ...]
-"""One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two."""
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T
     train, found = items["train"], {name: list(rows) for name, rows in items.items()}
     # Raw words of Philox with seed 0 give the same rows in every NumPy version, so results stay comparable.
     order = np.argsort(np.random.Philox(np.random.SeedSequence(0)).random_raw(len(train)), kind="stable")
+    # Test first: its rows stay the same if validation images are added to a source later.
     for name in ("test", "validation"):
         if name not in found and share == 0:
             logger.warning("no image is held out: %s metrics are of training images", name)

@@ -12,10 +12,8 @@ from genjax.data.decoding import LazyImages, file_version
 from genjax.data.imports import optional_module
 from genjax.data.splits import Splits, hold_out
 
-Row = tuple[str, int]
-"""Split of the dataset and row in it."""
-Builder = Any
-"""A tensorflow_datasets.core.DatasetBuilder, which has no types."""
+Row = tuple[str, int]  # split of the dataset and row in it
+Builder = Any  # a tensorflow_datasets.core.DatasetBuilder, which has no types
 
 
 def load(config: DataConfig) -> Splits:
@@ -54,7 +52,8 @@ def find(name: str, config: DataConfig) -> list[LazyImages[Row]]:
         letters = ("", "")
     wanted = sorted({f"train{letter}" for letter in letters})
     label = features["label"] if "label" in features else None
-    if not set(wanted) <= set(splits) or "image" not in features or (by_label and _num_classes(label) != 2):
+    two_classes = getattr(label, "num_classes", None) == 2
+    if not set(wanted) <= set(splits) or "image" not in features or (by_label and not two_classes):
         two = "the splits trainA and trainB, or a split train with a feature label of two classes,"
         raise ValueError(
             f"tfds:{name} needs {two if len(letters) == 2 else 'a split train'} and a feature image; "
@@ -75,6 +74,7 @@ def _name(config: DataConfig) -> str:
 
 
 def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], version: list[str | int]) -> LazyImages[Row]:
+    # Opened once for all rows; `decode` runs in threads.
     data = {split: builder.as_data_source(split) for items in rows.values() for split, _ in items[:1]}
 
     def decode(item: Row) -> pictures.Picture:
@@ -86,7 +86,7 @@ def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], versio
 
 def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Row]:
     """Lists the examples of `split`, or those of one class."""
-    data = _undecoded(builder, name, split)
+    data = _undecoded(builder, name, split)  # labels alone are read, so no image is decoded
     return [(split, row) for row in range(len(data)) if label is None or data[row]["label"] == label]
 
 
@@ -100,10 +100,6 @@ def _undecoded(builder: Builder, name: str, split: str) -> Any:
             f"tfds:{name} was prepared as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
             "prepare it with file_format='array_record'"
         ) from error
-
-
-def _num_classes(label: Any) -> int:
-    return getattr(label, "num_classes", None) or 0
 
 
 def _builder(name: str) -> Builder:

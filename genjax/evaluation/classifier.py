@@ -23,8 +23,7 @@ from genjax.data import batches, image_arrays
 from genjax.keys import Stream
 from genjax.optim import Params
 
-CHUNK = 500
-"""Images per call of the compiled network."""
+CHUNK = 500  # images per call of the compiled network
 
 
 class Network(nn.Module):
@@ -87,9 +86,8 @@ def fit(
 ) -> Classifier:
     """Trains on uint8 images [n, h, w, c] and integer labels [n], by Adam with cosine decay to 0.
 
-    Initial parameters and the order of images follow from `seed` alone, and so do the bits of the result on one
-    machine. Raises ValueError for images or labels of another shape or type, and for labels outside
-    0..num_classes-1.
+    The bits of the result follow from `seed` on one machine. Raises ValueError for images or labels of another shape or
+    type, and for labels outside 0..num_classes-1.
     """
     image_arrays.check(images, images.shape[1:])
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or len(images) == 0:
@@ -131,10 +129,7 @@ def save(path: epath.PathLike, classifier: Classifier) -> str:
 
 
 def load(path: epath.PathLike) -> tuple[Classifier, str]:
-    """Reads a classifier that `save` wrote; returns it with the SHA-256 of the file.
-
-    Raises FileNotFoundError if there is no file, ValueError if it holds anything else.
-    """
+    """Reads a classifier that `save` wrote, and the file's SHA-256; FileNotFoundError or ValueError if it is none."""
     file = files.resolve(path)
     if not file.exists():
         raise FileNotFoundError(f"no such classifier: {file}")
@@ -147,6 +142,7 @@ def load(path: epath.PathLike) -> tuple[Classifier, str]:
         for name, leaf in flat.items():
             layer, _, kind = name.partition(".")
             params.setdefault(layer, {})[kind] = leaf
+        # Shapes and types of every array have to be those of the network, or a later error would name no file.
         expected = jax.eval_shape(lambda: init(image_shape, len(flat["out.bias"]), keys.root_key(0)))
         if jax.tree.map(lambda x: (x.shape, x.dtype), params) != jax.tree.map(lambda x: (x.shape, x.dtype), expected):
             raise ValueError("its arrays are those of another network")

@@ -14,11 +14,9 @@ from genjax.data.image_arrays import LUMA
 
 A = TypeVar("A", np.ndarray, Array)
 
-SSIM_SIGMA, SSIM_SIZE = 1.5, 11
-"""Standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels."""
+SSIM_SIGMA, SSIM_SIZE = 1.5, 11  # standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels
 
-FLAT = 1e-12
-"""Least divisor; a smaller variance means that images are flat, or all equal."""
+FLAT = 1e-12  # least divisor; a smaller variance means that images are flat, or all equal
 
 
 def l1(images: A, truth: A) -> A:
@@ -47,10 +45,7 @@ def correlation(images: A, others: A) -> A:
 
 
 def intersection_and_union(images: A, truth: A) -> tuple[A, A]:
-    """Computes the shares of pixels that are darker than mid-grey in both images, and in either: [n] each.
-
-    `iou` takes their means over all images.
-    """
+    """Computes the shares of pixels darker than mid-grey in both images, and in either, for `iou`: [n] each."""
     xp = _namespace(images)
     x, y = (luminance(z) < 0.5 for z in (images, truth))
     return xp.mean(x & y, axis=(1, 2)), xp.mean(x | y, axis=(1, 2))
@@ -62,10 +57,9 @@ def iou(intersection: float, union: float) -> float:
 
 
 def squared_error(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Computes the mean squared error: [n].
+    """Computes the mean squared error [n] over pixels `where` (bool [h, w] or [n, h, w]; None for all).
 
-    `where` (bool, [h, w] or [n, h, w]) selects the pixels that count; None selects all. Raises ValueError if an image
-    has none.
+    Raises ValueError for an image without such pixels.
     """
     error = (images.astype(np.float64) - truth) ** 2
     if where is None:
@@ -84,19 +78,15 @@ def decibels(squared_error: np.ndarray) -> np.ndarray:
 
 
 def psnr(images: np.ndarray, truth: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Computes the peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`.
-
-    The mean PSNR of images is not the PSNR of their mean error, `decibels(squared_error(...).mean())`: state which one
-    you report.
-    """
+    """Computes the peak signal-to-noise ratio in dB: [n]; `where` is as in `squared_error`."""
+    # Their mean is not the PSNR of the mean error, decibels(squared_error(...).mean()): say which one you report.
     return decibels(squared_error(images, truth, where))
 
 
 def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Computes structural similarity [n], 1 for equal images (Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13).
 
-    It is a mean over channels and over all windows within the image. Raises ValueError if an image is smaller than the
-    window, 11x11 pixels.
+    Raises ValueError if an image is smaller than the window, 11x11 pixels.
     """
     from scipy import ndimage  # not above: its import takes 0.3 s, and trainings import this module
 
@@ -107,35 +97,38 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
         )
     radius = SSIM_SIZE // 2
 
+    # Only windows that lie wholly within the image, as in the authors' code.
     def blurred(x: np.ndarray) -> np.ndarray:
         whole = ndimage.gaussian_filter(x, (0, SSIM_SIGMA, SSIM_SIGMA, 0), radius=(0, radius, radius, 0))
         return whole[:, radius:-radius, radius:-radius]
 
+    # Local moments: var = E[x^2] - E[x]^2, in float64, as their difference loses digits.
     x, y = images.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = blurred(x), blurred(y)
     var_x, var_y = blurred(x**2) - mean_x**2, blurred(y**2) - mean_y**2
     covariance = blurred(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
+    # SSIM = (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2))
+    c1, c2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 for a range of L = 1
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    return similarity.mean(axis=(1, 2, 3))
+    return similarity.mean(axis=(1, 2, 3))  # over windows and channels
 
 
 def diversity(images: np.ndarray, reference: np.ndarray) -> float:
     """Computes the diversity of images relative to a reference set: 0 if all are equal, 1 if as diverse.
 
-    It is the ratio of root mean squared Euclidean distances over all pairs in a set. Sets may differ in size and
-    channels.
+    Sets may differ in size and channels.
     """
+    # The ratio of root mean squared distances over all pairs in a set; the half in each variance cancels.
     return float(np.sqrt(mean_and_variance(images)[1] / max(mean_and_variance(reference)[1], FLAT)))
 
 
 def mean_and_variance(images: np.ndarray) -> tuple[np.ndarray, float]:
     """Computes the mean image [h, w, c], and the variance over images averaged over pixels.
 
-    The variance is half the mean squared distance of two images. It works in float64 and on one image at a time, as
-    there may be thousands of photographs.
+    The variance is half the mean squared distance of two images.
     """
+    # In float64, and one image at a time, as there may be thousands of photographs.
     mean = images.mean(axis=0, dtype=np.float64)
     return mean, sum(float(np.mean((image - mean) ** 2)) for image in images) / len(images)
 

@@ -14,8 +14,7 @@ from jax import Array
 
 from genjax.config import check_finite, require
 
-Discriminator = Callable[[Array], Array]
-"""images [b, h, w, c] -> logits [b, ...]"""
+Discriminator = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ def generator_loss(config: AdversarialConfig, logits: Array) -> Array:
             return _mean((logits - 1) ** 2)
         case "vanilla":  # -log sigmoid(logits), which does not saturate
             return _mean(jax.nn.softplus(-logits))
-        case _:  # hinge and wgan_gp
+        case _:  # hinge and wgan_gp: the critic's score, without a bound
             return -_mean(logits)
 
 
@@ -85,16 +84,14 @@ def discriminator_loss(
 
 
 def real_fake_loss(config: AdversarialConfig, real: Array, fake: Array) -> Array:
-    """Averages a discriminator's losses [b] from its logits [b, ...] on real and on generated images.
-
-    With label smoothing s, the target for real images is 1 - s, and that for generated ones stays 0.
-    """
+    """Averages a discriminator's losses [b] from its logits [b, ...] on real and on generated images."""
     # Half the sum, so that a discriminator learns more slowly than its generator (Zhu et al. 2017, section 7.1).
-    smoothing = config.label_smoothing
+    smoothing = config.label_smoothing  # one-sided: the target for generated images stays 0
     match config.adversarial:
         case "lsgan":
             return 0.5 * (_mean((real - (1 - smoothing)) ** 2) + _mean(fake**2))
         case "vanilla" if smoothing > 0:
+            # Cross-entropy against the target 1 - s.
             on_real = (1 - smoothing) * jax.nn.softplus(-real) + smoothing * jax.nn.softplus(real)
             return 0.5 * (_mean(on_real) + _mean(jax.nn.softplus(fake)))
         case "vanilla":
@@ -108,8 +105,9 @@ def real_fake_loss(config: AdversarialConfig, real: Array, fake: Array) -> Array
 def gradient_penalty(discriminator: Discriminator, real: Array, fake: Array, fraction: Array) -> Array:
     """Computes (|gradient| - 1)^2 [b] at fraction * real + (1 - fraction) * fake (Gulrajani et al. 2017)."""
     fraction = fraction.reshape(-1, 1, 1, 1)
+    # Algorithm 1 there: x_hat on the line between a real and a generated image.
     between = fraction * real + (1 - fraction) * fake
-    grad = jax.grad(lambda images: jnp.sum(discriminator(images)))(between)
+    grad = jax.grad(lambda images: jnp.sum(discriminator(images)))(between)  # of a sum: images do not mix
     # The square root has no finite gradient at 0, and a locally constant discriminator has gradient 0.
     norm = jnp.sqrt(jnp.sum(grad**2, axis=(1, 2, 3)) + 1e-16)
     return (norm - 1) ** 2
@@ -132,7 +130,7 @@ def accuracy(config: AdversarialConfig, logits: Logits) -> Array:
     """
     if config.adversarial == "wgan_gp":
         return jnp.mean((logits.real > logits.fake) + 0.0)
-    # The middle between the targets, and for vanilla its logit.
+    # The middle m between the targets 0 and 1 - s, and for vanilla its logit, log(m / (1 - m)).
     target = 1 - config.label_smoothing
     threshold = {"lsgan": target / 2, "vanilla": math.log(target / (2 - target))}.get(config.adversarial, 0.0)
     return (jnp.mean((logits.real > threshold) + 0.0) + jnp.mean((logits.fake < threshold) + 0.0)) / 2

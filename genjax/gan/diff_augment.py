@@ -11,8 +11,8 @@ from jax import Array
 
 from genjax import keys
 
+# Largest shift and side of the hole at strength 1, as shares of height and width (the paper's values).
 TRANSLATION, CUTOUT = 1 / 8, 1 / 2
-"""Largest shift and side of the hole at strength 1, as shares of height and width (the paper's values)."""
 
 
 def augment(example_keys: Array, images: Array, strength: float) -> Array:
@@ -23,6 +23,7 @@ def augment(example_keys: Array, images: Array, strength: float) -> Array:
     """
     if strength == 0:
         return images
+    # ORDER MATTERS: results depend on which of the seven numbers does what.
     draws = jax.vmap(lambda key: jax.random.uniform(key, (7,), images.dtype))(example_keys)
     images = colour(draws[:, :3], images, strength)
     images = translate(draws[:, 3:5], images, strength)
@@ -33,12 +34,11 @@ def colour(draws: Array, images: Array, strength: float) -> Array:
     """Changes brightness, saturation and contrast by `draws` [b, 3] in [0, 1).
 
     Brightness adds up to +- strength / 2. Saturation scales the distance of a pixel from its mean over channels by
-    1 +- strength, contrast the distance from the image's mean level by 1 +- strength / 2. Grey images have no
-    saturation.
+    1 +- strength, contrast the distance from the image's mean level by 1 +- strength / 2.
     """
     brightness, saturation, contrast = ((2 * draws[:, i] - 1).reshape(-1, 1, 1, 1) for i in range(3))
     images = images + strength / 2 * brightness
-    if images.shape[-1] > 1:
+    if images.shape[-1] > 1:  # grey images have no saturation
         grey = jnp.mean(images, axis=3, keepdims=True)
         images = grey + (1 + strength * saturation) * (images - grey)
     level = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
@@ -46,23 +46,18 @@ def colour(draws: Array, images: Array, strength: float) -> Array:
 
 
 def translate(draws: Array, images: Array, strength: float) -> Array:
-    """Shifts images by whole pixels, drawn from `draws` [b, 2] in [0, 1).
-
-    Shifts are up to strength / 8 of height and width in either direction, all equally likely. Pixels that move in are
-    0.
-    """
-    for axis in (1, 2):
+    """Shifts images by up to strength / 8 of height and width, by `draws` [b, 2] in [0, 1)."""
+    for axis in (1, 2):  # one axis after the other, by a distance drawn for each image
         most = _round(strength * TRANSLATION * images.shape[axis])
+        # Whole pixels from -most to most, all equally likely.
         by = jnp.floor(draws[:, axis - 1] * (2 * most + 1)).astype(jnp.int32) - most
         images = _moved(images, axis, by, most)
     return images
 
 
 def cut_out(draws: Array, images: Array, strength: float) -> Array:
-    """Sets a rectangle to 0, at a place drawn from `draws` [b, 2] in [0, 1).
-
-    Its sides are strength / 2 of the image's. Its centre is uniform over the image, so it may lie partly outside.
-    """
+    """Sets a rectangle of strength / 2 of height and width to 0, placed by `draws` [b, 2] in [0, 1)."""
+    # Its centre is uniform over the image, so it may lie partly outside.
     hole = jnp.ones((len(images), 1, 1, 1), bool)
     for axis in (1, 2):
         size = images.shape[axis]
@@ -70,6 +65,7 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
         # The centre of an odd side is a pixel of the image, that of an even side lies between two or at the border.
         places = size + 1 - side % 2
         first = jnp.floor(draws[:, axis - 1] * places).astype(jnp.int32) - side // 2
+        # Pixel numbers along the axis, and the first one of each image's hole.
         along = jnp.arange(size).reshape(1, *(size if i == axis else 1 for i in (1, 2)), 1)
         first = first.reshape(-1, 1, 1, 1)
         hole = hole & (along >= first) & (along < first + side)
@@ -77,11 +73,9 @@ def cut_out(draws: Array, images: Array, strength: float) -> Array:
 
 
 def add_noise(example_keys: Array, images: Array, sigma: Array) -> Array:
-    """Adds Gaussian noise of standard deviation `sigma`, a scalar, to each image, with keys `example_keys` [b].
-
-    As instance noise it makes the distributions of real and generated images overlap (Sonderby et al. 2017; Arjovsky
-    and Bottou 2017).
-    """
+    """Adds Gaussian noise of standard deviation `sigma`, a scalar, to each image, with keys `example_keys` [b]."""
+    # As instance noise it makes the distributions of real and generated images overlap (Sonderby et al. 2017; Arjovsky
+    # and Bottou 2017).
     noise = keys.normal(example_keys, images[0].size).reshape(images.shape)
     return images + sigma.astype(images.dtype) * noise.astype(images.dtype)
 

@@ -17,16 +17,14 @@ from genjax.optim import Params
 
 __all__ = ["PatchDiscriminator", "PixelDiscriminator", "apply", "init", "init_spectral", "spectral_normalise"]
 
-SingularVectors = dict[str, Array]
-"""A unit vector [out] for each layer, by its name."""
+SingularVectors = dict[str, Array]  # a unit vector [out] for each layer, by its name
 
 
 class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017): a logit for each of many overlapping patches."""
 
     base_channels: int = 64
-    num_layers: int = 3
-    """Convolutions of stride 2; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
+    num_layers: int = 3  # convolutions of stride 2; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -50,7 +48,7 @@ class PixelDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [b, h, w, c] to logits [b, h, w, 1]."""
-        input_dtype = x.dtype
+        input_dtype = x.dtype  # as in PatchDiscriminator
         x = nn.leaky_relu(nn.Conv(self.base_channels, (1, 1), dtype=self.dtype)(x), 0.2)
         x = layers.instance_norm(nn.Conv(2 * self.base_channels, (1, 1), dtype=self.dtype)(x))
         return nn.Conv(1, (1, 1), dtype=self.dtype)(nn.leaky_relu(x, 0.2)).astype(input_dtype)
@@ -65,23 +63,20 @@ def init_spectral(params: Params, key: Array) -> SingularVectors:
     """Draws a unit vector for each layer, the start of the power iterations in `spectral_normalise`."""
     layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
     # A bias has the layer's number of outputs, and its type.
-    biases = {name: layer["bias"] for name, layer in params.items()}
-    vectors = {name: jax.random.normal(layer_keys[name], bias.shape, bias.dtype) for name, bias in biases.items()}
-    return {name: _unit(vector) for name, vector in vectors.items()}
+    like = {name: layer["bias"] for name, layer in params.items()}
+    return {name: _unit(jax.random.normal(layer_keys[name], of.shape, of.dtype)) for name, of in like.items()}
 
 
 def spectral_normalise(params: Params, vectors: SingularVectors) -> tuple[Params, SingularVectors]:
-    """Divides kernels by estimates of their largest singular value; returns the vectors after one power iteration.
-
-    Gradients flow through the kernels alone (Miyato et al. 2018, algorithm 1).
-    """
+    """Divides kernels by estimates of their largest singular value; returns the vectors after one power iteration."""
     normalised, turned = {}, {}
     with jax.default_matmul_precision("highest"):  # also where the layers compute in bfloat16
         for name, layer in params.items():
             kernel = layer["kernel"]
             matrix = kernel.reshape(-1, kernel.shape[-1])
+            # Miyato et al. 2018, algorithm 1: v = W^T u / |W^T u|, u = W v / |W v|, and W / (u^T W v).
             # One iteration a step is enough: kernels change slowly, and the vectors are kept.
-            fixed = jax.lax.stop_gradient(matrix)
+            fixed = jax.lax.stop_gradient(matrix)  # gradients flow through the kernels alone
             left = _unit(fixed @ vectors[name])
             turned[name] = _unit(left @ fixed)
             normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": layer["bias"]}

@@ -22,8 +22,7 @@ from genjax.optim import Params
 
 __all__ = ["Generator", "apply", "init", "resnet", "unet"]
 
-Features = tuple[Array, ...]
-"""Encoder outputs: one map of a ResNet; one for each scale of a U-Net, finest first."""
+Features = tuple[Array, ...]  # encoder outputs: one map of a ResNet; one for each scale of a U-Net, finest first
 
 
 class Decoder(Protocol):
@@ -43,6 +42,7 @@ class Generator(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         """Maps images [b, h, w, c] to images [b, h, w, c'], within [-1, 1] unless `residual`."""
+        # Layers may compute in bfloat16; images keep their type.
         change = self.decoder(self.encoder(x)).astype(x.dtype)
         return x + change if self.residual else jnp.tanh(change)
 
@@ -64,10 +64,7 @@ def unet(
 
 
 def init(generator: Generator, key: Array, image_shape: tuple[int, ...]) -> Params:
-    """Draws parameters for images of `image_shape` (height, width, channels).
-
-    The last layer of a residual generator is zero, so that it begins as the identity.
-    """
+    """Draws parameters for images of `image_shape` (height, width, channels)."""
     shapes = parameters.shapes(generator, image_shape)
     # ORDER MATTERS: which part has which key is part of every result.
     encoder_key, decoder_key = jax.random.split(key)
@@ -75,7 +72,7 @@ def init(generator: Generator, key: Array, image_shape: tuple[int, ...]) -> Para
         "encoder": parameters.draw(shapes["encoder"], encoder_key),
         "decoder": parameters.draw(shapes["decoder"], decoder_key),
     }
-    if generator.residual:
+    if generator.residual:  # begin as the identity: T(E(x)) = 0
         last = generator.decoder.last_layer
         params["decoder"][last] = jax.tree.map(jnp.zeros_like, params["decoder"][last])
     return params
@@ -120,7 +117,7 @@ class ResnetDecoder(nn.Module):
     @nn.compact
     def __call__(self, features: Features) -> Array:
         """Maps one map [b, h/4, w/4, 4 base_channels] to [b, h, w, channels], not bounded."""
-        # u128, u64, c7s1-3.
+        # In the paper's notation u128, u64, c7s1-3.
         (x,) = features
         for channels in (2 * self.base_channels, self.base_channels):
             x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)

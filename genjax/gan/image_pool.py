@@ -18,10 +18,8 @@ from genjax import keys
 class Pool(NamedTuple):
     """A pool of up to `size` images."""
 
-    images: Array | None
-    """[size, h, w, c]; None for a size of 0."""
-    num: Array
-    """int32 []: images stored so far."""
+    images: Array | None  # [size, h, w, c]; None for a size of 0
+    num: Array  # int32 []: images stored so far
 
 
 def empty(size: int, shape: tuple[int, ...]) -> Pool:
@@ -31,9 +29,9 @@ def empty(size: int, shape: tuple[int, ...]) -> Pool:
 
 
 def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool, Array]:
-    """Updates the pool with the images [b, h, w, c] of all devices; returns it and images to train this device on.
+    """Updates the pool with the images [b, h, w, c], at `position` [b] of the global batch, of all devices.
 
-    `position` [b] is the place of the images in the global batch; decisions depend only on it and on the key.
+    Returns it and the images that this device trains on.
     """
     if pool.images is None:
         return pool, images
@@ -43,8 +41,9 @@ def query(pool: Pool, images: Array, position: Array, key: Array) -> tuple[Pool,
     places = lax.all_gather(position, "data", tiled=True)
     uniforms = jax.vmap(lambda k: jax.random.uniform(k, (2,)))(keys.per_example(key, places))
     stored, returned = decide(pool.num, uniforms, size)
-    # One gather moves all images. This device trains on its own slice of the returned ones.
+    # The pool, then the batch, as `decide` numbers them. One gather moves all images.
     known = jnp.concatenate([pool.images, everywhere])
+    # This device trains on its own slice of the returned ones.
     mine = lax.axis_index("data") * len(images) + jnp.arange(len(images))
     return Pool(known[stored], jnp.minimum(pool.num + len(everywhere), size)), known[returned[mine]]
 
@@ -62,7 +61,9 @@ def decide(num: Array, uniforms: Array, size: int) -> tuple[Array, Array]:
         stored, num = carry
         number, (swap, slot) = new
         full = num == size
+        # A full pool offers a random slot, another one its first free slot.
         place = jnp.where(full, (slot * size).astype(jnp.int32), num)
+        # Without a swap the new image is returned; it is stored if it was swapped, or if there was room.
         returned = jnp.where(full & (swap > 0.5), stored[place], number)
         keep = ~full | (swap > 0.5)
         stored = stored.at[place].set(jnp.where(keep, number, stored[place]))

@@ -15,6 +15,7 @@ from genjax.parallel import PyTree
 
 def shapes(module: nn.Module, image_shape: tuple[int, ...]) -> Params:
     """Returns shapes and types of a network's parameters, for images of `image_shape` (height, width, channels)."""
+    # eval_shape computes nothing, so the key is of no importance.
     image = jnp.zeros((1, *image_shape))
     found: Params = jax.eval_shape(lambda x: module.init(keys.root_key(0), x), image)["params"]
     return found
@@ -23,6 +24,7 @@ def shapes(module: nn.Module, image_shape: tuple[int, ...]) -> Params:
 def draw(shapes: PyTree, key: Array) -> Params:
     """Draws kernels from N(0, 0.02), as Zhu et al. 2017 do; biases are 0."""
     leaves, structure = jax.tree.flatten(shapes)
+    # Kernels have two axes or more; a bias takes no numbers.
     sizes = [math.prod(leaf.shape) if len(leaf.shape) > 1 else 0 for leaf in leaves]
     # One draw for all kernels compiles many times faster than one draw for each.
     drawn = 0.02 * jax.random.normal(key, (sum(sizes),), jnp.float32)

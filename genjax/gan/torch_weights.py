@@ -13,21 +13,18 @@ from etils import epath
 from genjax import torch_files
 from genjax.optim import Params
 
-Tensors = dict[str, np.ndarray]
-"""State dict: weights and biases by their names in PyTorch."""
+Tensors = dict[str, np.ndarray]  # state dict: weights and biases by their names in PyTorch
 
+# Unused buffers that older versions of PyTorch saved for instance normalisation.
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-"""Names of unused buffers that older versions of PyTorch saved for instance normalisation."""
 
 
 class GeneratorSizes(NamedTuple):
     """Kind and sizes that determine a generator of the original."""
 
     kind: Literal["resnet", "unet"]
-    base_channels: int
-    """Channels of the first convolution (ngf)."""
-    depth: int
-    """Residual blocks of a ResNet (n_blocks), or times that a U-Net halves height and width (num_downs)."""
+    base_channels: int  # channels of the first convolution (ngf)
+    depth: int  # residual blocks of a ResNet (n_blocks), or times that a U-Net halves height and width (num_downs)
     in_channels: int
     out_channels: int
 
@@ -75,12 +72,16 @@ def read_generator(path: epath.PathLike) -> tuple[GeneratorSizes, Params]:
 
 def sizes_of(tensors: Tensors) -> GeneratorSizes:
     """Infers the sizes of a generator from names and shapes of its tensors; ValueError if it is neither kind."""
+    # The first layer has a 7x7 kernel in a ResNet, a 4x4 kernel one level deeper in a U-Net; the last bias tells the
+    # channels of the output.
     first = (tensors[name].shape if name in tensors else () for name in ("model.1.weight", "model.model.0.weight"))
     match tuple(first):
         case (int(base_channels), int(in_channels), 7, 7), ():
+            # Count the blocks by their first convolution.
             depth = len({name for name in tensors if re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)})
             sizes, last = GeneratorSizes("resnet", base_channels, depth, in_channels, 0), f"model.{17 + depth}.bias"
         case (), (int(base_channels), int(in_channels), 4, 4):
+            # Each level of a U-Net lies inside the one before, which its name repeats.
             depth = max(name.count("model.") for name in tensors) - 1
             sizes, last = GeneratorSizes("unet", base_channels, depth, in_channels, 0), "model.model.3.bias"
         case _:
@@ -106,6 +107,7 @@ def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
 
     Raises ValueError, with names and shapes, unless the tensors are exactly those of such a generator and finite.
     """
+    # Compare all names and shapes before any conversion, so that one error names what is wrong.
     expected: dict[str, tuple[int, ...]] = {}
     for layer in layers(sizes):
         expected |= {f"{layer.name}.weight": layer.weight_shape, f"{layer.name}.bias": (layer.out_channels,)}
@@ -124,6 +126,7 @@ def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
     params: Params = {"encoder": {}, "decoder": {}}
     for layer in layers(sizes):
         weight, bias = (tensors[f"{layer.name}.{part}"] for part in ("weight", "bias"))
+        # PyTorch's order is out, in, height, width; a transposed one's is in, out, and it is flipped against ours.
         kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1) if layer.transposed else weight.transpose(2, 3, 1, 0)
         params[layer.coder][layer.module] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
     return params
@@ -152,6 +155,7 @@ def _cleaned(tensors: Tensors) -> Tensors:
             "only generators with plain instance normalisation (--norm instance there) can be converted"
         )
     kept = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in BUFFERS}
+    # Dropout lies between a block's convolutions, and moves the second from place 5 to 6.
     return {name.replace(".conv_block.6.", ".conv_block.5."): value for name, value in kept.items()}
 
 
@@ -176,10 +180,12 @@ def _resnet_layers(sizes: GeneratorSizes) -> list[Layer]:
 
 def _unet_layers(sizes: GeneratorSizes) -> list[Layer]:
     """Lists the convolutions of a U-Net; in PyTorch each level is a sequence that contains the next level."""
+    # From the outermost level inwards; `outer_in` and `outer_out` are what the level above gives and takes.
     found, sequence = [], "model.model"
     outer_in, outer_out = sizes.in_channels, sizes.out_channels
     for level in range(sizes.depth):
         first, last, width = level == 0, level == sizes.depth - 1, sizes.base_channels * min(2**level, 8)
+        # First conv, inner, ReLU, conv; then ReLU, conv, norm, inner, ReLU, conv; last ReLU, conv, ReLU, conv.
         down, up = 0 if first else 1, 3 if first or last else 5
         found.append(Layer(f"{sequence}.{down}", "encoder", f"Conv_{level}", 4, outer_in, width))
         from_below = width if last else 2 * width  # the skip connection doubles it

@@ -36,6 +36,7 @@ class UpConv(nn.Module):
         """Maps [b, h, w, c] to [b, 2h, 2w, features]."""
         x = nn.Conv(4 * self.features, (3, 3), dtype=self.dtype)(x)
         b, h, w, _ = x.shape
+        # The channels of a pixel are a block of 2x2 pixels.
         x = x.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(b, 2 * h, 2 * w, self.features)
 
@@ -57,14 +58,11 @@ class Conv(nn.Module):
 
 
 class ReflectConv(nn.Module):
-    """A convolution of odd kernel size with reflection padding, edge excluded; it keeps the image size.
-
-    `by_rows` selects a form that is faster on CPU and GPU for few output channels and a large kernel.
-    """
+    """A convolution of odd kernel size with reflection padding, edge excluded; it keeps the image size."""
 
     features: int
     kernel_size: int
-    by_rows: bool = False
+    by_rows: bool = False  # a form that is faster on CPU and GPU for few output channels and a large kernel
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -95,7 +93,8 @@ class ConvTranspose(nn.Module):
 
 
 def _with_parameters(module: Conv | ReflectConv | ConvTranspose, x: Array) -> tuple[Array, Array, Array]:
-    """Returns x, kernel and bias in the module's dtype; parameter names and shapes are Flax's."""
+    """Returns x, kernel and bias in the module's dtype."""
+    # Names, shapes and initial values are those of nn.Conv and nn.ConvTranspose.
     shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
     kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = module.param("bias", nn.initializers.zeros, (module.features,))

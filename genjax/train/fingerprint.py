@@ -39,6 +39,7 @@ def tree_digest(tree: PyTree) -> str:
     process must hold whole leaves (replicated, or NumPy arrays).
     """
     sha = hashlib.sha256()
+    # ORDER MATTERS: every published digest is of this text and these bytes.
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.asarray(leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf)
         sha.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape};".encode())
@@ -70,6 +71,7 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
 
     def of_domain(array: Array, domain: int) -> Array:
         rows = jnp.sum(jax.vmap(_placed)(_words(array).reshape(len(position), -1)), axis=1, dtype=jnp.uint32)
+        # The highest bit tells the domains apart: images that changed places count as different.
         place = position.astype(jnp.uint32) + jnp.uint32(domain << 31)
         return jnp.sum(_mix(rows ^ _mix(place)), dtype=jnp.uint32)
 

@@ -77,7 +77,7 @@ class Log:
 
         The devices may still be computing the new ones. `fingerprints` is empty for a step without a row.
         """
-        self.catch_up()
+        self.catch_up()  # blocks until the step before is done, while the device has the new one to compute
         self._pending = step, metrics, fingerprints, signal
 
     def after_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -98,7 +98,7 @@ class Log:
             return
         (step, metrics, fingerprints, signal), self._pending = self._pending, None
         self._progress.advance(self._config.steps_per_dispatch)
-        self._count_skips(step, int(metrics["skipped"]))
+        self._count_skips(step, int(metrics["skipped"]))  # one scalar to the host; the others only for a row
         self.stopped_by = int(signal)
         if step % self._config.log_every == 0:
             rate = self._progress.images_per_second(step)
@@ -110,6 +110,7 @@ class Log:
 
     def _count_skips(self, step: int, skipped: int) -> None:
         new, self._skipped = skipped - self._skipped, skipped
+        # Of several steps in a call only the number of skips is known: a call counts if all of its steps were skipped.
         whole_dispatch = new == self._config.steps_per_dispatch
         self._skipped_in_a_row = self._skipped_in_a_row + new if whole_dispatch else 0
         if self._skipped_in_a_row >= self._config.max_nonfinite_steps:

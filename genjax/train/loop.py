@@ -41,14 +41,10 @@ class Result(NamedTuple, Generic[S]):
 
     step: int
     state: S
-    digest: str
-    """SHA-256 of the state."""
-    resumed_from: int
-    """Step of the checkpoint that training resumed from; 0 for a fresh start."""
-    stopped_by: signal.Signals | None
-    """Signal that stopped training early, or None."""
-    test: dict[str, float]
-    """Metrics on the test images; empty if training was stopped early."""
+    digest: str  # SHA-256 of the state
+    resumed_from: int  # step of the checkpoint that training resumed from; 0 for a fresh start
+    stopped_by: signal.Signals | None  # signal that stopped training early, or None
+    test: dict[str, float]  # metrics on the test images; empty if training was stopped early
 
 
 def compile_programs(task: Task[C, S], config: C) -> Programs[S]:

@@ -45,6 +45,7 @@ def requests() -> Iterator[Callable[[], int]]:
 
 def per_device(mesh: Mesh) -> dict[int, Array]:
     """Returns the input `signal` of a training step, int32 [1] on each device, for each signal number and for 0."""
+    # On the devices before the loop begins, which copies nothing but batches.
     rows = parallel.process_rows(mesh.size)
     numbers = (0, *SIGNALS)
     return {number: parallel.shard_batch(mesh, np.full(mesh.size, number, np.int32)[rows]) for number in numbers}

@@ -33,7 +33,7 @@ def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
             jax.device_get(visualize(state, batch, Stream.SAMPLE, seed))
             for batch in batches.eval_batches(chosen, size, parallel.process_rows(size))
         ]
-        if not parallel.is_main_process():
+        if not parallel.is_main_process():  # but every process had to compute its part
             return
         for name in drawn[0]:
             pictures = np.concatenate([part[name] for part in drawn])[:num]

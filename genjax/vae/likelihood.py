@@ -11,14 +11,9 @@ from genjax import keys
 
 
 class Bernoulli(NamedTuple):
-    """Independent binary pixels. Grey values are treated as expected values of binary pixels.
+    """Independent binary pixels; grey values count as expected values, and their log_prob is not normalised."""
 
-    So log_prob of grey values is not a normalised likelihood. log p(x) = x l - softplus(l) is finite, with finite
-    gradients, for logits l of any size.
-    """
-
-    logits: Array
-    """[..., h, w, c]"""
+    logits: Array  # [..., h, w, c]
 
     def log_prob(self, x: Array) -> Array:
         """Returns log p(x|z) of images in [0, 1]: [...]."""
@@ -26,6 +21,7 @@ class Bernoulli(NamedTuple):
 
     def log_prob_per_pixel(self, x: Array) -> Array:
         """Returns the summands of `log_prob`: [..., h, w, c]."""
+        # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l): finite, with finite gradients, for logits of any size.
         return x * self.logits - jax.nn.softplus(self.logits)
 
     def mean(self) -> Array:
@@ -44,10 +40,8 @@ class Gaussian(NamedTuple):
     With sigma^2 = 1/2, log p(x) = -||x - mean||^2 - (D / 2) log pi for D pixels.
     """
 
-    location: Array
-    """Means [..., h, w, c]."""
-    log_sigma: Array
-    """[]"""
+    location: Array  # means [..., h, w, c]
+    log_sigma: Array  # []; its logarithm, so that a learned sigma stays positive
 
     def log_prob(self, x: Array) -> Array:
         """Returns the log density of images: [...]."""

@@ -15,20 +15,17 @@ from genjax.vae.model import Model
 class Terms(NamedTuple):
     """The loss and its parts: all [b], in nats per image."""
 
-    loss: Array
-    """distortion + beta * rate: what training minimises."""
-    elbo: Array
-    """-(distortion + rate), a lower bound on log p(x) whatever beta is."""
-    rate: Array
-    """KL(q(z|x) || p(z)), often called the KL term."""
-    distortion: Array
-    """-log p(x|z) for one draw of z from q(z|x), often called the reconstruction term."""
+    loss: Array  # distortion + beta * rate: what training minimises
+    elbo: Array  # -(distortion + rate), a lower bound on log p(x) whatever beta is
+    rate: Array  # KL(q(z|x) || p(z)), often called the KL term
+    distortion: Array  # -log p(x|z) for one draw of z from q(z|x), often called the reconstruction term
 
 
 def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: Array | float) -> Terms:
     """Returns the loss and its parts, for images [b, h, w, c] in [0, 1] and normal noise [b, d]."""
     # One draw of z and an exact KL: the estimator of Kingma and Welling 2014, eq. 7.
     latents = model.infer(params, images, noise)
+    # -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z)); beta weighs the second term in the loss only (Higgins et al. 2017).
     distortion, rate = -model.decode(params, latents.groups).log_prob(images), latents.kl
     return Terms(distortion + beta * rate, -(distortion + rate), rate, distortion)
 
@@ -41,14 +38,11 @@ def beta(vae: VaeConfig, step: Array) -> Array:
 
 
 def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
-    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution.
-
-    Binarised pixels have two values. Dequantised pixels have a density on [0, 1), where a grey level is 1/256 wide,
-    which adds 8 bits.
-    """
+    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution."""
     dims = math.prod(data.image_shapes[0])
-    if data.binarize != "none":
+    if data.binarize != "none":  # two values
         return -elbo / (dims * math.log(2))
+    # Dequantised pixels have a density on [0, 1), where a grey level is 1/256 wide, which adds 8 bits.
     if data.dequantize:
         return -elbo / (dims * math.log(2)) + 8
     return None

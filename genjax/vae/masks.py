@@ -46,6 +46,7 @@ def _inside(places: np.ndarray, start: np.ndarray | int, length: np.ndarray | in
 
 
 def _random(key: Array, position: np.ndarray, count: int, size: tuple[int, int]) -> np.ndarray:
+    # Hide the pixels with the smallest numbers: exactly `count`, and any set of them is equally likely.
     num_pixels = size[0] * size[1]
     uniform = keys.uniform(keys.per_example(key, jnp.asarray(position)), (num_pixels,))
     order = np.argsort(np.asarray(uniform), axis=1, kind="stable")
@@ -59,5 +60,6 @@ def _rectangles(key: Array, position: np.ndarray, size: tuple[int, int], num: in
     length_share, place = np.moveaxis(np.asarray(uniform), -1, 0)  # [n, rectangles, side]
     length = np.floor(np.array(size) * (0.25 + 0.25 * length_share)).astype(int).clip(1)
     start = np.floor(place * (np.array(size) - length + 1)).astype(int)
+    # A pixel is in a rectangle if its row is and its column is: [n, rectangles, h] and [n, rectangles, w].
     covered = [_inside(np.arange(side), start[..., i, None], length[..., i, None]) for i, side in enumerate(size)]
     return np.any(covered[0][..., :, None] & covered[1][..., None, :], axis=1)

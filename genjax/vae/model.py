@@ -22,28 +22,24 @@ from genjax.vae import nets
 from genjax.vae.config import VaeRun
 from genjax.vae.likelihood import Bernoulli, Gaussian, Likelihood
 
+# Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6).
 LOG_SIGMA_BOUND = 6.0
-"""Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6)."""
 
-Groups = tuple[Array, ...]
-"""z_1, ..., z_L, each [b, ...]."""
+Groups = tuple[Array, ...]  # z_1, ..., z_L, each [b, ...]
 
 
 class Latents(NamedTuple):
     """One draw from q(z|x)."""
 
     groups: Groups
-    kl: Array
-    """KL(q(z|x) || p(z)) [b] in nats, summed over the groups."""
+    kl: Array  # KL(q(z|x) || p(z)) [b] in nats, summed over the groups
 
 
 class Posterior(NamedTuple):
     """Approximate posterior q(e|x) = N(mean, diag(exp(2 log_sigma))) of the noise."""
 
-    mean: Array
-    """[..., d]"""
-    log_sigma: Array
-    """[..., d]"""
+    mean: Array  # [..., d]
+    log_sigma: Array  # [..., d]
 
     def sample(self, noise: Array) -> Array:
         """Returns e = mean + sigma * noise, all [..., d] (the reparametrisation of Kingma and Welling 2014)."""
@@ -51,6 +47,7 @@ class Posterior(NamedTuple):
 
     def log_prob(self, e: Array) -> Array:
         """Returns log q(e|x) + (d / 2) log 2 pi: [...]."""
+        # Change of variables: the Jacobian of e -> (e - mean) / sigma is the product of 1 / sigma.
         return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
 
     def kl(self) -> Array:
@@ -90,12 +87,12 @@ class FlatVae:
     image_shape: tuple[int, int, int]
     latent_dim: int
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
-    sigma: float = 0.5**0.5
-    """Standard deviation of a pixel; about the initial value with gaussian_learned."""
+    sigma: float = 0.5**0.5  # standard deviation of a pixel; about the initial value with gaussian_learned
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters of both networks."""
         encoder_key, decoder_key = jax.random.split(key)
+        # Shapes alone matter here; an image of zeros has them.
         encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
         decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
         if self.likelihood == "gaussian_learned":
@@ -130,8 +127,7 @@ class FlatVae:
         return Gaussian(location, _bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
 
 
-MakeModel = Callable[[VaeRun], Model]
-"""Makes the model that a configuration describes."""
+MakeModel = Callable[[VaeRun], Model]  # makes the model that a configuration describes
 
 
 def from_config(config: VaeRun) -> FlatVae:

@@ -27,7 +27,7 @@ class MlpEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
         """[b, h, w, c] to mean and log sigma [b, d]."""
-        x = (2 * images - 1).reshape(len(images), -1)
+        x = (2 * images - 1).reshape(len(images), -1)  # centred: pixels in [-1, 1]
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
         return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))
@@ -65,6 +65,7 @@ class MlpDecoder(nn.Module):
         x = z
         for size in reversed(self.hidden_sizes):
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
+        # No sigmoid: these are logits for a Bernoulli likelihood, means for a Gaussian one.
         return nn.Dense(math.prod(self.image_shape), dtype=self.dtype)(x).reshape(-1, *self.image_shape)
 
 

@@ -19,11 +19,10 @@ from genjax.vae.likelihood import Bernoulli, Likelihood
 
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
+# Least and largest number of rounds of back-projection and clipping; an image that is CONSISTENT needs no more. Box
+# mostly needs no more than the least number, bicubic by factor 2 needs hundreds.
 NUM_PROJECTIONS, MAX_PROJECTIONS = 50, 2000
-"""Least and largest number of rounds of back-projection and clipping; an image that is CONSISTENT needs no more. Box
-mostly needs no more than the least number, bicubic by factor 2 needs hundreds."""
-CONSISTENT = 0.25 / 255
-"""Largest allowed difference between an observed pixel and the enlarged image scaled down again."""
+CONSISTENT = 0.25 / 255  # largest allowed difference between an observed pixel and the enlarged image scaled down again
 
 
 class Operator(Protocol):
@@ -53,8 +52,7 @@ class Operator(Protocol):
 class Mask:
     """Inpainting: y is the image, known where `missing` is False; those pixels come back bit for bit."""
 
-    missing: np.ndarray
-    """bool [h, w] or [n, h, w]."""
+    missing: np.ndarray  # bool [h, w] or [n, h, w]
 
     gibbs_needs_gaussian: ClassVar[bool] = False
 
@@ -139,11 +137,13 @@ class Downsample:
 
     def impute(self, images: Array, y: Array) -> Array:
         """Returns x + A^+ (y - A x) (back-projection)."""
+        # A^+ = B^T L^-1, so the change is B^T (L^-1 y - B x); no other change that agrees with y is smaller.
         b = self._orthonormal(y)
         return images + _two_sided([side.T for side in b], self._whitened(y) - _two_sided(b, images))
 
     def project(self, images: Array, y: Array) -> Array:
         """Imputes and clips in turn; the number of rounds of an image does not depend on other images."""
+        # Alternating projections onto two convex sets: the images that agree with y, and those within [0, 1].
 
         def once(images: Array) -> Array:
             return jnp.clip(self.impute(images, y), 0, 1)
@@ -161,6 +161,7 @@ class Downsample:
         images = jax.lax.fori_loop(0, NUM_PROJECTIONS, lambda _, images: once(images), jnp.clip(images, 0, 1))
         return jax.lax.while_loop(unfinished, further, (jnp.int32(NUM_PROJECTIONS), images))[1]
 
+    # All of these are NumPy, in float64, while JAX traces: constants of the program.
     def _matrices(self, y: Array) -> list[np.ndarray]:
         """Returns the matrices A along height and width for small images y."""
         return [downsampling_matrix(size * self.factor, self.factor, self.kernel) for size in y.shape[2:4]]

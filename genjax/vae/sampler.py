@@ -36,10 +36,8 @@ class Sampler:
 
     config: VaeRun
     model: Model
-    params: Params
-    """Averaged parameters."""
-    step: int
-    """Training step of the parameters."""
+    params: Params  # averaged parameters
+    step: int  # training step of the parameters
     mesh: Mesh
 
     def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -105,17 +103,14 @@ class Sampler:
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., Callable[[tuple, tuple], PyTree]]:
-        """Compiles fn(model, *settings, params, key, ...), once for each function and settings.
-
-        If a stream is given, the key is folded with it inside the graph. JAX's check for reused keys would reject a
-        folded key that is passed to two calls.
-        """
+        """Compiles fn(model, *settings, params, key, ...), once for each function and settings."""
 
         @functools.lru_cache(maxsize=32)
         def compiled(
             fn: Callable[..., PyTree], *settings: Hashable, stream: Stream | None = None, chunk: int = 64
         ) -> Callable[[tuple, tuple], PyTree]:
             def with_model(config: VaeRun, params: Params, *arguments: PyTree) -> PyTree:
+                # Inside the graph, as JAX's check for reused keys would reject a folded key passed to two calls.
                 if stream is not None:
                     key, *others = arguments
                     arguments = (keys.for_step(key, stream, 0), *others)

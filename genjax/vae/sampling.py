@@ -15,10 +15,7 @@ from genjax.vae.model import Model, Posterior, draw_noise
 
 
 def prior(model: Model, params: Params, key: Array, temperature: Array | float, position: Array) -> Array:
-    """Draws images E[x|z] of the prior, e ~ N(0, temperature^2): [n, h, w, c], about [0, 1].
-
-    Row i comes from `key` and position[i] (int32).
-    """
+    """Draws images E[x|z] of the prior, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c], about [0, 1]."""
     return decode(model, params, temperature * draw_noise(model, key, position))
 
 
@@ -41,10 +38,8 @@ def decode(model: Model, params: Params, e: Array) -> Array:
 
 
 def interpolate(model: Model, params: Params, starts: Array, ends: Array, fraction: Array) -> Array:
-    """Returns images on the line between the posterior means of uint8 images `starts` and `ends` [n, h, w, c].
-
-    `fraction` [n] is 0 at the start and 1 at the end.
-    """
+    """Returns images between the posterior means of uint8 images [n, h, w, c], `fraction` [n] of the way."""
+    # A line in e, where the prior is N(0, I) for any number of groups.
     start, end = (encode(model, params, images).mean for images in (starts, ends))
     return decode(model, params, start + fraction[:, None] * (end - start))
 

@@ -21,13 +21,10 @@ from genjax.vae.model import MakeModel, draw_noise, from_config
 class VaeState(NamedTuple):
     """Arrays that training carries from step to step; no keys."""
 
-    step: Array
-    """int32 []: steps taken, skipped ones included."""
-    skipped: Array
-    """int32 []: steps whose loss or gradient was not finite."""
+    step: Array  # int32 []: steps taken, skipped ones included
+    skipped: Array  # int32 []: steps whose loss or gradient was not finite
     net: optim.Net
-    ema: Params
-    """Averaged parameters, for evaluation and sampling."""
+    ema: Params  # averaged parameters, for evaluation and sampling
 
 
 def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> VaeState:
@@ -40,11 +37,7 @@ def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> Vae
 def train_step(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> tuple[VaeState, dict[str, Array]]:
-    """Updates the state once, from this device's part of the batch.
-
-    Gradients and metrics are means over all devices, so that replicas stay equal. Metrics are scalars; likelihoods are
-    in nats per image.
-    """
+    """Updates the state from this device's part of the batch; returns it with scalar metrics, in nats per image."""
     model = make_model(config)
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)
@@ -52,6 +45,7 @@ def train_step(
     noise = draw_noise(model, latent_key, batch.position)
     beta = losses.beta(config.vae, state.step)
 
+    # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
         terms = jax.tree.map(jnp.mean, losses.elbo_terms(model, params, x, noise, beta))
         return terms.loss, terms

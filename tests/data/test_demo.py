@@ -263,7 +263,7 @@ def test_satellite_splits_see_three_continents(places, size):
 def test_gray_colour_west_and_east_make_the_whole(maps, tiles, size):
     # So each keeps what the whole promises of its splits: those of either are among those of the whole.
     gray, photograph = (place_finder(maps[name], size) for name in ("gray", "photograph"))
-    west, east = satellite.gray_colour_west(size), satellite.gray_colour_east(size)
+    west, east = (satellite.gray_colour(size, part) for part in ("-west", "-east"))
     if size == 32:
         assert [len(array) for array in itertools.chain(*west)] == [218, 319, 45, 45, 96, 96]
         assert [len(array) for array in itertools.chain(*east)] == [701, 572, 104, 104, 247, 247]
@@ -311,19 +311,18 @@ def test_gray_colour_is_pillows_grey(tiles, size):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("source", "make"),
     [
-        satellite.satellite,
-        satellite.satellite_relief,
-        satellite.gray_colour,
-        satellite.gray_colour_west,
+        ("satellite", satellite.satellite),
+        ("satellite-relief", satellite.satellite_relief),
+        ("gray-colour", satellite.gray_colour),
+        ("gray-colour-west", lambda size: satellite.gray_colour(size, "-west")),
     ],
 )
 @pytest.mark.parametrize("size", [0, 16, 48, 128])
-def test_satellite_sets_refuse_other_sizes(make, size):
+def test_satellite_sets_refuse_other_sizes(source, make, size):
     with pytest.raises(ValueError) as caught:
         make(size)
-    source = make.__name__.replace("_", "-")
     assert str(caught.value) == f"{source} is cut into tiles of 32 or 64 pixels, not {size}: choose one of these"
 
 

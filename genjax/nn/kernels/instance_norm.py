@@ -7,27 +7,25 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-NORM_EPS = 1e-5
-"""Added to the variance that `instance_norm` divides by."""
+NORM_EPS = 1e-5  # added to the variance that `instance_norm` divides by
 
 
 @jax.custom_vjp
 def instance_norm(x: Array) -> Array:
     """Normalises each channel of each image [b, h, w, c] to mean 0 and variance 1, without parameters.
 
-    Statistics are at least float32 (Ulyanov et al. 2016; eps 1e-5). The gradient is written out, because the one that
-    JAX derives reads the map once more:
+    Statistics are at least float32 (Ulyanov et al. 2016; eps 1e-5). The gradient is
 
         dx = (dy - mean(dy) - y mean(dy y)) / sqrt(variance + eps)
-
-    On an NVIDIA GPU both directions read the map twice. Unlike XLA's native form they store no map in float32.
     """
+    # The gradient is written out, because the one that JAX derives reads the map once more. On an NVIDIA GPU both
+    # directions read the map twice and, unlike XLA's native form, store no map in float32.
     return _forward(x)[0]
 
 
 def _forward(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     y, mean, scale = lax.platform_dependent(x, cuda=normalize_in_two_passes, default=normalize_native)
-    return y, (x, mean, scale)
+    return y, (x, mean, scale)  # the gradient computes y again instead of storing it
 
 
 def _backward(saved: tuple[Array, Array, Array], cotangent: Array) -> tuple[Array]:

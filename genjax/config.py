@@ -7,6 +7,7 @@ docstring is the flag's help.
 
 import dataclasses
 import math
+import re
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class DataConfig:
     skip_corrupt: bool = False
     """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
     cache_dir: str = "~/.cache/genjax"
-    """Directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    """Local directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    cache_gib: int = 20
+    """GiB that cache_dir may grow to: of its arrays, the least recently used are removed, but none in use."""
     decode_threads: int = 8
     """Threads that decode images; results do not depend on it."""
     prefetch: int = 2
@@ -104,6 +107,12 @@ class DataConfig:
         require(
             not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
         )
+        require(
+            not re.match(r"[\w.+-]+:/", self.cache_dir),
+            f"cache_dir {self.cache_dir} is not local, and images are memory-mapped from it: give --data.cache-dir a "
+            "local directory",
+        )
+        require(self.cache_gib >= 0, f"cache_gib must not be negative, got {self.cache_gib}")
         require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
         require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
 

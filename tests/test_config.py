@@ -70,6 +70,11 @@ def linear(decay_steps=50, **options):
         (DataConfig, {"dequantize": True, "binarize": "fixed"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"dequantize": True, "binarize": "stochastic"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"decode_threads": 0}, "decode_threads must be at least 1, got 0"),
+        *(
+            (DataConfig, {"cache_dir": path}, f"cache_dir {path} is not local, and images are memory-mapped from it")
+            for path in ("gs://bucket/cache", "gs:/bucket", "s3://bucket")
+        ),
+        (DataConfig, {"cache_gib": -1}, "cache_gib must not be negative, got -1"),
         (DataConfig, {"prefetch": 0}, "prefetch must be at least 1, got 0"),
         (OptimConfig, {"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         (OptimConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),

@@ -132,11 +132,16 @@ def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
         configs = {name: task.load_constants(config)[0] for name, config in configs.items()}
     results = {name: record for name, config in configs.items() if (record := _finished(config)) is not None}
     missing = [name for name in configs if name not in results]
-    trained = fit_seeds(task, [configs[name] for name in missing]) if missing else []
-    for name, result in zip(missing, trained, strict=False):  # a signal leaves out the later ones
-        if result.stopped_by is not None:
-            logging.warning("%s stopped and saved at step %d: the same command resumes it", name, result.step)
-            sys.exit(128 + result.stopped_by)
+    try:
+        trained = fit_seeds(task, [configs[name] for name in missing]) if missing else []
+    except FloatingPointError as error:
+        raise FloatingPointError(
+            f"{error}\nThe other runs are finished: --seeds without those of the runs above gives their tables"
+        ) from error
+    if trained and (signal := trained[-1].stopped_by) is not None:
+        logging.warning("stopped and saved at step %d: the same command resumes the study", trained[-1].step)
+        sys.exit(128 + signal)
+    for name, result in zip(missing, trained, strict=True):
         results[name] = {"step": result.step, "digest": result.digest, "test": finite(result.test)}
     return {name: results[name] for name in configs}
 

@@ -7,6 +7,8 @@ docstring is the flag's help.
 
 import dataclasses
 import math
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -30,8 +32,26 @@ def check_finite(config: "DataclassInstance") -> None:
         require(not isinstance(value, float) or math.isfinite(value), f"{field.name} must be finite, got {value}")
 
 
+def check_used(
+    config: "DataclassInstance", part: str, names: Collection[str], choice: str, users: Collection[str]
+) -> None:
+    """Raises ValueError if a field of `names` is not at its default, and the field `choice` is none of its `users`.
+
+    `part` begins the flags of these fields.
+    """
+    chosen = getattr(config, choice)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        require(
+            field.name not in names or chosen in users or value == field.default,
+            f"{field.name} {value} has no effect with {choice} {chosen}: give --{part}.{field.name.replace('_', '-')} "
+            f"{field.default}, or --{part}.{choice} {' or '.join(users)}",
+        )
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ValueError unless 0 <= seed < 2**31: JAX refuses other seeds or maps two of them to one key."""
+    require(isinstance(seed, int), f"{name} must be an int, got {type(seed).__name__}: give int({seed})")
     require(0 <= seed < 2**31, f"{name} must lie in [0, 2**31), got {seed}")
 
 
@@ -73,7 +93,9 @@ class DataConfig:
     skip_corrupt: bool = False
     """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
     cache_dir: str = "~/.cache/genjax"
-    """Directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    """Local directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    cache_gib: int = 20
+    """GiB that cache_dir may grow to: of its arrays, the least recently used are removed, but none in use."""
     decode_threads: int = 8
     """Threads that decode images; results do not depend on it."""
     prefetch: int = 2
@@ -104,6 +126,12 @@ class DataConfig:
         require(
             not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
         )
+        require(
+            not re.match(r"[\w.+-]+:/", self.cache_dir),
+            f"cache_dir {self.cache_dir} is not local, and images are memory-mapped from it: give --data.cache-dir a "
+            "local directory",
+        )
+        require(self.cache_gib >= 0, f"cache_gib must not be negative, got {self.cache_gib}")
         require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
         require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
 
@@ -156,10 +184,10 @@ class OptimConfig:
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
         require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+        check_used(self, "optim", ("decay_steps", "steps_per_epoch", "linear_decay"), "schedule", ("linear",))
         require(
-            self.decay_steps > 0 if self.schedule == "linear" else self.decay_steps == 0,
-            f"schedule {self.schedule} needs "
-            f"{'a positive decay_steps' if self.schedule == 'linear' else 'decay_steps 0'}, got {self.decay_steps}",
+            self.schedule != "linear" or self.decay_steps > 0,
+            f"schedule linear needs a positive decay_steps, got {self.decay_steps}: give --optim.decay-steps",
         )
         require(
             not (self.schedule == "linear" and self.warmup_steps > 0),

@@ -6,6 +6,7 @@ may split the key that it gets; addresses are known here alone.
 
 import enum
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,8 @@ def root_key(seed: int | Array) -> Array:
 
     The implementation is fixed to threefry2x32, whatever JAX's default is. Raises ValueError unless 0 <= seed < 2**31.
     """
-    if isinstance(seed, int):
+    if not isinstance(seed, Array):
+        seed = operator.index(seed)  # integers of NumPy too
         check_seed("a seed", seed)
     return jax.random.key(seed, impl="threefry2x32")
 

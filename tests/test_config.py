@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
 from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
@@ -70,6 +71,11 @@ def linear(decay_steps=50, **options):
         (DataConfig, {"dequantize": True, "binarize": "fixed"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"dequantize": True, "binarize": "stochastic"}, "dequantize and binarize exclude each other"),
         (DataConfig, {"decode_threads": 0}, "decode_threads must be at least 1, got 0"),
+        *(
+            (DataConfig, {"cache_dir": path}, f"cache_dir {path} is not local, and images are memory-mapped from it")
+            for path in ("gs://bucket/cache", "gs:/bucket", "s3://bucket")
+        ),
+        (DataConfig, {"cache_gib": -1}, "cache_gib must not be negative, got -1"),
         (DataConfig, {"prefetch": 0}, "prefetch must be at least 1, got 0"),
         (OptimConfig, {"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         (OptimConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
@@ -85,9 +91,20 @@ def linear(decay_steps=50, **options):
         (OptimConfig, {"ema_decay": 1.0}, "ema_decay must lie in [0, 1), got 1.0"),
         (OptimConfig, linear(0), "schedule linear needs a positive decay_steps, got 0"),
         (OptimConfig, linear(-1), "schedule linear needs a positive decay_steps, got -1"),
-        (OptimConfig, {"decay_steps": 5}, "schedule constant needs decay_steps 0, got 5"),
-        (OptimConfig, {"decay_steps": -5}, "schedule constant needs decay_steps 0, got -5"),
-        (OptimConfig, {"decay_steps": 5, "schedule": "cosine"}, "schedule cosine needs decay_steps 0, got 5"),
+        *(
+            (
+                OptimConfig,
+                {name: value, "schedule": schedule},
+                f"{name} {value} has no effect with schedule {schedule}: give {remedy}, or --optim.schedule linear",
+            )
+            for schedule in ("constant", "cosine")
+            for name, value, remedy in (
+                ("decay_steps", 5, "--optim.decay-steps 0"),
+                ("decay_steps", -5, "--optim.decay-steps 0"),
+                ("steps_per_epoch", 7, "--optim.steps-per-epoch 1"),
+                ("linear_decay", "lua", "--optim.linear-decay epoch_end"),
+            )
+        ),
         (OptimConfig, linear(warmup_steps=3), "schedule linear needs warmup_steps 0, got 3"),
         (OptimConfig, linear(steps_per_epoch=0), "steps_per_epoch must be at least 1, got 0"),
         (TrainConfig, {"num_sample_images": 0}, "num_sample_images must be at least 1, got 0"),
@@ -117,6 +134,12 @@ def linear(decay_steps=50, **options):
         (VaeConfig, {"hidden_sizes": (8, 0)}, "hidden_sizes needs positive numbers, got (8, 0)"),
         (VaeConfig, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
         (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
+        (
+            VaeConfig,
+            {"sigma": 0.1},
+            f"sigma 0.1 has no effect with likelihood bernoulli: give --vae.sigma {0.5**0.5}, or --vae.likelihood "
+            "gaussian or gaussian_learned",
+        ),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup_steps": -1}, "beta_warmup_steps must not be negative, got -1"),
         (CycleGanConfig, {"base_channels": 0}, "base_channels must be at least 1, got 0"),
@@ -139,9 +162,24 @@ def linear(decay_steps=50, **options):
             (
                 LossConfig,
                 {"label_smoothing": 0.1, "adversarial": kind},
-                f"label_smoothing 0.1 has no effect with {kind}: set it to 0, or choose --loss.adversarial lsgan",
+                f"label_smoothing 0.1 has no effect with adversarial {kind}: give --loss.label-smoothing 0.0, or "
+                "--loss.adversarial lsgan or vanilla",
             )
             for kind in ("hinge", "wgan_gp")
+        ),
+        *(
+            (
+                LossConfig,
+                {"gradient_penalty": 5.0, "adversarial": kind},
+                f"gradient_penalty 5.0 has no effect with adversarial {kind}: give --loss.gradient-penalty 10.0, or "
+                "--loss.adversarial wgan_gp",
+            )
+            for kind in ("lsgan", "vanilla", "hinge")
+        ),
+        (
+            LossConfig,
+            dict.fromkeys(("adversarial_a2b", "adversarial_b2a", "cycle_a", "cycle_b"), 0.0) | {"r1": 1.0},
+            "all weights of the loss are 0, so nothing would be trained: give one of them a weight",
         ),
         (LossConfig, {"cycle_b": float("nan")}, "cycle_b must be finite, got nan"),
     ],
@@ -157,6 +195,15 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
     [
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
         ({"seed": 2**31}, f"seed must lie in [0, 2**31), got {2**31}"),
+        ({"seed": np.int64(7)}, "seed must be an int, got int64: give int(7)"),
+        (
+            {"vae": {"beta_warmup_steps": 100}},
+            "beta_warmup_steps (100) must be below num_steps (100): give fewer --vae.beta-warmup-steps or more",
+        ),
+        (
+            {"vae": {"likelihood": "gaussian_learned"}},
+            "the density of 8-bit ones grows without bound. Give --data.dequantize, or --vae.likelihood gaussian",
+        ),
         ({"optim": {"warmup_steps": 100}}, "warmup_steps (100) must be below num_steps (100)"),
         ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and channels names two: (1, 1)"),
         (
@@ -316,9 +363,9 @@ def test_cyclegan_run_refuses_what_cannot_work(changes, message):
         {"optim": linear(1)},
         {"optim": linear(50, steps_per_epoch=25, linear_decay="lua")},
         {"optim": linear(100, steps_per_epoch=100)},
-        {"optim": {"steps_per_epoch": 7}},  # without linear schedule it says nothing
         {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_learned"}},
-        {"data": {"binarize": "fixed"}, "vae": {"beta": 0.0}},
+        {"data": {"binarize": "fixed"}, "vae": {"beta": 0.0, "beta_warmup_steps": 99}},
+        {"data": {"cache_dir": "~/cache:/", "cache_gib": 0}, "vae": {"likelihood": "gaussian", "sigma": 0.1}},
         {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_period": 120}},
     ],
 )
@@ -349,7 +396,8 @@ def test_the_last_allowed_values_are_accepted(changes):
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 51}},
         {"data": {"batch_size": 51}, "cyclegan": {"pool_size": 0}},
         {"optim": linear(100), "train": {"num_steps": 100}},
-        {"loss": dict.fromkeys([*GOOD[LossConfig], "gradient_penalty"], 0.0)},
+        {"loss": dict.fromkeys(GOOD[LossConfig], 0.0) | {"affine_b2a": 1e-3}},
+        {"loss": {"adversarial": "wgan_gp", "gradient_penalty": 0.0}},
         {"loss": {"label_smoothing": 0.49, "adversarial": "vanilla", "r1": 10.0}},
         {"cyclegan": {"diff_augment": 1.0, "instance_noise": 2.0, "discriminator_lr_scale": 1e-3}},
     ],

@@ -55,6 +55,16 @@ def test_threefry_gives_the_words_that_its_authors_publish(key, place, words):
     assert int(keys.threefry(*jnp.uint32(key), *jnp.uint32(place))) == words[0] ^ words[1]
 
 
+def test_root_key_takes_any_integer_below_2_to_the_31():
+    last = bits(keys.root_key(2**31 - 1))
+    for kind in (np.int64, np.uint32, np.asarray):
+        np.testing.assert_array_equal(bits(keys.root_key(kind(2**31 - 1))), last)
+        with pytest.raises(ValueError, match=r"a seed must lie in \[0, 2\*\*31\), got 2147483648"):
+            keys.root_key(kind(2**31))
+    with pytest.raises(ValueError, match="got -1"):
+        keys.root_key(np.int32(-1))
+
+
 def test_every_address_has_its_own_key():
     addresses = [(seed, stream, step) for seed in (0, 1) for stream in Stream for step in range(50)]
     found = {tuple(bits(keys.for_step(keys.root_key(seed), stream, step))) for seed, stream, step in addresses}

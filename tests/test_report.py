@@ -1,8 +1,12 @@
+import base64
+import hashlib
 import json
 import re
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
+from genjax import files
 from genjax.report import write_report
 
 
@@ -14,6 +18,58 @@ def test_write_report_makes_one_whole_page(trained, tmp_path):
     assert len(sources) == 3 and all(source.startswith("data:image/png;base64,") for source in sources)
     for fact in ("vae.latent_dim", "packages.jax", "train", "samples, step 12", "test images after step 12", "elbo"):
         assert fact in page
+
+
+class Parsed(HTMLParser):
+    """The tags, texts and attributes of a page, as a browser finds them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self.attributes = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append(dict(attrs))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_write_report_escapes_all_it_shows(trained, tmp_path):
+    run, markup = Path(tmp_path, "run"), '<script>alert("&lt;1")<img src=x>'
+    shutil.copytree(trained.workdir, run)
+    for name in ("config.json", "data.json", "environment.json"):
+        files.write_json(run / name, files.read_json(run / name) | {f"{markup}{name}": f"{markup}in {name}"})
+    result = {"step": f"{markup}step", "test": {f"{markup}metric": f"{markup}value"}}
+    files.write_json(run / "result.json", result)
+    next(run.glob("samples/samples-*.png")).rename(run / "samples" / f"{markup}_{markup}kind-7.png")
+    for warnings in ({f"{markup}old": ""}, {"now": f"{markup}sentence"}):
+        with open(run / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": 12, "warnings": warnings}) + "\n")
+    write_report(tmp_path / "report.html", f"{markup}title", {f"{markup}heading": run})
+    page = Parsed((tmp_path / "report.html").read_text())
+    assert "script" not in page.tags
+    assert all(tag.get("src", "data:").startswith("data:") for tag in page.attributes)
+    shown = " ".join(page.texts)
+    wheres = "title heading step metric value kind old sentence config.json data.json environment.json"
+    for where in wheres.split():
+        assert f"{markup}{where}" in shown, where
+    for name in ("config.json", "data.json", "environment.json"):
+        assert f"{markup}in {name}" in shown
+
+
+def test_write_report_forbids_all_but_its_own(trained, tmp_path):
+    write_report(tmp_path / "report.html", "t", {"r": trained.workdir})
+    text = (tmp_path / "report.html").read_text()
+    page = Parsed(text)
+    (policy,) = (tag["content"] for tag in page.attributes if tag.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert rules["default-src"] == "'none'" and "script-src" not in rules
+    assert rules["style-src"] == f"'sha256-{digest}'" and rules["img-src"] == "data:"
+    assert page.tags.index("meta") < page.tags.index("style") and text.startswith("<!doctype html>")
 
 
 def test_write_report_takes_unfinished_runs(trained, tmp_path):

@@ -96,6 +96,13 @@ class LossConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        settings = {"semantic_noise", *(field.name for field in dataclasses.fields(AdversarialConfig))}
+        weights = [field.name for field in dataclasses.fields(self) if field.name not in settings]
+        require(
+            any(getattr(self, name) for name in weights),
+            "all weights of the loss are 0, so nothing would be trained: give one of them a weight, for example "
+            "--loss.adversarial-a2b 1",
+        )
         require(
             self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
             f"semantic_noise {self.semantic_noise} has no effect without semantic losses: set it to 0, or give "

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
+import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +17,11 @@ from etils import epath
 import genjax
 from genjax import files
 from genjax.config import DataConfig
-from genjax.data import pictures
+from genjax.data import image_cache, pictures
 from genjax.data.pictures import Picture
 from genjax.data.splits import Splits, check_paired, hold_out
 
 logger = logging.getLogger(__name__)
-
-MEMORY_MAP_BYTES = 4 * 2**30
-"""Size above which a cached array is memory-mapped instead of read."""
 
 DECODER_VERSION = 2
 """Part of every cache key: raise it when a change of the code changes pixels."""
@@ -103,41 +100,17 @@ def decode_all(
     address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
-    array = _read_cached(path, shape)
-    # A cache with fewer images was written with skip_corrupt: repeat its warning.
-    if array is not None and len(array) < len(names):
-        left_out = len(names) - len(array)
-        logger.warning("%d of %d images were left out; remove %s to be told which", left_out, len(names), path)
-    if array is None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            # A temporary file is renamed when it is complete, so no reader finds half a cache.
-            handle, name = tempfile.mkstemp(dir=directory, suffix=".partial")
-            os.close(handle)
-            try:
-                _decode_into(Path(name), names, read, shape, config)
-                os.replace(name, path)  # two runs that decode the same images at once write the same bytes
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"cannot write the image cache in {directory} ({error}): choose another --data.cache-dir"
-            ) from error
-        array = _read_cached(path, shape)
-    assert array is not None  # it has just been written
-    return array
-
-
-def _read_cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Reads the array at `path`; None if it is missing or damaged."""
-    if not path.exists():
-        return None
+    room = config.cache_gib * 2**30 - len(names) * math.prod(shape)
     try:
-        array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
-    except (ValueError, EOFError, OSError) as error:
-        logger.warning("the cached %s is damaged, so images are decoded again: %s", path, error)
-        return None
-    return array if array.shape[1:] == tuple(shape) and array.dtype == np.uint8 else None
+        array = image_cache.load(path, shape, lambda partial: _decode_into(partial, names, read, shape, config), room)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the image cache in {directory} ({error}): choose another --data.cache-dir"
+        ) from error
+    if len(array) < len(names):
+        left_out = len(names) - len(array)
+        logger.warning("left out %d of %d images; remove %s to be told again which", left_out, len(names), path)
+    return array
 
 
 def _decode_into(
@@ -172,7 +145,6 @@ def _decode_into(
             pool.shutdown(cancel_futures=True)
             raise
     if not good.all():
-        logger.warning("left out %d of %d images", len(names) - good.sum(), len(names))
         kept = array[good]
         array = np.lib.format.open_memmap(path, "w+", np.uint8, kept.shape)
         array[:] = kept

@@ -106,8 +106,9 @@ def _builder(name: str) -> Builder:
     """Makes TFDS's builder of a dataset and prepares the dataset if needed; raises ValueError with the reason."""
     tfds = optional_module("tensorflow_datasets", f"source tfds:{name}", "tensorflow-datasets")
     try:
-        if files.resolve(name).is_dir():
-            return tfds.builder_from_directory(files.resolve(name))
+        directory = files.resolve(name)
+        if (directory / "dataset_info.json").exists():  # another folder may have a dataset's name by chance
+            return tfds.builder_from_directory(directory)
         builder = tfds.builder(name, file_format="array_record")
     except (ValueError, OSError, AssertionError) as error:
         reason = str(error).partition("\n")[0]

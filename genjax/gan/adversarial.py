@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import check_finite, require
+from genjax.config import check_finite, check_used, require
 
 Discriminator = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, ...]
 
@@ -40,11 +40,8 @@ class AdversarialConfig:
             value = getattr(self, field.name)
             require(isinstance(value, str) or value >= 0, f"{field.name} must not be negative, got {value}")
         require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
-        require(
-            self.label_smoothing == 0 or self.adversarial in ("lsgan", "vanilla"),
-            f"label_smoothing {self.label_smoothing} has no effect with {self.adversarial}: set it to 0, or choose "
-            "--loss.adversarial lsgan or vanilla",
-        )
+        check_used(self, "loss", ("label_smoothing",), "adversarial", ("lsgan", "vanilla"))
+        check_used(self, "loss", ("gradient_penalty",), "adversarial", ("wgan_gp",))
 
 
 class Logits(NamedTuple):

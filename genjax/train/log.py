@@ -15,6 +15,8 @@ from genjax.train.writers import Writer
 
 logger = logging.getLogger(__name__)
 
+NONFINITE_REMEDY = "Lower --optim.learning-rate or use --precision float32, in another --workdir"
+
 
 class Progress:
     """Shows progress on stderr: a bar on a terminal, else log lines."""
@@ -116,6 +118,5 @@ class Log:
         if self._skipped_in_a_row >= self._config.max_nonfinite_steps:
             raise FloatingPointError(
                 f"{self._writer.workdir}: the loss or a gradient was not finite in {self._skipped_in_a_row} steps in a "
-                f"row, up to step {step}; none of them entered the state. Lower the learning rate, or use "
-                "precision float32"
+                f"row, up to step {step}; none of them entered the state. {NONFINITE_REMEDY}"
             )

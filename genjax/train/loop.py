@@ -18,7 +18,7 @@ from genjax.keys import Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
 from genjax.train import checkpoint, fingerprint, preemption, rows, run_directory, sample_images
-from genjax.train.log import Log, Progress
+from genjax.train.log import NONFINITE_REMEDY, Log, Progress
 from genjax.train.rows import finite
 from genjax.train.run_directory import Run
 from genjax.train.writers import Writer
@@ -63,8 +63,8 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
-    invalid configuration, data or directory, before anything is overwritten, and FloatingPointError after
-    `max_nonfinite_steps` steps in a row with a loss or gradient that is not finite.
+    invalid configuration, data or directory, before anything is overwritten, and FloatingPointError if the loss or a
+    gradient was not finite in `max_nonfinite_steps` steps in a row, or in all steps.
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
@@ -77,6 +77,11 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         state, step, stopped_by = _train(task, run, programs, state, start)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
+        if int(state.skipped) == step:
+            raise FloatingPointError(
+                f"{run.workdir}: the loss or a gradient was not finite in each of the {step} steps, so nothing was "
+                f"learned. {NONFINITE_REMEDY}"
+            )
         result = Result(
             step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
         )

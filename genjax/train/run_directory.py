@@ -26,9 +26,9 @@ from genjax.train import environment, writers
 logger = logging.getLogger(__name__)
 
 MAY_CHANGE = frozenset({
-    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.decode_threads", "data.prefetch",
-    "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.keep_period",
-    "train.max_nonfinite_steps", "train.tensorboard",
+    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
+    "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images",
+    "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 

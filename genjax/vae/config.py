@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from genjax.config import RunConfig, check_finite, require
+from genjax.config import RunConfig, check_finite, check_used, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class VaeConfig:
         require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
         require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
+        check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +58,20 @@ class VaeRun(RunConfig):
                 f"at least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
             )
         require(
+            self.vae.beta_warmup_steps < self.train.num_steps,
+            f"beta_warmup_steps ({self.vae.beta_warmup_steps}) must be below num_steps ({self.train.num_steps}): give "
+            "fewer --vae.beta-warmup-steps or more --train.num-steps",
+        )
+        require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
             "dequantize makes pixels continuous, which a bernoulli likelihood cannot score: choose a gaussian one",
         )
         require(
             not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),
             f"binarize {self.data.binarize} makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
+        )
+        require(
+            self.vae.likelihood != "gaussian_learned" or self.data.dequantize,
+            "likelihood gaussian_learned needs continuous pixels: as sigma falls, the density of 8-bit ones grows "
+            "without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import logging
 import os
 import time
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from genjax.config import DataConfig
-from genjax.data import decoding
+from genjax.data import decoding, image_cache
 from genjax.data.decoding import LazyImages
 from genjax.data.pictures import Picture
 
@@ -100,8 +101,9 @@ def test_decode_all_skips_corrupt_images_if_asked(config, caplog):
     np.testing.assert_array_equal(decoded, np.delete(IMAGES, [0, 7, NUM - 1], axis=0))
     for i in (0, 7, NUM - 1):
         assert f"left out {NAMES[i]}, which cannot be decoded: bytes {i} make no sense" in caplog.messages
-    assert caplog.messages[-1] == f"left out 3 of {NUM} images" and len(caplog.messages) == 4
+    assert caplog.messages[-1].startswith(f"left out 3 of {NUM} images; remove ") and len(caplog.messages) == 4
     np.testing.assert_array_equal(decoding.decode_all(NAMES, forbidden, SHAPE, config, "these"), decoded)
+    assert caplog.messages[4:] == caplog.messages[3:4]  # said again
     with pytest.raises(ValueError, match="image-07"):  # a cache that lacks images is no use to a strict load
         decoding.decode_all(NAMES, corrupt(7), SHAPE, dataclasses.replace(config, skip_corrupt=False), "these")
 
@@ -119,10 +121,17 @@ def test_decode_all_decodes_again_after_a_failure(config):
     assert len(cached(config)) == 1
 
 
+def test_decode_all_limits_the_size_of_the_cache(config, monkeypatch):
+    rooms = []
+    monkeypatch.setattr(image_cache, "load", lambda path, shape, write, room: rooms.append(room) or IMAGES)
+    decoding.decode_all(NAMES, read, SHAPE, dataclasses.replace(config, cache_gib=3), "these")
+    assert rooms == [3 * 2**30 - IMAGES.nbytes]  # for all others
+
+
 def test_decode_all_maps_large_arrays(config, monkeypatch):
     small = decoding.decode_all(NAMES, read, SHAPE, config, "these")
     assert not isinstance(small, np.memmap)
-    monkeypatch.setattr(decoding, "MEMORY_MAP_BYTES", IMAGES.nbytes - 1)
+    monkeypatch.setattr(image_cache, "MEMORY_MAP_BYTES", IMAGES.nbytes - 1)
     large = decoding.decode_all(NAMES, forbidden, SHAPE, config, "these")
     assert isinstance(large, np.memmap) and not large.flags.writeable
     assert large.tobytes() == IMAGES.tobytes()
@@ -155,7 +164,9 @@ def test_decode_all_replaces_a_damaged_cache(tmp_path, caplog):
     read = lambda i: np.full((2, 2, 1), i, np.uint8)  # noqa: E731
     whole = decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id")
     (cached,) = tmp_path.glob("*.npy")
-    for content in (b"", cached.read_bytes()[:-3], b"nonsense"):
+    other = io.BytesIO()
+    np.save(other, np.zeros((2, 2, 1, 1), np.uint8))
+    for content in (b"", cached.read_bytes()[:-3], b"nonsense", other.getvalue()):
         cached.write_bytes(content)
         with caplog.at_level(logging.WARNING):
             np.testing.assert_array_equal(decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id"), whole)

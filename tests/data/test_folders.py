@@ -133,7 +133,7 @@ def test_load_skips_corrupt_files_only_if_asked(config, folder, caplog):
     assert any(f"left out {root}/train/cut.jpg, which cannot be decoded" in message for message in caplog.messages)
     caplog.clear()
     load(root, config, skip_corrupt=True)  # from the cache
-    assert any("1 of 6 images were left out; remove " in message for message in caplog.messages)
+    assert any("left out 1 of 6 images; remove " in message for message in caplog.messages)
 
 
 def test_load_treats_broken_links_as_corrupt(config, folder, caplog):

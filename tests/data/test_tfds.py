@@ -132,6 +132,18 @@ def test_load_names_unknown_datasets(load, tmp_path):
         assert len(said) < 400  # TFDS itself goes on to list 200 datasets
 
 
+def test_load_tells_datasets_from_folders_of_that_name(load, monkeypatch, tmp_path):
+    import tensorflow_datasets
+
+    def builder(name, file_format):
+        raise ValueError(f"built {name}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tensorflow_datasets, "builder", builder)
+    (tmp_path / "mnist").mkdir()
+    assert refusal(load, "tfds:mnist").endswith("built mnist")
+
+
 def test_load_names_tensorflow_if_needed(load, monkeypatch):
     import tensorflow_datasets
 

@@ -47,6 +47,21 @@ def test_instance_norm_keeps_digits_of_large_means(first):
     np.testing.assert_allclose(instance_norm(x), exact, rtol=1e-3, atol=1e-3)
 
 
+PLACES = {"corner": np.s_[0, 0], "first row": np.s_[0], "first column": np.s_[:, 0], "eighth rows": np.s_[::8]}
+
+
+@pytest.mark.usefixtures("norm_form")
+@pytest.mark.parametrize("place", PLACES)
+def test_instance_norm_is_exact_with_pixels_far_off(place):
+    x = numbers((1024, 1024))
+    x[PLACES[place]] = 1000
+    x = jnp.array(x[None, :, :, None], jnp.float32)
+    exact = normalized(x.astype(jnp.float64))
+    np.testing.assert_allclose(instance_norm(x), exact, rtol=1e-5, atol=1e-5)
+    scale = forms.normalize_native(x)[2]
+    np.testing.assert_allclose(scale, 1 / np.sqrt(np.var(np.float64(x)) + 1e-5), rtol=1e-5)
+
+
 @pytest.mark.usefixtures("norm_form")
 def test_instance_norm_of_a_constant_is_zero():
     x = jnp.full((1, 4, 4, 2), 0.1, jnp.float32)

@@ -362,6 +362,14 @@ def test_fit_ends_after_nonfinite_steps(make_run):
     assert fingerprint.tree_digest(saved.params) == fingerprint.tree_digest(fresh.ema)
 
 
+def test_fit_gives_no_result_if_it_skipped_all(make_run):
+    config = make_run(vae={"beta": 3e38})
+    for _ in range(2):  # and again when it is resumed
+        with pytest.raises(FloatingPointError, match="in each of the 12 steps.* Lower --optim.learning-rate"):
+            fit(config)
+        assert not Path(config.workdir, "result.json").exists()
+
+
 def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
     from genjax.vae import losses
 

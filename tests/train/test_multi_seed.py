@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import signal
+import types
 from pathlib import Path
 
 import pytest
 
 from genjax import parallel, vae
 from genjax.data import batches
+from genjax.train import multi_seed
 from genjax.train.loop import fit
 from genjax.train.multi_seed import fit_seeds
 from tiny import tiny_run
@@ -72,6 +74,24 @@ def test_fit_seeds_resumes_each_run_by_itself(tmp_path, monkeypatch, alone):
     assert fit(vae.TASK, runs[1]).resumed_from == 4  # either way of training resumes the other
     resumed = fit_seeds(vae.TASK, runs)
     assert [result.resumed_from for result in resumed] == [12, 12] and outcomes(resumed, runs) == alone
+
+
+def test_fit_seeds_trains_the_others_if_one_diverges(tmp_path, monkeypatch):
+    trained = []
+
+    def fit_or_diverge(task, config, programs):
+        if config.seed == 1:
+            raise FloatingPointError(f"{config.workdir}: not finite")
+        trained.append(config.seed)
+        return types.SimpleNamespace(stopped_by=signal.SIGTERM if config.seed == 3 else None)
+
+    monkeypatch.setattr(multi_seed, "fit", fit_or_diverge)
+    monkeypatch.setattr(multi_seed, "compile_programs", lambda task, config: None)
+    with pytest.raises(FloatingPointError, match=r"^1 of 3 runs diverged:\n.*seed-1: not finite$"):
+        fit_seeds(vae.TASK, configs(tmp_path, (0, 1, 2)))
+    assert trained == [0, 2]
+    assert fit_seeds(vae.TASK, configs(tmp_path, (1, 3, 4)))[-1].stopped_by is signal.SIGTERM  # to be resumed
+    assert trained == [0, 2, 3]
 
 
 def test_fit_seeds_refuses_runs_that_differ_otherwise(tmp_path):

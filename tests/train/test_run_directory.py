@@ -182,6 +182,7 @@ def test_check_workdir_names_all_differing_fields(make_run):
 
 MAY_CHANGE = {
     "data.cache_dir": "/elsewhere",
+    "data.cache_gib": 0,
     "data.decode_threads": 3,
     "data.prefetch": 9,
     "train.log_every": 7,

@@ -23,7 +23,8 @@ def init(config):
 def shaped(make_run, architecture, shape, precision="float32", **changes):
     hidden = (8, 6) if architecture == "conv" else (12, 10)
     changes = {"architecture": architecture, "hidden_sizes": hidden, "latent_dim": 5, **changes}
-    data = {"image_size": shape[:2], "channels": shape[2:], "binarize": "none"}
+    learned = changes.get("likelihood") == "gaussian_learned"
+    data = {"image_size": shape[:2], "channels": shape[2:], "binarize": "none", "dequantize": learned}
     return make_run(precision=precision, data=data, vae=changes)
 
 

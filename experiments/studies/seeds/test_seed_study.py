@@ -164,6 +164,15 @@ def test_train_fills_in_the_classifiers_sha256(tmp_path, monkeypatch):
         assert {"a": config.classifier_a_sha256, "b": config.classifier_b_sha256} == sha256
 
 
+def test_train_tells_how_to_go_on_without_a_run(tmp_path, monkeypatch):
+    def diverge(task, configs):
+        raise FloatingPointError(f"{configs[1].workdir}: not finite")
+
+    monkeypatch.setattr(seed_study, "fit_seeds", diverge)
+    with pytest.raises(FloatingPointError, match="seed-1: not finite\nThe other runs are finished: --seeds without"):
+        call(monkeypatch, f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1")
+
+
 @pytest.mark.parametrize("name", ["study.json", "curves.png"])
 def test_choose_refuses_to_overwrite_other_files(tmp_path, monkeypatch, name):
     (tmp_path / name).write_text('{"mine": 1}')

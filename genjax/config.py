@@ -95,7 +95,7 @@ class DataConfig:
     cache_dir: str = "~/.cache/genjax"
     """Local directory that keeps decoded and resized folder: and tfds: images, as uint8."""
     cache_gib: int = 20
-    """GiB that cache_dir may grow to: of its arrays, the least recently used are removed, but none in use."""
+    """GiB that cache_dir may grow to: the least recently used arrays are removed first."""
     decode_threads: int = 8
     """Threads that decode images; results do not depend on it."""
     prefetch: int = 2

@@ -1,17 +1,13 @@
 """Cache of decoded images on the disk: one file KEY.npy for each array, which all processes share.
 
-Beside it lie KEY.lock and KEY.partial while a process decodes. Each array in use holds a shared lock on its file, so
-that no process removes it; locks end with their process, however it ends.
+Beside it lie KEY.lock and KEY.partial while a process decodes.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 import numpy as np
@@ -43,25 +39,19 @@ def load(path: Path, shape: tuple[int, ...], write: Callable[[Path], None], room
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Reads the array at `path`, which is in use as long as the result exists; None if it is missing or damaged."""
-    with contextlib.ExitStack() as on_failure:
-        try:
-            file = on_failure.enter_context(open(path, "rb"))
-            _share(file)
-            array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
-            if array.shape[1:] != shape or array.dtype != np.uint8:
-                raise ValueError(f"it holds {array.dtype} {array.shape}")
-        except (FileNotFoundError, NotADirectoryError):  # perhaps removed just now, by a process that makes room
-            return None
-        except (ValueError, EOFError, OSError) as error:
-            logger.warning("the cached %s is damaged, so images are decoded again: %s", path, error)
-            return None
-        with contextlib.suppress(OSError):  # a directory that others may only read
-            os.utime(path)  # used now
-        on_failure.pop_all()
-        owner = array.base if isinstance(array.base, np.ndarray) else array  # which every view keeps alive
-        weakref.finalize(owner, file.close)
-        return array
+    """Reads the array at `path`; None if it is missing or damaged."""
+    try:
+        array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
+        if array.shape[1:] != shape or array.dtype != np.uint8:
+            raise ValueError(f"it holds {array.dtype} {array.shape}")
+    except (FileNotFoundError, NotADirectoryError):  # perhaps removed just now, by a process that makes room
+        return None
+    except (ValueError, EOFError, OSError) as error:
+        logger.warning("the cached %s is damaged, so images are decoded again: %s", path, error)
+        return None
+    with contextlib.suppress(OSError):  # a directory that others may only read
+        os.utime(path)  # used now
+    return array
 
 
 def _write(path: Path, shape: tuple[int, ...], write: Callable[[Path], None]) -> np.ndarray:
@@ -69,10 +59,8 @@ def _write(path: Path, shape: tuple[int, ...], write: Callable[[Path], None]) ->
     partial = path.with_suffix(".partial")
     try:
         write(partial)
-        with open(partial, "rb") as file:
-            _share(file)  # in use before others see it
-            os.replace(partial, path)
-            array = _read(path, shape)
+        os.replace(partial, path)
+        array = _read(path, shape)
     finally:
         partial.unlink(missing_ok=True)
     assert array is not None  # it has just been written
@@ -90,23 +78,10 @@ def _make_room(directory: Path, room: int) -> None:
             found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
-        if total > room and _remove_unused(path):
-            total -= size
-
-
-def _remove_unused(path: Path) -> bool:
-    """Removes the array at `path` unless a process uses it; returns True if it was removed."""
-    with contextlib.suppress(OSError), open(path, "r+b") as file:  # in use, removed, or without locks to tell
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-        return True
-    return False
-
-
-def _share(file: BinaryIO) -> None:
-    """Marks an open file as in use until it is closed, among any number of users."""
-    with contextlib.suppress(OSError):  # a file system without locks: there, nothing is ever removed
-        fcntl.flock(file, fcntl.LOCK_SH)
+        if total > room:
+            with contextlib.suppress(OSError):  # removed by another process, or not ours to remove
+                path.unlink()  # an array that a process has mapped lives on until it ends
+                total -= size
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Functions are written per device: each sees its slice of the batch and uses the 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -52,11 +53,16 @@ def connect(where: str) -> None:
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
     """Makes a mesh with one axis, "data", over `devices` (default: every device of every process).
 
-    Devices are sorted by process, which `process_rows` relies on: on a TPU slice, sorted ids would mix processes.
+    Devices are sorted by process, which `process_rows` relies on: on a TPU slice, sorted ids would mix processes. It
+    also relies on equal numbers of devices: raises ValueError, the same in each process, if the numbers differ.
     """
     in_order = sorted(
         jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id)
     )
+    numbers = Counter(device.process_index for device in in_order)
+    if len(set(numbers.values())) > 1:
+        listed = ", ".join(f"process {process} has {number}" for process, number in numbers.items())
+        raise ValueError(f"processes need equal numbers of devices, but {listed}: start all of them with as many")
     return Mesh(np.array(in_order), ("data",))
 
 

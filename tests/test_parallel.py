@@ -1,3 +1,5 @@
+from dataclasses import astuple, dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,31 @@ def test_pmap_equals_the_literal_jax_pmap_bitwise():
         expected = np.asarray(literal(expected, batch.reshape(8, 2, 5))[0])
         got = jax.block_until_ready(ours(got, parallel.shard_batch(mesh, batch))[0])
     np.testing.assert_array_equal(expected, np.asarray(got))
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a mesh knows of a device, for machines that are not there."""
+
+    process_index: int
+    id: int
+
+
+def devices_of(*processes):
+    """Devices with ids 0, 1, ... that belong to the given processes."""
+    return [Device(process, i) for i, process in enumerate(processes)]
+
+
+def test_make_mesh_orders_devices_by_process():
+    mixed = [Device(1, 0), Device(0, 3), Device(1, 2), Device(0, 1)]
+    mesh = parallel.make_mesh(mixed)
+    assert [astuple(device) for device in mesh.devices.flat] == [(0, 1), (0, 3), (1, 0), (1, 2)]
+
+
+def test_make_mesh_refuses_unequal_numbers_of_devices():
+    assert parallel.make_mesh(devices_of(0, 1, 0, 1)).size == 4
+    with pytest.raises(ValueError, match="equal numbers of devices, but process 0 has 2, process 1 has 1: start"):
+        parallel.make_mesh(devices_of(1, 0, 0))
 
 
 def test_pmap_donates_the_state():

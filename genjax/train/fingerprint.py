@@ -19,6 +19,9 @@ from genjax.task import S
 Fingerprint = Callable[[S, Batch], dict[str, Array]]
 """(state, batch of its last step) -> fingerprints of each group of the state's leaves, and of the batch."""
 
+CheckReplicas = Callable[[int, PyTree], None]
+"""(step, state) -> None; FloatingPointError if two devices hold different states."""
+
 
 def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
     """Compiles the fingerprints of a replicated state and of the global batch (of several batches, the last)."""
@@ -30,6 +33,37 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
         return tree_fingerprint(state) | {"batch": of_batch}
 
     return parallel.pmap(fingerprints, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
+
+
+def compile_check_replicas(mesh: Mesh) -> CheckReplicas:
+    """Compiles a check that all devices of all processes hold the same state, by a fingerprint of each leaf.
+
+    Each process sees the fingerprints of all devices, so all of them raise the same FloatingPointError. It names the
+    first differing leaf and a device that has it.
+    """
+
+    def gather(state: PyTree) -> Array:
+        return lax.all_gather(jnp.stack([_leaf_fingerprint(leaf) for leaf in jax.tree.leaves(state)]), "data")
+
+    gathered = parallel.pmap(gather, mesh, (parallel.REPLICATED,), parallel.REPLICATED)
+
+    def check(step: int, state: PyTree) -> None:
+        if mesh.size == 1:
+            return
+        found = jax.device_get(gathered(state))  # [devices, leaves]
+        differing = np.argwhere((found != found[0]).T)  # rows (leaf, device), in the order of leaves
+        if len(differing):
+            leaf, device = differing[0]
+            path, _ = jax.tree_util.tree_leaves_with_path(state)[leaf]
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            process = mesh.devices.flat[device].process_index
+            raise FloatingPointError(
+                f"devices hold different states at step {step}, which was not saved: {name} on device {device} "
+                f"(process {process}) is not that on device 0 (process 0). Machines have to be alike, and steps have "
+                "to average gradients over devices. The same command goes on from the last checkpoint"
+            )
+
+    return check
 
 
 def tree_digest(tree: PyTree) -> str:
@@ -76,6 +110,11 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
         return jnp.sum(_mix(rows ^ _mix(place)), dtype=jnp.uint32)
 
     return functools.reduce(operator.add, (of_domain(array, domain) for domain, array in enumerate(images)))
+
+
+@jax.jit  # traced once for each shape: a state has hundreds of leaves of few shapes
+def _leaf_fingerprint(leaf: Array) -> Array:
+    return jnp.sum(_placed(_words(leaf).ravel()), dtype=jnp.uint32)
 
 
 def _words(leaf: Array) -> Array:

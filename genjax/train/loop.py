@@ -32,6 +32,7 @@ class Programs(NamedTuple, Generic[S]):
     mesh: Mesh
     train_step: TrainStep[S]
     fingerprint: fingerprint.Fingerprint[S]
+    check_replicas: fingerprint.CheckReplicas
     evaluate: list[Evaluate[S]]
     write_grids: sample_images.WriteGrids[S]
 
@@ -54,6 +55,7 @@ def compile_programs(task: Task[C, S], config: C) -> Programs[S]:
         mesh,
         compile_train_step(task, config, mesh),
         fingerprint.compile_fingerprint(mesh, config.train.steps_per_dispatch),
+        fingerprint.compile_check_replicas(mesh),
         [evaluator(config, mesh) for evaluator in task.evaluators],
         sample_images.compile_grids(task, config, mesh),
     )
@@ -63,8 +65,9 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
-    invalid configuration, data or directory, before anything is overwritten, and FloatingPointError if the loss or a
-    gradient was not finite in `max_nonfinite_steps` steps in a row, or in all steps.
+    invalid configuration, data or directory, before anything is overwritten. Raises FloatingPointError if the loss or a
+    gradient was not finite in `max_nonfinite_steps` steps in a row, or in all steps, and before it would save a state
+    that is not the same on all devices.
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
@@ -128,6 +131,7 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
                 # ORDER MATTERS: rows must be on the disk before the checkpoint that covers them. Resuming cuts off rows
                 # after the checkpoint, and could not write missing ones again.
                 log.flush()
+                programs.check_replicas(step, state)
                 saver.save(step, state, run.environment, score)
             if log.stopped_by:
                 break

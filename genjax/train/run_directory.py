@@ -68,8 +68,9 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     workdir = check_workdir(config)
     splits = sources.load(config.data, seed_of(config, "data"))
     run = Run(config, workdir, splits, sources.describe(splits), environment.describe(config) | {"devices": mesh.size})
+    # ORDER MATTERS: processes are compared first, as any later check may fail in one and leave the others waiting.
+    check_processes(run)
     check_data(workdir, run.description)
-    check_processes(config, run.description)
     with exclusive_lock(workdir):
         check_workdir(config)  # again: another training may have used it while the images were loaded
         yield run
@@ -140,16 +141,19 @@ def check_data(workdir: epath.Path, description: Json) -> None:
         )
 
 
-def check_processes(config: RunConfig, description: Json) -> None:
-    """Raises ValueError in every process if configuration or images differ between processes."""
-    own = json.loads(json.dumps({"config": dataclasses.asdict(config), "images": description}))
+def check_processes(run: Run) -> None:
+    """Raises ValueError in every process if configuration, images or environment differ between processes."""
+    host = () if jax.default_backend() == "cpu" else environment.HOST
+    surroundings = {name: value for name, value in run.environment.items() if name not in host}
+    record = {"config": dataclasses.asdict(run.config), "images": run.description, "environment": surroundings}
+    own = json.loads(json.dumps(record))
     found = files.differences(parallel.broadcast(own), own)
     alike = parallel.all_processes(not found)
     if found:
         lines = "\n".join(f"  {line}" for line in found)
-        raise ValueError(f"process {jax.process_index()} was started with other settings than process 0:\n{lines}")
+        raise ValueError(f"process {jax.process_index()} differs from process 0, and a run needs them alike:\n{lines}")
     if not alike:
-        raise ValueError("another process was started with other settings than process 0: see its own error")
+        raise ValueError("another process differs from process 0, and a run needs them alike: see its own error")
 
 
 def write(run: Run, unfinished: bool) -> None:

@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 
 from genjax import parallel
-from genjax.train.fingerprint import batch_fingerprint, tree_digest, tree_fingerprint
+from genjax.train.fingerprint import batch_fingerprint, compile_check_replicas, tree_digest, tree_fingerprint
 
 
 def test_tree_digest_is_sha256_of_everything():
@@ -174,3 +174,56 @@ def test_batch_fingerprint_finds_any_difference():
     run = jax.jit(batch_fingerprint)
     assert len({int(run(*batch)) for batch in batches}) == len(batches)
     assert run((a[order], b[order]), position[order]) == run((a, b), position)  # each image at its place
+
+
+# Replicas
+
+LAST_BIT = np.float32(1 + 2**-23)
+
+
+@pytest.fixture(scope="module")
+def check_two():
+    """The mesh of two devices, and its check."""
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    return mesh, compile_check_replicas(mesh)
+
+
+def replicas(mesh, *values):
+    """An array that claims to be replicated, with a value of its own on each device."""
+    parts = [jax.device_put(value, device) for value, device in zip(values, mesh.devices.flat, strict=True)]
+    sharding = NamedSharding(mesh, parallel.REPLICATED)
+    return jax.make_array_from_single_device_arrays(values[0].shape, sharding, parts)
+
+
+@pytest.mark.parametrize("element", range(6))
+def test_check_replicas_finds_a_single_bit(check_two, element):
+    mesh, check = check_two
+    one = np.ones(6, np.float32)
+    other = np.where(np.arange(6) == element, LAST_BIT, one)
+    check(4, {"net": {"mean": replicas(mesh, one, one), "scale": replicas(mesh, other, other)}})
+    with pytest.raises(FloatingPointError) as caught:
+        check(4, {"net": {"mean": replicas(mesh, one, one), "scale": replicas(mesh, one, other)}})
+    assert "different states at step 4, which was not saved: net.scale on device 1 (process 0) is" in str(caught.value)
+
+
+def test_check_replicas_finds_opposite_roundings(check_two):
+    """A sum of values, or of their bits, would miss them."""
+    mesh, check = check_two
+    up, down = np.float32([LAST_BIT, 1, 5]), np.float32([1, LAST_BIT, 5])
+    with pytest.raises(FloatingPointError, match="net.mean on device 1"):
+        check(4, {"net": {"mean": replicas(mesh, up, down), "scale": replicas(mesh, up, up)}})
+
+
+def test_check_replicas_names_the_first_leaf():
+    mesh = parallel.make_mesh()
+    check, same = compile_check_replicas(mesh), [np.zeros((2, 3), np.int32)] * 8
+    late, early = ([*same[:i], np.ones((2, 3), np.int32), *same[i + 1 :]] for i in (6, 2))
+    tree = {"b": replicas(mesh, *late), "c": replicas(mesh, *early)}
+    check(1, {"a": replicas(mesh, *same), "b": replicas(mesh, *same), "c": replicas(mesh, *same)})
+    with pytest.raises(FloatingPointError, match=r": b on device 6 \(process 0\)"):
+        check(1, {"a": replicas(mesh, *same), **tree})
+
+
+def test_check_replicas_costs_one_device_nothing():
+    check = compile_check_replicas(parallel.make_mesh(jax.devices()[:1]))
+    check(1, {"a": "no array, so any computation with it would fail"})

@@ -25,11 +25,16 @@ pytestmark = pytest.mark.slow
 
 
 def fit(config):
-    """Trains a tiny VAE. Runs whose compiled functions are alike share them, as the seeds of a study do."""
+    """Trains a tiny VAE."""
+    return loop.fit(vae.TASK, config, programs_of(config))
+
+
+def programs_of(config):
+    """Compiled functions, which runs that are alike share, as the seeds of a study do."""
     several = config.train.steps_per_dispatch
     lengths = dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every"), several)
     alike = dataclasses.replace(config, workdir="", seed=0, train=dataclasses.replace(config.train, **lengths))
-    return loop.fit(vae.TASK, config, programs_for(alike))
+    return programs_for(alike)
 
 
 programs_for = functools.cache(functools.partial(loop.compile_programs, vae.TASK))
@@ -282,7 +287,9 @@ def test_fit_compiles_once_also_after_restoring(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "pmap", remember)
     loop.fit(vae.TASK, make_run(train={"num_steps": 8}))
     loop.fit(vae.TASK, make_run(train={"num_steps": 12}))
-    assert [fn._cache_size() for fn in compiled] == [1] * 8  # train, fingerprint, evaluate, draw; twice
+    assert [fn._cache_size() for fn in compiled] == [
+        1
+    ] * 10  # train, fingerprint, check of replicas, evaluate, draw; twice
 
 
 def test_fit_refuses_implicit_transfers(make_run, monkeypatch):
@@ -379,6 +386,23 @@ def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
     assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
 
 
+def test_fit_saves_no_state_that_differs_between_devices(make_run):
+    def on_the_sixth(leaf):
+        parts = [-shard.data if i == 5 else shard.data for i, shard in enumerate(leaf.addressable_shards)]
+        return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
+
+    def train_step(*args):
+        state, *others = programs.train_step(*args)
+        ema = jax.tree.map(on_the_sixth, state.ema) if int(state.step) == 6 else state.ema
+        return state._replace(ema=ema), *others
+
+    config = make_run()
+    programs = programs_of(config)
+    with pytest.raises(FloatingPointError, match=r"at step 8, .*: ema\..* on device 5 \(process 0\)"):
+        loop.fit(vae.TASK, config, programs._replace(train_step=train_step))
+    assert checkpoint.steps(Path(config.workdir, "checkpoints")) == [4]
+
+
 def test_fit_tolerates_skips_apart(make_run, monkeypatch):
     from genjax.vae import losses
 
@@ -388,9 +412,11 @@ def test_fit_tolerates_skips_apart(make_run, monkeypatch):
 
 def test_fit_warns_of_a_changed_environment(finished, make_run, monkeypatch, caplog):
     monkeypatch.setattr(environment, "PACKAGES", ())
+    monkeypatch.setattr(environment, "CPUINFO", Path("/another/machine"))
     with caplog.at_level(logging.WARNING):
         fit(make_run(train={"num_steps": 16}))
     assert "environment has changed" in caplog.text and f"packages.jax: {jax.__version__} -> None" in caplog.text
+    assert f"processor.features: {environment.describe(make_run())['processor']['features']}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,22 @@ def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
 
 
 def test_processes_with_other_settings_are_refused(tmp_path):
+    """The older instructions stand for another processor: with them the second process rounds differently."""
     commands = [command_in(tmp_path / "run", seed=seed) for seed in (0, 1)]
-    (_, first_errors, code), (_, errors, other_code) = ends(tiny_runs.start_processes(commands, devices=2))
+    older = {"XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
+    (_, first_errors, code), (_, errors, other_code) = ends(tiny_runs.start_processes(commands, devices=2, **older))
     assert code == other_code == 1
-    assert "another process was started with other settings than process 0: see its own error" in first_errors
-    assert "process 1 was started with other settings than process 0:\n  config.seed: 0 -> 1" in errors
+    assert "another process differs from process 0, and a run needs them alike: see its own error" in first_errors
+    assert (
+        "process 1 differs from process 0, and a run needs them alike:\n  config.seed: 0 -> 1\n"
+        "  environment.flags.XLA_FLAGS: None -> --xla_cpu_max_isa=SSE4_2\n"
+    ) in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_need_equal_numbers_of_devices(tmp_path):
+    commands = [command_in(tmp_path / "run")] * 2
+    for _, errors, code in ends(tiny_runs.start_processes(commands, devices=2, JAX_NUM_CPU_DEVICES="1")):
+        assert code == 1 and "Traceback" not in errors
+        assert "processes need equal numbers of devices, but process 0 has 2, process 1 has 1: start" in errors
     assert not (tmp_path / "run").exists()

@@ -4,14 +4,18 @@ import dataclasses
 import errno
 import fcntl
 import json
+import os
+import platform
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
+from etils import epath
 
-from genjax import files
+from genjax import files, parallel
 from genjax.train import environment, run_directory
 from genjax.vae.config import VaeRun
 
@@ -342,11 +346,96 @@ def test_differences_lists_each_changed_new_and_lost_field():
     assert files.differences(old, dict(old)) == []
 
 
+X86 = """processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 85
+model name\t: Intel(R) Xeon(R) Processor @ 2.00GHz
+stepping\t: 7
+cpu MHz\t\t: 2000.000
+flags\t\t: fpu vme sse sse2 ht ssse3 fma sse4_2 avx f16c smep avx2 avx512f md_clear
+power management:
+
+processor\t: 1
+model name\t: another
+"""
+
+ARM = """processor\t: 0
+BogoMIPS\t: 243.75
+Features\t: fp asimd evtstrm aes asimdhp sve bf16
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU part\t: 0xd40
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "features"),
+    [
+        (X86, "Intel(R) Xeon(R) Processor @ 2.00GHz, 6, 85", "avx avx2 avx512f f16c fma sse sse2 sse4_2 ssse3"),
+        (ARM, "0x41, 0xd40", "asimd asimdhp bf16 sve"),
+        (None, platform.processor(), ""),
+    ],
+    ids=["x86", "ARM", "no Linux"],
+)
+def test_environment_names_the_processor(make_run, monkeypatch, tmp_path, text, model, features):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "cpuinfo")
+    assert environment.describe(make_run())["processor"] == {"model": model, "features": features}
+
+
+@pytest.mark.parametrize(("name", "version"), [("nvidia_cudnn_cu13", "9.1"), ("jax-cuda13-plugin", "0.10.2")])
+def test_environment_names_packages_and_driver_of_gpus(make_run, monkeypatch, tmp_path, name, version):
+    (tmp_path / "version").write_text("580.159\n")
+    monkeypatch.setattr(environment, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(environment, "distributions", lambda: [SimpleNamespace(name=name, version=version)])
+    on_cpu = environment.describe(make_run())
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert files.differences(on_cpu, environment.describe(make_run())) == [
+        "driver:  -> 580.159",
+        f"packages.{name.replace('_', '-')}: None -> {version}",
+    ]
+
+
+def test_environment_counts_threads(make_run, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    assert environment.describe(make_run())["threads"] == 3
+
+
+ENVIRONMENT = {"threads": 8, "git": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "first", "said"),
+    [
+        ("cpu", {"config": {"seed": 1}}, "config.seed: 1 -> 0"),
+        ("cpu", {"description": {"train": 1}}, "images.train: 1 -> 2"),
+        ("cpu", {"environment": ENVIRONMENT | {"threads": 1}}, "environment.threads: 1 -> 8"),
+        ("tpu", {"environment": ENVIRONMENT | {"git": "def"}}, "environment.git: def -> abc"),
+        ("tpu", {"environment": ENVIRONMENT | {"threads": 1}}, None),
+    ],
+)
+def test_check_processes_compares_each_part(make_run, monkeypatch, backend, first, said):
+    """The number of threads changes no bits where TPUs compute."""
+    run = run_directory.Run(make_run(), epath.Path("unused"), None, {"train": 2}, ENVIRONMENT)
+    sent = []
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(parallel, "broadcast", lambda record: sent.append(record) or sent[0])
+    run_directory.check_processes(run._replace(**first | {"config": make_run(**first.get("config", {}))}))
+    if said is None:
+        run_directory.check_processes(run)
+    else:
+        expected = f"process 0 differs from process 0, and a run needs them alike:\n  {said}"
+        assert refusal(run_directory.check_processes, run) == expected
+
+
 def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
     before = environment.describe(make_run())
     assert json.loads(json.dumps(before)) == before
     assert before["devices"] == 8 and before["packages"]["jax"] == jax.__version__
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "another:1234")  # names a machine, and changes no bits
     after = environment.describe(make_run(precision="bfloat16"))
     lines = [line.split(":")[0] for line in files.differences(before, after)]
     assert lines == ["flags.XLA_FLAGS", "precision"]

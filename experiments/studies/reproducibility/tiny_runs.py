@@ -79,17 +79,19 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def start_processes(
-    commands: Sequence[Sequence[str]], devices: int, umasks: Sequence[int] = ()
+    commands: Sequence[Sequence[str]], devices: int, umasks: Sequence[int] = (), **last: str
 ) -> list[subprocess.Popen[str]]:
-    """Starts commands as the processes of one run, with `devices` emulated devices each."""
+    """Starts commands as the processes of one run, with `devices` emulated devices each.
+
+    `last` are environment variables of the last process alone.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     num = len(commands)
-    return [
-        start(command, environment(devices, GENJAX_DISTRIBUTED=f"localhost:{port},{num},{i}"), *umasks[i : i + 1])
-        for i, command in enumerate(commands)
-    ]
+    variables = [environment(devices, GENJAX_DISTRIBUTED=f"localhost:{port},{num},{i}") for i in range(num)]
+    variables[-1] |= last
+    return [start(command, variables[i], *umasks[i : i + 1]) for i, command in enumerate(commands)]
 
 
 def metrics(workdir: Path) -> bytes:

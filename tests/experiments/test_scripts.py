@@ -1,5 +1,6 @@
 """The commands that a person types: what they print, write and refuse."""
 
+import dataclasses
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import sample
 from configs import cyclegan as cyclegan_configs
 from configs import vae as vae_configs
 from genjax.cyclegan.config import LossConfig
+from genjax.data import sources
 from tiny import write_noise
 
 pytestmark = pytest.mark.process
@@ -100,12 +102,16 @@ def test_horse2zebra_has_the_settings_of_its_implementations():
     )
 
 
-@pytest.mark.parametrize(("name", "size", "suffix"), [
-    ("horse2zebra", (256, 256), ".jpg"), ("cats-dogs", (137, 180), ".jpg"), ("mission", (600, 600), ".jpg")
-])  # fmt: skip
-def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size, suffix):
+def write_photographs(path, size):
     for folder in ("trainA", "trainB", "testA", "testB"):
-        write_noise(tmp_path / "images" / folder, 3 if "train" in folder else 1, size, suffix)
+        write_noise(path / folder, 3 if "train" in folder else 1, size, ".jpg")
+
+
+@pytest.mark.parametrize(("name", "size"), [
+    ("horse2zebra", (256, 256)), ("mission", (600, 600))
+])  # fmt: skip
+def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size):
+    write_photographs(tmp_path / "images", size)
     flags = {
         "workdir": tmp_path / "run",
         "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
@@ -125,6 +131,14 @@ def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size, suffix):
     assert [json.loads(row)["skipped"] for row in rows[:2]] == [0, 0]
     if name == "mission":
         assert results["change_a2b"] < 0.01  # x + T(G(x)) begins at x
+
+
+def test_cats_dogs_reads_folders_of_photographs(tmp_path):
+    write_photographs(tmp_path / "images", (137, 180))
+    data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache")}
+    splits = sources.load(dataclasses.replace(cyclegan_configs.cats_dogs().data, **data), 0)
+    assert [images.shape for images in splits.train] == [(2, 143, 143, 3)] * 2
+    assert [images.shape for images in splits.test] == [(1, 128, 128, 3)] * 2
 
 
 def test_sample_prior_is_a_prefix_of_more(trained, tmp_path):

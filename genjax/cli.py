@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -86,8 +87,8 @@ def setup() -> None:
     )  # fmt: skip
     logging.getLogger("jax").setLevel(logging.WARNING)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs each file it opens; errors are also raised
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    # When a checkpoint fails to load, Orbax raises one error and also logs one for each array: hide the latter.
+    # When a checkpoint fails to save or load, Orbax raises one error and also logs several with tracebacks.
+    absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     usual = sys.unraisablehook
     sys.unraisablehook = lambda u: None if str(u.exc_value) == "Event loop is closed" else usual(u)
@@ -156,7 +157,8 @@ def run(main: Callable[[], Json]) -> Json:
             results = main()
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)
-            sys.exit(f"error: {error}")
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            sys.exit(f"error: {error}" + (": make room, and give the same command again" if full else ""))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise

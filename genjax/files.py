@@ -1,12 +1,13 @@
 """Paths, and atomic writes: no reader finds half a file, and errors name the path."""
 
+import contextlib
 import hashlib
 import importlib.util
 import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def partial(path: epath.Path) -> epath.Path:
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
-    """Writes a temporary file and renames it to `path`; makes the directory if needed.
+    """Writes a temporary file and renames it to `path`, on the disk at its return; makes the directory if needed.
 
     On gs:// a plain write is atomic already, and a rename would take several requests.
     """
@@ -55,8 +56,34 @@ def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = partial(path)
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    with named_errors(path):
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # before the rename, or a power cut could leave the name without the content
+        unfinished.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: epath.Path) -> None:
+    """Writes the names in a directory to the disk, on systems that can."""
+    with contextlib.suppress(OSError):  # Windows opens no directories, and some network file systems sync none
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def named_errors(path: epath.PathLike) -> Iterator[None]:
+    """Adds `path` to an OSError that names no file, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_json(path: epath.PathLike, value: object) -> None:

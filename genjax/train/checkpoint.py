@@ -1,14 +1,16 @@
 """Checkpoints through Orbax: saved with their SHA-256, and verified when restored.
 
-A checkpoint is a state and a record (digest, environment, score). It holds no keys: batches and noise follow from the
-seed and the step.
+A checkpoint is a state and a record (step, digest, environment, score, rows). It holds no keys: batches and noise
+follow from the seed and the step.
 """
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -33,6 +35,8 @@ class Restored(NamedTuple, Generic[T]):
     state: T
     environment: Json
     digest: str
+    rows: Json | None
+    """The rows that the checkpoint covers; None if an older genjax saved it."""
 
 
 def steps(directory: epath.PathLike) -> list[int]:
@@ -43,19 +47,27 @@ def steps(directory: epath.PathLike) -> list[int]:
 class Record(NamedTuple):
     """Metadata saved beside a state."""
 
+    step: int
     digest: str
     environment: Json
     score: float | None
+    rows: Json | None
+    """Count and SHA-256 of the rows written before it, by file name; None if an older genjax saved it."""
 
 
 def record(directory: epath.PathLike, step: int) -> Record:
-    """Reads the metadata of the checkpoint of `step`; ValueError if it cannot be read."""
+    """Reads the metadata of the checkpoint of `step`; ValueError if it cannot be read, or is of another step."""
     path = epath.Path(directory) / str(step)
     try:
         found = ocp.metadata(path).custom_metadata
-        return Record(found["digest"], found["environment"], found["score"])
+        saved = Record(
+            found.get("step", step), found["digest"], found["environment"], found["score"], found.get("rows")
+        )
     except Exception as error:  # a damaged file surfaces as nearly any error from the libraries below
         raise ValueError(f"checkpoint {path} cannot be read: {str(error)[:160]}") from error
+    if saved.step != step:
+        raise ValueError(f"checkpoint {path} is a copy of that of step {saved.step}, under the number of another step")
+    return saved
 
 
 def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored[T]:
@@ -71,7 +83,7 @@ def restore(directory: epath.PathLike, step: int, abstract_state: T) -> Restored
     found = fingerprint.tree_digest(state)
     if found != saved.digest:
         raise ValueError(f"checkpoint {path} is damaged: its SHA-256 is {found}, and {saved.digest} was saved")
-    return Restored(step, state, saved.environment, found)
+    return Restored(step, state, saved.environment, found, saved.rows)
 
 
 def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] | None:
@@ -116,10 +128,12 @@ def set_aside(directory: epath.PathLike, after: int) -> None:
 class Saver:
     """Saves checkpoints asynchronously; a context manager that waits for the last save at its end.
 
-    It keeps the last two, the one with the lowest score, and those at multiples of `config.keep_period`.
+    It keeps the last two, the one with the lowest score, those at multiples of `config.keep_period`, and `keep`. A save
+    that fails is an OSError at the next one or at the end; the checkpoints before it stay.
     """
 
-    def __init__(self, directory: epath.Path, config: TrainConfig):
+    def __init__(self, directory: epath.Path, config: TrainConfig, keep: Collection[int] = ()):
+        self._directory, self._keep = directory, frozenset(keep)
         self._scores, self._keep_period = scores(directory), config.keep_period
         context = ocp.Context()
         context.array.saving.min_slice_bytes_for_replica_parallel = SHARED_BYTES
@@ -131,25 +145,44 @@ class Saver:
             cleanup_tmp_directories=True,
         )
 
-    def save(self, step: int, state: PyTree, environment: Json, score: float | None) -> None:
-        """Starts saving `state`; `score` (lower is better) is None if the state was not evaluated."""
+    def save(self, step: int, state: PyTree, environment: Json, score: float | None, rows: Json | None = None) -> None:
+        """Starts saving `state`; `score` (lower is better) is None if the state was not evaluated.
+
+        `rows` are those on the disk that it covers.
+        """
         if score is not None and math.isfinite(score):
             self._scores[step] = score
-        beside = Record(fingerprint.tree_digest(state), environment, self._scores.get(step))
-        self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
+        beside = Record(step, fingerprint.tree_digest(state), environment, self._scores.get(step), rows or {})
+        with self._errors():
+            self._checkpointer.save_async(step, state, custom_metadata=beside._asdict())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> list[bool]:
         """Selects the checkpoints that Orbax keeps. (Its own policy for the best fails on a damaged older file.)"""
         found = [checkpoint.step for checkpoint in checkpoints]
         scored = [step for step in found if step in self._scores]
-        kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1]}
+        kept = {*found[-2:], *sorted(scored, key=self._scores.__getitem__)[:1], *self._keep}
         return [step in kept or (self._keep_period > 0 and step % self._keep_period == 0) for step in found]
 
     def __enter__(self) -> "Saver":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._checkpointer.close()
+        with self._errors():
+            self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns an error of a save into one with a remedy: nearly any, from the libraries that write."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            raise
+        except Exception as error:
+            said = str(error).partition("\n")[0]
+            raise OSError(
+                f"cannot save a checkpoint in {self._directory} ({said}); those before it are whole: "
+                "repair the cause (make room, if the disk is full), and the same command goes on from the last one"
+            ) from error
 
 
 def scores(directory: epath.PathLike) -> dict[int, float]:

@@ -14,10 +14,11 @@ from genjax import files, keys, parallel
 from genjax.compiled import TrainStep, compile_train_step
 from genjax.config import seed_of
 from genjax.data import batches
+from genjax.files import Json
 from genjax.keys import Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, rows, run_directory, sample_images
+from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
 from genjax.train.log import NONFINITE_REMEDY, Log, Progress
 from genjax.train.rows import finite
 from genjax.train.run_directory import Run
@@ -65,19 +66,20 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
-    invalid configuration, data or directory, before anything is overwritten. Raises FloatingPointError if the loss or a
-    gradient was not finite in `max_nonfinite_steps` steps in a row, or in all steps, and before it would save a state
-    that is not the same on all devices.
+    invalid configuration, data or directory, before anything is overwritten, and OSError if rows or a checkpoint cannot
+    be written. Raises FloatingPointError if the loss or a gradient was not finite in `max_nonfinite_steps` steps in a
+    row, or in all steps, and before it would save a state that is not the same on all devices.
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
     programs = programs or compile_programs(task, config)
     with run_directory.opened(config, programs.mesh) as run:
-        state, start = _restore_or_init(task, run, programs.mesh)
-        rows.check_rows(run.workdir, start)
+        state, start, covered = _restore_or_init(task, run, programs.mesh)
+        monitor = task.monitor(run.config, run.splits) if task.monitor else None
+        writer = Writer(run.workdir, covered, config.train.tensorboard, parallel.is_main_process(), monitor)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
-        state, step, stopped_by = _train(task, run, programs, state, start)
+        state, step, stopped_by = _train(task, run, programs, writer, state, start)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
         if int(state.skipped) == step:
@@ -88,13 +90,13 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         result = Result(
             step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
         )
-        if parallel.is_main_process():
-            record = {"step": step, "digest": result.digest, "test": finite(result.test)}
-            files.write_json(run.workdir / run_directory.RESULT, record)
+        run_directory.write_result(run, {"step": step, "digest": result.digest, "test": finite(result.test)})
         return result
 
 
-def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start: int) -> tuple[S, int, int]:
+def _train(
+    task: Task[C, S], run: Run[C], programs: Programs[S], writer: Writer, state: S, start: int
+) -> tuple[S, int, int]:
     """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     mesh, several = programs.mesh, train.steps_per_dispatch
@@ -104,12 +106,11 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
     loaded = batches.prefetch(
         lambda step: parallel.shard_batch(mesh, load(step)), range(start, train.num_steps, several), data.prefetch
     )
-    monitor = task.monitor(run.config, run.splits) if task.monitor else None
     step = start
     with (
         preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save
-        checkpoint.Saver(run.workdir / "checkpoints", train) as saver,
-        Writer(run.workdir, start, train.tensorboard, main, monitor) as writer,
+        checkpoint.Saver(run.workdir / "checkpoints", train, run_directory.finished_steps(run.workdir)) as saver,
+        writer,
         Progress(start, train.num_steps, data.batch_size, main) as progress,
         contextlib.closing(loaded),
         jax.transfer_guard_host_to_device("disallow"),  # an accidental copy to the device in the loop is an error
@@ -132,7 +133,7 @@ def _train(task: Task[C, S], run: Run[C], programs: Programs[S], state: S, start
                 # after the checkpoint, and could not write missing ones again.
                 log.flush()
                 programs.check_replicas(step, state)
-                saver.save(step, state, run.environment, score)
+                saver.save(step, state, run.environment, score, writer.covered)
             if log.stopped_by:
                 break
         return state, step, log.stopped_by
@@ -149,8 +150,8 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     return found
 
 
-def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]:
-    """Returns the restored or initial state, on every device, and its step."""
+def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int, Json]:
+    """Returns the restored or initial state, on every device, its step, and the rows that the checkpoint covers."""
 
     def init(seed: int | Array) -> S:
         return task.init(run.config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
@@ -161,15 +162,20 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int]
         state = parallel.replicate(mesh, init, parallel.replicate_scalar(mesh, seed_of(run.config, "init")))
         params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
         logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
-        return state, 0
+        return state, 0, {}
     several = run.config.train.steps_per_dispatch
     if restored.step % several:
         raise ValueError(
             f"the run in {run.workdir} is at step {restored.step}, which is not a multiple of "
             f"--train.steps-per-dispatch {several}: choose a number that divides it"
         )
+    if restored.rows is None:
+        raise ValueError(
+            f"an earlier genjax began the run in {run.workdir}, and its checkpoints do not name their rows: "
+            "resume it with that version, or choose another --workdir"
+        )
     logger.info("resumed %s from step %d", run.workdir, restored.step)
     checkpoint.set_aside(directory, restored.step)
     for line in files.differences(restored.environment, run.environment):
         logger.warning("the environment has changed, so results may differ: %s", line)
-    return restored.state, restored.step
+    return restored.state, restored.step, restored.rows

@@ -1,19 +1,24 @@
 """Files of rows: metrics.jsonl, timing.jsonl.
 
-metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended. A resumed training first cuts off
-rows later than its checkpoint, and writes them again.
+metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended. Each checkpoint names the rows
+that it covers. A resumed training checks those, cuts off later ones, and writes them again.
 """
 
+import dataclasses
+import hashlib
 import json
+import logging
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
+from genjax import files
 from genjax.files import Json
 from genjax.task import Row
+
+logger = logging.getLogger(__name__)
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
@@ -23,15 +28,20 @@ def read_rows(path: epath.PathLike) -> Iterator[Json]:
 
     Raises ValueError for any other line that is not a row.
     """
-    for row, _ in _rows_and_ends(epath.Path(path)):
-        yield row
-
-
-def check_rows(workdir: epath.Path, last_step: int) -> None:
-    """Raises ValueError if a file of rows in `workdir` is damaged up to `last_step`, which a checkpoint covers."""
-    for name in (METRICS, TIMING):
-        for _ in _rows_and_ends(workdir / name, last_step):
-            pass
+    path = epath.Path(path)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # cut off by a kill
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged, it holds a line that is no JSON ({error})") from error
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                raise ValueError(f"{path} is damaged, it holds a line without a step")
+            yield row
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
@@ -39,53 +49,62 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _rows_and_ends(path: epath.Path, last_step: int = -1) -> Iterator[tuple[Json, int]]:
-    """Yields each row with the byte offset of its end; raises ValueError if a row up to `last_step` is cut off."""
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """Number and SHA-256 of the first rows of a file."""
+
+    count: int = 0
+    sha256: str = hashlib.sha256().hexdigest()
+
+
+def read_covered(path: epath.Path, covered: Extent) -> list[bytes]:
+    """Reads the lines of a file of rows that a checkpoint covers.
+
+    If the file was removed, it logs which rows are lost and returns none. Raises ValueError if rows are missing in it
+    or have changed.
+    """
     if not path.exists():
-        return
-    end, remedy = 0, "restore it from a backup, or move it away, and its rows are lost"
-    with path.open("rb") as file:
-        for line in file:
-            end += len(line)
-            if not line.endswith(b"\n"):
-                step = re.match(rb'{"step": (\d+),', line)
-                if step and int(step[1]) <= last_step:
-                    raise ValueError(f"{path} is damaged, its row of step {int(step[1])} is cut off: {remedy}")
-                return  # cut off by a kill; no checkpoint covers it
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged, it holds a line that is no JSON ({error}): {remedy}") from error
-            if not isinstance(row, dict) or type(row.get("step")) is not int:
-                raise ValueError(f"{path} is damaged, it holds a line without a step: {remedy}")
-            yield row, end
+        if covered.count:
+            logger.warning("%s is gone, so rows 1 to %d, up to the checkpoint, are lost", path, covered.count)
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)[: covered.count]
+    if hashlib.sha256(b"".join(lines)).hexdigest() != covered.sha256:
+        whole = sum(line.endswith(b"\n") for line in lines)
+        found = f"holds {whole} of the" if whole < covered.count else "differs (by its SHA-256) from the"
+        raise ValueError(
+            f"{path} is damaged, it {found} {covered.count} rows up to the checkpoint: "
+            "restore it from a backup, or move it away, and the run goes on without these rows"
+        )
+    return lines
 
 
 class RowFile:
-    """A .jsonl file that rows are appended to; rows after `last_step` are cut off first.
+    """A .jsonl file that rows are appended to, after `lines`; the first flush cuts off whatever else it holds.
 
     gs:// files cannot be appended to, so there each flush writes the whole file again: flush seldom.
     """
 
-    def __init__(self, path: epath.Path, last_step: int, active: bool):
+    def __init__(self, path: epath.Path, lines: Sequence[bytes], active: bool):
+        content = b"".join(lines)
         self._path, self._active, self._pending = path, active, bytearray()
-        self._remote = "://" in str(path)
-        end = 0
-        for row, row_end in _rows_and_ends(path):
-            if row["step"] > last_step:
-                break
-            end = row_end
-        if active and not self._remote:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._size = end
+        self._sha, self._count = hashlib.sha256(content), len(lines)
+        self._size = len(content)
         """Bytes of the file that hold whole rows."""
-        self._content = path.read_bytes()[:end] if active and self._remote and path.exists() else b""
-        if active and path.exists() and not self._remote:
-            os.truncate(path, end)
+        self._remote = "://" in str(path)
+        self._content = content if active and self._remote else b""
+
+    @property
+    def extent(self) -> Extent:
+        """Number and SHA-256 of all rows, buffered ones among them."""
+        return Extent(self._count, self._sha.hexdigest())
 
     def append(self, row: Row) -> None:
         """Buffers a row until the next flush."""
-        self._pending += (json.dumps(row) + "\n").encode()
+        line = (json.dumps(row) + "\n").encode()
+        self._sha.update(line)
+        self._count += 1
+        if self._active:
+            self._pending += line
 
     def flush(self) -> None:
         """Writes all buffered rows to the disk."""
@@ -95,11 +114,17 @@ class RowFile:
             self._path.write_bytes(self._content + self._pending)
             self._content += self._pending
         else:
-            with open(self._path, "ab") as file:
-                if file.tell() > self._size:
-                    file.truncate(self._size)  # a flush that failed, on a full disk, may have left half a row
-                file.write(self._pending)
-                file.flush()
-                os.fsync(file.fileno())  # the next thing written may be a checkpoint that covers these rows
+            self._append_to_disk()
         self._size += len(self._pending)
         self._pending.clear()
+
+    def _append_to_disk(self) -> None:
+        if not self._pending and not self._path.exists():
+            return  # an empty file would look like one whose rows were cut off
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with files.named_errors(self._path), open(self._path, "ab") as file:
+            if file.tell() > self._size:  # rows after the checkpoint, or half a row if a flush failed on a full disk
+                file.truncate(self._size)
+            file.write(self._pending)
+            file.flush()
+            os.fsync(file.fileno())  # the next thing written may be a checkpoint that covers these rows

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, overload
 
@@ -36,6 +37,9 @@ FORMAT = "0.2"
 """First version of genjax with this format of run directories."""
 
 RESULT = "result.json"
+"""Result of the finished run. It is kept under its step too, as a longer training removes this one."""
+
+KEPT_RESULT = re.compile(r"result-(\d+)\.json")
 LOCK = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of a file system that has no locks."""
@@ -159,7 +163,7 @@ def check_processes(run: Run) -> None:
 def write(run: Run, unfinished: bool) -> None:
     """Writes config.json and data.json; raises ValueError if the directory is not writable.
 
-    If the run is `unfinished`, it also writes environment.json and removes the result of a shorter training.
+    If the run is `unfinished`, it also writes environment.json and removes result.json; result-STEP.json stays.
     """
     if not parallel.is_main_process():
         return
@@ -172,8 +176,25 @@ def write(run: Run, unfinished: bool) -> None:
         if unfinished:
             files.write_json(run.workdir / "environment.json", run.environment)
             (run.workdir / RESULT).unlink(missing_ok=True)
+            for step in finished_steps(run.workdir):
+                logger.info("the result after %d steps stays in %s", step, run.workdir / f"result-{step}.json")
     except OSError as error:
-        raise ValueError(f"cannot write to workdir {run.workdir} ({error}): choose another --workdir") from error
+        raise ValueError(
+            f"cannot write to workdir {run.workdir} ({error}): make room there, or choose another --workdir"
+        ) from error
+
+
+def write_result(run: Run, result: Json) -> None:
+    """Writes the result of a finished training, with its `step`; longer trainings keep it, and its checkpoint."""
+    if parallel.is_main_process():
+        for name in (f"result-{result['step']}.json", RESULT):
+            files.write_json(run.workdir / name, result)
+
+
+def finished_steps(workdir: epath.Path) -> list[int]:
+    """Lists the numbers of steps after which a training has finished in `workdir`, ascending."""
+    names = [path.name for path in workdir.iterdir()] if workdir.exists() else []
+    return sorted(int(found[1]) for name in names if (found := KEPT_RESULT.fullmatch(name)))
 
 
 def read_config(workdir: epath.PathLike) -> Json:
@@ -239,8 +260,12 @@ def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
         differing.remove(dispatch)
     if differing:
         fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
+        workdir = files.resolve(config.workdir)
         hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
+        if differing == {steps} and new[steps] in finished_steps(workdir):
+            kept = workdir / f"result-{new[steps]}.json"
+            hint += f"\n(the result after {new[steps]} steps is in {kept}, its checkpoint in checkpoints/{new[steps]})"
         raise ValueError(
-            f"{files.resolve(config.workdir)} holds a run with another configuration:\n{fields}{hint}\n"
+            f"{workdir} holds a run with another configuration:\n{fields}{hint}\n"
             "Resume it with its own, or choose another --workdir"
         )

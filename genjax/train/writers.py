@@ -1,28 +1,32 @@
 """Writer of a run's rows, with the monitor's warnings in them; to TensorBoard too if asked."""
 
+import dataclasses
+import json
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from etils import epath
 
 from genjax.files import Json
 from genjax.task import RECENT_ROWS, Monitor, Row
-from genjax.train.rows import METRICS, TIMING, RowFile, finite, read_rows
+from genjax.train.rows import METRICS, TIMING, Extent, RowFile, finite, read_covered
 
 logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """Writes the rows of a run, with the monitor's warnings in them, if `active`.
+    """Writes the rows of a run after those that a checkpoint covers, with the monitor's warnings, if `active`.
 
-    It logs when a warning appears or disappears.
+    It logs when a warning appears or disappears. It writes nothing before the first flush. Raises ValueError if rows in
+    `covered` (file name -> `Extent` as JSON) are not there.
     """
 
     def __init__(
-        self, workdir: epath.Path, start_step: int, tensorboard: bool, active: bool = True,
+        self, workdir: epath.Path, covered: Mapping[str, Json], tensorboard: bool, active: bool = True,
         monitor: Monitor | None = None,
     ):  # fmt: skip
         self.workdir, self._active, self._monitor = workdir, active, monitor
@@ -30,15 +34,20 @@ class Writer:
         self._recent: deque[Row] = deque(maxlen=RECENT_ROWS)
         self._evaluation: Row = {}
         self._warnings: dict[str, str] = {}
+        metrics, timing = (read_covered(workdir / name, Extent(**covered.get(name, {}))) for name in (METRICS, TIMING))
         # A resumed run needs the monitor's earlier rows, so that it gives the same warnings as an uninterrupted one.
-        for row in read_rows(workdir / METRICS):
-            if row["step"] <= start_step:
-                self._remember(row)
-        self._metrics = RowFile(workdir / METRICS, start_step, active)
-        self._timing = RowFile(workdir / TIMING, start_step, active)
-        self._tensorboard = (
-            import_tensorboard().SummaryWriter(str(workdir / "tensorboard")) if tensorboard and active else None
-        )
+        for line in metrics:
+            self._remember(json.loads(line))
+        self._metrics = RowFile(workdir / METRICS, metrics, active)
+        self._timing = RowFile(workdir / TIMING, timing, active)
+        self._make_tensorboard = import_tensorboard().SummaryWriter if tensorboard and active else None
+        self._tensorboard: Any = None
+
+    @property
+    def covered(self) -> dict[str, Json]:
+        """The rows written so far, for the record of a checkpoint: file name -> `Extent` as JSON."""
+        extents = {METRICS: self._metrics.extent, TIMING: self._timing.extent}
+        return {name: dataclasses.asdict(extent) for name, extent in extents.items()}
 
     def write(self, step: int, metrics: Mapping[str, float], fingerprint: Mapping[str, str] | None = None) -> None:
         """Writes a row of metrics after `step` steps, with the state's fingerprint if given; NaN becomes null."""
@@ -80,6 +89,8 @@ class Writer:
             self._tensorboard.flush()
 
     def __enter__(self) -> "Writer":
+        if self._make_tensorboard is not None:
+            self._tensorboard = self._make_tensorboard(str(self.workdir / "tensorboard"))
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -74,6 +74,14 @@ def test_restore_latest_passes_over_damage_and_keeps_it(trained, copied, caplog,
     assert checkpoint.steps(checkpoints) == [8, 12]  # 12 has been saved anew
 
 
+def test_restore_latest_refuses_another_steps_number(trained, copied, caplog):
+    checkpoints = Path(copied.workdir, "checkpoints")
+    shutil.copytree(checkpoints / "8", checkpoints / "16")
+    assert fit(vae.TASK, copied).resumed_from == 12
+    assert "checkpoints/16 is a copy of that of step 8, under the number of another step" in caplog.text
+    assert Path(copied.workdir, "damaged-16").is_dir()
+
+
 def empty_every_file(path):
     for file in path.rglob("*"):
         if file.is_file():
@@ -134,16 +142,17 @@ def test_saver_clears_away_unfinished_saves(copied):
     assert not unfinished.exists()
 
 
-def save_scores(directory, config, scores):
-    with checkpoint.Saver(directory, config) as saver:
+def save_scores(directory, config, scores, keep=()):
+    with checkpoint.Saver(directory, config, keep) as saver:
         for step, score in scores.items():
             saver.save(step, {"w": jnp.full(3, step)}, {}, score)
 
 
-def test_saver_keeps_last_two_best_and_periodic(tmp_path):
+def test_saver_keeps_last_best_periodic_and_named(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=4)
-    save_scores(tmp_path, config, {1: 9.0, 2: 3.0, 3: 7.0, 4: 8.0, 5: 5.0, 6: None, 7: 6.0, 8: 6.0, 9: 6.5})
-    assert checkpoint.steps(tmp_path) == [2, 4, 8, 9]
+    scores = {1: 9.0, 2: 3.0, 3: 7.0, 4: 8.0, 5: 5.0, 6: None, 7: 6.0, 8: 6.0, 9: 6.5}
+    save_scores(tmp_path, config, scores, keep=[3, 10])
+    assert checkpoint.steps(tmp_path) == [2, 3, 4, 8, 9]
     assert checkpoint.best_step(tmp_path) == 2
 
 

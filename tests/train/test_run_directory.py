@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import stat
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -252,6 +253,21 @@ def test_write_atomically_spares_similar_names(tmp_path):
     for name in ("x.png", long):
         files.write_atomically(tmp_path / name, b"new")
     assert contents(tmp_path) == {"x.png.partial": b"precious", "x.png": b"new", long: b"new"}
+
+
+def test_write_atomically_syncs_before_it_renames(tmp_path, monkeypatch):
+    """So that a power cut leaves the old content or the new; then it syncs the directory, which holds the name."""
+    path, sync, seen = tmp_path / "x.json", os.fsync, []
+
+    def remember(file):
+        seen.append((stat.S_ISDIR(os.fstat(file).st_mode), os.fstat(file).st_size, path.read_bytes()))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    path.write_bytes(b"old")
+    files.write_atomically(path, b"newer")
+    assert [(folder, content) for folder, _, content in seen] == [(False, b"old"), (True, b"newer")]
+    assert seen[0][1] == len(b"newer")
 
 
 # Directories that cannot be claimed

@@ -79,7 +79,7 @@ def test_fit_writes_the_same_in_a_bucket(trained, bucket, in_bucket, whole):
     written = {name for name in below(bucket.objects, "run/") if not name.startswith("checkpoints/")}
     local = [path for path in Path(trained.workdir).rglob("*") if path.is_file()]
     names = {str(path.relative_to(trained.workdir)) for path in local}
-    assert written | {".lock"} == {name for name in names if not name.startswith("checkpoints/")}
+    assert written | {".lock"} == {name for name in names if not name.startswith("checkpoints/")} | {"result-8.json"}
     assert not Path("gs:").exists()
 
 

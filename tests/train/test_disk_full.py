@@ -12,7 +12,11 @@ from genjax import vae
 from genjax.train import checkpoint, loop, run_directory
 from tiny import tiny_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("failing_loads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # see failing_loads: saves do so too
+]
 
 
 class Disk:

@@ -14,7 +14,7 @@ from genjax import files, keys, parallel
 from genjax.compiled import TrainStep, compile_train_step
 from genjax.config import seed_of
 from genjax.data import batches
-from genjax.keys import Stream
+from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
 from genjax.train import checkpoint, fingerprint, preemption, rows, run_directory, sample_images
@@ -89,7 +89,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
             step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
         )
         if parallel.is_main_process():
-            record = {"step": step, "digest": result.digest, "test": finite(result.test)}
+            record = {"step": step, "digest": result.digest, "scoring_seed": SCORING_SEED, "test": finite(result.test)}
             files.write_json(run.workdir / run_directory.RESULT, record)
         return result
 
@@ -142,7 +142,7 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     """Returns the metrics of all evaluators; raises ValueError if two evaluators use one name."""
     found: dict[str, float] = {}
     for evaluator in programs.evaluate:
-        metrics = evaluator(state, run.splits, split, seed_of(run.config, "noise"))
+        metrics = evaluator(state, run.splits, split)
         if twice := found.keys() & metrics.keys():
             raise ValueError(f"two evaluators give the metric {min(twice)}: rename one")
         found |= metrics

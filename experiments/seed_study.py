@@ -4,6 +4,9 @@ $ python experiments/seed_study.py vae:digits --seeds 0 1 2 3 --workdir runs/see
 $ python experiments/seed_study.py vae:digits --seeds 0 1 2 3 --vary data --workdir runs/orders
 $ python experiments/seed_study.py vae:digits --seeds 0 1 --design crossed --workdir runs/crossed
 
+All runs are scored on the same images with the same noise, so their spread is that of training. The standard errors of
+a VAE's elbo say what other noise and other images would change.
+
 Runs train one after another, each in its own directory, with the same digests as from the training script. Repeat the
 command to resume: it skips finished runs, and an interrupted run goes on. With further seeds it trains only those.
 Other flags are those of the configuration, such as --train.num-steps 500.
@@ -22,7 +25,7 @@ import tyro
 from etils import epath
 
 from configs import CONFIGS, split_name
-from genjax import cli, files
+from genjax import cli, files, keys
 from genjax.config import RunConfig, SeedConfig, seed_of
 from genjax.data import sources
 from genjax.families import task_of
@@ -46,7 +49,8 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     """Two or more seeds; streams that do not vary use the first."""
     vary: str = ",".join(STREAMS)
-    """Streams to vary, with commas between: initial parameters (init), order of images (data), noise (noise)."""
+    """Streams to vary, with commas between: initial parameters (init), order of images (data), noise in training
+    (noise)."""
     design: Literal["together", "crossed"] = "together"
     """together: a run for each seed. crossed: a run for each combination of seeds over the varied streams."""
 
@@ -156,8 +160,8 @@ def _finished(config: RunConfig) -> dict[str, Any] | None:
     result: dict[str, Any] = files.read_json(path) if path.exists() else {"step": 0, "digest": "", "test": {}}
     if not isinstance(result, dict) or not {"step", "digest", "test"} <= result.keys():
         raise ValueError(f"{path} is damaged, it holds no result: remove it, and the same command evaluates again")
-    if result["step"] != config.train.num_steps:
-        return None
+    if result["step"] != config.train.num_steps or result.get("scoring_seed") != keys.SCORING_SEED:
+        return None  # to be trained further, or scored again because older versions took the run's own seed
     run_directory.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
     saved, now = files.read_json(workdir / "environment.json"), environment.describe(config)
     for line in files.differences(saved | {"devices": 0}, now | {"devices": 0}):

@@ -81,21 +81,21 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
 
 
 def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., PyTree]:
-    """Compiles `fn(config, state, batch, key) -> pytree of [b, ...]` as a function (state, batch, stream, seed).
+    """Compiles `fn(config, state, batch, key) -> pytree of [b, ...]` as a function (state, batch, stream, seed, draw).
 
-    Unlike training, all states share one key, so that metrics differ only because states differ. Each process gets the
-    rows of all devices. Stream and seed are inputs of the program, so it compiles once.
+    Unlike training, all states share one key for each draw, so that metrics differ only because states differ. Each
+    process gets the rows of all devices. Stream, seed and draw are inputs of the program, so it compiles once.
     """
     fn = with_precision(fn, config)
 
-    def evaluate(state: State, batch: Batch, stream: Array, seed: Array) -> PyTree:
-        rows = fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, 0))
+    def evaluate(state: State, batch: Batch, stream: Array, seed: Array, draw: Array) -> PyTree:
+        rows = fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, draw))
         return lax.all_gather(rows, "data", tiled=True)
 
-    compiled = parallel.pmap(evaluate, mesh, (REPLICATED, SPLIT, REPLICATED, REPLICATED), REPLICATED)
+    compiled = parallel.pmap(evaluate, mesh, (REPLICATED, SPLIT, REPLICATED, REPLICATED, REPLICATED), REPLICATED)
 
-    def run(state: State, batch: Batch, stream: Stream, seed: int) -> PyTree:
-        placed = (parallel.replicate_scalar(mesh, value) for value in (stream, seed))
+    def run(state: State, batch: Batch, stream: Stream, seed: int, draw: int = 0) -> PyTree:
+        placed = (parallel.replicate_scalar(mesh, value) for value in (stream, seed, draw))
         return compiled(state, parallel.shard_batch(mesh, batch), *placed)
 
     return run

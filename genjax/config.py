@@ -248,9 +248,9 @@ class SeedConfig:
     init: int | None = None
     """Seed of the initial parameters."""
     data: int | None = None
-    """Seed of the order of the images and of a fixed binarisation."""
+    """Seed of the order of the training images and of their fixed binarisation."""
     noise: int | None = None
-    """Seed of the noise in steps and evaluations: augmentation, latents, pool decisions."""
+    """Seed of the noise in steps and sample grids: augmentation, latents, pool decisions."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -264,7 +264,7 @@ class RunConfig:
     workdir: str = ""
     """Directory of the run: configuration, metrics, checkpoints, samples, report. The same command resumes the run."""
     seed: int = 0
-    """Seed of all randomness in the run."""
+    """Seed of all randomness in the run but for evaluations, which use the same noise in all runs."""
     seeds: SeedConfig = SeedConfig()
     precision: Precision = "float32"
     """Precision of the arithmetic. float32: everything. tensorfloat32: a GPU's matrix units may round the factors of

@@ -34,8 +34,8 @@ class State(Protocol):
 C = TypeVar("C", bound=RunConfig)
 S = TypeVar("S", bound=State)
 
-Evaluate = Callable[[S, Splits, Split, int], dict[str, float]]
-"""(state, images, split, seed of the noise) -> metrics by name."""
+Evaluate = Callable[[S, Splits, Split], dict[str, float]]
+"""(state, images, split) -> metrics by name. It gets no seed: all runs are to be scored with the same noise."""
 
 # (config, mesh) -> a function that evaluates states. Compile here, so that it happens once for a training.
 Evaluator = Callable[[C, Mesh], Evaluate[S]]

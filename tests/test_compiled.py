@@ -26,15 +26,21 @@ def test_compile_eval_returns_rows_in_order(make_run, num):
         np.testing.assert_array_equal(np.asarray(shard.data), 2 * np.arange(16))
 
 
-def test_compile_eval_keys_follow_stream_and_seed_alone(make_run):
+def test_compile_eval_keys_follow_stream_seed_and_draw(make_run):
     def draw(config, state, batch, key):
         return jnp.broadcast_to(jax.random.uniform(key), batch.position.shape)
 
     run = compile_eval(draw, make_run(), mesh_of(2))
-    for stream, seed in ((Stream.TEST, 0), (Stream.VALIDATION, 0), (Stream.TEST, 5)):
-        expected = jax.random.uniform(keys.for_step(keys.root_key(seed), stream, 0))
+    for stream, seed, number in (
+        (Stream.TEST, 0, 0),
+        (Stream.VALIDATION, 0, 0),
+        (Stream.TEST, 5, 0),
+        (Stream.TEST, 0, 3),
+    ):
+        expected = jax.random.uniform(keys.for_step(keys.root_key(seed), stream, number))
         for state in (0, 1):
-            assert set(np.asarray(run(jnp.int32(state), batch_of(4), stream, seed)).tolist()) == {float(expected)}
+            drawn = np.asarray(run(jnp.int32(state), batch_of(4), stream, seed, number))
+            assert set(drawn.tolist()) == {float(expected)}
 
 
 def random_rows(config, weights, key, rows):

@@ -142,6 +142,8 @@ def linear(decay_steps=50, **options):
         ),
         (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup_steps": -1}, "beta_warmup_steps must not be negative, got -1"),
+        (VaeConfig, {"validation_draws": 1}, "validation_draws must be at least 2, for an error, got 1"),
+        (VaeConfig, {"test_draws": 1}, "test_draws must be at least 2, for an error, got 1"),
         (CycleGanConfig, {"base_channels": 0}, "base_channels must be at least 1, got 0"),
         (CycleGanConfig, {"discriminator_channels": 0}, "discriminator_channels must be at least 1, got 0"),
         (CycleGanConfig, {"discriminator_layers": 0}, "discriminator_layers must be at least 1, got 0"),

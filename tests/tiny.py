@@ -37,7 +37,7 @@ def tiny_run(workdir: str, **changes: Any) -> VaeRun:
         data=DataConfig(source="digits", image_size=(8, 8), channels=(1,), batch_size=16, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3),
         train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4),
-        vae=VaeConfig(architecture="mlp", hidden_sizes=(16,), latent_dim=4),
+        vae=VaeConfig(architecture="mlp", hidden_sizes=(16,), latent_dim=4, validation_draws=2, test_draws=2),
     )
     return changed(run, changes)
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from genjax.cyclegan import classifiers, evaluation, losses, monitor, nets, steps
+from genjax.cyclegan import classifiers, diversity, evaluation, losses, monitor, nets, steps
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
 from genjax.optim import Params
@@ -22,7 +22,10 @@ def make_task(
         units="pixels in [0, 1]",
         init=functools.partial(steps.init, make_networks=make_networks),
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
-        evaluators=(per_image_means(eval_step, evaluation.summarize),),
+        evaluators=(
+            per_image_means(eval_step, evaluation.summarize),
+            functools.partial(diversity.diversity, make_networks=make_networks),
+        ),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
         score=evaluation.score,
         monitor=monitor.make_monitor,

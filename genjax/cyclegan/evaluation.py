@@ -15,6 +15,7 @@ from genjax.cyclegan.steps import CycleGanState
 from genjax.data import image_arrays
 from genjax.data.batches import Batch
 from genjax.evaluation import image_metrics
+from genjax.evaluation.per_image import Values, means
 
 Metrics = dict[str, Array]  # metrics by name, each [b]: one number for each image
 
@@ -36,14 +37,15 @@ def eval_step(
     return metrics_a, metrics_b
 
 
-def summarize(means: dict[str, float]) -> dict[str, float]:
-    """Replaces the means of intersection and union by their ratio, the IoU over all images."""
-    reported = {name: value for name, value in means.items() if not name.startswith(("intersection_", "union_"))}
+def summarize(values: Values) -> dict[str, float]:
+    """Averages the metrics of all images, and replaces intersection and union by their ratio, the IoU over all."""
+    found = means(values)
+    reported = {name: value for name, value in found.items() if not name.startswith(("intersection_", "union_"))}
     # A mean of ratios would give an image with few dark pixels the same weight as one with many.
-    for name, intersection in means.items():
+    for name, intersection in found.items():
         if name.startswith("intersection_"):
             of = name.removeprefix("intersection_")
-            reported[f"iou_{of}"] = image_metrics.iou(intersection, means[f"union_{of}"])
+            reported[f"iou_{of}"] = image_metrics.iou(intersection, found[f"union_{of}"])
     return reported
 
 

@@ -1,12 +1,12 @@
 """Warnings about a CycleGAN's training, with remedies, computed on the host from rows of metrics.
 
-A warning depends on the mean over the latest rows, so no single step raises one, and the first steps raise none. The
-same rows give the same warnings, also in a resumed run. genjax/cyclegan/README.md lists the warnings.
+A warning depends on the mean over the latest rows or on the latest evaluation, so no single step raises one, and the
+first steps raise none. The same rows give the same warnings, also in a resumed run. genjax/cyclegan/README.md lists the
+warnings.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,56 +16,48 @@ from genjax.evaluation import image_metrics, thresholds
 from genjax.task import Monitor, Row
 
 FIRST_STEP, MIN_ROWS = 100, 3
-"""First step whose rows are used, and least number of rows for a warning."""
+"""First step whose rows and evaluations are used, and least number of training rows for a warning."""
 
 NAMES = {"a2b": "A to B", "b2a": "B to A"}
 SAMPLE = 1000
 """Number of training images of a domain, evenly spaced, that a reference is measured from."""
 
 
-class Reference(NamedTuple):
-    """Expected correlation and diversity of translations, measured from the data."""
-
-    luminance: float
-    """Correlation in [-1, 1] of the luminances of an image and its counterpart; near 0 where they are unrelated."""
-    diversity: dict[str, float]
-    """Spread of the target domain's images divided by that of the source's, by direction."""
-
-
 def make_monitor(config: CycleGanRun, splits: Splits) -> Monitor:
     """Makes the monitor of a run on these images."""
-    reference = measure_reference(config, splits)
-    return lambda recent, evaluation: find_warnings(config, reference, recent, evaluation)
+    related = measure_relation(config, splits)
+    return lambda recent, evaluation: find_warnings(config, related, recent, evaluation)
 
 
-def measure_reference(config: CycleGanRun, splits: Splits) -> Reference:
-    """Measures the training images, and the validation pairs if images are paired.
+def measure_relation(config: CycleGanRun, splits: Splits) -> float:
+    """Computes the correlation, in [-1, 1], of luminances in the two domains; near 0 where they are unrelated.
 
-    The correlation of pairs is the mean over all pairs. Without pairs it is the correlation of the two mean images,
+    Of pairs it is the mean over the validation pairs. Without pairs it is the correlation of the mean training images,
     which only shows where in the frame images are mostly light or dark.
     """
-    (mean_a, variance_a), (mean_b, variance_b) = (
-        image_metrics.mean_and_variance(_sample(images)) for images in splits.train
-    )
-    pairs = zip(*map(_sample, splits.validation), strict=True) if config.data.paired else [(mean_a, mean_b)]
+    if config.data.paired:
+        pairs = zip(*map(_sample, splits.validation), strict=True)
+    else:
+        pairs = zip(
+            *(_sample(images).mean(axis=0, dtype=np.float64, keepdims=True) for images in splits.train), strict=True
+        )
     # One by one: they may be photographs.
-    luminance = float(np.mean([image_metrics.correlation(a[None] / 255, b[None] / 255)[0] for a, b in pairs]))
-    ratio = math.sqrt(variance_b / variance_a) if min(variance_a, variance_b) > 0 else 1.0
-    return Reference(luminance, {"a2b": ratio, "b2a": 1 / ratio})
+    return float(np.mean([image_metrics.correlation(a[None] / 255, b[None] / 255)[0] for a, b in pairs]))
 
 
-def find_warnings(config: CycleGanRun, reference: Reference, rows: Sequence[Row], validated: Row) -> dict[str, str]:
+def find_warnings(config: CycleGanRun, related: float, rows: Sequence[Row], validated: Row) -> dict[str, str]:
     """Returns warnings by name, from training `rows` and the latest evaluation row, `validated`.
 
-    A discriminator may always be right with wgan_gp, or if its generator has no adversarial loss: then there is no
-    warning about it.
+    `related` is the correlation in the data. A discriminator may always be right with wgan_gp, or if its generator has
+    no adversarial loss: then there is no warning about it.
     """
     recent = [row for row in rows if row["step"] >= FIRST_STEP]
+    validated = validated if validated.get("step", 0) >= FIRST_STEP else {}
     if len(recent) < MIN_ROWS:
         return {}
     found: dict[str, str] = {}
     for direction in NAMES:
-        found |= _collapsed(reference, recent, direction) | _inverted(reference, recent, direction)
+        found |= _collapsed(validated, direction) | _inverted(related, recent, direction)
         found |= _hidden(validated, direction)
     for name, weight in (("d_a", config.loss.adversarial_b2a), ("d_b", config.loss.adversarial_a2b)):
         if weight > 0 and config.loss.adversarial != "wgan_gp":
@@ -73,28 +65,27 @@ def find_warnings(config: CycleGanRun, reference: Reference, rows: Sequence[Row]
     return found
 
 
-def _collapsed(reference: Reference, recent: Sequence[Row], direction: str) -> dict[str, str]:
-    diversity, expected = _mean(recent, f"diversity_{direction}"), reference.diversity[direction]
-    if diversity is None or diversity >= thresholds.COLLAPSED * expected:
+def _collapsed(validated: Row, direction: str) -> dict[str, str]:
+    diversity = validated.get(f"validation/diversity_{direction}")
+    if diversity is None or diversity >= thresholds.COLLAPSED:
         return {}
     sentence = (
         f"Translations from {NAMES[direction]} are nearly all alike (mode collapse): their diversity is "
-        f"{diversity:.2f} times that of their inputs, and images of that domain have {expected:.2f} times. Try "
-        "--cyclegan.diff-augment 1, --loss.r1 1 or a lower --cyclegan.discriminator-lr-scale, from an earlier "
-        "checkpoint or the start."
+        f"{diversity:.2f} times that of images of the target domain. Try --cyclegan.diff-augment 1, --loss.r1 1 or a "
+        "lower --cyclegan.discriminator-lr-scale, from an earlier checkpoint or the start."
     )
     return {f"collapsed_{direction}": sentence}
 
 
-def _inverted(reference: Reference, recent: Sequence[Row], direction: str) -> dict[str, str]:
+def _inverted(related: float, recent: Sequence[Row], direction: str) -> dict[str, str]:
     correlation = _mean(recent, f"correlation_{direction}")
-    if correlation is None or abs(reference.luminance) < thresholds.RELATED:
+    if correlation is None or abs(related) < thresholds.RELATED:
         return {}
-    if correlation * math.copysign(1, reference.luminance) >= -thresholds.INVERTED:
+    if correlation * math.copysign(1, related) >= -thresholds.INVERTED:
         return {}
     sentence = (
         f"Translations from {NAMES[direction]} swap light and dark: luminances of images and translations correlate "
-        f"by {correlation:.2f}, and by {reference.luminance:.2f} in the data. More training seldom repairs this: try "
+        f"by {correlation:.2f}, and by {related:.2f} in the data. More training seldom repairs this: try "
         "another --seed, --cyclegan.output residual, or the identity loss."
     )
     return {f"inverted_{direction}": sentence}

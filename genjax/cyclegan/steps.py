@@ -127,7 +127,7 @@ def train_step(
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    metrics |= step_metrics.measure(config.loss, a, b, fake_a, fake_b, state.pool_a, state.pool_b, logits)
+    metrics |= step_metrics.measure(config.loss, a, b, fake_a, fake_b, logits)
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 

@@ -1,7 +1,7 @@
 """Table of data sources, and loading of a source as uint8 arrays in three splits.
 
-A source and a configuration always give the same arrays, for any number of threads. Only fixed binarisation uses a
-seed.
+A source and a configuration always give the same arrays, for any number of threads. Only the fixed binarisation of
+training images uses a seed.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from genjax.config import DataConfig
 from genjax.data import decoding, folders, npz, pictures, python, tfds
 from genjax.data.demo import digits, icons, satellite
 from genjax.data.splits import Source, Splits
-from genjax.keys import Stream
+from genjax.keys import SCORING_SEED, Stream
 
 
 class Reader(NamedTuple):
@@ -65,7 +65,9 @@ def load(config: DataConfig, seed: int) -> Splits:
     splits = _resized(reader(config.source).images(config), config)
     _check(splits, config)
     if config.binarize == "fixed":
-        splits = Splits(*(_binarize_once(source, seed, split) for split, source in enumerate(splits)))
+        # Models are scored on the same images whatever their seed.
+        seeds = (seed, SCORING_SEED, SCORING_SEED)
+        splits = Splits(*(_binarize_once(source, seeds[split], split) for split, source in enumerate(splits)))
     return splits
 
 

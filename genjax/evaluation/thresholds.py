@@ -1,12 +1,15 @@
 """Thresholds of warnings about translations.
 
 All are choices, checked on healthy runs and on injected faults (experiments/results/collapse.md, translation.md).
-During training, metrics are noisy means over recent batches and a false alarm disturbs, so those thresholds are lax. A
-finished run is measured on all its test pairs, so those thresholds are strict.
+During training, metrics are of a few images and a false alarm disturbs, so those thresholds are lax. A finished run is
+measured on all its test pairs, so those thresholds are strict.
 """
 
 COLLAPSED = 0.25
-"""Training: least diversity of translations, as a share of that of the target domain's images."""
+"""Training: least diversity of translations, relative to images of the target domain."""
+
+ALIKE = 0.01
+"""Standard deviation of a target domain's pixels over its images, in [0, 1], below which no diversity can be lost."""
 
 INVERTED = 0.1
 """Training: largest absolute correlation of luminances with a sign opposite to the data's."""

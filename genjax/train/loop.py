@@ -15,7 +15,7 @@ from genjax.compiled import TrainStep, compile_train_step
 from genjax.config import seed_of
 from genjax.data import batches
 from genjax.files import Json
-from genjax.keys import Stream
+from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
 from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
@@ -90,7 +90,8 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         result = Result(
             step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
         )
-        run_directory.write_result(run, {"step": step, "digest": result.digest, "test": finite(result.test)})
+        record = {"step": step, "digest": result.digest, "scoring_seed": SCORING_SEED, "test": finite(result.test)}
+        run_directory.write_result(run, record)
         return result
 
 
@@ -143,7 +144,7 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     """Returns the metrics of all evaluators; raises ValueError if two evaluators use one name."""
     found: dict[str, float] = {}
     for evaluator in programs.evaluate:
-        metrics = evaluator(state, run.splits, split, seed_of(run.config, "noise"))
+        metrics = evaluator(state, run.splits, split)
         if twice := found.keys() & metrics.keys():
             raise ValueError(f"two evaluators give the metric {min(twice)}: rename one")
         found |= metrics

@@ -17,7 +17,11 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
         units="likelihoods in nats per image",
         init=functools.partial(steps.init, make_model=make_model),
         train_step=functools.partial(steps.train_step, make_model=make_model),
-        evaluators=(per_image_means(functools.partial(steps.eval_step, make_model=make_model)),),
+        evaluators=(
+            per_image_means(
+                functools.partial(steps.eval_step, make_model=make_model), steps.summarize, steps.num_draws
+            ),
+        ),
         visualize=functools.partial(steps.visualize, make_model=make_model),
         score=steps.score,
     )

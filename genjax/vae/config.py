@@ -1,4 +1,4 @@
-"""Configuration of a VAE: networks, likelihood and loss; checked when it is made."""
+"""Configuration of a VAE: networks, likelihood, loss and scoring; checked when it is made."""
 
 import dataclasses
 from typing import Literal
@@ -28,6 +28,11 @@ class VaeConfig:
     """Weight of the KL term in the loss; the logged elbo does not depend on it."""
     beta_warmup_steps: int = 0
     """Steps over which beta rises linearly from 0."""
+    validation_draws: int = 4
+    """Draws of noise (binarisation or dequantisation, and latents) for each image in an evaluation on the validation
+    images; fewer than on test, as it happens often. All runs and steps share them, so none has better luck."""
+    test_draws: int = 16
+    """The same on the test images; more draws lower the elbo_draw_se of the result."""
 
     def __post_init__(self) -> None:
         check_finite(self)
@@ -38,6 +43,8 @@ class VaeConfig:
         require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
         require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
+        for name in ("validation_draws", "test_draws"):
+            require(getattr(self, name) >= 2, f"{name} must be at least 2, for an error, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,9 @@ from jax import Array
 from genjax import keys, optim, parallel
 from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
+from genjax.evaluation.per_image import Values, draw_standard_error, image_standard_error, means
 from genjax.optim import Params
+from genjax.task import Split
 from genjax.vae import losses, sampling
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, draw_noise, from_config
@@ -72,13 +74,27 @@ def train_step(
 def eval_step(
     config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
 ) -> tuple[dict[str, Array]]:
-    """Computes the metrics [b] of each image in nats, by the averaged parameters and one draw of z."""
+    """Computes the metrics [b] of each image in nats, by the averaged parameters and one draw of the noise."""
     model = make_model(config)
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)
     terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config.vae, state.step))
     return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
+
+
+def num_draws(config: VaeRun, split: Split) -> int:
+    """Returns the number of draws of noise for each image of `split`."""
+    return config.vae.test_draws if split == "test" else config.vae.validation_draws
+
+
+def summarize(values: Values) -> dict[str, float]:
+    """Averages the metrics of all draws and images, and adds two standard errors of the mean elbo, in nats.
+
+    elbo_draw_se is about other noise on the same images, elbo_image_se about other images.
+    """
+    elbo = values["elbo"]
+    return means(values) | {"elbo_draw_se": draw_standard_error(elbo), "elbo_image_se": image_standard_error(elbo)}
 
 
 def visualize(

@@ -48,9 +48,12 @@ def test_eval_step_of_the_identity_scores_copies(identity):
 
 
 def test_summarize_takes_iou_of_all_images_together():
-    means = {"l1_a2b": 0.1, "intersection_a2b": 0.2, "union_a2b": 0.8, "intersection_copy": 0.3, "union_copy": 0.4}
-    assert evaluation.summarize(means) == pytest.approx({"l1_a2b": 0.1, "iou_a2b": 0.25, "iou_copy": 0.75})
-    assert evaluation.summarize({"intersection_a2b": 0.0, "union_a2b": 0.0}) == {"iou_a2b": 1.0}  # no ink in either
+    values = {"l1_a2b": [0, 0.2], "intersection_a2b": [0.1, 0.3], "union_a2b": [0.1, 1.5]}
+    assert evaluation.summarize({name: np.array([x]) for name, x in values.items()}) == pytest.approx(
+        {"l1_a2b": 0.1, "iou_a2b": 0.25}
+    )
+    blank = {"intersection_a2b": np.zeros((1, 2)), "union_a2b": np.zeros((1, 2))}
+    assert evaluation.summarize(blank) == {"iou_a2b": 1.0}  # no ink in either
 
 
 def test_eval_step_without_pairs_has_no_truth(identity):

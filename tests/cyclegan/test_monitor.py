@@ -7,7 +7,7 @@ import pytest
 
 from genjax import keys, parallel
 from genjax.compiled import seeded_step
-from genjax.cyclegan import evaluation, make_task, monitor, nets
+from genjax.cyclegan import diversity, evaluation, make_task, monitor, nets
 from genjax.data import batches
 from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
@@ -27,53 +27,43 @@ def splits(train, validation=None):
     return Splits(*(tuple((127.5 * (x + 1)).astype(np.uint8) for x in split) for split in (train, validation, train)))
 
 
-def test_measure_reference_prefers_pairs_to_mean_images(make_cyclegan):
+def test_measure_relation_prefers_pairs_to_mean_images(make_cyclegan):
     light, dark = noise(1) / 2, noise(40, seed=1) / 4
     a, b = light + dark, light + noise(30, seed=2) / 4
     pairs = noise(4, seed=3), -noise(4, seed=3)
     unpaired, paired = make_cyclegan(), make_cyclegan(data={"paired": True})
-    assert monitor.measure_reference(unpaired, splits((a, b), pairs)).luminance > 0.95
-    assert monitor.measure_reference(unpaired, splits((a, -b), pairs)).luminance < -0.95
-    assert abs(monitor.measure_reference(unpaired, splits((dark, noise(30, seed=2)), pairs)).luminance) < 0.3
-    assert monitor.measure_reference(paired, splits((a, b), pairs)).luminance == pytest.approx(-1, abs=1e-4)
-
-
-def test_measure_reference_compares_diversities(make_cyclegan):
-    a = noise(40)
-    found = monitor.measure_reference(make_cyclegan(), splits((a, np.repeat(a[:20] / 2, 3, axis=-1))))
-    spread = np.sqrt(a[:20].var(axis=0).mean() / a.var(axis=0).mean()) / 2
-    assert found.diversity["a2b"] == pytest.approx(spread, rel=0.02)
-    assert found.diversity["a2b"] * found.diversity["b2a"] == pytest.approx(1)
-    flat = splits((np.ones_like(a), a))
-    assert monitor.measure_reference(make_cyclegan(), flat).diversity == {"a2b": 1, "b2a": 1}
+    assert monitor.measure_relation(unpaired, splits((a, b), pairs)) > 0.95
+    assert monitor.measure_relation(unpaired, splits((a, -b), pairs)) < -0.95
+    assert monitor.measure_relation(unpaired, splits((a, np.repeat(b, 3, axis=-1)), pairs)) > 0.95
+    assert abs(monitor.measure_relation(unpaired, splits((dark, noise(30, seed=2)), pairs))) < 0.3
+    assert monitor.measure_relation(paired, splits((a, b), pairs)) == pytest.approx(-1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("make", "sign"), [(icons.icons, 1), (satellite.gray_colour, 1), (satellite.satellite_relief, 0)]
 )
-def test_measure_reference_of_the_embedded_pairs(make_cyclegan, make, sign):
-    luminance = monitor.measure_reference(make_cyclegan(data={"paired": True}), make(32)).luminance
-    assert (abs(luminance) > thresholds.RELATED) * np.sign(luminance) == sign
+def test_measure_relation_of_the_embedded_pairs(make_cyclegan, make, sign):
+    related = monitor.measure_relation(make_cyclegan(data={"paired": True}), make(32))
+    assert (abs(related) > thresholds.RELATED) * np.sign(related) == sign
 
 
-KNOWN = monitor.Reference(luminance=0.6, diversity={"a2b": 0.5, "b2a": 2.0})
-WELL = {"accuracy_d_a": 0.8, "accuracy_d_b": 0.9, "gap_d_a": 0.5, "gap_d_b": 0.6, "diversity_a2b": 0.45,
-        "diversity_b2a": 1.5, "correlation_a2b": 0.7, "correlation_b2a": 0.5}  # fmt: skip
-VALIDATED = {"validation/cycle_a2b": 0.05, "validation/probe_a2b": 0.06, "validation/cycle_b2a": 0.05}
+RELATED = 0.6
+WELL = {"accuracy_d_a": 0.8, "accuracy_d_b": 0.9, "gap_d_a": 0.5, "gap_d_b": 0.6, "correlation_a2b": 0.7,
+        "correlation_b2a": 0.5}  # fmt: skip
+VALIDATED = {"step": 100, "validation/cycle_a2b": 0.05, "validation/probe_a2b": 0.06, "validation/cycle_b2a": 0.05,
+             "validation/diversity_a2b": 0.9, "validation/diversity_b2a": 0.3}  # fmt: skip
 
 
 def rows(num=10, first=100, every=10, **changes):
     return [{"step": first + every * i, **WELL, **changes} for i in range(num)]
 
 
-def find(config, reference, written, validated=VALIDATED):
+def find(config, related, written, validated=VALIDATED):
     """Warnings at the last of the rows of a training."""
-    return monitor.find_warnings(config, reference, written[-RECENT_ROWS:], validated)
+    return monitor.find_warnings(config, related, written[-RECENT_ROWS:], validated)
 
 
 UNHEALTHY = {
-    "collapsed_a2b": {"diversity_a2b": 0.12},
-    "collapsed_b2a": {"diversity_b2a": 0.45},
     "inverted_a2b": {"correlation_a2b": -0.2},
     "inverted_b2a": {"correlation_b2a": -0.9},
     "outplayed_by_d_a": {"accuracy_d_a": 0.98},
@@ -84,29 +74,40 @@ UNHEALTHY = {
 @pytest.mark.parametrize("name", UNHEALTHY)
 def test_find_warnings_uses_the_mean_of_recent_rows(make_cyclegan, name):
     config, changes = make_cyclegan(), UNHEALTHY[name]
-    assert find(config, KNOWN, rows()) == {}
-    found = find(config, KNOWN, rows(**changes))
+    assert find(config, RELATED, rows()) == {}
+    found = find(config, RELATED, rows(**changes))
     assert list(found) == [name] and "--" in found[name]
-    assert find(config, KNOWN, rows(9) + rows(1, 190, **changes)) == {}  # a single step
-    assert find(config, KNOWN, rows(2, **changes)) == {}  # too few
-    assert find(config, KNOWN, rows(9, 0, **changes)) == {}  # the first steps
-    assert find(config, KNOWN, rows(10, **changes) + rows(10, 200)) == {}  # over again
+    assert find(config, RELATED, rows(9) + rows(1, 190, **changes)) == {}  # a single step
+    assert find(config, RELATED, rows(2, **changes)) == {}  # too few
+    assert find(config, RELATED, rows(9, 0, **changes)) == {}  # the first steps
+    assert find(config, RELATED, rows(10, **changes) + rows(10, 200)) == {}  # over again
     gaps = rows(10, **changes)
     gaps[3:5] = [row | dict.fromkeys(changes) for row in gaps[3:5]]  # numbers that were not finite
-    assert list(find(config, KNOWN, gaps)) == [name]
-    assert find(config, KNOWN, rows(10, **dict.fromkeys(changes))) == {}
-    assert find(config, KNOWN, [{"step": step, "g_loss": 1.0} for step in range(100, 200)]) == {}  # older runs
+    assert list(find(config, RELATED, gaps)) == [name]
+    assert find(config, RELATED, rows(10, **dict.fromkeys(changes))) == {}
+    assert find(config, RELATED, [{"step": step, "g_loss": 1.0} for step in range(100, 200)]) == {}  # older runs
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_find_warnings_detects_collapse_at_the_latest_evaluation(make_cyclegan, direction):
+    config, name = make_cyclegan(), f"validation/diversity_{direction}"
+    found = find(config, RELATED, rows(), VALIDATED | {name: 0.2})
+    assert list(found) == [f"collapsed_{direction}"] and "0.20 times that of images of the target" in found.popitem()[1]
+    assert find(config, RELATED, rows(), VALIDATED | {name: 0.2, "step": 99}) == {}  # the first steps
+    assert find(config, RELATED, rows(2), VALIDATED | {name: 0.2}) == {}  # too few rows
+    assert find(config, RELATED, rows(), VALIDATED | {name: None}) == {}  # not finite
+    assert find(config, RELATED, rows(), {}) == {}  # not evaluated yet
 
 
 def test_find_warnings_depends_on_data_and_losses(make_cyclegan):
     config = make_cyclegan()
     upright, inverted, won = rows(), rows(**UNHEALTHY["inverted_a2b"]), rows(**UNHEALTHY["outplayed_by_d_b"])
-    opposite, unrelated = (KNOWN._replace(luminance=value) for value in (-0.6, 0.2))
+    opposite, unrelated = -RELATED, 0.2
     assert list(find(config, opposite, upright)) == ["inverted_a2b", "inverted_b2a"]
     assert list(find(config, opposite, inverted)) == ["inverted_b2a"]
     assert find(config, unrelated, inverted) == {}
     for loss in ({"adversarial": "wgan_gp"}, {"adversarial_a2b": 0.0}):
-        assert find(make_cyclegan(loss=loss), KNOWN, won) == {}
+        assert find(make_cyclegan(loss=loss), RELATED, won) == {}
 
 
 def test_find_warnings_detects_hidden_images(make_cyclegan):
@@ -123,8 +124,8 @@ def test_find_warnings_detects_hidden_images(make_cyclegan):
     of_a, _ = evaluation.eval_step(config, state, batch, keys.root_key(0), make_networks=lambda config: networks)
     np.testing.assert_allclose(of_a["cycle_a2b"], 0, atol=1e-5)
     assert np.all(of_a["probe_a2b"] > 0.2)
-    validated = {f"validation/{name}": float(np.mean(value)) for name, value in of_a.items()}
-    found = find(config, KNOWN, rows(), validated)
+    validated = {"step": 100} | {f"validation/{name}": float(np.mean(value)) for name, value in of_a.items()}
+    found = find(config, RELATED, rows(), validated)
     assert list(found) == ["hidden_a2b"] and "0.000 to 0.3" in found["hidden_a2b"]
 
 
@@ -143,7 +144,8 @@ def trainings():
     net = {"base_channels": 8, "num_blocks": 0, "discriminator_channels": 4, "pool_size": 8}
     config = tiny_cyclegan("unused", data={"batch_size": 4}, cyclegan=net, optim={"learning_rate": 2e-3})
     source = discs(False, 200, 0), discs(True, 200, 1)
-    watch = monitor.make_monitor(config, Splits(source, source, source))
+    images = Splits(source, source, source)
+    watch = monitor.make_monitor(config, images)
 
     def step(state, batch, fault):
         return seeded_step(make_task(faulty_networks(fault)), config)(state, batch, np.int32(0))
@@ -154,13 +156,17 @@ def trainings():
         specs = (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED)
         step_fn = parallel.pmap(step, mesh_of(1), specs, parallel.REPLICATED, donate=(0,))
         for fault, name in enumerate(FAULTS):
-            state, written, found[name] = init(), [], []
+            evaluate = diversity.diversity(config, mesh_of(1), make_networks=faulty_networks(fault))
+            state, written, validated, found[name] = init(), [], {}, []
             for i in range(150 if name == "none" else 120):
                 batch = batches.load(source, 0, i, 4, slice(None))
                 state, metrics = jax.block_until_ready(step_fn(state, batch, np.int32(fault)))
                 if (i + 1) % 10 == 0:
                     written.append({"step": i + 1} | {name: float(value) for name, value in metrics.items()})
-                    found[name].append(set(watch(written[-RECENT_ROWS:], {})))
+                    if (i + 1) % 50 == 0:
+                        scores = evaluate(state, images, "validation")
+                        validated = {"step": i + 1} | {f"validation/{name}": score for name, score in scores.items()}
+                    found[name].append(set(watch(written[-RECENT_ROWS:], validated)))
     return found
 
 

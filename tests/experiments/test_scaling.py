@@ -64,8 +64,7 @@ def test_collectives_of_cyclegan_include_the_pools_gather(make_cyclegan):
     run = make_cyclegan(cyclegan={"num_blocks": 0}, loss={"identity_a": 0.0, "identity_b": 0.0})
     found = scaling.collectives(scaling.traced(run, parallel.make_mesh()).lower().compile().as_text())
     scalars = found["all-reduce"][1] / 4 - params(jax.eval_shape(lambda: cyclegan.TASK.init(run, keys.root_key(0))))
-    means = 2 * 2 * 16 * 16  # of the images and translations of either domain, for their diversity
-    assert means < scalars <= means + 32
+    assert 0 < scalars <= 32
     images = 8 * 2 * 16 * 16 * 4
     assert images <= found["all-gather"][1] <= images + 8 * 2 * 4  # and their positions
 

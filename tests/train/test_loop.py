@@ -304,7 +304,7 @@ def test_per_image_means_ignore_batch_size_and_devices(make_run):
         state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
         splits = sources.load(config.data, 0)
         assert len(splits.test[0]) % batch_size  # the last batch is not full
-        return vae.TASK.evaluators[0](config, mesh)(state, splits, "test", 0)
+        return vae.TASK.evaluators[0](config, mesh)(state, splits, "test")
 
     reference = figures(1, 7)
     for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
@@ -322,7 +322,7 @@ def test_per_image_means_count_every_image_once(make_run):
     rng = np.random.default_rng(0)
     for sizes in ((37, 20), (16, 40)):
         source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
-        figures = evaluator(config, mesh)(None, Splits((), (), source), "test", 0)
+        figures = evaluator(config, mesh)(None, Splits((), (), source), "test")
         for name, images in zip("ab", source, strict=True):
             np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
 
@@ -332,7 +332,20 @@ def test_per_image_means_repeat_at_any_step(make_run):
     state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
     evaluate, splits = vae.TASK.evaluators[0](config, mesh), sources.load(config.data, 0)
     later = state._replace(step=parallel.replicate_scalar(mesh, 7))
-    assert evaluate(state, splits, "test", 0) == evaluate(later, splits, "test", 0)
+    assert evaluate(state, splits, "test") == evaluate(later, splits, "test")
+
+
+@pytest.mark.slow
+def test_fit_scores_all_seeds_with_equal_noise(make_run):
+    """Here the test metric is the noise; initial parameters and batches differ."""
+
+    def noise(config, state, batch, key):
+        return ({"negative_elbo": jax.random.uniform(key, batch.position.shape)},)
+
+    evaluator = per_image_means(noise, num_draws=lambda config, split: 3)
+    task = vae.TASK._replace(evaluators=(evaluator,), visualize=lambda *arguments: {})
+    first, second = (loop.fit(task, make_run(f"{make_run().workdir}-{seed}", seed=seed)) for seed in (0, 1))
+    assert first.test == second.test and first.digest != second.digest
 
 
 def test_fit_evaluates_each_split_and_hides_no_nan(make_run, tmp_path):

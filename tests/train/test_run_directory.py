@@ -151,6 +151,7 @@ OTHER = {
     "optim.schedule": ("constant", "cosine"),
     "vae.hidden_sizes": ((16,), (16, 16)),
     "vae.beta_warmup_steps": (0, 3),
+    "vae.test_draws": (2, 16),
 }
 
 

@@ -25,7 +25,7 @@ class Tiny(NamedTuple):
 
 
 TINY = {
-    "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden-sizes 32", 40),
+    "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden-sizes 32 --vae.test-draws 2", 40),
     "cyclegan": Tiny(
         "icons",
         "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant --optim.decay-steps 0 "

@@ -36,13 +36,21 @@ def number(value: float | None) -> float:
 
 
 def runs_table(shown: Sequence[str], results: Results, summaries: Mapping[str, Summary], independent: bool) -> str:
-    """Formats a line for each run, then mean, standard deviation and, for `independent` runs, the interval."""
+    """Formats a line for each run, then mean, standard deviation and, for `independent` runs, the interval.
+
+    The standard deviation is that of training. Standard errors of testing, means over the runs, stand below it.
+    """
     rows = [
         [name, f"`{run['digest'][:8]}`", *(f"{number(run['test'][metric]):.5g}" for metric in shown)]
         for name, run in results.items()
     ]
     rows.append(["mean", "", *(f"{summaries[metric].mean:.5g}" for metric in shown)])
     rows.append(["standard deviation", "", *(f"{summaries[metric].sd:.2g}" for metric in shown)])
+    for over in ("draw", "image"):
+        errors = [summaries.get(f"{metric}_{over}_se") for metric in shown]
+        if any(errors):
+            cells = ("" if error is None else f"{error.mean:.2g}" for error in errors)
+            rows.append([f"standard error over test {over}s", "", *cells])
     if independent:  # runs that share a seed are not
         intervals = (f"{summaries[metric].low:.5g} to {summaries[metric].high:.5g}" for metric in shown)
         rows.append(["95% interval of the mean", "", *intervals])
@@ -53,7 +61,10 @@ def interval_note(vary: Sequence[str], streams: Sequence[str]) -> str:
     """Explains the interval of `runs_table`, if the seeds of the streams `vary` out of all `streams` differ."""
     fixed = [stream for stream in streams if stream not in vary]
     over = f"the seeds of {' and '.join(vary)}" + (f", with one seed of {' and '.join(fixed)}" if fixed else "")
-    return f"The interval is Student's t, over {over}. It is about training again, not about other images."
+    return (
+        f"The interval is Student's t, over {over}. It is about training again, not about other images or other noise: "
+        "all runs are scored with the same."
+    )
 
 
 def components_table(shown: Sequence[str], parts: Mapping[str, Mapping[str, Component]]) -> str:

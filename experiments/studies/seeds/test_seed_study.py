@@ -21,7 +21,7 @@ from tiny import tiny_run
 pytestmark = pytest.mark.slow
 
 TINY = "--data.batch-size 16 --vae.hidden-sizes 16 --vae.latent-dim 4 --train.num-steps 12 --train.log-every 2"
-TINY += " --train.eval-every 4 --train.checkpoint-every 4 --train.num-sample-images 8"
+TINY += " --train.eval-every 4 --train.checkpoint-every 4 --train.num-sample-images 8 --vae.test-draws 2"
 
 
 def call(monkeypatch, arguments):
@@ -49,8 +49,8 @@ def as_number(key):
     return (jax.random.key_data(jax.random.fold_in(key, 0))[0] >> 8).astype(jnp.float32)
 
 
-STREAM_OF = {"parameters": "init", "batch": "data", "key": "noise", "validation/key": "noise", "test": "noise"}
-"""The stream that each observation of a run follows."""
+STREAM_OF = {"parameters": "init", "batch": "data", "key": "noise", "validation/key": None, "test": None}
+"""The stream that each observation of a run follows; all runs are scored with the same noise."""
 
 
 @pytest.mark.parametrize("vary", ["init", "data", "noise", "init,data,noise"])
@@ -110,18 +110,27 @@ def test_main_prints_runs_and_takes_more_seeds(tmp_path, monkeypatch, capsys, ca
     np.testing.assert_allclose(results["sd.elbo"], np.std(elbo, ddof=1), rtol=1e-12)
     assert all(isinstance(value, int | float | str) for value in results.values())
 
-    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[:8]]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[:10]]
     assert table[0][:3] == ["run", "digest", "elbo"] and {len(row) for row in table} == {len(table[0])}
     for row, result in zip(table[2:5], tests, strict=True):
         assert row[1] == f"`{result['digest'][:8]}`" and row[2] == f"{result['test']['elbo']:.5g}"
-    assert [row[0] for row in table[5:]] == ["mean", "standard deviation", "95% interval of the mean"]
-    assert table[7][2] == f"{results['low.elbo']:.5g} to {results['high.elbo']:.5g}"
+    errors = [f"standard error over test {over}s" for over in ("draw", "image")]
+    assert [row[0] for row in table[5:]] == ["mean", "standard deviation", *errors, "95% interval of the mean"]
+    for row, over in zip(table[7:9], ("draw", "image"), strict=True):
+        assert row[2] == f"{np.mean([result['test'][f'elbo_{over}_se'] for result in tests]):.2g}" and not any(row[3:])
+    assert table[9][2] == f"{results['low.elbo']:.5g} to {results['high.elbo']:.5g}"
 
     record = files.read_json(tmp_path / "study.json")
     assert list(record["runs"]) == [f"seed-{seed}" for seed in range(3)] and record["mean.elbo"] == results["mean.elbo"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"seed-0 holds a run with another configuration:\n  seeds.data: None -> 0"):
         call(monkeypatch, f"{command} --vary data")
+
+    path = tmp_path / "seed-1" / "result.json"
+    older = {name: value for name, value in tests[1].items() if name != "scoring_seed"}
+    files.write_json(path, older | {"test": {"elbo": 0.0}})  # scored with noise of its own seed
+    call(monkeypatch, f"{command} 2")
+    assert files.read_json(path) == tests[1]
 
     environment = files.read_json(tmp_path / "seed-1" / "environment.json")
     files.write_json(tmp_path / "seed-1" / "environment.json", environment | {"python": "2.7"})

@@ -67,7 +67,7 @@ def trained(tmp_path_factory) -> VaeRun:
 
 @pytest.fixture(scope="module")
 def failing_loads():
-    """For modules in which Orbax fails to load or save: its other reads lose their event loop, and each says so at its end.
+    """For modules in which Orbax fails to load or save: other calls lose their event loop, and say so at their end.
 
     That is an unraisable exception, which such modules ignore. Some reads end as garbage: while that is still ignored,
     and not in whichever test of another module they happen to be collected.

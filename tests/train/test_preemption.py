@@ -5,8 +5,6 @@ import pytest
 
 from genjax.train import preemption
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 
 @pytest.fixture
 def usual():

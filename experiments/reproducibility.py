@@ -10,6 +10,7 @@ promise, to show that its check can fail. `--kills` kills one training repeatedl
 """
 
 import dataclasses
+import itertools
 import os
 import shutil
 import sys
@@ -41,7 +42,7 @@ class Options:
     broken: Annotated[Row | None, tyro.conf.arg(name="break")] = None
     """Adds the fault that breaks this promise, and checks only this promise."""
     kills: int = 0
-    """Kills one training this many times on 1 and on 8 devices, instead of checking the promises."""
+    """Kills a training on 1 device, one on 8, and a study of two seeds, each this many times; checks no promises."""
     checkpoints: int = 150
     """With --kills: number of checkpoints of the training."""
 
@@ -82,15 +83,15 @@ def _check(options: Options, directory: Path) -> dict[str, bool]:
 
 def _kill(options: Options, directory: Path) -> dict[str, bool]:
     results = {}
-    for family in options.families:
-        for devices in (1, 8):
-            where = directory / f"{family}-{devices}"
-            where.mkdir()
-            row = kills.kill_again_and_again(family, devices, options.kills, options.checkpoints, where)
-            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            enough = row["during_a_save"] >= min(5, options.kills // 4)
-            held = row["strictly_inside"] and row["same_state"] and row["same_metrics"] and enough
-            results[f"kills.{family}.{devices}"] = held
+    kinds: dict[str, tuple[int, tuple[int, ...]]] = {"1": (1, ()), "8": (8, ()), "study": (1, (0, 1))}
+    for family, (kind, (devices, seeds)) in itertools.product(options.families, kinds.items()):
+        name = f"{family}.{kind}"
+        where = directory / name
+        where.mkdir()
+        row = kills.kill_again_and_again(family, devices, options.kills, options.checkpoints, where, seeds)
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        enough = row["during_a_save"] >= min(5, options.kills // 4)
+        results[f"kills.{name}"] = row["strictly_inside"] and row["same_results"] and row["same_metrics"] and enough
     return results
 
 

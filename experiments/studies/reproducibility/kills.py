@@ -1,5 +1,6 @@
 """Kills trainings, at a chosen state of the checkpoint directory or repeatedly at random moments."""
 
+import json
 import os
 import random
 import re
@@ -13,8 +14,8 @@ from typing import Any
 from studies.reproducibility import tiny_runs
 
 
-def _committed(names: list[str]) -> list[int]:
-    return [int(name) for name in names if name.isdigit()]
+def _committed(names: list[str]) -> set[str]:
+    return {name for name in names if name.rpartition("/")[2].isdigit()}
 
 
 def _half_done(names: list[str]) -> list[str]:
@@ -26,7 +27,7 @@ MOMENTS: dict[str, Callable[[list[str]], bool]] = {
     "during a save": lambda names: bool(_half_done(names)) and bool(_committed(names)),
     "after a commit": lambda names: len(_committed(names)) > 1 and not _half_done(names),
 }
-"""Tests of the names in the checkpoint directory. Orbax saves to a temporary directory and renames it."""
+"""Tests of the names of checkpoints. Orbax saves to a temporary directory and renames it."""
 
 
 def kill_at(
@@ -45,8 +46,9 @@ def kill_at(
 
 
 def _names(workdir: Path) -> list[str]:
-    checkpoints = workdir / "checkpoints"
-    return os.listdir(checkpoints) if checkpoints.exists() else []
+    """Lists the checkpoints of a run, or of all runs of a study."""
+    directories = [workdir / "checkpoints", *workdir.glob("*/checkpoints")]
+    return [f"{path.parent.name}/{name}" for path in directories if path.exists() for name in os.listdir(path)]
 
 
 def _start(command: list[str], environment: dict[str, str], workdir: Path) -> subprocess.Popen[bytes]:
@@ -59,18 +61,23 @@ def _kill(process: subprocess.Popen[bytes]) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
-def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int, directory: Path) -> dict[str, Any]:
+def kill_again_and_again(
+    family: str, devices: int, kills: int, checkpoints: int, directory: Path, seeds: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Kills one training `kills` times, every third time during a save, and compares it with an uninterrupted one.
 
-    The other kills come at a random moment within two seconds after the start (a quarter of them) or after a later
-    checkpoint. The same command resumes the training each time.
+    With `seeds` it is a study of those seeds. The other kills come at a random moment within two seconds after the
+    start (a quarter of them) or after a later checkpoint. The same command resumes the training each time.
     """
     environment, rng = tiny_runs.environment(devices), random.Random(0)
-    whole = tiny_runs.finish(
-        tiny_runs.start(tiny_runs.command(family, directory / "whole", checkpoints=checkpoints), environment)
+    whole, killed, during_a_save = directory / "whole", directory / "killed", 0
+    expected, command = (
+        tiny_runs.study_command(family, workdir, seeds, checkpoints)
+        if seeds
+        else tiny_runs.command(family, workdir, checkpoints=checkpoints)
+        for workdir in (whole, killed)
     )
-    killed, during_a_save = directory / "killed", 0
-    command = tiny_runs.command(family, killed, checkpoints=checkpoints)
+    tiny_runs.finish(tiny_runs.start(expected, environment))
     for number in range(kills):
         process, directed = _start(command, environment, killed), number % 3 == 0
         if directed or rng.random() < 0.75:
@@ -82,29 +89,31 @@ def kill_again_and_again(family: str, devices: int, kills: int, checkpoints: int
         if not _kill(process):
             raise ValueError(f"the training ended before kill {number + 1}: give it more --checkpoints")
         during_a_save += directed and bool(_half_done(_names(killed)))
-    resumed = tiny_runs.finish(tiny_runs.start(command, environment))
-    log = Path(f"{killed}.log").read_text()
-    from_steps = [int(step) for step in re.findall(r"resumed .* from step (\d+)", log)] + [resumed["resumed_from"]]
+    if _start(command, environment, killed).wait() != 0:
+        raise RuntimeError(f"the training failed after {kills} kills:\n{Path(f'{killed}.log').read_text()[-3000:]}")
+    from_steps = [int(step) for step in re.findall(r"resumed .* from step (\d+)", Path(f"{killed}.log").read_text())]
+    records = {run.relative_to(whole).parent: json.loads(run.read_bytes()) for run in whole.rglob("result.json")}
+    steps = min(record["step"] for record in records.values())
     return {
         "family": family,
         "devices": devices,
+        "runs": len(records),
         "kills": kills,
         "during_a_save": during_a_save,
-        "steps": whole["step"],
+        "steps": steps,
         "resumed_from": sorted(set(from_steps)),
-        "strictly_inside": all(0 < step < whole["step"] for step in from_steps),
-        "same_state": resumed["digest"] == whole["digest"],
-        "same_metrics": tiny_runs.metrics(killed) == tiny_runs.metrics(directory / "whole"),
-        "digest": whole["digest"][:8],
+        "strictly_inside": all(0 < step < steps for step in from_steps),
+        "same_results": all(json.loads((killed / run / "result.json").read_bytes()) == records[run] for run in records),
+        "same_metrics": all(tiny_runs.metrics(killed / run) == tiny_runs.metrics(whole / run) for run in records),
+        "digests": [record["digest"][:8] for _, record in sorted(records.items())],
     }
 
 
 def _wait_for_commits(process: subprocess.Popen[bytes], workdir: Path, num: int) -> None:
     """Waits until this process has saved `num` checkpoints."""
-    before = max(_committed(_names(workdir)), default=0)
-    seen: set[int] = set()
+    before, seen = _committed(_names(workdir)), set[str]()
     while process.poll() is None and len(seen) < num:
-        seen |= {step for step in _committed(_names(workdir)) if step > before}
+        seen |= _committed(_names(workdir)) - before
         time.sleep(0.001)
 
 

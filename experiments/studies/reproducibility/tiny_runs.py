@@ -39,10 +39,13 @@ TINY = {
 
 def arguments(family: str, workdir: Path, seed: int = 0, checkpoints: int = 6) -> list[str]:
     """Command-line arguments of a tiny training that saves `checkpoints` checkpoints."""
-    name, flags, every = TINY[family]
+    return [TINY[family].config, "--workdir", str(workdir), "--seed", str(seed), *_flags(family, checkpoints)]
+
+
+def _flags(family: str, checkpoints: int) -> list[str]:
+    _, flags, every = TINY[family]
     lengths = f"--train.num-steps {checkpoints * every} --train.log-every {every // 4}"
-    lengths += f" --train.eval-every {every} --train.checkpoint-every {every}"
-    return [name, "--workdir", str(workdir), "--seed", str(seed), *flags.split(), *lengths.split()]
+    return f"{flags} {lengths} --train.eval-every {every} --train.checkpoint-every {every}".split()
 
 
 def config(family: str, workdir: Path) -> RunConfig:
@@ -55,6 +58,12 @@ def command(family: str, workdir: Path, fault: str = "", **changes: int) -> list
     script = str(SCRIPTS / f"train_{family}.py")
     runner = ["-m", "studies.reproducibility.faults", family, fault] if fault else []
     return [sys.executable, *runner, script, *arguments(family, workdir, **changes)]
+
+
+def study_command(family: str, workdir: Path, seeds: Sequence[int], checkpoints: int) -> list[str]:
+    """Returns the command that starts a study of tiny trainings with these seeds."""
+    study = [f"{family}:{TINY[family].config}", "--workdir", str(workdir), "--seeds", *map(str, seeds)]
+    return [sys.executable, str(SCRIPTS / "seed_study.py"), *study, *_flags(family, checkpoints)]
 
 
 def environment(devices: int, **changes: str) -> dict[str, str]:

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 
 SIDE, LATENTS, SIGMA = 4, 3, 0.05
 LEFT = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2  # missing
-LONG = InferenceConfig(thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100)
+LONG = InferenceConfig(
+    thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100, num_particles=32
+)
 
 
 def linear_vae(encoder_scale=1.0):

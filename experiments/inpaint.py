@@ -55,7 +55,7 @@ def main() -> dict[str, Any]:
     return {
         "images": len(missing),
         "method": options.method,
-        "efficiency": round(restored.efficiency, 4),
+        "health": round(restored.health, 4),
         "step": sampler.step,
         "out": options.out,
         "grid": str(out / "grid.png"),

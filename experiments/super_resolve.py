@@ -60,7 +60,7 @@ def main() -> dict[str, Any]:
     return {
         "images": len(small),
         "method": options.method,
-        "efficiency": round(restored.efficiency, 4),
+        "health": round(restored.health, 4),
         "least_consistency_db": round(float(min(consistency, 200.0)), 1),
         "step": sampler.step,
         "out": options.out,

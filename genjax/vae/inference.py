@@ -20,6 +20,9 @@ from genjax.vae.likelihood import Likelihood
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Operator
 
+SAME_HEIGHT = 1.0
+"""Largest difference in log p(y, e), in nats, between restarts that agree."""
+
 Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map"]
 
 
@@ -28,12 +31,15 @@ class InferenceConfig:
     """Settings of the methods that draw latents."""
 
     num_chains: int = 16
-    """Largest number of chains of an image; each may give several draws, which then depend on each other."""
+    """metropolis and pseudo_gibbs: largest number of chains of an image. Draws of one chain depend on each other."""
+    num_particles: int = 64
+    """hmc: chains of an image. They share out the modes, the more exactly the more there are."""
     num_warmup: int = 20
-    """Steps of a chain before its first draw: metropolis accepts all proposals in them, hmc adapts its step size."""
+    """Steps of a chain before its first draw: metropolis accepts all proposals in them; hmc (at least one step) moves
+    from where its chains start to p(e|y), and adapts its step sizes."""
     thinning: int = 5
     """Steps of a chain from one draw to the next."""
-    num_integration_steps: int = 8
+    num_integration_steps: int = 4
     """hmc: leapfrog steps (one gradient each) in a step of a chain."""
     num_proposals: int = 1000
     """importance: weighted latents for an image, half of them from the encoder and half from the prior."""
@@ -61,9 +67,8 @@ class Draws(NamedTuple):
 
     e: Array
     """[b, num, d]: draw i is the same for any larger num, up to rounding below `num_chains`."""
-    efficiency: Array
-    """[b]: share of accepted proposals, or effective sample size of weighted ones as a share; 1 for map and
-    pseudo_gibbs."""
+    health: Array
+    """[b], 0 to 1: see `Restoration.health`. NaN where no restart or proposal has a finite log p(y, e)."""
 
 
 class Target(NamedTuple):
@@ -87,8 +92,9 @@ class Target(NamedTuple):
         return jax.tree.map(lambda leaf: leaf.reshape(*e.shape[:2], *leaf.shape[1:]) if leaf.ndim else leaf, likelihood)
 
     def log_joint(self, e: Array) -> Array:
-        """Returns log p(y, e) up to a constant: [b, k]."""
-        return self.operator.log_prob(self.decode(e), self.y) + log_normal(e)
+        """Returns log p(y, e) up to a constant: [b, k]. It is -inf where the networks overflow, never NaN."""
+        log_prob = self.operator.log_prob(self.decode(e), self.y) + log_normal(e)
+        return jnp.where(jnp.isnan(log_prob), -jnp.inf, log_prob)
 
 
 def importance(target: Target, image_keys: Array, init: Array, num: int, config: InferenceConfig) -> Draws:
@@ -103,20 +109,16 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     e = jnp.concatenate([posterior.sample(noise[:, :half]), noise[:, half:]], axis=1)
     log_mixture = jnp.logaddexp(posterior.log_prob(e), log_normal(e)) - jnp.log(2.0)
     log_weight = target.log_joint(e) - log_mixture
-
-    # Resample by the inverse of the cumulative weights, with one uniform number for each draw.
     weight = jax.nn.softmax(log_weight, axis=1)
-    below = jnp.cumsum(weight, axis=1)
-    drawn = uniform(chain_keys(pick_keys, num)) * below[:, -1:]
-    picked = jnp.minimum(jax.vmap(functools.partial(jnp.searchsorted, side="right"))(below, drawn), len(weight[0]) - 1)
-    chosen = jnp.take_along_axis(e, picked[..., None], axis=1)
-    return Draws(chosen, 1 / (jnp.sum(weight**2, axis=1) * config.num_proposals))
+    picked = resample(weight, uniform(chain_keys(pick_keys, num)))
+    return Draws(jnp.take_along_axis(e, picked[..., None], axis=1), effective_share(weight))
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:
-    """Finds local maxima of log p(y, e) [b, restarts, d], and their values up to a constant [b, restarts].
+    """Finds local maxima of log p(y, e) [b, restarts, d], and their values up to a constant [b, restarts], best first.
 
-    Adam starts from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017).
+    Adam starts from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017). A
+    restart that diverged has the value -inf.
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
     # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
@@ -129,7 +131,47 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
         return optax.apply_updates(e, updates), state  # type: ignore[return-value]
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
-    return e, target.log_joint(e)
+    height = target.log_joint(e)
+    order = jnp.argsort(-height, axis=1)
+    return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)
+
+
+def resample(weight: Array, uniform: Array) -> Array:
+    """Picks rows by their weights [b, k], the inverse of the cumulative weights at uniform numbers [b, num]."""
+    below = jnp.cumsum(weight, axis=1)
+    place = uniform * below[:, -1:]
+    picked = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(below, place)
+    return jnp.minimum(picked, weight.shape[1] - 1)
+
+
+def effective_share(weight: Array) -> Array:
+    """Returns the effective sample size of weights [b, k] that sum to 1, as a share of k: [b] (Kong 1992)."""
+    return 1 / (jnp.sum(weight**2, axis=1) * weight.shape[1])
+
+
+def agreement_of_restarts(height: Array) -> Array:
+    """Returns the share of the other restarts that come within SAME_HEIGHT of the best: [b], 0 for a lone one.
+
+    `height` is [b, restarts], best first; where the best is not finite, the share is NaN.
+    """
+    others = height[:, 1:] > height[:, :1] - SAME_HEIGHT
+    share = jnp.sum(others, axis=1) / max(others.shape[1], 1)
+    return jnp.where(jnp.isfinite(height[:, 0]), share, jnp.nan)
+
+
+def agreement_of_chains(trace: Array) -> Array:
+    """Returns 1 / R-hat^2 of steps [n, b, k, d], for the latent that mixes worst: [b], 0 for chains that stand still.
+
+    Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2 is the share of the variance that a
+    half-chain sees, capped at 1.
+    """
+    size = (len(trace) + 1) // 2
+    halves = jnp.concatenate([trace[:size], trace[-size:]], axis=2)
+    within = jnp.mean(jnp.var(halves, axis=0, ddof=1), axis=1)
+    between = jnp.var(jnp.mean(halves, axis=0), axis=1, ddof=1)
+    total = (1 - 1 / size) * within + between
+    # A comparison with NaN, the variance of a single step, is False.
+    return jnp.min(jnp.where(total > 0, jnp.minimum(within / total, 1.0), 0.0), axis=-1)
 
 
 def split_keys(image_keys: Array) -> tuple[Array, Array]:

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from genjax.vae.inference import Draws, InferenceConfig, Target, map_estimates, normal, uniform
+from genjax import keys
+from genjax.vae import annealing, inference
+from genjax.vae.annealing import LogProb
+from genjax.vae.inference import Draws, InferenceConfig, Target, normal, uniform
 from genjax.vae.likelihood import Bernoulli, Likelihood
 from genjax.vae.model import log_normal
 
 T = TypeVar("T")
-
-TARGET_ACCEPTANCE = 0.8
-"""Acceptance rate that hmc's warm-up aims at."""
 
 
 def gibbs(
@@ -35,10 +35,10 @@ def gibbs(
             f"Gibbs sampling cannot impute binary pixels for {type(target.operator).__name__}: "
             "choose method importance, map or hmc"
         )
-    State = tuple[Array, Array, Likelihood, Array]  # image, noise, p(x|z) of it, accepted proposals
+    State = tuple[Array, Array, Likelihood]  # image, noise, p(x|z) of it
 
     def step(state: State, t: Array) -> State:
-        x, e, likelihood, num_accepted = state
+        x, e, likelihood = state
         e_keys, accept_keys, x_keys = _step_keys(chain_keys, t, 3)
         posterior = target.encode(x)
         proposed = posterior.sample(normal(e_keys, target))
@@ -49,87 +49,89 @@ def gibbs(
             # first image is a guess and not a draw.
             log_ratio = its_likelihood.log_prob(x) + log_normal(proposed) - posterior.log_prob(proposed)
             log_ratio -= likelihood.log_prob(x) + log_normal(e) - posterior.log_prob(e)
-            accept = jnp.log(uniform(accept_keys)) < log_ratio
-            moves = accept | (t < config.num_warmup)
-            num_accepted = num_accepted + jnp.where(t < config.num_warmup, 0.0, accept)
+            moves = (jnp.log(uniform(accept_keys)) < log_ratio) | (t < config.num_warmup)
         e, likelihood = _where(moves, (proposed, its_likelihood), (e, likelihood))
-        return target.operator.impute(likelihood.sample(x_keys), target.y), e, likelihood, num_accepted
+        return target.operator.impute(likelihood.sample(x_keys), target.y), e, likelihood
 
-    start = (x, e, likelihood, jnp.zeros(chain_keys.shape))
-    (*_, num_accepted), draws = _run_chains(step, start, lambda state: state[1], num_rounds, config)
-    return Draws(draws, _acceptance(num_accepted, num_rounds, config) if exact else jnp.ones(len(init)))
+    start = lax.fori_loop(0, config.num_warmup, lambda t, state: step(state, t), (x, e, likelihood))
+    trace = _run_chains(step, start, lambda state: state[1], config.num_warmup, num_rounds * config.thinning)
+    return Draws(_draws(trace, config), inference.agreement_of_chains(trace))
 
 
 def hmc(
     target: Target, image_keys: Array, chain_keys: Array, init: Array, num_rounds: int, config: InferenceConfig
 ) -> Draws:
-    """Draws e by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011), correct in the limit for any operator.
+    """Draws e by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011), with as many draws of a mode as its mass says.
 
-    Each chain starts at a MAP estimate, drawn with probability proportional to p(y, e). Step sizes are in the encoder's
-    standard deviations at the best estimate. Each chain adapts its step size in the warm-up.
+    The warm-up anneals the chains from the neighbourhood of MAP estimates and from the prior, which shares out the
+    modes: it is correct in the limit of many chains, for any operator. Step sizes are in the encoder's standard
+    deviations at the best estimate; they stay as the warm-up left them.
     """
-    modes, height = map_estimates(target, image_keys, init, config)
-    (mode_keys,) = _step_keys(chain_keys, jnp.int32(-1), 1)
-    choose = jax.vmap(jax.vmap(jax.random.categorical, in_axes=(0, None)))
-    e = jnp.take_along_axis(modes, choose(mode_keys, height)[..., None], axis=1)
-    best = jnp.take_along_axis(modes, jnp.argmax(height, axis=1)[:, None, None], axis=1)
-    scale = jnp.exp(target.encode(target.operator.impute(target.decode(best).mean(), target.y)).log_sigma)
-    State = tuple[Array, Array, Array]  # noise, log of the step size, accepted proposals
+    search_keys, anneal_keys = inference.split_keys(image_keys)
+    modes, height = inference.map_estimates(target, search_keys, init, config)
+    completed = target.operator.impute(target.decode(modes[:, :1]).mean(), target.y)
+    log_scale = target.encode(completed).log_sigma
+    start = annealing.start_at(modes, height, log_scale, chain_keys.shape[1])
+    num_warmup = max(config.num_warmup, 1)
 
-    def log_joint_and_grad(e: Array) -> tuple[Array, Array]:
-        (_, each), grad = jax.value_and_grad(lambda e: _sum_and_each(target.log_joint(e)), has_aux=True)(e)
+    def move(log_prob: LogProb, e: Array, log_size: Array, t: Array) -> tuple[Array, Array]:
+        size = jnp.exp(log_size)[..., None] * jnp.exp(log_scale)
+        return _hamiltonian_step(log_prob, e, size, _step_keys(chain_keys, t, 3), config.num_integration_steps)
+
+    noise = normal(_step_keys(chain_keys, jnp.int32(-1), 1)[0], target)
+    e, log_size, health = annealing.anneal(start, target.log_joint, move, anneal_keys, noise, num_warmup)
+
+    def step(e: Array, t: Array) -> Array:
+        return move(target.log_joint, e, log_size, t)[0]
+
+    trace = _run_chains(step, e, lambda e: e, num_warmup, num_rounds * config.thinning)
+    return Draws(_draws(trace, config), jnp.where(jnp.isfinite(height[:, 0]), health, jnp.nan))
+
+
+def _hamiltonian_step(
+    log_prob: LogProb, e: Array, size: Array, step_keys: tuple[Array, ...], num_steps: int
+) -> tuple[Array, Array]:
+    """Moves e [b, k, d] by a trajectory with steps of `size` [b, k, d], and returns the chance of acceptance [b, k]."""
+    momentum_keys, accept_keys, size_keys = step_keys
+    # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
+    size = size * (0.7 + 0.6 * uniform(size_keys))[..., None]
+
+    def value_and_grad(e: Array) -> tuple[Array, Array]:
+        (_, each), grad = jax.value_and_grad(lambda e: _sum_and_each(log_prob(e)), has_aux=True)(e)
         return each, grad
 
-    def step(state: State, t: Array) -> State:
-        e, log_size, num_accepted = state
-        momentum_keys, accept_keys, size_keys = _step_keys(chain_keys, t, 3)
-        # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
-        size = (jnp.exp(log_size) * (0.7 + 0.6 * uniform(size_keys)))[..., None] * scale
-        before, grad = log_joint_and_grad(e)
-        momentum = normal(momentum_keys, target)
+    def leapfrog(_: Array, point: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        e, momentum, grad, _ = point
+        # Half a momentum step, a full step of e, half a momentum step: reversible and volume-preserving, so the
+        # acceptance ratio needs no Jacobian.
+        momentum = momentum + 0.5 * size * grad
+        e = e + size * momentum
+        value, grad = value_and_grad(e)
+        return e, momentum + 0.5 * size * grad, grad, value
 
-        def leapfrog(_: Array, point: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-            e, momentum, grad, _ = point
-            # Half a momentum step, a full step of e, half a momentum step: reversible and volume-preserving, so the
-            # acceptance ratio needs no Jacobian.
-            momentum = momentum + 0.5 * size * grad
-            e = e + size * momentum
-            log_joint, grad = log_joint_and_grad(e)
-            return e, momentum + 0.5 * size * grad, grad, log_joint
-
-        point = (e, momentum, grad, before)
-        proposed, last, _, after = lax.fori_loop(0, config.num_integration_steps, leapfrog, point)
-        log_ratio = after + log_normal(last) - before - log_normal(momentum)
-        log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # reject a trajectory that diverged
-        accept = jnp.log(uniform(accept_keys)) < log_ratio
-        warm = t < config.num_warmup
-        # Robbins and Monro 1951: lengthen the steps if more is accepted than aimed at, else shorten them.
-        chance = jnp.exp(jnp.minimum(log_ratio, 0.0))
-        log_size = jnp.where(warm, log_size + 0.3 * (chance - TARGET_ACCEPTANCE), log_size)
-        return _where(accept, proposed, e), log_size, num_accepted + jnp.where(warm, 0.0, accept)
-
-    start = (e, jnp.full(chain_keys.shape, jnp.log(0.2)), jnp.zeros(chain_keys.shape))
-    (*_, num_accepted), draws = _run_chains(step, start, lambda state: state[0], num_rounds, config)
-    return Draws(draws, _acceptance(num_accepted, num_rounds, config))
+    before, grad = value_and_grad(e)
+    momentum = keys.normal(momentum_keys.reshape(-1), e.shape[-1]).reshape(e.shape)
+    proposed, last, _, after = lax.fori_loop(0, num_steps, leapfrog, (e, momentum, grad, before))
+    log_ratio = after + log_normal(last) - before - log_normal(momentum)
+    log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # reject a trajectory that diverged
+    accept = jnp.log(uniform(accept_keys)) < log_ratio
+    return _where(accept, proposed, e), jnp.exp(jnp.minimum(log_ratio, 0.0))
 
 
-def _run_chains(
-    step: Callable[[T, Array], T], start: T, read: Callable[[T], Array], num_rounds: int, config: InferenceConfig
-) -> tuple[T, Array]:
-    """Returns the last state, and `num_rounds` draws of each chain [b, num_rounds * k, d], ordered by round."""
+def _run_chains(step: Callable[[T, Array], T], start: T, read: Callable[[T], Array], first: int, num: int) -> Array:
+    """Takes `num` steps, the first of that number, and returns what `read` finds after each: [num, b, k, d]."""
 
-    def several(state: T, first: Array) -> tuple[T, Array]:
-        state = lax.fori_loop(first, first + config.thinning, lambda t, state: step(state, t), state)
+    def one(state: T, t: Array) -> tuple[T, Array]:
+        state = step(state, t)
         return state, read(state)
 
-    state = lax.fori_loop(0, config.num_warmup, lambda t, state: step(state, t), start)
-    state, draws = lax.scan(several, state, config.num_warmup + config.thinning * jnp.arange(num_rounds))
-    num, chains, size = draws.shape[1:]
-    return state, draws.swapaxes(0, 1).reshape(num, num_rounds * chains, size)
+    return lax.scan(one, start, first + jnp.arange(num))[1]
 
 
-def _acceptance(num_accepted: Array, num_rounds: int, config: InferenceConfig) -> Array:
-    return jnp.mean(num_accepted, axis=1) / (num_rounds * config.thinning)
+def _draws(trace: Array, config: InferenceConfig) -> Array:
+    """Picks the draws of all chains [b, num_rounds * k, d], ordered by round, from their steps [n, b, k, d]."""
+    draws = trace[config.thinning - 1 :: config.thinning].swapaxes(0, 1)
+    return draws.reshape(len(draws), -1, draws.shape[-1])
 
 
 def _step_keys(chain_keys: Array, t: Array, num: int) -> tuple[Array, ...]:

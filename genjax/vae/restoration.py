@@ -22,14 +22,19 @@ NUM_PRIOR_IMAGES = 64
 
 
 class Restoration(NamedTuple):
-    """Restored images and the efficiency of the sampler."""
+    """Restored images and the health of the method."""
 
     images: np.ndarray
-    """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num, up to rounding if num is
-    below `num_chains`, which a stiff model's chain can amplify."""
-    efficiency: np.ndarray
-    """[n]: share of accepted proposals, or effective sample size of weighted ones as a share; 1 for map and
-    pseudo_gibbs. Do not trust samples with an efficiency near 0."""
+    """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num. With the Gibbs methods and a
+    num below `num_chains`, it is so up to rounding, which a stiff model's chain can amplify."""
+    health: np.ndarray
+    """[n], 0 to 1; do not trust samples with a health near 0.
+
+    - hmc: effective number of starts that the chains descend from, as a share of the chains.
+    - metropolis, pseudo_gibbs: 1 / R-hat^2 of the steps after the warm-up, for the latent that mixes worst.
+    - importance: effective sample size of the proposals, as a share of them.
+    - map: share of the other restarts that come within 1 nat of the best.
+    """
 
 
 class Settings(NamedTuple):
@@ -43,7 +48,7 @@ class Settings(NamedTuple):
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
 ) -> tuple[Array, Array]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the efficiency [b]."""
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the health [b]."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
@@ -52,7 +57,7 @@ def restore_rows(
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)
     draws = draw_latents(target, keys.per_example(row_key, position), init, settings)
-    return operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y), draws.efficiency
+    return operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y), draws.health
 
 
 def draw_latents(target: Target, image_keys: Array, init: Array, settings: Settings) -> Draws:
@@ -65,13 +70,13 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
     if method == "importance":
         return inference.importance(target, search_keys, init, num, config)
     if method == "map":
-        e, log_joint = inference.map_estimates(target, search_keys, init, config)
-        best = jnp.take_along_axis(e, jnp.argmax(log_joint, axis=1)[:, None, None], axis=1)
-        return Draws(jnp.repeat(best, num, axis=1), jnp.ones(len(init)))
-    chains = chain_keys(root_keys, min(config.num_chains, num))
+        e, height = inference.map_estimates(target, search_keys, init, config)
+        return Draws(jnp.repeat(e[:, :1], num, axis=1), inference.agreement_of_restarts(height))
+    # hmc needs all of its chains even for one draw, to weigh the modes.
+    chains = chain_keys(root_keys, config.num_particles if method == "hmc" else min(config.num_chains, num))
     num_rounds = -(-num // chains.shape[1])
     if method == "hmc":
         draws = mcmc.hmc(target, search_keys, chains, init, num_rounds, config)
     else:
         draws = mcmc.gibbs(target, chains, init, num_rounds, config, exact=method == "metropolis")
-    return Draws(draws.e[:, :num], draws.efficiency)
+    return Draws(draws.e[:, :num], draws.health)

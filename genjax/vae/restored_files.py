@@ -56,7 +56,7 @@ class Restored(NamedTuple):
     """Samples [n, num, h, w, c] of the first GRID_ROWS images."""
     one: np.ndarray
     """One sample of each image [n, h, w, c]."""
-    efficiency: float
+    health: float
     """The median over all images."""
 
 
@@ -103,7 +103,7 @@ def restore(
     `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
-    first, one, efficiency = [], [], []
+    first, one, health = [], [], []
     for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
         rows = slice(begin, begin + BATCH_SIZE)
         restored = sampler.restore(
@@ -114,8 +114,8 @@ def restore(
             write(out, images.names[i], samples, images.files[i], None if missing is None else missing[i])
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
-        efficiency.append(restored.efficiency)
-    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(efficiency))))
+        health.append(restored.health)
+    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(health))))
 
 
 def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:

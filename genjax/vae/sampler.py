@@ -87,7 +87,8 @@ class Sampler:
 
         `observed` is uint8 or floats in [0, 1]: images for a Mask, small ones for Downsample. Image i depends on the
         key, position[i] (by default i) and its observation. hmc is the best method in
-        experiments/results/restoration.md. Raises ValueError for inputs that do not fit the operator or the method.
+        experiments/results/restoration.md. Raises ValueError for inputs that do not fit the operator or the method, and
+        if an image has no finite restoration.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
@@ -96,7 +97,15 @@ class Sampler:
         settings = Settings(method, num_samples, inference)
         # Few images at a time, as each has many chains.
         run = self._compiled(restoration.restore_rows, settings, stream=Stream.RESTORE, chunk=8)
-        return Restoration(*run((self.params, key), (np.asarray(position, np.int32), y, operator)))
+        restored = Restoration(*run((self.params, key), (np.asarray(position, np.int32), y, operator)))
+        finite = np.isfinite(restored.images).all(axis=(1, 2, 3, 4)) & np.isfinite(restored.health)
+        lost = np.flatnonzero(~finite)
+        if len(lost):
+            raise ValueError(
+                f"{method} found no finite restoration of image {lost[0]} ({len(lost)} of {len(y)} images): "
+                "check the model's parameters, or choose another method"
+            )
+        return restored
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         return image_arrays.check(images, self.config.data.image_shapes[0])

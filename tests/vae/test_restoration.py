@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 
 SIDE, LATENTS, SIGMA = 4, 3, 0.05
 LEFT = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2  # missing
-LONG = InferenceConfig(thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100)
+LONG = InferenceConfig(
+    thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100, num_particles=32
+)
 
 
 def linear_vae(encoder_scale=1.0):
@@ -134,7 +136,7 @@ def test_restore_downsample_draws_exact_posterior(method):
 # What holds for any VAE, on the tiny one that is trained on 8x8 digits.
 
 QUICK = InferenceConfig(
-    num_chains=3, num_warmup=3, thinning=1, num_integration_steps=2, num_proposals=10, num_restarts=2,
+    num_chains=3, num_particles=5, num_warmup=3, thinning=1, num_integration_steps=2, num_proposals=10, num_restarts=2,
     num_ascent_steps=3,
 )  # fmt: skip
 
@@ -153,7 +155,7 @@ def digits(trained):
 def test_restore_keeps_observed_pixels_and_rows_apart(trained, sampler, digits, method):
     key, mask = keys.root_key(3), np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
     whole = sampler.restore(Mask(mask), digits, key, method, 7, QUICK)
-    assert whole.efficiency.shape == (70,)
+    assert whole.health.shape == (70,)
     observed = ~np.repeat(mask[:, None, ..., None], 7, axis=1)
     given = np.repeat(digits[:, None], 7, axis=1).astype(np.float32) / 255
     np.testing.assert_array_equal(whole.images[observed], given[observed])
@@ -217,6 +219,14 @@ def test_restore_takes_operators_from_outside(sampler, digits):
     np.testing.assert_allclose((left + right) / 2, np.repeat(y[:, None], 3, axis=1), atol=1e-6)
     with pytest.raises(ValueError, match="Gibbs sampling cannot impute binary pixels for HalfMeans"):
         sampler.restore(HalfMeans(), y, keys.root_key(0), "metropolis", 3, QUICK)
+
+
+@pytest.mark.parametrize("method", ["map", "hmc"])
+def test_restore_refuses_results_that_are_nan(sampler, digits, method):
+    broken = dataclasses.replace(sampler, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sampler.params))
+    some = np.eye(8, dtype=bool)
+    with pytest.raises(ValueError, match=f"{method} found no finite restoration of image 0 \\(3 of 3 images\\)"):
+        broken.restore(Mask(some), digits[:3], keys.root_key(0), method, 2, QUICK)
 
 
 def test_restore_refuses_what_does_not_fit(sampler, digits):

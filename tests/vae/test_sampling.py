@@ -39,3 +39,14 @@ def test_traverse_sets_one_dimension(networks):
     rows = sampling.traverse(model, params, twice, jnp.array([2, 3]), jnp.array([-3.0, mean[3]]))
     z = jnp.stack([mean.at[2].set(-3.0), mean])
     np.testing.assert_allclose(rows, model.decode(params, (z,)).mean(), rtol=1e-5)
+
+
+def test_reconstruct_draws_latents(networks, make_run):
+    model, params, images = networks
+    same = np.repeat(images[:1], 2, axis=0)
+    data = make_run(data={"binarize": "none"}).data
+    found = sampling.reconstruct(model, data, params, keys.root_key(1), jnp.arange(2), jnp.asarray(same))
+    posterior = model.encode(params, jnp.asarray(same) / 255)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    middle = model.decode(params, (posterior.mean,)).mean()
+    assert np.abs(found - middle).max() > 1e-3

@@ -195,7 +195,7 @@ def _enlarge(setting: Setting, task: str) -> list[Row]:
 def _how(restored: Restoration, seconds: float, observed: np.ndarray, truth: np.ndarray) -> Row:
     """Returns the last fields of a VAE's row, and the arrays for `restored_files.write_grid`."""
     grid = (observed, restored.images, truth, 8)
-    return {"efficiency": float(np.median(restored.efficiency)), "seconds": seconds, "grid": grid}
+    return {"health": float(np.median(restored.health)), "seconds": seconds, "grid": grid}
 
 
 def _least_consistency(restored: np.ndarray, small: np.ndarray, operator: Downsample) -> float:
@@ -237,7 +237,7 @@ COLUMNS = {
     "psnr_best_of_8": ("best of 8", ".2f"), "ssim_mean": ("SSIM of the mean", ".3f"),
     "ssim_sample": ("of a sample", ".3f"), "nats_per_pixel": ("nats per missing pixel", ".3f"),
     "least_consistency_db": ("least consistency, dB", ".0f"), "diversity": ("diversity", ".3f"),
-    "efficiency": ("efficiency", ".3f"), "seconds": ("seconds", ".0f"),
+    "health": ("health", ".3f"), "seconds": ("seconds", ".0f"),
 }  # fmt: skip
 
 

@@ -32,6 +32,8 @@ C = TypeVar("C", bound=RunConfig)
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that was stopped and saved: 130 and 143."""
 
+GRACE_SECONDS = 3  # for the other processes to print the same error: when process 0 ends, JAX aborts them
+
 REMEDY = "the last checkpoint is whole: run the same command again in all processes"
 LAST_WORDS = f"error: this process was aborted, most likely because another process of the run died; {REMEDY}"
 
@@ -60,6 +62,8 @@ def processes() -> Iterator[None]:
         if error.code in STOPPED:  # all processes stop at the same step
             raise
         print(error.code, f"If another process died first, {REMEDY}", sep="\n", file=sys.stderr, flush=True)
+        if parallel.is_main_process():
+            time.sleep(GRACE_SECONDS)
         os._exit(1)  # sys.exit would wait for the other processes, which cannot go on without this one
     except BaseException:
         traceback.print_exc()

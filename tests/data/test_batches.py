@@ -49,6 +49,11 @@ def test_permutation_differs_by_seed_stream_and_epoch():
     assert len(set(orders)) == len(orders)
 
 
+def test_permutation_is_kept_and_read_only():
+    order = batches.permutation(0, FIRST, 0, 5)
+    assert batches.permutation(0, FIRST, 0, 5) is order and not order.flags.writeable
+
+
 def test_indices_golden_rows():
     # Seeds name these orders in every published result and checkpoint, so no change may alter them: not of genjax (the
     # rule or a number in Stream), nor of NumPy (SeedSequence and Philox's raw words are frozen by NEP 19).

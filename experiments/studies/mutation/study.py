@@ -39,7 +39,7 @@ TESTS = {
     "data/augment.py": ("data/test_augment.py",),
     "vae/losses.py": ("vae/test_losses.py", "vae/test_steps.py"),
     "vae/likelihood.py": ("vae/test_likelihood.py", "vae/test_losses.py", "vae/test_model.py"),
-    "vae/model.py": ("vae/test_model.py", "vae/test_losses.py"),
+    "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),
     "vae/operators.py": ("vae/test_restoration.py", "experiments/test_restore.py"),

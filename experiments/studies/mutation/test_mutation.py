@@ -104,7 +104,9 @@ def test_main_tells_caught_from_survived_and_continues(tmp_path, monkeypatch, ca
     assert rows["0", 1]["outcome"] == "not imported"
     assert found["caught"] == 1 and found["mutants"] == found["caught"] + found["survived"]
     assert found["share"] == pytest.approx(1 / found["mutants"], abs=1e-4)
-    (tmp_path / "tree" / "tests" / "test_two.py").write_text("def test_ends():\n    while True:\n        pass\n")
+    (tmp_path / "tree" / "tests" / "test_two.py").write_text(
+        "def test_starts(): ...\ndef test_ends():\n    while True:\n        pass\n"
+    )
     monkeypatch.setattr(study, "SECONDS", 0.5)
     assert study.run_tests(tmp_path / "tree", ["test_two.py"])[:2] == ("time limit", None)
     monkeypatch.setattr(study, "run_tests", None)  # nothing is left to be tried

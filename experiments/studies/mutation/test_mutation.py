@@ -108,6 +108,6 @@ def test_main_tells_caught_from_survived_and_continues(tmp_path, monkeypatch, ca
         "def test_starts(): ...\ndef test_ends():\n    while True:\n        pass\n"
     )
     monkeypatch.setattr(study, "SECONDS", 0.5)
-    assert study.run_tests(tmp_path / "tree", ["test_two.py"])[:2] == ("time limit", None)
+    assert study.run_tests(tmp_path / "tree", ["test_two.py"])[:2] == ("not ended", None)
     monkeypatch.setattr(study, "run_tests", None)  # nothing is left to be tried
     assert study.main() == found

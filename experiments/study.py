@@ -1,4 +1,4 @@
-"""Runs a study: trainings that answer one question, whose tables are in experiments/results/.
+"""Runs a study: trainings, or trials of the tests, that answer one question; tables are in experiments/results/.
 
 $ python experiments/study.py translation icons --workdir runs/translation
 $ python experiments/study.py NAME --help

@@ -78,3 +78,24 @@ def test_compile_train_step_shares_signals_with_all_devices(make_run):
         batch = parallel.shard_batch(mesh, batch_of(16))
         *_, seen = step(state, batch, parallel.replicate_scalar(mesh, 0), signal)
         assert [int(shard.data) for shard in seen.addressable_shards] == [expected] * 8
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH")])
+def test_compiled_functions_have_precision_of_config(make_run, precision, expected):
+    config, mesh, seen = make_run(precision=precision), mesh_of(1), []
+
+    def product(batch):
+        found = jax.make_jaxpr(lambda x: x @ x)(jnp.ones((2, 2)))
+        seen.append(found.eqns[0].params["precision"][0].name)
+        return batch.position
+
+    def train_step(config, state, batch, key):
+        return state, {"step": jnp.sum(product(batch))}
+
+    task = vae.TASK._replace(train_step=train_step, load_constants=None)
+    step = compile_train_step(task, config, mesh)
+    state = jax.eval_shape(lambda: task.init(config, keys.root_key(0)))
+    jax.eval_shape(step, state, batch_of(4), jnp.int32(0), jnp.zeros(1, jnp.int32))
+    compile_eval(lambda config, state, batch, key: product(batch), config, mesh)(0, batch_of(4), Stream.TEST, 0)
+    compile_rows(lambda config, batch: product(batch), config, mesh, chunk=4)((), (batch_of(4),))
+    assert seen == 3 * [expected]

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -49,9 +50,13 @@ def copying_networks(config):
 
 
 def weigh(network, images):
-    """The mean of images [b, h, w, c] times all weights of a network, as it is bound to its parameters: [b]."""
+    """The mean of images [b, h, w, c] times the norm of a network's parameters, to which it is bound: [b].
+
+    With parameters of 0 it is 0, and its gradient is NaN.
+    """
     _, params = network.args
-    return jnp.mean(images, axis=(1, 2, 3)) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+    norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
+    return jnp.mean(images, axis=(1, 2, 3)) * norm
 
 
 def simple_term(n):
@@ -114,8 +119,8 @@ def test_train_step_augments_and_scales_learning_rates(make_cyclegan, simple, mo
         before = jax.device_get(jax.jit(lambda: simple.init(config, keys.root_key(0)))())
         ((after, metrics),) = walk(simple, config, noise(), mesh_of(1), 1)
     for name, expected in (("d_a", 1 - 0.5 / 2), ("d_b", 3 - 1 / 2)):
-        weight = sum(np.sum(leaf**2) for leaf in jax.tree.leaves(getattr(before, name).params))
-        np.testing.assert_allclose(metrics[f"{name}_loss"], expected * weight, rtol=1e-5)
+        norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(getattr(before, name).params)))
+        np.testing.assert_allclose(metrics[f"{name}_loss"], expected * norm, rtol=1e-5)
     # Diagnostics are of what was shown, and of translations, here copies.
     measured = {"gap_d_a": 0.5, "gap_d_b": 2, "correlation_a2b": 1, "correlation_b2a": 1}
     assert {name: float(metrics[name]) for name in measured} == pytest.approx(measured, rel=1e-4)
@@ -247,8 +252,8 @@ def test_train_step_agrees_on_devices_in_float32(eight):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a) + 1e-7 * total
 
 
-def test_train_step_skips_losses_that_are_not_finite(make_cyclegan, simple):
-    """With the simple task, a network's NaN enters its own loss and gradients alone."""
+def test_train_step_skips_what_is_not_finite(make_cyclegan, simple):
+    """With the simple task, a network's NaN enters its own loss and gradients alone, and its 0 its gradients alone."""
     config = make_cyclegan(cyclegan=SMALL)
     mesh = mesh_of(2)
     state = jax.device_get(jax.jit(lambda: simple.init(config, keys.root_key(0)))())
@@ -256,11 +261,13 @@ def test_train_step_skips_losses_that_are_not_finite(make_cyclegan, simple):
     specs = (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED)
     step_fn = parallel.pmap(seeded_step(simple, config), mesh, specs, parallel.REPLICATED)
     batch, seed = parallel.shard_batch(mesh, batches.load(noise(), 0, 1, 8, slice(None))), np.int32(1)
-    for name in NETWORKS:
+    for name, poison in itertools.product(NETWORKS, (np.nan, 0)):
         net = getattr(state, name)
-        nan = jax.tree.map(lambda x: x * np.float32(np.nan), net.params)
-        poisoned = state._replace(**{name: net._replace(params=nan)})
+        params = jax.tree.map(functools.partial(np.full_like, fill_value=poison), net.params)
+        poisoned = state._replace(**{name: net._replace(params=params)})
         after, metrics = jax.block_until_ready(step_fn(poisoned, batch, seed))
+        finite = all(np.isfinite(metrics[loss]) for loss in ("g_loss", "d_a_loss", "d_b_loss"))
+        assert finite == (poison == 0)
         assert (int(after.step), int(after.skipped), int(metrics["skipped"])) == (2, 1, 1)
         assert fingerprint.tree_digest(after._replace(step=0, skipped=0)) == fingerprint.tree_digest(
             poisoned._replace(step=0, skipped=0)
@@ -307,6 +314,41 @@ def test_fit_normalises_discriminators_resumes_without_pool(make_cyclegan, tmp_p
         for layer in normalised.values():
             largest = np.linalg.svd(np.reshape(layer["kernel"], (-1, layer["kernel"].shape[-1])), compute_uv=False)[0]
             assert largest == pytest.approx(1, abs=0.05)
+
+
+def trace(task, config):
+    """Runs the Python code of a training step, without compiling it."""
+    state = jax.eval_shape(lambda: task.init(config, keys.root_key(0)))
+    specs = (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED)
+    step_fn = parallel.pmap(seeded_step(task, config), mesh_of(1), specs, parallel.REPLICATED)
+    jax.eval_shape(step_fn, state, batches.load(noise(), 0, 0, 8, slice(None)), np.int32(0))
+
+
+def test_generators_and_losses_face_normalised_discriminators(make_cyclegan, monkeypatch):
+    """Normalised parameters bear a mark here; the generators see each discriminator once, and so does its loss."""
+    seen = []
+
+    def term(n):
+        seen.extend((n.d_a.args[1], n.d_b.args[1]))
+        return simple_term(n)
+
+    def discriminator_loss(config, discriminator, real, fake, fraction):
+        seen.append(discriminator.args[1])
+        return weigh(discriminator, real - fake), Logits(real, fake)
+
+    monkeypatch.setattr(discriminators, "spectral_normalise", lambda params, vectors: ({"mark": params}, vectors))
+    monkeypatch.setattr(adversarial, "discriminator_loss", discriminator_loss)
+    config = make_cyclegan(cyclegan=SMALL | {"spectral_norm": True})
+    trace(cyclegan.make_task(copying_networks, {"cycle_a": term}), config)
+    assert [list(params) for params in seen] == 4 * [["mark"]]
+
+
+def test_train_step_uses_each_draw_once(make_cyclegan, monkeypatch):
+    """No two kinds of random numbers come from one key; draws for classifiers are left out, as there are none here."""
+    drawn, for_draw = [], keys.for_draw
+    monkeypatch.setattr(keys, "for_draw", lambda key, draw: drawn.append(draw) or for_draw(key, draw))
+    trace(cyclegan.make_task(copying_networks), make_cyclegan(cyclegan=SMALL | {"diff_augment": 1.0}))
+    assert sorted(drawn) == sorted(set(Draw) - {Draw.CLASSIFIED_A, Draw.CLASSIFIED_B})
 
 
 @pytest.mark.parametrize(("size", "elements"), [((16, 16), {1, 2, 3, 4, 5, 6, 7}), ((16, 32), {2, 4, 6})])

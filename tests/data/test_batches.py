@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -49,6 +50,11 @@ def test_permutation_differs_by_seed_stream_and_epoch():
     assert len(set(orders)) == len(orders)
 
 
+def test_permutation_is_kept_and_read_only():
+    order = batches.permutation(0, FIRST, 0, 5)
+    assert batches.permutation(0, FIRST, 0, 5) is order and not order.flags.writeable
+
+
 def test_indices_golden_rows():
     # Seeds name these orders in every published result and checkpoint, so no change may alter them: not of genjax (the
     # rule or a number in Stream), nor of NumPy (SeedSequence and Philox's raw words are frozen by NEP 19).
@@ -73,6 +79,15 @@ def test_load_gathers_the_rows_of_indices():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 1), dtype=np.uint8)
     batch = batches.load((images,), 1, 9, 6, slice(2, 5))
     np.testing.assert_array_equal(batch.images[0], images[batches.indices(1, FIRST, 9, 6, 20)[2:5]])
+
+
+def test_loader_stacks_the_batches_of_one_call():
+    source = numbered(30), numbered(11)
+    one, several = batches.loader(source, 8, 5), batches.loader(source, 8, 5, 3)
+    for place, step in enumerate((6, 7, 8)):
+        expected = batches.load(source, 5, step, 8, slice(None))
+        for found in (one(step), jax.tree.map(lambda leaf, place=place: leaf[:, place], several(6))):
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("sizes", [(24, 10), (7, 12), (12, 7)], ids=str)

@@ -312,3 +312,20 @@ def test_spectral_normalise_gradient_matches_finite_differences(x64):
         step[index] = 1e-6
         expected = (by_definition(kernel + step) - by_definition(kernel - step)) / 2e-6
         np.testing.assert_allclose(grads[index], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_spectral_normalise_gradient_takes_vectors_as_fixed(x64):
+    """With vectors far from converged, where they would turn with the kernel: in closed form."""
+    kernel, probe, vector = random_images((2, 3, 4), 2), random_images((2, 3, 4), 2) ** 2, np.array([0.8, 0.6, 0, 0])
+
+    def probed(kernel):
+        layers = {"Conv_0": {"kernel": kernel, "bias": jnp.zeros(4)}}
+        normalised, _ = discriminators.spectral_normalise(layers, {"Conv_0": jnp.array(vector)})
+        return jnp.sum(probe * normalised["Conv_0"]["kernel"])
+
+    matrix = kernel.reshape(-1, 4)
+    left = matrix @ vector / np.linalg.norm(matrix @ vector)
+    right = left @ matrix / np.linalg.norm(left @ matrix)
+    sigma = left @ matrix @ right
+    expected = probe / sigma - np.sum(probe * kernel) / sigma**2 * np.outer(left, right).reshape(kernel.shape)
+    np.testing.assert_allclose(jax.grad(probed)(jnp.array(kernel)), expected, rtol=1e-10)

@@ -5,11 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax.sharding import NamedSharding
 
 from genjax import parallel
-from genjax.train.fingerprint import batch_fingerprint, compile_check_replicas, tree_digest, tree_fingerprint
+from genjax.data.batches import Batch
+from genjax.train.fingerprint import (
+    batch_fingerprint,
+    compile_check_replicas,
+    compile_fingerprint,
+    tree_digest,
+    tree_fingerprint,
+)
 
 
 def test_tree_digest_is_sha256_of_everything():
@@ -147,19 +153,16 @@ def test_batch_fingerprint_covers_images_and_positions(x64, dtype):
     assert jax.jit(batch_fingerprint)(images, position) == expected_of_batch(images, position)
 
 
-@pytest.mark.parametrize("num", [1, 2, 4, 8])
-def test_batch_fingerprint_parts_add_up(num):
-    images, position = (
-        (random("uint8", (16, 4, 4, 1)), random("uint8", (16, 4, 4, 3), 1)),
-        np.arange(16, dtype=np.int32),
-    )
-
-    def whole(images, position):
-        return lax.psum(batch_fingerprint(images, position), "data")
-
-    mesh = parallel.make_mesh(jax.devices()[:num])
-    run = parallel.pmap(whole, mesh, (parallel.SPLIT, parallel.SPLIT), parallel.REPLICATED)
-    assert run(images, position) == expected_of_batch(images, position)
+@pytest.mark.parametrize(("num", "several"), [(1, 1), (2, 1), (4, 1), (8, 1), (8, 3)])
+def test_compile_fingerprint_covers_state_and_last_batch(num, several):
+    images = random("uint8", (16, 4, 4, 1)), random("uint8", (16, 4, 4, 3), 1)
+    batch, state = Batch(images, np.arange(16, dtype=np.int32)), {"net": np.ones(3, np.float32)}
+    # [b, several, ...], as the loader stacks the batches of one call
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf + 1] * (several - 1) + [leaf], axis=1), batch)
+    run = compile_fingerprint(parallel.make_mesh(jax.devices()[:num]), several)
+    found = run(state, batch if several == 1 else stacked)
+    wanted = values(state) | {"batch": int(expected_of_batch(*batch))}
+    assert {name: int(value) for name, value in found.items()} == wanted
 
 
 def test_batch_fingerprint_finds_any_difference():

@@ -104,12 +104,23 @@ def test_train_step_gradient_is_finite_difference(make_run, x64):
         np.testing.assert_allclose((ahead - behind) / 2e-5, grad, rtol=1e-6)
 
 
-def test_train_step_skips_what_is_not_finite(make_run, monkeypatch):
+@pytest.mark.parametrize(("weight", "loss_is_finite"), [(np.inf, False), (0.0, True)])
+def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weight, loss_is_finite):
+    """Either the loss or its gradient alone: the square root is 0 at 0, and has no gradient there."""
     config, mesh = make_run(), parallel.make_mesh()
-    original = losses.beta
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jnp.where(step == 3, jnp.inf, original(vae, step)))
+    beta, elbo_terms = losses.beta, losses.elbo_terms
+
+    def rooted(model, params, x, noise, beta):
+        root = jnp.sqrt(beta * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
+        terms = elbo_terms(model, params, x, noise, beta)
+        return terms._replace(loss=terms.loss + root)
+
+    monkeypatch.setattr(losses, "beta", lambda vae, step: jnp.where(step == 3, weight, beta(vae, step)))
+    monkeypatch.setattr(losses, "elbo_terms", rooted)
     train = sources.load(config.data, config.seed).train
-    _, _, before, after, later = (jax.device_get(state) for state, _ in walk(vae.TASK, config, train, mesh, 5))
+    walked = [jax.device_get(pair) for pair in walk(vae.TASK, config, train, mesh, 5)]
+    assert np.isfinite(walked[3][1]["loss"]) == loss_is_finite
+    before, after, later = (state for state, _ in walked[2:])
     assert [(int(s.step), int(s.skipped)) for s in (before, after, later)] == [(3, 0), (4, 1), (5, 1)]
     assert fingerprint.tree_digest((before.net, before.ema)) == fingerprint.tree_digest((after.net, after.ema))
     assert fingerprint.tree_digest(later.net.params) != fingerprint.tree_digest(after.net.params)

@@ -28,9 +28,12 @@ def resolve(path: epath.PathLike) -> epath.Path:
     # No scheme, so a local path: one with a colon, such as a:b, is local too.
     if not re.match(r"gs:|[\w.+-]+:/", name):
         try:
-            return epath.Path(name).expanduser().resolve()
-        except RuntimeError as error:  # no HOME, and no user of that name
+            expanded = epath.Path(name).expanduser()
+        except RuntimeError as error:  # no HOME
             raise ValueError(f"{name}: {error} Write the path without ~") from error
+        if os.fspath(expanded).startswith("~"):
+            raise ValueError(f"{name}: there is no user of that name. Write the path without ~")
+        return expanded.resolve()
     if not re.match(r"gs://[^/]", name):
         raise ValueError(f"{name}: only local paths and gs://BUCKET/... are supported")
     if importlib.util.find_spec("gcsfs") is None:  # gcsfs installs google-cloud-storage, which Orbax needs

@@ -43,7 +43,7 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
     body = _tag("body", _tag("h1", title))
     for heading, run in runs.items():
         body.append(_tag("h2", heading))
-        body.extend(_run(files.resolve(run)))
+        body.extend(list(_run(files.resolve(run))))  # a generator would turn any error into a TypeError
     page = _tag("html", head, body)
     page.set("lang", "en")
     files.write_atomically(

@@ -6,6 +6,8 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from genjax import files
 from genjax.report import write_report
 
@@ -97,6 +99,13 @@ def test_write_report_passes_over_other_pictures(trained, tmp_path):
         pages.append((tmp_path / "report.html").read_text())
         shutil.copy(next(Path(tmp_path, "run", "samples").glob("*-*.png")), tmp_path / "run" / "samples" / "mine.png")
     assert pages[0] == pages[1]
+
+
+def test_write_report_names_a_damaged_file(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    (tmp_path / "run" / "timing.jsonl").write_text("no JSON\n")
+    with pytest.raises(ValueError, match="timing.jsonl is damaged"):
+        write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
 
 
 def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):

@@ -20,7 +20,7 @@ def to_unit(images: Array) -> Array:
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Maps floats in [0, 1] to uint8 in 0..255, rounding to nearest; values outside are clipped."""
-    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)  # NaN is black
 
 
 def unit_floats(images: np.ndarray) -> np.ndarray:

@@ -82,6 +82,7 @@ def _make_room(directory: Path, room: int) -> None:
             with contextlib.suppress(OSError):  # removed by another process, or not ours to remove
                 path.unlink()  # an array that a process has mapped lives on until it ends
                 total -= size
+                logger.warning("removed %s, used least recently, from the full cache: see --data.cache-gib", path)
 
 
 @contextlib.contextmanager

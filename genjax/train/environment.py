@@ -13,7 +13,16 @@ from jax.extend import backend
 from genjax.config import RunConfig
 from genjax.files import Json
 
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "NPROC", "PJRT_NPROC", "JAX_")
+FLAGS = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "NPROC",
+    "PJRT_NPROC",
+    "NCCL_ALGO",
+    "NCCL_PROTO",
+    "JAX_",
+)
 """Prefixes of environment variables that can change results. (The two of NPROC set XLA's number of threads.)"""
 
 HARMLESS = (
@@ -57,13 +66,19 @@ def describe(config: RunConfig) -> Json:
         "processes": jax.process_count(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": {
-            name: value
+            name: _content(value)
             for name, value in sorted(os.environ.items())
             if name.startswith(FLAGS) and not name.startswith(HARMLESS)
         },
         "precision": config.precision,
         "git": _git(),
     }
+
+
+def _content(value: str) -> str:
+    """Returns the flags in the file that XLA_FLAGS may name instead of them, and any other value as it is."""
+    file = not value.startswith("--") and Path(value).is_file()
+    return Path(value).read_text().strip() if file else value
 
 
 def _version(package: str) -> str:

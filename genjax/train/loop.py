@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import signal
 from typing import Generic, NamedTuple
 
@@ -82,14 +83,9 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
         state, step, stopped_by = _train(task, run, programs, writer, state, start)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
-        if int(state.skipped) == step:
-            raise FloatingPointError(
-                f"{run.workdir}: the loss or a gradient was not finite in each of the {step} steps, so nothing was "
-                f"learned. {NONFINITE_REMEDY}"
-            )
-        result = Result(
-            step, state, fingerprint.tree_digest(state), start, None, evaluate(programs, run, state, "test")
-        )
+        test = evaluate(programs, run, state, "test")
+        _check_learned(task, run, state, test)
+        result = Result(step, state, fingerprint.tree_digest(state), start, None, test)
         record = {"step": step, "digest": result.digest, "scoring_seed": SCORING_SEED, "test": finite(result.test)}
         run_directory.write_result(run, record)
         return result
@@ -138,6 +134,17 @@ def _train(
             if log.stopped_by:
                 break
         return state, step, log.stopped_by
+
+
+def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, float]) -> None:
+    """Raises FloatingPointError if all steps were skipped, or the model's score (without one, any metric) is NaN."""
+    score, skipped, steps = task.score(test), int(state.skipped), run.config.train.num_steps
+    figures = test.values() if score is None else [score]
+    if skipped == steps or not all(map(math.isfinite, figures)):
+        raise FloatingPointError(
+            f"{run.workdir}: the training diverged. The loss or a gradient was not finite in {skipped} of {steps} "
+            f"steps, and there is no result. {NONFINITE_REMEDY}"
+        )
 
 
 def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[str, float]:

@@ -385,9 +385,16 @@ def test_fit_ends_after_nonfinite_steps(make_run):
 def test_fit_gives_no_result_if_it_skipped_all(make_run):
     config = make_run(vae={"beta": 3e38})
     for _ in range(2):  # and again when it is resumed
-        with pytest.raises(FloatingPointError, match="in each of the 12 steps.* Lower --optim.learning-rate"):
+        with pytest.raises(FloatingPointError, match="not finite in 12 of 12 steps.* Lower --optim.learning-rate"):
             fit(config)
         assert not Path(config.workdir, "result.json").exists()
+
+
+def test_fit_gives_no_result_if_it_diverged(make_run):
+    config = make_run(optim={"learning_rate": 1e30}, train={"max_nonfinite_steps": 1000})  # after a first finite step
+    with pytest.raises(FloatingPointError, match="diverged.* not finite in 11 of 12 steps"):
+        fit(config)
+    assert not Path(config.workdir, "result.json").exists()
 
 
 def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):

@@ -324,6 +324,11 @@ def test_resolve_refuses_other_schemes(make_run, workdir):
     assert refusal(run_directory.load_config, workdir, VaeRun) == said
 
 
+def test_resolve_refuses_unknown_users():
+    with pytest.raises(ValueError, match="~nouser/x: there is no user of that name"):
+        files.resolve("~nouser/x")
+
+
 def test_resolve_names_the_package_for_buckets(make_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     said = refusal(claim, make_run("gs://bucket/run"))
@@ -413,6 +418,12 @@ def test_environment_names_packages_and_driver_of_gpus(make_run, monkeypatch, tm
         "driver:  -> 580.159",
         f"packages.{name.replace('_', '-')}: None -> {version}",
     ]
+
+
+def test_environment_reads_files_of_flags(make_run, monkeypatch, tmp_path):
+    (tmp_path / "flags").write_text("--xla_cpu_max_isa=AVX2\n")
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
+    assert environment.describe(make_run())["flags"]["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX2"
 
 
 def test_environment_counts_threads(make_run, monkeypatch):

@@ -35,9 +35,9 @@ def check_finite(config: "DataclassInstance") -> None:
 def check_used(
     config: "DataclassInstance", part: str, names: Collection[str], choice: str, users: Collection[str]
 ) -> None:
-    """Raises ValueError if a field of `names` is not at its default, and the field `choice` is none of its `users`.
+    """Raises ValueError if a field of `names` is set but has no effect, as `choice` is none of its `users`.
 
-    `part` begins the flags of these fields.
+    A field is set if it is not at its default. `part` begins the flags of these fields.
     """
     chosen = getattr(config, choice)
     for field in dataclasses.fields(config):

@@ -66,7 +66,7 @@ def describe(config: RunConfig) -> Json:
         "processes": jax.process_count(),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "flags": {
-            name: _content(value)
+            name: _flags_of_file(value) if name == "XLA_FLAGS" else value
             for name, value in sorted(os.environ.items())
             if name.startswith(FLAGS) and not name.startswith(HARMLESS)
         },
@@ -75,8 +75,8 @@ def describe(config: RunConfig) -> Json:
     }
 
 
-def _content(value: str) -> str:
-    """Returns the flags in the file that XLA_FLAGS may name instead of them, and any other value as it is."""
+def _flags_of_file(value: str) -> str:
+    """Returns the flags in the file that XLA_FLAGS may name in their place; otherwise the value."""
     file = not value.startswith("--") and Path(value).is_file()
     return Path(value).read_text().strip() if file else value
 

@@ -69,7 +69,7 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
     invalid configuration, data or directory, before anything is overwritten, and OSError if rows or a checkpoint cannot
     be written. Raises FloatingPointError if the loss or a gradient was not finite in `max_nonfinite_steps` steps in a
-    row, or in all steps, and before it would save a state that is not the same on all devices.
+    row or in all steps, if the test score is not finite, and instead of saving a state that devices do not share.
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
@@ -137,7 +137,7 @@ def _train(
 
 
 def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, float]) -> None:
-    """Raises FloatingPointError if all steps were skipped, or the model's score (without one, any metric) is NaN."""
+    """Raises FloatingPointError if all steps were skipped, or the test score (without one, a test metric) is not finite."""
     score, skipped, steps = task.score(test), int(state.skipped), run.config.train.num_steps
     figures = test.values() if score is None else [score]
     if skipped == steps or not all(map(math.isfinite, figures)):

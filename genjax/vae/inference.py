@@ -115,8 +115,9 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:
-    """Finds local maxima of log p(y, e) [b, restarts, d], and their values up to a constant [b, restarts], best first.
+    """Finds local maxima of log p(y, e), best first.
 
+    Returns them, [b, restarts, d], and their values up to a constant, [b, restarts].
     Adam starts from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017). A
     restart that diverged has the value -inf.
     """

@@ -91,7 +91,7 @@ def hmc(
 def _hamiltonian_step(
     log_prob: LogProb, e: Array, size: Array, step_keys: tuple[Array, ...], num_steps: int
 ) -> tuple[Array, Array]:
-    """Moves e [b, k, d] by a trajectory with steps of `size` [b, k, d], and returns the chance of acceptance [b, k]."""
+    """Moves e [b, k, d] by steps of `size` [b, k, d]; returns it, and the chance of acceptance [b, k]."""
     momentum_keys, accept_keys, size_keys = step_keys
     # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
     size = size * (0.7 + 0.6 * uniform(size_keys))[..., None]
@@ -129,7 +129,7 @@ def _run_chains(step: Callable[[T, Array], T], start: T, read: Callable[[T], Arr
 
 
 def _draws(trace: Array, config: InferenceConfig) -> Array:
-    """Picks the draws of all chains [b, num_rounds * k, d], ordered by round, from their steps [n, b, k, d]."""
+    """Picks draws [b, num_rounds * k, d], ordered by round, from the steps of chains [n, b, k, d]."""
     draws = trace[config.thinning - 1 :: config.thinning].swapaxes(0, 1)
     return draws.reshape(len(draws), -1, draws.shape[-1])
 

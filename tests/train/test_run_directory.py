@@ -423,7 +423,10 @@ def test_environment_names_packages_and_driver_of_gpus(make_run, monkeypatch, tm
 def test_environment_reads_files_of_flags(make_run, monkeypatch, tmp_path):
     (tmp_path / "flags").write_text("--xla_cpu_max_isa=AVX2\n")
     monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
-    assert environment.describe(make_run())["flags"]["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX2"
+    monkeypatch.chdir(tmp_path)
+    Path("cpu").write_bytes(b"\xff")  # named as the value of JAX_PLATFORMS is
+    flags = environment.describe(make_run())["flags"]
+    assert (flags["XLA_FLAGS"], flags["JAX_PLATFORMS"]) == ("--xla_cpu_max_isa=AVX2", "cpu")
 
 
 def test_environment_counts_threads(make_run, monkeypatch):

@@ -86,7 +86,7 @@ def test_tests_of_modules_exist():
 
 @pytest.mark.process
 def test_main_tells_caught_from_survived_and_continues(tmp_path, monkeypatch, capsys):
-    """Of a tiny library: one fault is caught, three are not, and one does not import."""
+    """In a tiny library one fault is caught, three are not, and one does not import."""
     for name, text in {
         "genjax/one.py": "LIMIT = {0: 7}[0]\n\ndef add(a, b):\n    while a < 0:\n        a += 1\n    return a + b\n",
         "tests/test_one.py": "import genjax.one\n\ndef test_adds():\n    assert genjax.one.add(2, 2) == 4\n",

@@ -137,9 +137,9 @@ def _train(
 
 
 def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, float]) -> None:
-    """Raises FloatingPointError if all steps were skipped, or the test score (without one, a test metric) is not finite."""
+    """Raises FloatingPointError if all steps were skipped, or the test score is not finite."""
     score, skipped, steps = task.score(test), int(state.skipped), run.config.train.num_steps
-    figures = test.values() if score is None else [score]
+    figures = test.values() if score is None else [score]  # without pairs, a CycleGAN has no score
     if skipped == steps or not all(map(math.isfinite, figures)):
         raise FloatingPointError(
             f"{run.workdir}: the training diverged. The loss or a gradient was not finite in {skipped} of {steps} "

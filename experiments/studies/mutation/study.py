@@ -4,8 +4,8 @@ $ python experiments/study.py mutation --workdir runs/mutation --number 200
 
 It draws mutants of the modules that hold losses, steps, keys, batches, checkpoints and inference. Each is tried in a
 copy of genjax/, experiments/ and tests/, by the tests of its module but for those marked `process`. Outcomes are in
-WORKDIR/mutants.jsonl: caught, survived, not ended (an endless loop, a slow machine, a kill) or not imported (which
-any test finds, so that it does not count). Repeat the command to go on, or with a larger --number.
+WORKDIR/mutants.jsonl: caught, survived, not ended (an endless loop, a kill) or not imported (which any test finds, so
+that it does not count). Repeat the command to go on, or with a larger --number.
 """
 
 import dataclasses
@@ -56,7 +56,8 @@ TESTS = {
     "train/run_directory.py": ("train/test_run_directory.py", "train/test_loop.py"),
     "train/fingerprint.py": ("train/test_fingerprint.py", "train/test_checkpoint.py"),
 }
-SECONDS = 120  # time limit of a test; the slowest takes a quarter of it, beside other work
+SECONDS = 120  # CPU time of a test, whatever else the machine does; the slowest takes a quarter of it
+WAITING_SECONDS = 1200  # a test may wait for a process or a lock
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,9 +133,11 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[str, str | None, float]
     """Runs `tests` in a copy of the tree until one fails; returns the outcome, that test and the seconds."""
     began = time.perf_counter()
     command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-rfE", "-p", "no:cacheprovider", "-m", "not process"]
-    command += ["-o", f"faulthandler_timeout={SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
+    command += ["-p", "studies.mutation.cpu_limit"]
+    command += ["-o", f"faulthandler_timeout={WAITING_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
     # Programs without XLA's costly optimisations; where bits are compared, both sides are without.
-    settings = {"PYTHONPATH": str(copy), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    settings = {"PYTHONPATH": f"{copy}:{Path(__file__).parents[2]}", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    settings["TEST_CPU_SECONDS"] = str(SECONDS)
     settings["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(copy / "compiled"))
     done = subprocess.run(
         [*command, *(f"tests/{name}" for name in tests)], cwd=copy, env=os.environ | settings,

@@ -20,10 +20,11 @@ from etils import epath
 from tyro.conf import arg
 
 from genjax import cli, files, keys, parallel, torch_files
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 from genjax.gan import torch_weights
 from genjax.gan.torch_weights import GeneratorSizes

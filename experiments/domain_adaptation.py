@@ -31,7 +31,7 @@ from typing import Any
 import tyro
 
 from genjax import cli, files
-from genjax.config import check_seed
+from genjax.checks import check_seed
 from genjax.cyclegan.nets import DOMAINS
 from genjax.evaluation import classifier
 from studies.adaptation import methods, training

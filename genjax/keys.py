@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from genjax.config import check_seed
+from genjax.checks import check_seed
 
 # Constants of Threefry-2x32 (Salmon et al. 2011): rotations (table 2) and the parity of the key words (section 3.3).
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))

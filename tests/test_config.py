@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig, seed_of
+from genjax.config import OptimConfig, TrainConfig, seed_of
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
+from genjax.data.config import DataConfig
 from genjax.vae.config import VaeConfig, VaeRun
 from genjax.vae.inference import InferenceConfig
 

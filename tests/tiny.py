@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
+from genjax.data.config import DataConfig
 from genjax.vae.config import VaeConfig, VaeRun
 
 

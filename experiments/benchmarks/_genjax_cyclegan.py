@@ -10,10 +10,11 @@ import numpy as np
 
 from genjax import cyclegan, keys, parallel
 from genjax.compiled import compile_train_step, matmul_precision
-from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
+from genjax.config import OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses, translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
+from genjax.data.config import DataConfig
 from genjax.nn import layers
 from genjax.parallel import PyTree
 from genjax.train import preemption

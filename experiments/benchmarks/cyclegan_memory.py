@@ -17,10 +17,11 @@ import tyro
 
 from genjax import cyclegan, keys, parallel
 from genjax.compiled import compile_train_step
-from genjax.config import DataConfig, OptimConfig, Precision, TrainConfig
+from genjax.config import OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
+from genjax.data.config import DataConfig
 from genjax.train import preemption
 
 

@@ -24,8 +24,9 @@ from torch import nn
 
 from genjax import keys, parallel, vae
 from genjax.compiled import compile_train_step
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.data import batches
+from genjax.data.config import DataConfig
 from genjax.train import preemption
 from genjax.vae.config import VaeConfig, VaeRun
 

@@ -5,9 +5,10 @@ Results are for the test images with seed 0; experiments/results/cyclegan.md des
 
 import dataclasses
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
+from genjax.data.config import DataConfig
 
 SMALL = CycleGanConfig(base_channels=32, num_blocks=3, discriminator_channels=32)
 """Networks for 32x32 images, with 1.8 million parameters."""

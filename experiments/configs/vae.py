@@ -3,7 +3,8 @@
 Results are means over the test images with seed 0; experiments/results/vae.md describes the measurements.
 """
 
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
+from genjax.data.config import DataConfig
 from genjax.vae.config import VaeConfig, VaeRun
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from genjax.config import DataConfig, RunConfig, check_finite, require
+from genjax.checks import check_finite, require
+from genjax.config import RunConfig
+from genjax.data.config import DataConfig
 from genjax.gan.adversarial import AdversarialConfig
 
 

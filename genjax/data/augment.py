@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import DataConfig
 from genjax.data import image_arrays
+from genjax.data.config import DataConfig
 from genjax.keys import uniform
 
 

@@ -16,8 +16,8 @@ from etils import epath
 
 import genjax
 from genjax import files
-from genjax.config import DataConfig
 from genjax.data import image_cache, pictures
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.data.splits import Splits, check_paired, hold_out
 

@@ -7,8 +7,8 @@ import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.config import DataConfig, Resize
 from genjax.data import decoding, pictures
+from genjax.data.config import DataConfig, Resize
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.splits import Splits
 

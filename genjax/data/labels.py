@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from genjax.config import DataConfig
 from genjax.data import sources
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 

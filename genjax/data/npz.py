@@ -4,7 +4,7 @@ import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits, check_paired, hold_out
 
 # Prefixes of array names that look like splits; an unknown one of these is an error.

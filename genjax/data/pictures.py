@@ -13,8 +13,8 @@ from etils import epath
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from genjax import files
-from genjax.config import Resize
 from genjax.data import sixteen_bit
+from genjax.data.config import Resize
 from genjax.data.image_arrays import LUMA
 
 

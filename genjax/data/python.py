@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 

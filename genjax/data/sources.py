@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.config import DataConfig
 from genjax.data import decoding, folders, npz, pictures, python, tfds
+from genjax.data.config import DataConfig
 from genjax.data.demo import digits, icons, satellite
 from genjax.data.splits import Source, Splits
 from genjax.keys import SCORING_SEED, Stream

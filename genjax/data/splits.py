@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.config import DataConfig
 from genjax.data import decoding, pictures
+from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.imports import optional_module
 from genjax.data.splits import Splits, hold_out

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import check_finite, check_used, require
+from genjax.checks import check_finite, check_used, require
 
 Discriminator = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, ...]
 

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from genjax.config import RunConfig, check_finite, check_used, require
+from genjax.checks import check_finite, check_used, require
+from genjax.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import optax
 from jax import Array, lax
 
 from genjax import keys
-from genjax.config import check_finite
+from genjax.checks import check_finite
 from genjax.optim import Params
 from genjax.vae.likelihood import Likelihood
 from genjax.vae.model import Model, Posterior, log_normal

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 from genjax.optim import Params
 from genjax.vae.config import VaeConfig
 from genjax.vae.model import Model

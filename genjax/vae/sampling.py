@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.config import DataConfig
 from genjax.data import augment, image_arrays
+from genjax.data.config import DataConfig
 from genjax.optim import Params
 from genjax.vae.model import Model, Posterior, draw_noise
 

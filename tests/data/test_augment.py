@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax import keys
-from genjax.config import DataConfig
 from genjax.data import augment, image_arrays
+from genjax.data.config import DataConfig
 
 pytestmark = pytest.mark.slow
 

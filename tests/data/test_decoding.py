@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.config import DataConfig
 from genjax.data import decoding, image_cache
+from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages
 from genjax.data.pictures import Picture
 

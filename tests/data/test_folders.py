@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.config import DataConfig
 from genjax.data import decoding, folders, sources
+from genjax.data.config import DataConfig
 
 
 @pytest.fixture

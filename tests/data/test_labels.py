@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from genjax.config import DataConfig
 from genjax.data import labels, sources
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from genjax.config import DataConfig
 from genjax.data import sources
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 CONFIG = DataConfig(source="python:my_images.stripes", image_size=(8, 8), channels=(1,), batch_size=4)

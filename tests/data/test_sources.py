@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.config import DataConfig
 from genjax.data import sources
+from genjax.data.config import DataConfig
 from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits, hold_out
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from genjax.config import DataConfig
 from genjax.data import image_arrays, labels, sources, tfds
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 
@@ -75,7 +75,7 @@ def prepare():
 
 READ_ELSEWHERE = """
 import json, sys
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 from genjax.data import sources
 settings = dict(image_size=(4, 4), channels=tuple(map(int, sys.argv[3:])), batch_size=2, decode_threads=1)
 config = DataConfig(source=sys.argv[1], cache_dir=sys.argv[2], **settings)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from genjax.config import DataConfig
+from genjax.data.config import DataConfig
 from genjax.vae import losses
 from genjax.vae.config import VaeConfig
 from genjax.vae.likelihood import Gaussian

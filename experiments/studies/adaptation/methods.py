@@ -12,8 +12,8 @@ from etils import epath
 from PIL import Image
 
 from genjax import files
-from genjax.config import DataConfig
 from genjax.data import labels, sources
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 from studies import markdown
 from studies.adaptation import bounding_box

@@ -10,11 +10,12 @@ from jax import Array
 
 from genjax import cli, parallel
 from genjax.compiled import compile_rows
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import translation
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.data import image_arrays
+from genjax.data.config import DataConfig
 from genjax.evaluation import classifier
 from genjax.evaluation.classifier import Classifier
 from genjax.loading import load_translator

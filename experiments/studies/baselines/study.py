@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from genjax.config import DataConfig
 from genjax.data import sources
+from genjax.data.config import DataConfig
 from genjax.loading import load_translator
 from studies.translation import rules
 

@@ -22,9 +22,10 @@ import tyro
 
 from configs import cyclegan as cyclegan_configs
 from genjax import cli, cyclegan, files
-from genjax.config import DataConfig, OptimConfig, TrainConfig
+from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
+from genjax.data.config import DataConfig
 from genjax.evaluation import classifier
 from genjax.loading import load_translator
 from genjax.train import run_directory

@@ -1,0 +1,100 @@
+"""Configuration of the data: source, shape and batches."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from genjax.checks import require
+
+Resize = Literal["cover", "stretch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Source of the images, their shape, and the batch size."""
+
+    source: str
+    """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
+    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
+    python:MODULE.FUNCTION for a function of your own."""
+    image_size: tuple[int, int]
+    """Height and width that a model sees; images of another size are resized."""
+    channels: tuple[int, ...]
+    """1 (grey) or 3 (colour) for each domain: one domain for a VAE, two for translation. Images are converted."""
+    batch_size: int
+    """Images per step over all devices and processes."""
+    holdout: float = 0.1
+    """Share of the training images held out for validation, and again for test. It is used where an npz:, folder: or
+    tfds: source has no such split; demo images have all three. 0 holds out none: up to 100 training images are then
+    used instead, and their metrics say nothing about other images."""
+    paired: bool = False
+    """Validation and test images are pairs: image i of both domains shows the same thing. Evaluation then compares
+    translations with the truth. Training never sees pairs."""
+    binarize: Literal["none", "stochastic", "fixed"] = "none"
+    """Sets each pixel to 1 with probability equal to its intensity, else to 0: anew at each step (stochastic) or once
+    (fixed)."""
+    dequantize: bool = False
+    """Adds uniform noise within one grey level, so that a density bounds the probability of the 8-bit pixels."""
+    flip: bool = False
+    """Mirrors each training image left to right with probability 1/2."""
+    load_size: tuple[int, ...] = ()
+    """Height and width of training images before random crops of image_size, for example 286 286 with image_size
+    256 256. Empty for no crops."""
+    resize: Resize = "cover"
+    """Scales images to cover the size and crops the centre, or stretches them to the size (both bicubic)."""
+    upscale: bool = False
+    """Enlarges images that are smaller than image_size, instead of refusing them."""
+    skip_corrupt: bool = False
+    """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
+    cache_dir: str = "~/.cache/genjax"
+    """Local directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    cache_gib: int = 20
+    """GiB that cache_dir may grow to: the least recently used arrays are removed first."""
+    decode_threads: int = 8
+    """Threads that decode images; results do not depend on it."""
+    prefetch: int = 2
+    """Batches prepared ahead of the step; results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.image_size) == 2 and min(self.image_size) >= 1,
+            f"image_size needs a positive height and width, got {self.image_size}",
+        )
+        require(
+            len(self.channels) in (1, 2) and set(self.channels) <= {1, 3},
+            f"channels needs 1 (grey) or 3 (colour) for each of one or two domains, got {self.channels}",
+        )
+        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
+        require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
+        require(
+            len(self.load_size) in (0, 2), f"load_size needs a height and a width, or nothing, got {self.load_size}"
+        )
+        require(
+            all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
+            f"load_size {self.load_size} must not be below image_size {self.image_size}",
+        )
+        require(
+            not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
+        )
+        require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
+        require(
+            not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
+        )
+        require(
+            not re.match(r"[\w.+-]+:/", self.cache_dir),
+            f"cache_dir {self.cache_dir} is not local, and images are memory-mapped from it: give --data.cache-dir a "
+            "local directory",
+        )
+        require(self.cache_gib >= 0, f"cache_gib must not be negative, got {self.cache_gib}")
+        require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
+        require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
+
+    @property
+    def image_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Height, width and channels of each domain's images."""
+        return tuple((*self.image_size, channels) for channels in self.channels)
+
+    def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
+        """Height, width and channels of a domain's images before augmentation: load_size, if any, in training."""
+        height, width = self.load_size if split == "train" and self.load_size else self.image_size
+        return (height, width, self.channels[domain])

@@ -6,13 +6,15 @@ docstring is the flag's help.
 """
 
 import dataclasses
-from typing import Literal
+import math
+from typing import Literal, TypeVar
 
 from genjax.checks import check_finite, check_seed, check_used, require
 from genjax.data.config import DataConfig
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 SeedName = Literal["init", "data", "noise"]
+RunT = TypeVar("RunT", bound="RunConfig")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,16 +26,16 @@ class OptimConfig:
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Learning rate after the warm-up: constant; a half cosine that reaches 0 after the last step; or constant, then
     linear."""
-    decay_steps: int = 0
-    """Linear schedule: number of steps at the end over which the rate decays."""
+    decay: float = 0.5
+    """Linear schedule: share of the training, at its end, over which the rate decays."""
     steps_per_epoch: int = 1
-    """Linear schedule: steps between changes of the rate; num_steps and decay_steps must be multiples of it."""
+    """Linear schedule: steps between changes of the rate."""
     linear_decay: Literal["epoch_end", "epoch_start", "lua"] = "epoch_end"
     """Linear schedule: the implementation whose rates are copied, over d epochs of decay. epoch_end: from d/(d+1) of
     the peak to 1/(d+1) (CycleGAN's older PyTorch code and CUT). epoch_start: the same one epoch earlier, down to 0
     (CycleGAN's newer PyTorch code). lua: from 1 to 1/d (the original code)."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from 0 to its peak."""
+    warmup: float = 0.0
+    """Share of the training over which the learning rate rises linearly from 0 to its peak."""
     b1: float = 0.9
     """Decay of Adam's first moment."""
     b2: float = 0.999
@@ -47,20 +49,17 @@ class OptimConfig:
     def __post_init__(self) -> None:
         check_finite(self)
         require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
+        require(0 <= self.warmup < 1, f"warmup must be a share in [0, 1), got {self.warmup}: give --optim.warmup 0.05")
+        require(0 < self.decay <= 1, f"decay must be a share in (0, 1], got {self.decay}: give --optim.decay 0.5")
         require(self.eps > 0, f"eps must be positive, got {self.eps}")
         for name in ("b1", "b2", "ema_decay"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
         require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
-        check_used(self, "optim", ("decay_steps", "steps_per_epoch", "linear_decay"), "schedule", ("linear",))
+        check_used(self, "optim", ("decay", "steps_per_epoch", "linear_decay"), "schedule", ("linear",))
         require(
-            self.schedule != "linear" or self.decay_steps > 0,
-            f"schedule linear needs a positive decay_steps, got {self.decay_steps}: give --optim.decay-steps",
-        )
-        require(
-            not (self.schedule == "linear" and self.warmup_steps > 0),
-            f"schedule linear needs warmup_steps 0, got {self.warmup_steps}",
+            not (self.schedule == "linear" and self.warmup > 0),
+            f"schedule linear has no warm-up: give --optim.warmup 0, got {self.warmup}",
         )
 
 
@@ -70,6 +69,9 @@ class TrainConfig:
 
     num_steps: int
     """Optimiser steps in all."""
+    epochs: float = 0.0
+    """Passes over the training images (with two domains: over the larger one), from which num_steps is computed when
+    the training begins. 0: num_steps counts."""
     log_every: int = 50
     """Steps between rows of training metrics."""
     eval_every: int = 500
@@ -91,6 +93,8 @@ class TrainConfig:
     the same bits, which differ from those of 1 in the last digits."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
+        require(self.epochs >= 0, f"epochs must not be negative, got {self.epochs}")
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
         for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
@@ -144,12 +148,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
-        _check_schedule(self.optim, self.train)
 
     @property
     def depends_on_num_steps(self) -> bool:
         """True if updates depend on num_steps, which then must not change on resuming."""
-        return self.optim.schedule != "constant"
+        return self.optim.schedule != "constant" or self.optim.warmup > 0
 
 
 def seed_of(run: RunConfig, name: SeedName) -> int:
@@ -158,21 +161,10 @@ def seed_of(run: RunConfig, name: SeedName) -> int:
     return run.seed if own is None else own
 
 
-def _check_schedule(optim: OptimConfig, train: TrainConfig) -> None:
-    """Raises ValueError for a schedule that does not fit the length of the training."""
-    require(
-        optim.warmup_steps < train.num_steps,
-        f"warmup_steps ({optim.warmup_steps}) must be below num_steps ({train.num_steps}): give fewer "
-        "--optim.warmup-steps or more --train.num-steps",
-    )
-    require(
-        optim.decay_steps <= train.num_steps,
-        f"decay_steps ({optim.decay_steps}) must not be above num_steps ({train.num_steps}): give fewer "
-        "--optim.decay-steps or more --train.num-steps",
-    )
-    if optim.schedule == "linear":
-        require(
-            train.num_steps % optim.steps_per_epoch == 0 and optim.decay_steps % optim.steps_per_epoch == 0,
-            f"num_steps ({train.num_steps}) and decay_steps ({optim.decay_steps}) must be multiples of steps_per_epoch "
-            f"({optim.steps_per_epoch})",
-        )
+def with_num_steps(run: RunT, num_examples: int) -> RunT:
+    """Returns `run` with the `num_steps` of its epochs of `num_examples` images, if it is given in epochs."""
+    if run.train.epochs == 0:
+        return run
+    several = run.train.steps_per_dispatch
+    calls = math.ceil(run.train.epochs * num_examples / (run.data.batch_size * several))
+    return dataclasses.replace(run, train=dataclasses.replace(run.train, num_steps=calls * several))

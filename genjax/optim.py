@@ -1,5 +1,6 @@
 """Optax optimisers and schedules, the average of the weights, and skipping of updates that are not finite."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,16 +26,17 @@ class Net(NamedTuple):
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:
     """Returns the learning rate at the state's `step` (int32 []), which counts skipped updates too."""
-    decay_steps = num_steps - config.warmup_steps  # the cosine ends with the training
+    warmup_steps = round(config.warmup * num_steps)
+    decay_steps = max(num_steps - warmup_steps, 1)  # the cosine ends with the training
     schedules = {
         "constant": optax.constant_schedule(config.learning_rate),
         "cosine": optax.cosine_decay_schedule(config.learning_rate, decay_steps),
         "linear": lambda step: config.learning_rate * linear_factor(config, num_steps, step),
     }
-    if config.warmup_steps == 0:
+    if warmup_steps == 0:
         return jnp.asarray(schedules[config.schedule](step))
-    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
-    return optax.join_schedules([warmup, schedules[config.schedule]], [config.warmup_steps])(step)
+    warmup = optax.linear_schedule(0.0, config.learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, schedules[config.schedule]], [warmup_steps])(step)
 
 
 def linear_factor(config: OptimConfig, num_steps: int, step: Array) -> Array:
@@ -46,8 +48,9 @@ def linear_factor(config: OptimConfig, num_steps: int, step: Array) -> Array:
         epoch_start  1 - max(0, e + 2 - n) / (d + 1)
         lua          1 - max(0, e - n) / d
     """
-    epoch, decay = step // config.steps_per_epoch, config.decay_steps // config.steps_per_epoch
-    late = epoch - (num_steps - config.decay_steps) // config.steps_per_epoch
+    num_epochs = math.ceil(num_steps / config.steps_per_epoch)
+    decay = max(round(config.decay * num_epochs), 1)
+    late = step // config.steps_per_epoch - (num_epochs - decay)
     if config.linear_decay == "lua":
         return 1 - jnp.maximum(0, late) / decay
     ahead = 1 if config.linear_decay == "epoch_end" else 2

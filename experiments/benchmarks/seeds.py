@@ -62,7 +62,7 @@ def train(options: Options, directory: str, seeds: Sequence[int]) -> list[str]:
     jax.config.update("jax_compilation_cache_dir", f"{directory}/cache")
     config = configs.make(options.config)
     if num := options.num_steps:
-        optim = dataclasses.replace(config.optim, schedule="constant", decay_steps=0)
+        optim = dataclasses.replace(config.optim, schedule="constant")
         train = dataclasses.replace(config.train, num_steps=num, log_every=num, eval_every=num, checkpoint_every=num)
         config = dataclasses.replace(config, optim=optim, train=train)
     runs = [dataclasses.replace(config, workdir=f"{directory}/{seed}", seed=seed) for seed in seeds]

@@ -23,7 +23,7 @@ def quickstart() -> CycleGanRun:
     """
     return CycleGanRun(
         data=DataConfig(source="icons", image_size=(32, 32), channels=(1, 1), batch_size=4, paired=True, flip=True),
-        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=250, ema_decay=0.99),
+        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", ema_decay=0.99),
         train=TrainConfig(num_steps=500, log_every=50, eval_every=250, checkpoint_every=250, num_sample_images=24),
         cyclegan=SMALL,
         loss=losses.CLASSIC,
@@ -38,7 +38,7 @@ def icons() -> CycleGanRun:
     Hardware: 2 CPU cores. Time: 6 minutes. Result: L1 0.110 to the truth, IoU of ink 0.692; copying has 0.171, 0.460.
     """
     run = quickstart()
-    optim = dataclasses.replace(run.optim, decay_steps=1250, ema_decay=0.999)
+    optim = dataclasses.replace(run.optim, ema_decay=0.999)
     train = TrainConfig(num_steps=2500, log_every=100, eval_every=500, checkpoint_every=500, num_sample_images=24)
     return dataclasses.replace(run, optim=optim, train=train)
 
@@ -58,7 +58,7 @@ def gray_colour() -> CycleGanRun:
     data = DataConfig(source="gray-colour", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True, flip=True)
     return CycleGanRun(
         data=data,
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=300),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear"),
         train=TrainConfig(num_steps=600, log_every=50, eval_every=300, checkpoint_every=300, num_sample_images=24),
         cyclegan=dataclasses.replace(SMALL, output="residual"),
         loss=dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5),
@@ -78,7 +78,7 @@ def satellite_relief() -> CycleGanRun:
     return dataclasses.replace(
         run,
         data=dataclasses.replace(run.data, source="satellite-relief"),
-        optim=dataclasses.replace(run.optim, decay_steps=750),
+        optim=dataclasses.replace(run.optim),
         train=TrainConfig(num_steps=1500, log_every=100, eval_every=500, checkpoint_every=500, num_sample_images=24),
         cyclegan=SMALL,
         loss=losses.CLASSIC,
@@ -98,7 +98,7 @@ def folder() -> CycleGanRun:
             source="folder:photos", image_size=(256, 256), channels=(3, 3), batch_size=1, flip=True,
             load_size=(286, 286), resize="stretch",
         ),
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear", decay_steps=133_400),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear"),
         train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670,
                           num_sample_images=16),
         cyclegan=CycleGanConfig(),
@@ -138,7 +138,7 @@ def cats_dogs() -> CycleGanRun:
             source="tfds:cats_vs_dogs", image_size=(128, 128), channels=(3, 3), batch_size=4, flip=True,
             load_size=(143, 143), upscale=True, skip_corrupt=True,
         ),
-        optim=dataclasses.replace(run.optim, decay_steps=100_000),
+        optim=dataclasses.replace(run.optim),
         train=dataclasses.replace(run.train, num_steps=200_000, eval_every=10_000, checkpoint_every=10_000),
         cyclegan=CycleGanConfig(num_blocks=6),
     )  # fmt: skip
@@ -156,7 +156,7 @@ def mission() -> CycleGanRun:
     return dataclasses.replace(
         run,
         data=dataclasses.replace(run.data, source="tfds:cycle_gan/maps", holdout=0.0),
-        optim=dataclasses.replace(run.optim, decay_steps=100_000),
+        optim=dataclasses.replace(run.optim),
         train=dataclasses.replace(run.train, num_steps=200_000, eval_every=10_000, checkpoint_every=10_000),
         cyclegan=CycleGanConfig(output="residual"),
         loss=losses.MISSION,

@@ -17,7 +17,7 @@ def quickstart() -> VaeRun:
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
-        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
+        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=1 / 15, b2=0.99),
         train=TrainConfig(num_steps=1500),
         vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64), latent_dim=32),
     )
@@ -32,7 +32,7 @@ def mnist5k() -> VaeRun:
     """
     return VaeRun(
         data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
-        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99),
+        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=0.025, b2=0.99),
         train=TrainConfig(num_steps=4000),
         vae=VaeConfig(architecture="mlp", hidden_sizes=(500, 500), latent_dim=32),
     )
@@ -63,7 +63,7 @@ def mnist() -> VaeRun:
     """
     return VaeRun(
         data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=500, b2=0.99),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup=0.025, b2=0.99),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64), latent_dim=32),
     )
@@ -80,7 +80,7 @@ def satellite() -> VaeRun:
         data=DataConfig(
             source="satellite", image_size=(32, 32), channels=(3,), batch_size=64, dequantize=True, flip=True
         ),
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=200, b2=0.99),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup=1 / 15, b2=0.99),
         train=TrainConfig(num_steps=3000, log_every=100),
         vae=VaeConfig(
             architecture="conv", hidden_sizes=(32, 64, 128), latent_dim=128, likelihood="gaussian_learned", sigma=0.1
@@ -100,7 +100,7 @@ def folder() -> VaeRun:
         data=DataConfig(
             source="folder:images", image_size=(64, 64), channels=(3,), batch_size=64, dequantize=True, flip=True
         ),
-        optim=OptimConfig(learning_rate=1e-3, warmup_steps=500),
+        optim=OptimConfig(learning_rate=1e-3, warmup=0.025),
         train=TrainConfig(num_steps=20000, log_every=100, eval_every=1000, checkpoint_every=1000),
         vae=VaeConfig(
             architecture="conv",

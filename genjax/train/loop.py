@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import signal
+from collections.abc import Callable
 from typing import Generic, NamedTuple
 
 import jax
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 class Programs(NamedTuple, Generic[S]):
     """Compiled functions of a training. Seeds are inputs, so runs that differ only in seeds share them."""
 
-    mesh: Mesh
     train_step: TrainStep[S]
     fingerprint: fingerprint.Fingerprint[S]
     check_replicas: fingerprint.CheckReplicas
@@ -50,11 +50,9 @@ class Result(NamedTuple, Generic[S]):
     test: dict[str, float]  # metrics on the test images; empty if training was stopped early
 
 
-def compile_programs(task: Task[C, S], config: C) -> Programs[S]:
-    """Prepares the programs of a training on all devices; each compiles at its first call."""
-    mesh = parallel.make_mesh()
+def compile_programs(task: Task[C, S], config: C, mesh: Mesh) -> Programs[S]:
+    """Prepares the programs of a training; each compiles at its first call."""
     return Programs(
-        mesh,
         compile_train_step(task, config, mesh),
         fingerprint.compile_fingerprint(mesh, config.train.steps_per_dispatch),
         fingerprint.compile_check_replicas(mesh),
@@ -63,7 +61,10 @@ def compile_programs(task: Task[C, S], config: C) -> Programs[S]:
     )
 
 
-def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Result[S]:
+MakePrograms = Callable[[Task[C, S], C, Mesh], Programs[S]]
+
+
+def fit(task: Task[C, S], config: C, make_programs: MakePrograms = compile_programs) -> Result[S]:
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
@@ -73,14 +74,16 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
-    programs = programs or compile_programs(task, config)
-    with run_directory.opened(config, programs.mesh) as run:
-        state, start, covered = _restore_or_init(task, run, programs.mesh)
-        monitor = task.monitor(run.config, run.splits) if task.monitor else None
+    mesh = parallel.make_mesh()
+    with run_directory.opened(config, mesh) as run:
+        config = run.config
+        programs = make_programs(task, config, mesh)
+        state, start, covered = _restore_or_init(task, run, mesh)
+        monitor = task.monitor(config, run.splits) if task.monitor else None
         writer = Writer(run.workdir, covered, config.train.tensorboard, parallel.is_main_process(), monitor)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
-        state, step, stopped_by = _train(task, run, programs, writer, state, start)
+        state, step, stopped_by = _train(task, run, mesh, programs, writer, state, start)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
         test = evaluate(programs, run, state, "test")
@@ -92,11 +95,11 @@ def fit(task: Task[C, S], config: C, programs: Programs[S] | None = None) -> Res
 
 
 def _train(
-    task: Task[C, S], run: Run[C], programs: Programs[S], writer: Writer, state: S, start: int
+    task: Task[C, S], run: Run[C], mesh: Mesh, programs: Programs[S], writer: Writer, state: S, start: int
 ) -> tuple[S, int, int]:
     """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
-    mesh, several = programs.mesh, train.steps_per_dispatch
+    several = train.steps_per_dispatch
     noise_seed = seed_of(run.config, "noise")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
     load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several)

@@ -9,12 +9,24 @@ import logging
 from collections.abc import Sequence
 
 import jax
+from jax.sharding import Mesh
 
 from genjax.config import SeedConfig
 from genjax.task import C, S, Task
-from genjax.train.loop import Result, compile_programs, fit
+from genjax.train.loop import MakePrograms, Programs, Result, compile_programs, fit
 
 logger = logging.getLogger(__name__)
+
+
+def compile_once() -> MakePrograms[C, S]:
+    """Returns a `compile_programs` for runs that are alike: later runs get the programs of the first."""
+    made: list[Programs[S]] = []
+
+    def make_programs(task: Task[C, S], config: C, mesh: Mesh) -> Programs[S]:
+        made.extend([] if made else [compile_programs(task, config, mesh)])
+        return made[0]
+
+    return make_programs
 
 
 def fit_seeds(task: Task[C, S], configs: Sequence[C]) -> list[Result[S]]:
@@ -31,12 +43,12 @@ def fit_seeds(task: Task[C, S], configs: Sequence[C]) -> list[Result[S]]:
     workdirs = [config.workdir for config in configs]
     if len(set(workdirs)) < len(workdirs):
         raise ValueError(f"each run of a study needs a workdir of its own, got {workdirs}")
+    make_programs: MakePrograms[C, S] = compile_once()
     results: list[Result[S]] = []
     diverged: list[str] = []
-    programs = compile_programs(task, configs[0])
     for config in configs:
         try:
-            results.append(fit(task, config, programs))
+            results.append(fit(task, config, make_programs))
         except FloatingPointError as error:  # one seed's, which says nothing about the others
             diverged.append(str(error))
             logger.warning("%s. The other seeds go on", error)

@@ -16,7 +16,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from genjax import files, parallel
-from genjax.config import RunConfig, seed_of
+from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.families import FAMILIES, family_of
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAY_CHANGE = frozenset({
     "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
     "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images",
-    "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
+    "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
@@ -69,8 +69,9 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
         writers.import_tensorboard()  # fails now, not after the images are loaded
-    workdir = check_workdir(config)
+    workdir = check_workdir(config, steps_known=config.train.epochs == 0)
     splits = sources.load(config.data, seed_of(config, "data"))
+    config = with_num_steps(config, max(map(len, splits.train)))
     run = Run(config, workdir, splits, sources.describe(splits), environment.describe(config) | {"devices": mesh.size})
     # ORDER MATTERS: processes are compared first, as any later check may fail in one and leave the others waiting.
     check_processes(run)
@@ -80,16 +81,17 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
         yield run
 
 
-def check_workdir(config: RunConfig) -> epath.Path:
+def check_workdir(config: RunConfig, steps_known: bool = True) -> epath.Path:
     """Returns the absolute path of `config.workdir` if this run may start or resume there; writes nothing.
 
+    Without `steps_known`, another `num_steps` is accepted, as epochs become steps once the images are loaded.
     Raises ValueError if the directory holds a run with another configuration (the fields are named) or other files, or
     if its path has a scheme other than gs://.
     """
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, type(config)), config)
+            _check_resumable(load_config(workdir, type(config)), config, steps_known)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -249,12 +251,13 @@ def _reason(error: BaseException, kind: type | None) -> str:
     return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
 
 
-def _check_resumable(saved: RunConfig, config: RunConfig) -> None:
+def _check_resumable(saved: RunConfig, config: RunConfig, steps_known: bool) -> None:
     old, new = files.flatten(dataclasses.asdict(saved)), files.flatten(dataclasses.asdict(config))
     differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
     steps = "train.num_steps"
-    if steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps:
-        differing.remove(steps)
+    longer = steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps
+    if longer or not steps_known:
+        differing.discard(steps)
     dispatch = "train.steps_per_dispatch"
     if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # all values above 1 give the same bits
         differing.remove(dispatch)

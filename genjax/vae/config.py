@@ -27,8 +27,8 @@ class VaeConfig:
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
     beta: float = 1.0
     """Weight of the KL term in the loss; the logged elbo does not depend on it."""
-    beta_warmup_steps: int = 0
-    """Steps over which beta rises linearly from 0."""
+    beta_warmup: float = 0.0
+    """Share of the training over which beta rises linearly from 0."""
     validation_draws: int = 4
     """Draws of noise (binarisation or dequantisation, and latents) for each image in an evaluation on the validation
     images; fewer than on test, as it happens often. All runs and steps share them, so none has better luck."""
@@ -42,7 +42,11 @@ class VaeConfig:
         require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
         require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
-        require(self.beta_warmup_steps >= 0, f"beta_warmup_steps must not be negative, got {self.beta_warmup_steps}")
+        require(0 <= self.beta_warmup < 1, f"beta_warmup must be a share in [0, 1), got {self.beta_warmup}")
+        require(
+            self.beta > 0 or self.beta_warmup == 0,
+            f"beta_warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
+        )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
         for name in ("validation_draws", "test_draws"):
             require(getattr(self, name) >= 2, f"{name} must be at least 2, for an error, got {getattr(self, name)}")
@@ -66,11 +70,6 @@ class VaeRun(RunConfig):
                 f"at least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
             )
         require(
-            self.vae.beta_warmup_steps < self.train.num_steps,
-            f"beta_warmup_steps ({self.vae.beta_warmup_steps}) must be below num_steps ({self.train.num_steps}): give "
-            "fewer --vae.beta-warmup-steps or more --train.num-steps",
-        )
-        require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
             "dequantize makes pixels continuous, which a bernoulli likelihood cannot score: choose a gaussian one",
         )
@@ -83,3 +82,8 @@ class VaeRun(RunConfig):
             "likelihood gaussian_learned needs continuous pixels: as sigma falls, the density of 8-bit ones grows "
             "without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         )
+
+    @property
+    def depends_on_num_steps(self) -> bool:
+        """True if updates depend on num_steps, through a schedule or the warm-up of beta."""
+        return super().depends_on_num_steps or self.vae.beta_warmup > 0

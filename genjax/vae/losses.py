@@ -8,7 +8,7 @@ from jax import Array
 
 from genjax.data.config import DataConfig
 from genjax.optim import Params
-from genjax.vae.config import VaeConfig
+from genjax.vae.config import VaeRun
 from genjax.vae.model import Model
 
 
@@ -30,11 +30,12 @@ def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: 
     return Terms(distortion + beta * rate, -(distortion + rate), rate, distortion)
 
 
-def beta(vae: VaeConfig, step: Array) -> Array:
+def beta(config: VaeRun, step: Array) -> Array:
     """Returns the weight of the KL term at `step` (int32 scalar)."""
-    if vae.beta_warmup_steps == 0:
-        return jnp.asarray(vae.beta)
-    return vae.beta * jnp.minimum(1.0, step / vae.beta_warmup_steps)
+    warmup_steps = round(config.vae.beta_warmup * config.train.num_steps)
+    if warmup_steps == 0:
+        return jnp.asarray(config.vae.beta)
+    return config.vae.beta * jnp.minimum(1.0, step / warmup_steps)
 
 
 def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:

@@ -45,7 +45,7 @@ def train_step(
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)
-    beta = losses.beta(config.vae, state.step)
+    beta = losses.beta(config, state.step)
 
     # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
@@ -79,7 +79,7 @@ def eval_step(
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)
-    terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config.vae, state.step))
+    terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config, state.step))
     return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
 
 

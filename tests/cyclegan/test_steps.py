@@ -18,7 +18,7 @@ from genjax.gan.adversarial import Logits
 from genjax.gan.discriminators import PixelDiscriminator
 from genjax.gan.params import apply
 from genjax.keys import Draw
-from genjax.train import fingerprint, loop
+from genjax.train import fingerprint, loop, multi_seed
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 from tiny import cheaply_compiled, tiny_cyclegan, write_noise
@@ -301,8 +301,8 @@ def test_fit_normalises_discriminators_resumes_without_pool(make_cyclegan, tmp_p
         )  # fmt: skip
 
     with cheaply_compiled():
-        programs = loop.compile_programs(cyclegan.TASK, run(2))
-        first, state = (loop.fit(cyclegan.TASK, run(num_steps), programs) for num_steps in (2, 12))
+        make_programs = multi_seed.compile_once()
+        first, state = (loop.fit(cyclegan.TASK, run(num_steps), make_programs) for num_steps in (2, 12))
     assert (first.resumed_from, state.resumed_from) == (0, 2)
     rows = list(read_rows(tmp_path / "run" / "metrics.jsonl"))
     assert len(rows) == 6 + 6 and all(row["warnings"] == {} for row in rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genjax import vae
-from genjax.train import checkpoint, loop, run_directory
+from genjax.train import checkpoint, loop, multi_seed, run_directory
 from tiny import tiny_run
 
 pytestmark = [
@@ -49,7 +49,7 @@ def disk(tmp_path):
 @pytest.fixture(scope="module")
 def programs():
     """Compiled once: all runs here are alike."""
-    return loop.compile_programs(vae.TASK, tiny_run(""))
+    return multi_seed.compile_once()
 
 
 SAVE = r"cannot save a checkpoint in \S*/checkpoints \(.*No space left on device.*; those before it are whole"

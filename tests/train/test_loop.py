@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 def fit(config):
     """Trains a tiny VAE."""
-    return loop.fit(vae.TASK, config, programs_of(config))
+    return loop.fit(vae.TASK, config, lambda *_: programs_of(config))
 
 
 def programs_of(config):
@@ -37,7 +37,9 @@ def programs_of(config):
     return programs_for(alike)
 
 
-programs_for = functools.cache(functools.partial(loop.compile_programs, vae.TASK))
+@functools.cache
+def programs_for(config):
+    return loop.compile_programs(vae.TASK, config, parallel.make_mesh())
 
 
 @pytest.fixture
@@ -176,6 +178,17 @@ def test_fit_continues_when_num_steps_rises(make_run, whole):
 )
 def test_fit_numbers_ignore_logging_fields(make_run, whole, change):
     assert loop.fit(vae.TASK, make_run(**change)).digest == whole[0]
+
+
+def test_fit_turns_epochs_into_steps(make_run, whole):
+    num_train = len(sources.load(make_run().data, seed=0).train[0])
+    config = make_run(train={"num_steps": 1000, "epochs": 12 * 16 / num_train})
+    assert outcome(config) == whole
+    assert run_directory.load_config(config.workdir).train.num_steps == 12
+    assert outcome(config) == whole  # both ways of giving the length go on
+    assert outcome(make_run()) == whole
+    with pytest.raises(ValueError, match="train.num_steps: 12 -> 6"):
+        fit(make_run(train={"epochs": 6 * 16 / num_train}))
 
 
 def test_fit_dispatches_give_equal_bits(make_run, tmp_path, whole):
@@ -419,7 +432,7 @@ def test_fit_saves_no_state_that_differs_between_devices(make_run):
     config = make_run()
     programs = programs_of(config)
     with pytest.raises(FloatingPointError, match=r"at step 8, .*: ema\..* on device 5 \(process 0\)"):
-        loop.fit(vae.TASK, config, programs._replace(train_step=train_step))
+        loop.fit(vae.TASK, config, lambda *_: programs._replace(train_step=train_step))
     assert checkpoint.steps(Path(config.workdir, "checkpoints")) == [4]
 
 

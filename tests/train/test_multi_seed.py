@@ -79,14 +79,13 @@ def test_fit_seeds_resumes_each_run_by_itself(tmp_path, monkeypatch, alone):
 def test_fit_seeds_trains_the_others_if_one_diverges(tmp_path, monkeypatch):
     trained = []
 
-    def fit_or_diverge(task, config, programs):
+    def fit_or_diverge(task, config, make_programs):
         if config.seed == 1:
             raise FloatingPointError(f"{config.workdir}: not finite")
         trained.append(config.seed)
         return types.SimpleNamespace(stopped_by=signal.SIGTERM if config.seed == 3 else None)
 
     monkeypatch.setattr(multi_seed, "fit", fit_or_diverge)
-    monkeypatch.setattr(multi_seed, "compile_programs", lambda task, config: None)
     with pytest.raises(FloatingPointError, match=r"^1 of 3 runs diverged:\n.*seed-1: not finite$"):
         fit_seeds(vae.TASK, configs(tmp_path, (0, 1, 2)))
     assert trained == [0, 2]

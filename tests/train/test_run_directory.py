@@ -150,7 +150,7 @@ OTHER = {
     "optim.learning_rate": (0.002, 0.001),
     "optim.schedule": ("constant", "cosine"),
     "vae.hidden_sizes": ((16,), (16, 16)),
-    "vae.beta_warmup_steps": (0, 3),
+    "vae.beta_warmup": (0.0, 0.25),
     "vae.test_draws": (2, 16),
 }
 
@@ -191,6 +191,7 @@ MAY_CHANGE = {
     "data.cache_gib": 0,
     "data.decode_threads": 3,
     "data.prefetch": 9,
+    "train.epochs": 2.5,
     "train.log_every": 7,
     "train.eval_every": 2,
     "train.checkpoint_every": 8,

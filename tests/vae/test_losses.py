@@ -8,9 +8,9 @@ import scipy.stats
 
 from genjax.data.config import DataConfig
 from genjax.vae import losses
-from genjax.vae.config import VaeConfig
 from genjax.vae.likelihood import Gaussian
 from genjax.vae.model import Latents, Posterior
+from tiny import tiny_run
 
 
 @dataclasses.dataclass
@@ -70,9 +70,9 @@ def test_elbo_terms_weighs_loss_alone_by_beta(x64):
 
 
 def test_beta_warms_up_linearly():
-    vae = VaeConfig(beta=2.0, beta_warmup_steps=10)
-    assert [float(losses.beta(vae, jnp.int32(step))) for step in (0, 5, 10, 99)] == [0.0, 1.0, 2.0, 2.0]
-    assert float(losses.beta(VaeConfig(beta=0.5), jnp.int32(0))) == 0.5
+    config = tiny_run("unused", vae={"beta": 2.0, "beta_warmup": 0.1}, train={"num_steps": 100})
+    assert [float(losses.beta(config, jnp.int32(step))) for step in (0, 5, 10, 99)] == [0.0, 1.0, 2.0, 2.0]
+    assert float(losses.beta(tiny_run("unused", vae={"beta": 0.5}), jnp.int32(0))) == 0.5
 
 
 def test_bits_per_dim_of_uniform_images(x64):

@@ -115,7 +115,7 @@ def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weigh
         terms = elbo_terms(model, params, x, noise, beta)
         return terms._replace(loss=terms.loss + root)
 
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jnp.where(step == 3, weight, beta(vae, step)))
+    monkeypatch.setattr(losses, "beta", lambda config, step: jnp.where(step == 3, weight, beta(config, step)))
     monkeypatch.setattr(losses, "elbo_terms", rooted)
     train = sources.load(config.data, config.seed).train
     walked = [jax.device_get(pair) for pair in walk(vae.TASK, config, train, mesh, 5)]

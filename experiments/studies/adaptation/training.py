@@ -118,7 +118,7 @@ def fit_cyclegan(case: Case, method: str) -> CycleGanRun:
         data=DataConfig(
             source=f"npz:{case.workdir / case.name}.npz", image_size=(SIZE, SIZE), channels=(1, 1), batch_size=16
         ),
-        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", decay_steps=half, ema_decay=0.99),
+        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", ema_decay=0.99),
         train=TrainConfig(
             num_steps=num_steps, log_every=100, eval_every=half, checkpoint_every=half, num_sample_images=24
         ),

@@ -201,10 +201,9 @@ def _run(options: Study, part: str, name: str, seed: int, base: CycleGanRun, num
     """Makes a run from `base` with another length and the same share of decay; validated half-way and at the end."""
     num_steps = num_steps if options.num_steps is None else options.num_steps
     half = max(num_steps // 2, 1)
-    optim = dataclasses.replace(base.optim, decay_steps=half) if base.optim.schedule == "linear" else base.optim
     train = dataclasses.replace(base.train, num_steps=num_steps, eval_every=half, checkpoint_every=half)
     workdir = str(files.resolve(options.workdir) / part / name)
-    return dataclasses.replace(base, workdir=workdir, seed=seed, optim=optim, train=train)
+    return dataclasses.replace(base, workdir=workdir, seed=seed, train=train)
 
 
 def _changed(config: CycleGanRun, changes: Mapping[str, Mapping[str, Any]]) -> CycleGanRun:

@@ -66,7 +66,7 @@ def _run(options: Options, output: Literal["residual", "tanh"], seed: int) -> di
         base,
         workdir=str(files.resolve(options.workdir) / f"{output}-{seed}"),
         seed=seed,
-        optim=dataclasses.replace(base.optim, schedule="constant", decay_steps=0),
+        optim=dataclasses.replace(base.optim, schedule="constant"),
         train=TrainConfig(num_steps=steps, eval_every=EVAL_EVERY, checkpoint_every=steps, num_sample_images=24),
         cyclegan=CycleGanConfig(output=output, base_channels=16, num_blocks=2, discriminator_channels=16),
         loss=losses.CLASSIC,

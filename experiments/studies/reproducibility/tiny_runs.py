@@ -28,7 +28,7 @@ TINY = {
     "vae": Tiny("digits", "--data.batch-size 64 --vae.hidden-sizes 32 --vae.test-draws 2", 40),
     "cyclegan": Tiny(
         "icons",
-        "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant --optim.decay-steps 0 "
+        "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant "
         "--cyclegan.base-channels 2 --cyclegan.num-blocks 0 --cyclegan.discriminator-channels 2 "
         "--cyclegan.discriminator-layers 1 --cyclegan.pool-size 16 --train.num-sample-images 8",
         8,

@@ -103,17 +103,15 @@ def main() -> dict[str, Any]:
 def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | None = None) -> CycleGanRun:
     """Makes the configuration of one run below `workdir`; `source` may be a part of gray-colour."""
     base = BASES[source if source in BASES else "gray-colour"]()
-    optim, train = base.optim, base.train
+    train = base.train
     if num_steps is not None:
         half = max(num_steps // 2, 1)
-        optim = dataclasses.replace(optim, decay_steps=half)
         train = dataclasses.replace(train, num_steps=num_steps, eval_every=half, checkpoint_every=half)
     return dataclasses.replace(
         base,
         workdir=f"{workdir}/{source}/{name}-{seed}",
         seed=seed,
         data=dataclasses.replace(base.data, source=source),
-        optim=optim,
         train=train,
         cyclegan=dataclasses.replace(base.cyclegan, output=SETTINGS[name].output),
         loss=SETTINGS[name].loss,

@@ -94,13 +94,25 @@ def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> Non
 
 
 def read_images(
-    path: epath.PathLike, shape: Sequence[int], resize: Resize = "cover", num: int | None = None
+    paths: Sequence[epath.PathLike], shape: Sequence[int], resize: Resize = "cover", num: int | None = None
 ) -> np.ndarray:
-    """Reads an image file, or the first `num` images below a folder (default: all), as uint8 [n, *shape].
+    """Reads the first `num` images (default: all) of files and folders, as uint8 [n, *shape].
 
     Raises ValueError with the name of an image that cannot be read.
     """
-    return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in file_or_folder(path)[:num]])
+    return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in list(named_images(paths))[:num]])
+
+
+def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path]:
+    """Maps each image file in `paths`, or below a folder in them, to its name or its path below that folder.
+
+    Raises ValueError or FileNotFoundError for a path without images.
+    """
+    named = {}
+    for root in map(files.resolve, paths):
+        for path in file_or_folder(root):
+            named[path] = path.relative_to(root) if root.is_dir() else epath.Path(path.name)
+    return named
 
 
 def file_or_folder(path: epath.PathLike) -> list[epath.Path]:

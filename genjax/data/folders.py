@@ -108,22 +108,15 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
 
     Raises ValueError or FileNotFoundError for a path without images.
     """
-    named = {}
+    named: dict[epath.Path, epath.Path] = {}
     for root in map(files.resolve, paths):
-        for path in file_or_folder(root):
-            named[path] = path.relative_to(root) if root.is_dir() else epath.Path(path.name)
+        if not root.exists():
+            raise FileNotFoundError(f"no such file or folder: {root}")
+        found = {path: path.relative_to(root) for path in image_files(root)} if root.is_dir() else {}
+        if root.is_dir() and not found:
+            raise ValueError(f"{root} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
+        named |= found or {root: epath.Path(root.name)}
     return named
-
-
-def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
-    """Lists the image file `path`, or all image files below the folder `path`; ValueError if there is none."""
-    path = files.resolve(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}")
-    found = image_files(path) if path.is_dir() else [path]
-    if not found:
-        raise ValueError(f"{path} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
-    return found
 
 
 def image_files(root: epath.Path) -> list[epath.Path]:

@@ -2,12 +2,16 @@
 
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask half-right --out completed
 $ python experiments/inpaint.py --workdir runs/mnist5k --images digits --mask mask.png --out completed
+$ python experiments/inpaint.py --workdir runs/mnist5k --images erased.png --mask alpha --out completed
 
 It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
-samples, their mean, and, if the mask is given by name, the original image.
+samples, their mean, and, if the mask is given by name, the original image. Images of another size than the VAE's are
+scaled as in training, and the completed pixels are scaled back: results have the size of their images.
 """
 
 import dataclasses
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +19,12 @@ import tyro
 
 from genjax import cli, files, keys
 from genjax.data import pictures
+from genjax.data.config import Resize
 from genjax.loading import Which, load_sampler
 from genjax.vae import masks, restored_files
 from genjax.vae.operators import Mask
+
+logger = logging.getLogger(__name__)
 
 GREY = 0.5
 """Level of missing pixels in the grid."""
@@ -27,11 +34,12 @@ GREY = 0.5
 class Inpaint(restored_files.RestoreOptions):
     """Options: images, mask, trained VAE and output folder."""
 
-    images: str
-    """An image, or a folder of images, of the size that the VAE was trained on."""
+    images: tuple[str, ...]
+    """Images, and folders of images, of any size."""
     mask: str
-    """Missing pixels: half-left, half-right, half-top, half-bottom, square, random-0.5 (any share), rectangles; or an
-    image file, white where pixels are missing."""
+    """Missing pixels: half-left, half-right, half-top, half-bottom, square, random-0.5 (any share), rectangles; alpha
+    for those that are transparent in the images; or an image file of any size: white, or transparent, is missing, and
+    on a transparent layer what is painted in one colour."""
     which: Which = "last"
     """The last checkpoint, or the best on validation."""
 
@@ -42,10 +50,11 @@ def main() -> dict[str, Any]:
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     height, width, channels = sampler.config.data.image_shapes[0]
-    remedy = f"this VAE completes images of {height}x{width}, on which it was trained: scale or cut them"
-    images = restored_files.read(options.images, (height, width), channels, remedy)
-    missing, by_name = _missing(options.mask, options.seed, len(images.names), (height, width))
-    Mask(missing).check(images.pixels, (height, width, channels))  # check all images before the first result is written
+    images = restored_files.read(options.images, (height, width), channels, sampler.config.data.resize)
+    missing, by_name = _missing(options, images, (height, width), sampler.config.data.resize)
+    _check(options.mask, images.names, missing)
+    if options.mask == "alpha":  # which is no part of the results
+        images = images._replace(files=[image._replace(alpha=None) for image in images.files])
     restored = restored_files.restore(
         sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
     )
@@ -54,6 +63,7 @@ def main() -> dict[str, Any]:
     restored_files.write_grid(out / "grid.png", observed, restored.first, truth)
     return {
         "images": len(missing),
+        "missing": round(float(missing.mean()), 4),
         "method": options.method,
         "health": round(restored.health, 4),
         "step": sampler.step,
@@ -62,17 +72,39 @@ def main() -> dict[str, Any]:
     }
 
 
-def _missing(mask: str, seed: int, num: int, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Returns the masks [n, h, w], and True if they are given by name."""
-    if not files.resolve(mask).is_file():
-        key = keys.for_step(keys.root_key(seed), keys.Stream.MASK, 0)
-        return masks.named(mask, key, np.arange(num), size), True
-    white = pictures.to_float(pictures.read(files.resolve(mask)), 1)[..., 0] >= 0.5
-    if white.shape != size:
-        raise ValueError(
-            f"the mask {mask} has {white.shape[0]}x{white.shape[1]} pixels, and this VAE's images {size[0]}x{size[1]}"
-        )
-    return np.broadcast_to(white, (num, *size)), False
+def _missing(
+    options: Inpaint, images: restored_files.Pictures, size: tuple[int, int], resize: Resize
+) -> tuple[np.ndarray, bool]:
+    """Returns the masks [n, h, w], and True if they hide what the images show."""
+    num = len(images.names)
+    if options.mask == "alpha":
+        erased = [masks.erased(image) for image in images.files]
+        without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
+        if without:
+            raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
+        return np.stack([masks.scaled(mask, size, resize) for mask in erased if mask is not None]), False
+    path = files.resolve(options.mask)
+    if not path.is_file():
+        key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
+        return masks.named(options.mask, key, np.arange(num), size), True
+    mask, kind = masks.painted(pictures.read(path))
+    logger.info("%s: what is %s is missing", options.mask, kind)
+    return np.broadcast_to(masks.scaled(mask, size, resize), (num, *size)), False
+
+
+def _check(mask: str, names: Sequence[str], missing: np.ndarray) -> None:
+    """Logs the missing share, and warns of a high one; ValueError if no pixel or all are missing."""
+    share, meaning = missing.mean(axis=(1, 2)), "white, or transparent, is missing"
+    logger.info("%.1f%% of the pixels are missing", 100 * share.mean())
+    for name, of_one in zip(names, share, strict=True):
+        if of_one in (0, 1):
+            which = "no pixel" if of_one == 0 else "every pixel"
+            raise ValueError(f"--mask {mask} hides {which} of {name}: {meaning}")
+    if share.max() > 0.9:
+        logger.warning(
+            "--mask %s hides %.1f%% of %s: %s. Is it the wrong way round?",
+            mask, 100 * share.max(), names[int(share.argmax())], meaning,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

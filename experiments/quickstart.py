@@ -59,7 +59,7 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
     sampler, inference = load_sampler(workdir), InferenceConfig(num_particles=16, num_restarts=4)
     key, data = keys.root_key(0), sampler.config.data
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test
-    truth = image_arrays.unit_floats(test[np.linspace(0, len(test) - 1, num).astype(int)])
+    truth = image_arrays.unit_floats(image_arrays.evenly_spaced(test, num))
     missing, downsample = masks.named("half-right", key, np.arange(num), data.image_size), Downsample(4)
     small = downsample.apply(truth)
     filled, large = (

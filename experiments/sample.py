@@ -19,7 +19,7 @@ from genjax.train import fingerprint
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
-Images = Annotated[str, arg(help="An image or a folder of images; empty for the run's own test images.")]
+Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
 
 
@@ -35,7 +35,7 @@ def prior(
 
 
 def reconstruct(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 32, images: Images = "", which: Which = "last"
+    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 32, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """Images, each beside its reconstruction."""
     _check(out, num=num)
@@ -46,20 +46,24 @@ def reconstruct(
 
 
 def interpolate(
-    workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = "", which: Which = "last"
+    workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
-    """Rows from one image to the next, along the line between their latents."""
+    """Rows from one image to the next, along the line between their latents; both images stand at the ends."""
     _check(out, num=num, steps=steps)
     sampler = load_sampler(workdir, which)
     ends = _examples(sampler, images, num + 1)
     if len(ends) < 2:
-        raise ValueError(f"an interpolation needs at least 2 images, and {images} holds 1")
-    rows = [sampler.interpolate(a, b, steps) for a, b in zip(ends, ends[1:], strict=False)]
-    return _write(out, np.concatenate(rows), columns=steps)
+        raise ValueError(f"an interpolation needs at least 2 images, and --images {' '.join(images)} holds 1")
+    shown = ends[:, None] / 255
+    rows = [
+        np.concatenate([shown[i], sampler.interpolate(ends[i], ends[i + 1], steps), shown[i + 1]])
+        for i in range(len(ends) - 1)
+    ]
+    return _write(out, np.concatenate(rows), columns=steps + 2)
 
 
 def traverse(
-    workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = "", which: Which = "last"
+    workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """One image; each row varies one latent dimension from -3 to 3."""
     _check(out, dimensions=dimensions, steps=steps)
@@ -80,12 +84,12 @@ def _check(out: str, **counts: int) -> None:
             raise ValueError(f"--{name} must be at least 1, got {count}")
 
 
-def _examples(sampler: Sampler, where: str, num: int) -> np.ndarray:
-    """Loads up to `num` uint8 images: evenly spaced test images of the run, or the first ones of a file or folder."""
+def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
+    """Loads up to `num` uint8 images: evenly spaced test images of the run, or the first ones of files and folders."""
     data = sampler.config.data
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test
-        return test[np.linspace(0, len(test) - 1, min(num, len(test))).astype(int)]
+        return image_arrays.evenly_spaced(test, num)
     return folders.read_images(where, data.image_shapes[0], data.resize, num)
 
 

@@ -24,8 +24,8 @@ from genjax.vae.operators import Downsample, Kernel
 class SuperResolve(restored_files.RestoreOptions):
     """Options: images, factor, trained VAE and output folder."""
 
-    images: str
-    """An image, or a folder of images, of the VAE's size divided by the factor."""
+    images: tuple[str, ...]
+    """Images, and folders of images, of the VAE's size divided by the factor."""
     factor: int
     """2, 4 or 8: factor by which height and width grow."""
     kernel: Kernel = "box"
@@ -49,7 +49,7 @@ def main() -> dict[str, Any]:
         "trained; images of that size can be scaled down first, with --scale-down"
     )
     size = (height, width) if options.scale_down else small_size
-    images = restored_files.read(options.images, size, channels, remedy)
+    images = restored_files.read(options.images, size, channels, remedy=remedy)
     small, truth = images.pixels, None
     if options.scale_down:
         small, truth = np.clip(operator.apply(images.pixels), 0, 1).astype(np.float32), images.pixels

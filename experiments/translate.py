@@ -1,4 +1,4 @@
-"""Translates an image, or every image below a folder, with a trained CycleGAN.
+"""Translates images, and every image below folders, with a trained CycleGAN.
 
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
@@ -9,6 +9,7 @@ overwritten. An image that cannot be read is logged and skipped.
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,8 +32,8 @@ class Translate:
     """Directory of the training run."""
     direction: Direction
     """From domain A to B, or back."""
-    images: str
-    """An image, or a folder of images, with all folders below it."""
+    images: tuple[str, ...]
+    """Images, and folders of images, with all folders below them."""
     out: str
     """Folder for the translations; for a single image, also the file to write."""
     skip_existing: bool = False
@@ -44,7 +45,7 @@ class Translate:
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=__doc__)
-    targets = _targets(files.resolve(options.images), files.resolve(options.out))
+    targets = _targets(options.images, files.resolve(options.out))
     missing = {path: target for path, target in targets.items() if not target.exists()}
     if len(missing) < len(targets) and not options.skip_existing:
         first = next(target for path, target in targets.items() if path not in missing)
@@ -64,17 +65,21 @@ def main() -> dict[str, Any]:
     return {"images": len(missing) - failed, "failed": failed, "step": translator.step, "out": options.out}
 
 
-def _targets(source: epath.Path, out: epath.Path) -> dict[epath.Path, epath.Path]:
+def _targets(sources: Sequence[str], out: epath.Path) -> dict[epath.Path, epath.Path]:
     """Maps each image to the file of its translation; raises ValueError for formats that cannot be written."""
-    found = folders.file_or_folder(source)
-    if source.is_dir() and (out == source or source in out.parents):
-        raise ValueError(
-            f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
-        )
-    if source.is_dir():
-        targets = {path: out / path.relative_to(source) for path in found}
+    found = folders.named_images(sources)
+    for source in map(files.resolve, sources):
+        if source.is_dir() and (out == source or source in out.parents):
+            raise ValueError(
+                f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
+            )
+    if list(found) == [files.resolve(sources[0])] and out.suffix.lower() in pictures.SUFFIXES:  # one image, by its name
+        targets = dict.fromkeys(found, out)
     else:
-        targets = {source: out if out.suffix.lower() in pictures.SUFFIXES else out / source.name}
+        targets = {path: out / name for path, name in found.items()}
+    if len(set(targets.values())) < len(targets):
+        twice = next(target for target in targets.values() if list(targets.values()).count(target) > 1)
+        raise ValueError(f"two images of --images {' '.join(sources)} would be written as {twice}: rename one of them")
     unwritable = [target for target in targets.values() if target.suffix.lower() not in pictures.WRITTEN_SUFFIXES]
     if unwritable:
         raise ValueError(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax.cyclegan.config import CycleGanRun
+from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.evaluation import image_metrics, thresholds
 from genjax.task import Monitor, Row
@@ -36,11 +37,13 @@ def measure_relation(config: CycleGanRun, splits: Splits) -> float:
     which only shows where in the frame images are mostly light or dark.
     """
     if config.data.paired:
-        pairs = zip(*map(_sample, splits.validation), strict=True)
+        compared = [image_arrays.evenly_spaced(images, SAMPLE) for images in splits.validation]
     else:
-        pairs = zip(
-            *(_sample(images).mean(axis=0, dtype=np.float64, keepdims=True) for images in splits.train), strict=True
-        )
+        compared = [
+            image_arrays.evenly_spaced(images, SAMPLE).mean(axis=0, dtype=np.float64, keepdims=True)
+            for images in splits.train
+        ]
+    pairs = zip(*compared, strict=True)
     # One by one: they may be photographs.
     return float(np.mean([image_metrics.correlation(a[None] / 255, b[None] / 255)[0] for a, b in pairs]))
 
@@ -118,7 +121,3 @@ def _mean(rows: Sequence[Row], name: str) -> float | None:
     """Averages a metric over the rows that have it; None if no row has."""
     values = [row[name] for row in rows if row.get(name) is not None]
     return sum(values) / len(values) if values else None
-
-
-def _sample(images: np.ndarray) -> np.ndarray:
-    return images[np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)]

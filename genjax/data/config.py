@@ -14,9 +14,10 @@ class DataConfig:
     """Source of the images, their shape, and the batch size."""
 
     source: str
-    """Demo images: mnist5k, digits, satellite; with two domains icons, satellite-relief, gray-colour and its parts
-    gray-colour-west and gray-colour-east. Or npz:PATH, folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
-    python:MODULE.FUNCTION for a function of your own."""
+    """Demo images: mnist5k, digits, satellite, faces or faces:N for N faces; with two domains icons, satellite-relief,
+    gray-colour and its parts gray-colour-west and gray-colour-east, faces-glasses or faces-glasses:N. Or npz:PATH,
+    folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or python:MODULE.FUNCTION for a function of your
+    own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -47,7 +48,7 @@ class DataConfig:
     skip_corrupt: bool = False
     """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
     cache_dir: str = "~/.cache/genjax"
-    """Local directory that keeps decoded and resized folder: and tfds: images, as uint8."""
+    """Local directory that keeps decoded and resized folder: and tfds: images, and faces, as uint8."""
     cache_gib: int = 20
     """GiB that cache_dir may grow to: the least recently used arrays are removed first."""
     decode_threads: int = 8

@@ -94,24 +94,29 @@ def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> Non
 
 
 def read_images(
-    path: epath.PathLike, shape: Sequence[int], resize: Resize = "cover", num: int | None = None
+    paths: Sequence[epath.PathLike], shape: Sequence[int], resize: Resize = "cover", num: int | None = None
 ) -> np.ndarray:
-    """Reads an image file, or the first `num` images below a folder (default: all), as uint8 [n, *shape].
+    """Reads the first `num` images (default: all) of files and folders, as uint8 [n, *shape].
 
     Raises ValueError with the name of an image that cannot be read.
     """
-    return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in file_or_folder(path)[:num]])
+    return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in list(named_images(paths))[:num]])
 
 
-def file_or_folder(path: epath.PathLike) -> list[epath.Path]:
-    """Lists the image file `path`, or all image files below the folder `path`; ValueError if there is none."""
-    path = files.resolve(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}")
-    found = image_files(path) if path.is_dir() else [path]
-    if not found:
-        raise ValueError(f"{path} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
-    return found
+def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path]:
+    """Maps each image file in `paths`, or below a folder in them, to its name or its path below that folder.
+
+    Raises ValueError or FileNotFoundError for a path without images.
+    """
+    named: dict[epath.Path, epath.Path] = {}
+    for root in map(files.resolve, paths):
+        if not root.exists():
+            raise FileNotFoundError(f"no such file or folder: {root}")
+        found = {path: path.relative_to(root) for path in image_files(root)} if root.is_dir() else {}
+        if root.is_dir() and not found:
+            raise ValueError(f"{root} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
+        named |= found or {root: epath.Path(root.name)}
+    return named
 
 
 def image_files(root: epath.Path) -> list[epath.Path]:

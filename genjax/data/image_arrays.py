@@ -43,9 +43,15 @@ def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return images
 
 
+def evenly_spaced(images: np.ndarray, num: int) -> np.ndarray:
+    """Chooses `num` of the images [n, ...], first and last included; all of them if there are fewer, and none twice."""
+    return images[np.linspace(0, len(images) - 1, min(num, len(images))).astype(int)]
+
+
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Lays uint8 images [n, h, w, c] out row by row on grey, `gap` pixels apart: [H, W, c]."""
+    """Lays uint8 images [n, h, w, c] out row by row on grey, `gap` pixels apart, in at most n columns: [H, W, c]."""
     num, height, width, channels = images.shape
+    columns = min(columns, num)
     rows = -(-num // columns)  # rounded up
     canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 160, np.uint8)
     for i, image in enumerate(images):

@@ -10,6 +10,8 @@ from genjax.data.splits import Splits
 def load(config: DataConfig) -> Splits:
     """Loads int32 [n] for each split and domain: entry i is the class of image i of `sources.load(config, seed)`.
 
+    Of faces they are int32 [n, 10], the factors in the order of `demo.faces.NAMES`.
+
     Raises ValueError or FileNotFoundError, with the remedy, for sources without labels and files that cannot be read.
     """
     if config.skip_corrupt:

@@ -12,8 +12,8 @@ import numpy as np
 
 from genjax.data import decoding, folders, npz, pictures, python, tfds
 from genjax.data.config import DataConfig
-from genjax.data.demo import digits, icons, satellite
-from genjax.data.splits import Source, Splits
+from genjax.data.demo import digits, faces, icons, satellite
+from genjax.data.splits import Source, Splits, check_domains
 from genjax.keys import SCORING_SEED, Stream
 
 
@@ -21,13 +21,15 @@ class Reader(NamedTuple):
     """Functions that read one kind of source."""
 
     images: Callable[[DataConfig], Splits]  # loads uint8 [n, h, w, 1 or 3] of any size for each split and domain
-    labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], the classes, if the source has them
+    labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], or [n, factors], if the source has them
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
     """Makes a reader of images drawn at the larger of the model's height and width."""
     return Reader(lambda config: make(max(config.image_size)))
 
+
+_FACES = Reader(faces.faces, faces.labels)
 
 # All sources, by name or by prefix with a colon.
 READERS = {
@@ -39,6 +41,10 @@ READERS = {
     "gray-colour": _drawn(satellite.gray_colour),
     "gray-colour-west": _drawn(lambda size: satellite.gray_colour(size, "-west")),
     "gray-colour-east": _drawn(lambda size: satellite.gray_colour(size, "-east")),
+    "faces": _FACES,
+    "faces:N": _FACES,
+    "faces-glasses": _FACES,
+    "faces-glasses:N": _FACES,
     "npz:PATH": Reader(npz.load, npz.labels),
     "folder:PATH": Reader(folders.load),
     "tfds:NAME": Reader(tfds.load, tfds.labels),
@@ -97,11 +103,7 @@ def _check(splits: Splits, config: DataConfig) -> None:
 
 def _resized(splits: Splits, config: DataConfig) -> Splits:
     """Converts all images to the sizes and channels of `config`."""
-    if len(splits.train) != len(config.channels):
-        raise ValueError(
-            f"{config.source} has {len(splits.train)} domain(s), and --data.channels {config.channels} is for "
-            f"{len(config.channels)}: give it 1 or 3 for each domain, or choose another --data.source"
-        )
+    check_domains(config, len(splits.train))
 
     def resize(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         if len(images) == 0 or images.shape[1:] == shape:

@@ -45,6 +45,15 @@ def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T
     return {name: found[name] for name in Splits._fields}
 
 
+def check_domains(config: DataConfig, number: int) -> None:
+    """Raises ValueError unless `config.channels` has an entry for each of the source's domains."""
+    if number != len(config.channels):
+        raise ValueError(
+            f"{config.source} has {number} domain(s), and --data.channels {config.channels} is for "
+            f"{len(config.channels)}: give it 1 or 3 for each domain, or choose another --data.source"
+        )
+
+
 def check_paired(config: DataConfig, splits: Collection[str]) -> None:
     """Raises ValueError if `config.paired` is set and the `splits` of a domain lack validation or test."""
     if config.paired and not {"validation", "test"} <= set(splits):

@@ -20,7 +20,10 @@ WriteGrids = Callable[[epath.Path, int, S, Splits, int], None]
 
 
 def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
-    """Compiles a function that draws grids of `config.train.num_sample_images` evenly spaced validation images."""
+    """Compiles a function that draws grids of `config.train.num_sample_images` evenly spaced validation images.
+
+    Fewer are shown where a domain has fewer.
+    """
     visualize, num, size = (
         compile_eval(task.visualize, config, mesh),
         config.train.num_sample_images,
@@ -28,7 +31,8 @@ def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
     )
 
     def write_grids(workdir: epath.Path, step: int, state: S, splits: Splits, seed: int) -> None:
-        chosen = tuple(array[np.linspace(0, len(array) - 1, num).astype(int)] for array in splits.validation)
+        shown = min(num, *(len(array) for array in splits.validation))
+        chosen = tuple(image_arrays.evenly_spaced(array, shown) for array in splits.validation)
         drawn = [
             jax.device_get(visualize(state, batch, Stream.SAMPLE, seed))
             for batch in batches.eval_batches(chosen, size, parallel.process_rows(size))
@@ -36,9 +40,9 @@ def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
         if not parallel.is_main_process():  # but every process had to compute its part
             return
         for name in drawn[0]:
-            pictures = np.concatenate([part[name] for part in drawn])[:num]
+            pictures = np.concatenate([part[name] for part in drawn])[:shown]
             _, height, width, _ = pictures.shape
-            columns = max(1, round(math.sqrt(num * height / width)))  # a grid that is about square
+            columns = max(1, round(math.sqrt(shown * height / width)))  # a grid that is about square
             grid = image_arrays.grid(image_arrays.to_uint8(pictures), columns)
             image_arrays.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
 

@@ -1,4 +1,4 @@
-"""Named masks: bool arrays, True where a pixel is missing."""
+"""Masks, named or painted in an editor: bool arrays, True where a pixel is missing."""
 
 import re
 
@@ -7,6 +7,9 @@ import numpy as np
 from jax import Array
 
 from genjax import keys
+from genjax.data import pictures
+from genjax.data.config import Resize
+from genjax.data.pictures import Picture
 
 NAMES = "half-left, half-right, half-top, half-bottom, square, random-SHARE (as random-0.5), rectangles"
 
@@ -39,6 +42,45 @@ def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) ->
     if name not in fixed:
         raise ValueError(f"no mask is called {name!r}: give {NAMES}")
     return np.broadcast_to(fixed[name], (num, height, width))
+
+
+BRUSH = 0.1  # largest difference within a channel between pixels of one colour, of 1
+
+
+def painted(picture: Picture) -> tuple[np.ndarray, str]:
+    """Returns the mask [h, w] that a picture shows, and what is missing by it, in words.
+
+    White is missing in an opaque picture, and transparent in one that is not: something was erased. A transparent
+    layer with strokes of one colour is the opposite, as the strokes are the mask.
+    """
+    if picture.alpha is None or (opaque := _is_high(picture.alpha)).all():
+        return pictures.to_float(picture, 1)[..., 0] >= 0.5, "white"
+    colours = pictures.to_float(picture, 3)[opaque]
+    if len(colours) and np.ptp(colours, axis=0).max() <= BRUSH and colours.max() > 0.2:  # black is what was kept
+        return opaque, "painted"
+    return ~opaque, "transparent"
+
+
+def erased(picture: Picture) -> np.ndarray | None:
+    """Returns the mask [h, w] of a picture's own transparent pixels; None if it has no alpha channel."""
+    return None if picture.alpha is None else ~_is_high(picture.alpha)
+
+
+def scaled(missing: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
+    """Scales a mask [H, W] to `size` as images are: a pixel is missing if any part of it is."""
+    steps = [own / new for own, new in zip(missing.shape, size, strict=True)]
+    if resize == "cover":  # one step for both, and the centre
+        steps = [min(steps)] * 2
+    for axis, (new, step) in enumerate(zip(size, steps, strict=True)):
+        edges = (missing.shape[axis] - new * step) / 2 + step * np.arange(new + 1)
+        first, last = np.floor(edges[:-1] + 1e-6).astype(int), np.ceil(edges[1:] - 1e-6).astype(int)
+        parts = [missing.take(range(*ends), axis).any(axis) for ends in zip(first, last, strict=True)]
+        missing = np.stack(parts, axis)
+    return missing
+
+
+def _is_high(alpha: np.ndarray) -> np.ndarray:
+    return alpha > np.iinfo(alpha.dtype).max // 2
 
 
 def _inside(places: np.ndarray, start: np.ndarray | int, length: np.ndarray | int) -> np.ndarray:

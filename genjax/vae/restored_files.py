@@ -1,15 +1,17 @@
 """Reading of image files to restore, and writing of the results: files of the same names and depths, and a grid."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
+from PIL import Image
 from tqdm import tqdm
 
 from genjax import files, keys
 from genjax.data import folders, image_arrays, pictures
+from genjax.data.config import Resize
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -26,8 +28,8 @@ class RestoreOptions:
 
     workdir: str
     """Directory of the VAE's training run."""
-    images: str
-    """An image, or a folder of images."""
+    images: tuple[str, ...]
+    """Images, and folders of images."""
     out: str
     """Folder for the results; it must be empty or not exist yet."""
     num_samples: int = 8
@@ -60,27 +62,29 @@ class Restored(NamedTuple):
     """The median over all images."""
 
 
-def read(where: str, size: tuple[int, int], channels: int, remedy: str) -> Pictures:
-    """Reads the image `where`, or all images below a folder.
+def read(
+    where: Sequence[str], size: tuple[int, int], channels: int, resize: Resize | None = None, remedy: str = ""
+) -> Pictures:
+    """Reads images, and all images below folders, and scales them to `size` as for training.
 
-    Raises ValueError, with the remedy, for images of another size, and for colour images if `channels` is 1.
+    Raises ValueError for colour images if `channels` is 1, and, if `resize` is None, with the remedy for images of
+    another size.
     """
-    found = folders.file_or_folder(where)
-    root = files.resolve(where)
+    found = folders.named_images(where)
     read_files = [pictures.read(path) for path in found]
     for path, image in zip(found, read_files, strict=True):
         height, width = image.pixels.shape[:2]
-        if (height, width) != size:
+        if resize is None and (height, width) != size:
             raise ValueError(f"{path} has {height}x{width} pixels, and {remedy}")
         if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
             raise ValueError(f"{path} is in colour, and the VAE was trained on grey images: convert it first")
     if channels == 3:
         read_files = [_in_colour(image) for image in read_files]
-    pixels = np.stack([pictures.to_float(_with_channels(image, channels), channels) for image in read_files])
-    names = [_written_as(path.relative_to(root) if root.is_dir() else epath.Path(path.name)) for path in found]
+    pixels = np.stack([_seen(_with_channels(image, channels), (*size, channels), resize) for image in read_files])
+    names = [_written_as(name) for name in found.values()]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two images below {where} would be written as {twice}: rename one of them")
+        raise ValueError(f"two images below {' '.join(where)} would be written as {twice}: rename one of them")
     return Pictures(names, read_files, pixels)
 
 
@@ -98,7 +102,7 @@ def restore(
     sampler: Sampler, operator_of: Callable[[slice], Operator], observed: np.ndarray, images: Pictures,
     options: RestoreOptions, missing: np.ndarray | None = None,
 ) -> Restored:  # fmt: skip
-    """Restores images in batches, and writes each image as `write` does.
+    """Restores images in batches, and writes each image as `write` does, whose `resize` is that of the VAE's data.
 
     `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
@@ -111,19 +115,27 @@ def restore(
             np.arange(num)[rows],
         )  # fmt: skip
         for i, samples in enumerate(restored.images, begin):
-            write(out, images.names[i], samples, images.files[i], None if missing is None else missing[i])
+            hidden = None if missing is None else missing[i]
+            write(out, images.names[i], samples, images.files[i], hidden, sampler.config.data.resize)
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
     return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(health))))
 
 
-def write(out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None) -> None:
+def write(
+    out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None,
+    resize: Resize = "cover",
+) -> None:  # fmt: skip
     """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
-    Where `missing` [h, w] is False, the pixels are those of `like`, bit for bit.
+    With `missing` [h, w] they are scaled back to the size of `like`, and where `missing` is False, or the model has not
+    seen `like`, the pixels are those of `like`, bit for bit.
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
+    if missing is not None and missing.shape != like.pixels.shape[:2]:
+        each = {folder: _placed(values, like, resize, Image.Resampling.BICUBIC) for folder, values in each.items()}
+        missing = _placed(missing[..., None].astype(np.float32), like, resize, Image.Resampling.NEAREST)[..., 0] > 0.5
     for folder, values in each.items():
         # A grey file that a VAE saw in one channel may have three of its own.
         restored = pictures.from_float(np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like)
@@ -145,6 +157,28 @@ def write_grid(
     rows = np.stack([column[: min(len(samples), GRID_ROWS)] for column in columns], axis=1)
     cells = image_arrays.to_uint8(rows.reshape(-1, *rows.shape[2:]))
     image_arrays.write_png(path, image_arrays.grid(cells, columns=len(columns)))
+
+
+def _seen(image: pictures.Picture, shape: tuple[int, int, int], resize: Resize | None) -> np.ndarray:
+    """Converts a picture to floats [h, w, c] in [0, 1], scaled as for training if it has another size."""
+    if image.pixels.shape[:2] == shape[:2] or resize is None:
+        return pictures.to_float(image, shape[2])
+    return image_arrays.unit_floats(pictures.to_uint8(image, shape, resize))
+
+
+def _placed(values: np.ndarray, like: pictures.Picture, resize: Resize, method: Image.Resampling) -> np.ndarray:
+    """Scales floats [h, w, c] back to their place in a picture of another size; the rest is 0."""
+    size = like.pixels.shape[:2]
+    height, width = size
+    if resize == "cover":  # the model has seen the centre, in its own proportions
+        factor = min(height / values.shape[0], width / values.shape[1])
+        height, width = (round(side * factor) for side in values.shape[:2])
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    placed = np.zeros((*size, values.shape[-1]), np.float32)
+    for channel in range(values.shape[-1]):
+        scaled = Image.fromarray(values[..., channel]).resize((width, height), method)
+        placed[top : top + height, left : left + width, channel] = scaled
+    return placed
 
 
 def _written_as(path: epath.Path) -> str:

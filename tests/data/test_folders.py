@@ -180,17 +180,20 @@ def test_load_reads_folders_of_unknown_owners(config, folder, monkeypatch):
     assert sorted(sum(levels(load(folder({f"{i}.png": i for i in range(3)}), config)), [])) == [0, 1, 2]
 
 
-def test_read_images_takes_a_file_or_folder(folder, tmp_path):
+def test_read_images_takes_files_and_folders(folder, tmp_path):
     root = folder({"b.png": 2, "a/x.png": 1, "c.txt": b""})
-    assert folders.read_images(root, (8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
-    assert folders.read_images(root / "b.png", (4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
+    assert folders.read_images([root], (8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
+    several = [root / "b.png", root / "a"]
+    assert folders.read_images(several, (8, 8, 1))[:, 0, 0, 0].tolist() == [2, 1]
+    assert {str(name) for name in folders.named_images(several).values()} == {"b.png", "x.png"}
+    assert folders.read_images([root / "b.png"], (4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
     with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/none"):
-        folders.read_images(tmp_path / "none", (8, 8, 1))
+        folders.read_images([tmp_path / "none"], (8, 8, 1))
     with pytest.raises(ValueError, match=f"cannot read {root}/c.txt: it is no PNG"):
-        folders.read_images(root / "c.txt", (8, 8, 1))
+        folders.read_images([root / "c.txt"], (8, 8, 1))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
-        folders.read_images(tmp_path / "empty", (8, 8, 1))
+        folders.read_images([tmp_path / "empty"], (8, 8, 1))
 
 
 def test_load_ignores_links_to_copies_and_hidden_files(config, tmp_path):

@@ -54,6 +54,17 @@ def test_grid_places_images_row_by_row(channels):
     assert np.count_nonzero((canvas != 160).any(-1)) == 5 * 4 * 6
 
 
+def test_grid_of_one_image_has_no_empty_cells():
+    assert image_arrays.grid(np.zeros((1, 4, 6, 3), np.uint8), columns=8, gap=1).shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 29, 30, 64])
+def test_evenly_spaced_gives_no_image_twice(num):
+    chosen = image_arrays.evenly_spaced(np.arange(30), num)
+    assert len(set(chosen)) == len(chosen) == min(num, 30)
+    assert chosen[0] == 0 and (num == 1 or chosen[-1] == 29)
+
+
 @pytest.mark.parametrize("shape", [(5, 7, 1), (5, 7, 3)])
 def test_write_png_replaces_whole_files(tmp_path, shape):
     path = tmp_path / "below" / "image.png"

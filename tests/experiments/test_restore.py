@@ -41,7 +41,8 @@ def write_all(folder):
 
 
 def run(monkeypatch, script, workdir, images, out, *more):
-    arguments = ["--workdir", workdir, "--images", images, "--out", out, *more, *QUICK]
+    images = images if isinstance(images, list) else [images]
+    arguments = ["--workdir", workdir, "--images", *images, "--out", out, *more, *QUICK]
     monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
     return script.main()
 
@@ -77,7 +78,7 @@ def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkey
 def test_restored_files_makes_colour_of_grey_files(tmp_path):
     given = Picture(pixels(), pixels()[..., 0], icc=b"a profile of grey")
     pictures.write(tmp_path / "grey.png", given._replace(icc=None))
-    found = restored_files.read(str(tmp_path / "grey.png"), (8, 8), 3, "why")
+    found = restored_files.read([str(tmp_path / "grey.png")], (8, 8), 3)
     np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
     missing = np.arange(64).reshape(8, 8) % 2 == 0
     restored_files.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
@@ -110,12 +111,12 @@ def test_commands_refuse_before_anything_is_written(trained, trained_identity, t
     black, white = (saved(f"{level}.png", np.full((8, 8), level, np.uint8)) for level in (0, 255))
     wide, colour = saved("wide.png", np.zeros((8, 9), np.uint8)), saved("colour.png", pixels(3))
     for script, where, more, said in [
-        (inpaint, images, ("--mask", wide), "the mask .*wide.png has 8x9 pixels, and this VAE's images 8x8"),
-        (inpaint, images, ("--mask", black), "image 0 has no missing pixel"),
-        (inpaint, images, ("--mask", white), "image 0 has no observed pixel: for new images, sample the prior"),
+        (inpaint, images, ("--mask", black), "0.png hides no pixel of .*: white, or transparent, is missing"),
+        (inpaint, images, ("--mask", white), "255.png hides every pixel of .*: white, or transparent, is missing"),
+        (inpaint, images, ("--mask", "alpha"), "mask alpha needs images with an alpha channel, and .* has none"),
         (inpaint, images, ("--mask", "halves"), "no mask is called 'halves': give half-left"),
         (inpaint, images, ("--mask", images), "no mask is called '.*in': give half-left"),
-        (inpaint, wide, ("--mask", "square"), "wide.png has 8x9 pixels, and this VAE completes images of 8x8"),
+        (super_resolve, wide, ("--factor", 2), "wide.png has 8x9 pixels, and this VAE enlarges 4x4 by 2"),
         (inpaint, colour, ("--mask", "square"), "colour.png is in colour, and the VAE was trained on grey"),
         (super_resolve, images, ("--factor", 3), "factor 3 cannot lead to this VAE's 8x8 images; it enlarges: 4x4 by"),
         (super_resolve, images, ("--factor", 2), "8x8 pixels, and this VAE enlarges 4x4 by 2 to the 8x8 .*--scale-"),
@@ -135,3 +136,57 @@ def test_commands_refuse_before_anything_is_written(trained, trained_identity, t
     for script, more in ((inpaint, ("--mask", "square")), (super_resolve, ("--factor", 2))):
         with pytest.raises(ValueError, match="out exists already: give another --out"):
             run(monkeypatch, script, workdir, images, out, *more)
+
+
+def saved(tmp_path, pixels, alpha=None):
+    """A picture file in a new folder."""
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}" / "picture.png"
+    path.parent.mkdir()
+    pictures.write(path, Picture(pixels, alpha))
+    return path
+
+
+def test_inpaint_returns_images_at_their_own_size(trained, tmp_path, monkeypatch):
+    given = pixels(dtype=np.uint16, size=40)[:24]
+    path, mask = saved(tmp_path, given), np.zeros((12, 20, 1), np.uint8)  # half the size, another file
+    mask[4:8, 6:8] = 255
+    run(monkeypatch, inpaint, trained.workdir, path, tmp_path / "out", "--mask", saved(tmp_path, mask))
+    after = pictures.read(tmp_path / "out" / "sample-1" / "picture.png").pixels
+    assert after.shape == given.shape and after.dtype == given.dtype
+    changed = (after != given)[..., 0]
+    # The VAE has seen the middle 24 columns as 8, and completes each of its pixels that the mask touches.
+    asked = np.zeros((24, 40), bool)
+    asked[6:18, 11:17] = True
+    assert changed[8:16, 12:16].mean() > 0.99 and not changed[~asked].any()
+
+
+def test_inpaint_fills_what_is_erased(trained, tmp_path, monkeypatch, caplog):
+    given, alpha = pixels().repeat(3, -1), np.full((8, 8), 255, np.uint8)
+    alpha[:, :3] = 0
+    other, erased = saved(tmp_path, pixels()), saved(tmp_path, given, alpha)
+    with caplog.at_level("INFO"):
+        results = run(monkeypatch, inpaint, trained.workdir, erased, tmp_path / "out", "--mask", "alpha")
+    assert results["missing"] == 0.375 and "37.5% of the pixels are missing" in caplog.text
+    after = pictures.read(tmp_path / "out" / "mean" / "picture.png")
+    np.testing.assert_array_equal(after.pixels[:, 3:], given[:, 3:])
+    assert after.alpha is None and (after.pixels != given)[:, :3].mean() > 0.9
+    # As a mask for another image, it hides the same part.
+    assert run(monkeypatch, inpaint, trained.workdir, other, tmp_path / "two", "--mask", erased)["missing"] == 0.375
+
+
+def test_inpaint_warns_of_a_mask_the_wrong_way_round(trained, tmp_path, monkeypatch, caplog):
+    mask = np.full((8, 8, 1), 255, np.uint8)
+    mask[4, 4] = 0
+    image, mask = saved(tmp_path, pixels()), saved(tmp_path, mask)
+    run(monkeypatch, inpaint, trained.workdir, image, tmp_path / "out", "--mask", mask)
+    assert "hides 98.4% of picture.png: white, or transparent, is missing. Is it the wrong way" in caplog.text
+
+
+def test_restore_takes_several_images(trained, tmp_path, monkeypatch):
+    images = write_all(tmp_path / "in")
+    chosen = [images / "grey.png", images / "below"]
+    assert run(monkeypatch, inpaint, trained.workdir, chosen, tmp_path / "out", "--mask", "square")["images"] == 3
+    assert (tmp_path / "out" / "mean" / "deep.tif").exists()  # by its path below the folder that was given
+    same = [saved(tmp_path, pixels(size=2)), saved(tmp_path, pixels(size=2))]
+    with pytest.raises(ValueError, match="two images below .* would be written as picture.png: rename one"):
+        run(monkeypatch, super_resolve, trained.workdir, same, tmp_path / "large", "--factor", 4)

@@ -157,9 +157,24 @@ def test_sample_takes_own_or_given_images(trained, tmp_path, verb):
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "in" / f"{i}.png")
     own = sample.VERBS[verb](trained.workdir, tmp_path / "own.png")
-    given = sample.VERBS[verb](trained.workdir, tmp_path / "given.png", images=str(tmp_path / "in"))
+    given = sample.VERBS[verb](trained.workdir, tmp_path / "given.png", images=(str(tmp_path / "in"),))
     assert own["digest"] != given["digest"]
-    assert given["images"] == {"reconstruct": 3, "interpolate": 2 * 10, "traverse": 4 * 11}[verb]
+    assert given["images"] == {"reconstruct": 3, "interpolate": 2 * 12, "traverse": 4 * 11}[verb]
+
+
+def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
+    names = []
+    for i in range(2):
+        image = np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)
+        names.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(image).save(names[-1])
+    sample.interpolate(trained.workdir, tmp_path / "out.png", steps=3, images=tuple(names))  # several --images
+    with Image.open(tmp_path / "out.png") as grid:
+        shown = np.asarray(grid)
+    assert shown.shape == (12, 5 * 10 + 2)
+    for name, left in zip(names, (2, 42), strict=True):
+        with Image.open(name) as image:
+            np.testing.assert_array_equal(shown[2:10, left : left + 8], np.asarray(image))
 
 
 def test_sample_overwrites_nothing(trained, tmp_path):
@@ -177,7 +192,7 @@ def test_sample_refuses_wrong_counts_with_the_number(trained, tmp_path):
         (sample.prior, {"num": 0}, "--num must be at least 1, got 0"),
         (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
         (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
-        (sample.interpolate, {"images": str(tmp_path / "in")}, "at least 2 images"),
+        (sample.interpolate, {"images": (str(tmp_path / "in"),)}, "at least 2 images, and --images .*in holds 1"),
         (sample.prior, {"temperature": float("nan")}, r"--temperature must lie in \[0, 1e6\], got nan"),
         (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
         (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
@@ -190,7 +205,9 @@ def test_sample_reads_only_the_images_needed(trained, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "b.png").write_text("no image")
-    assert sample.reconstruct(trained.workdir, tmp_path / "out.png", num=1, images=str(tmp_path / "in"))["images"] == 1
+    assert (
+        sample.reconstruct(trained.workdir, tmp_path / "out.png", num=1, images=(str(tmp_path / "in"),))["images"] == 1
+    )
 
 
 def test_sample_prints_a_missing_platform_as_one_line(tmp_path):

@@ -23,7 +23,8 @@ def pixels(height, width, channels, dtype=np.uint8):
 
 
 def run(monkeypatch, workdir, images, out, direction="a2b", *more):
-    arguments = ["--workdir", workdir, "--direction", direction, "--images", images, "--out", out, *more]
+    images = images if isinstance(images, list) else [images]
+    arguments = ["--workdir", workdir, "--direction", direction, "--images", *images, "--out", out, *more]
     monkeypatch.setattr(sys, "argv", ["translate.py", *map(str, arguments)])
     return translate.main()
 
@@ -115,6 +116,19 @@ def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
     with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):
         run(monkeypatch, trained.workdir, tmp_path / "in.png", tmp_path / "out")
+
+
+def test_main_takes_several_images(trained_identity, tmp_path, monkeypatch):
+    for name in ("in/below/a.png", "in/b.png", "other/c.png", "other/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
+    chosen = [tmp_path / "in", tmp_path / "other" / "c.png"]
+    assert run(monkeypatch, trained_identity.workdir, chosen, tmp_path / "out")["images"] == 3
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")}
+    assert written == {"below/a.png", "b.png", "c.png"}
+    with pytest.raises(ValueError, match="two images of --images .* would be written as .*b.png: rename one of them"):
+        run(monkeypatch, trained_identity.workdir, [tmp_path / "in", tmp_path / "other"], tmp_path / "two")
+    assert not (tmp_path / "two").exists()
 
 
 def test_script_translates_sixty_images_and_prints_json(trained_identity, tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from genjax import keys
+from genjax.data.pictures import Picture
 from genjax.vae import masks
 
 KEY, SIZE = keys.root_key(0), (28, 24)
@@ -57,3 +58,63 @@ def test_named_refuses_other_names():
         named("random-1.0")
     with pytest.raises(ValueError, match="hides 0 of 672"):
         named("random-0")
+
+
+# Masks from an editor.
+
+HOLE = np.zeros((8, 6), bool)
+HOLE[2:5, 1:4] = True
+
+
+def layer(colour, shown):
+    """One colour where `shown`, on a transparent layer whose colours are black."""
+    return Picture(np.where(shown[..., None], np.array(colour, np.uint8), np.uint8(0)), shown * np.uint8(255))
+
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "kind"),
+    [
+        (Picture(HOLE[..., None] * np.uint8(255)), "white"),
+        (Picture(HOLE[..., None] * np.uint16(65535)), "white"),
+        (Picture((HOLE[..., None] * np.uint8(255)).repeat(3, -1), np.full((8, 6), 255, np.uint8)), "white"),
+        (Picture(PHOTO, ~HOLE * np.uint8(255)), "transparent"),
+        (Picture(PHOTO.astype(np.uint16) * 257, ~HOLE * np.uint16(65535)), "transparent"),
+        (layer((0, 0, 0), ~HOLE), "transparent"),  # a black sheet with a hole
+        (layer((255, 0, 0), HOLE), "painted"),
+        (layer((60, 60, 140), HOLE), "painted"),
+        (layer((255, 255, 255), HOLE), "painted"),
+    ],
+)
+def test_painted_finds_the_hole(picture, kind):
+    found, said = masks.painted(picture)
+    np.testing.assert_array_equal(found, HOLE)
+    assert said == kind
+
+
+def test_erased_is_the_transparent_part():
+    soft = np.where(HOLE, 100, 200).astype(np.uint8)
+    np.testing.assert_array_equal(masks.erased(Picture(PHOTO, soft)), HOLE)
+    assert masks.erased(Picture(PHOTO)) is None
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_scaled_keeps_whole_pixels(factor):
+    large = HOLE.repeat(factor, 0).repeat(factor, 1)
+    np.testing.assert_array_equal(masks.scaled(large, (8, 6), "cover"), HOLE)
+    np.testing.assert_array_equal(masks.scaled(HOLE, large.shape, "stretch"), large)
+
+
+def test_scaled_keeps_thin_strokes():
+    stroke = np.zeros((80, 60), bool)
+    stroke[:, 25] = True
+    assert masks.scaled(stroke, (8, 6), "cover").tolist() == [[False, False, True, False, False, False]] * 8
+
+
+def test_scaled_crops_as_images_are():
+    wide = np.zeros((8, 24), bool)
+    wide[:, :8] = True
+    assert masks.scaled(wide, (8, 8), "stretch")[:, :3].any()
+    assert not masks.scaled(wide, (8, 8), "cover").any()  # the centre alone

@@ -73,8 +73,7 @@ class Setting:
     def spread(self, split: str) -> np.ndarray:
         """Returns `num_images` evenly spaced uint8 images of a split."""
         (images,) = getattr(self.splits, split)
-        num = min(self.options.num_images, len(images))
-        return images[np.linspace(0, len(images) - 1, num).astype(int)]
+        return image_arrays.evenly_spaced(images, self.options.num_images)
 
     def restore(self, operator: Operator, observed: np.ndarray, method: Method) -> Restoration:
         """Restores images with the VAE."""

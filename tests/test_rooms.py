@@ -36,3 +36,11 @@ def test_imports_lead_down_the_map():
         if rank[other] < rank[room] or (rank[other] == rank[room] and {other, room} == {"vae", "cyclegan"})
     }
     assert not upwards
+
+
+def test_library_imports_nothing_that_windows_lacks():
+    missing = {"fcntl", "grp", "posix", "pwd", "resource", "termios"}
+    nodes = [node for path in LIBRARY.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert len(imported) > 50 and not imported & missing

@@ -62,6 +62,7 @@ def linear(decay=0.5, **options):
         (DataConfig, {"load_size": (9, 7)}, "load_size (9, 7) must not be below image_size (8, 8)"),
         (DataConfig, {"load_size": (7, 9)}, "load_size (7, 9) must not be below image_size (8, 8)"),
         (DataConfig, {"paired": True}, "paired needs two domains"),
+        (DataConfig, {"train_pairs": True, "channels": (1, 1)}, "train_pairs needs pairs in validation too: give"),
         (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
         (DataConfig, {"channels": (4,)}, "1 (grey) or 3 (colour) for each of one or two domains, got (4,)"),
         (DataConfig, {"channels": (1, 2)}, "1 (grey) or 3 (colour) for each of one or two domains, got (1, 2)"),

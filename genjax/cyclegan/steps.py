@@ -76,8 +76,7 @@ def train_step(
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    a = _training_images(config, batch.images[0], batch.position, keys.for_draw(key, Draw.IMAGES_A))
-    b = _training_images(config, batch.images[1], batch.position, keys.for_draw(key, Draw.IMAGES_B))
+    a, b = _training_images(config, batch, key)
     augment = functools.partial(_augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
@@ -131,9 +130,12 @@ def train_step(
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 
-def _training_images(config: CycleGanRun, images: Array, position: Array, key: Array) -> Array:
-    """Augments uint8 images of a batch and scales them to [-1, 1]: [b, h, w, c]."""
-    return 2 * augment_data.training_images(config.data, keys.per_example(key, position), images) - 1
+def _training_images(config: CycleGanRun, batch: Batch, key: Array) -> tuple[Array, Array]:
+    """Returns the images of both domains, augmented, in [-1, 1]."""
+    draws = (Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B)  # pairs are mirrored alike
+    example_keys = (keys.per_example(keys.for_draw(key, draw), batch.position) for draw in draws)
+    a, b = map(functools.partial(augment_data.training_images, config.data), example_keys, batch.images)
+    return 2 * a - 1, 2 * b - 1
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:

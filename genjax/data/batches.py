@@ -47,10 +47,10 @@ def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: in
     return rows
 
 
-def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> Batch:
-    """Gathers `rows` of the training batch of `step`."""
+def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False) -> Batch:
+    """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together."""
     # Unpaired translation: each domain is shuffled on its own, so that the same images do not meet in every epoch.
-    streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND)
+    streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_FIRST if pairs else Stream.SHUFFLE_SECOND)
     images = tuple(
         array[indices(seed, stream, step, batch_size, len(array))[rows]]
         for array, stream in zip(source, streams, strict=False)
@@ -58,12 +58,14 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice) -> 
     return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])
 
 
-def loader(source: Source, batch_size: int, seed: int, num_steps: int = 1) -> Callable[[int], Batch]:
+def loader(
+    source: Source, batch_size: int, seed: int, num_steps: int = 1, pairs: bool = False
+) -> Callable[[int], Batch]:
     """Returns a function from a step to this process's rows of the next `num_steps` batches."""
     rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
-        parts = [load(source, seed, s, batch_size, rows) for s in range(step, step + num_steps)]
+        parts = [load(source, seed, s, batch_size, rows, pairs) for s in range(step, step + num_steps)]
         # [b, num_steps, ...]: the first axis is the one that is split over the devices.
         return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 

@@ -30,7 +30,9 @@ class DataConfig:
     used instead, and their metrics say nothing about other images."""
     paired: bool = False
     """Validation and test images are pairs: image i of both domains shows the same thing. Evaluation then compares
-    translations with the truth. Training never sees pairs."""
+    translations with the truth. Training does not see pairs, unless train_pairs is set too."""
+    train_pairs: bool = False
+    """Training images are pairs too, and come together in a batch. It needs paired."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
     """Sets each pixel to 1 with probability equal to its intensity, else to 0: anew at each step (stochastic) or once
     (fixed)."""
@@ -77,6 +79,7 @@ class DataConfig:
         require(
             not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
         )
+        require(self.paired or not self.train_pairs, "train_pairs needs pairs in validation too: give --data.paired")
         require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
         require(
             not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"

@@ -19,7 +19,7 @@ from genjax import files
 from genjax.data import image_cache, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
-from genjax.data.splits import Splits, check_domains, check_paired, hold_out
+from genjax.data.splits import Splits, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,6 @@ class LazyImages(NamedTuple, Generic[T]):
 def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits:
     """Decodes the images of all `domains`; missing splits are held out of the training images."""
     check_domains(config, len(domains))
-    for domain in domains:
-        check_paired(config, domain.items)
     arrays = [_decode_domain(domain, i, config) for i, domain in enumerate(domains)]
     return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
 

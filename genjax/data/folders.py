@@ -1,76 +1,42 @@
-"""Folders of images: one domain below a folder, or two in the folders trainA, trainB, testA, testB."""
+"""Images in folders: lists of files, and their halves where a picture shows both domains."""
 
 import os
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.data import decoding, pictures
+from genjax.data import decoding, layouts, pictures
 from genjax.data.config import DataConfig, Resize
 from genjax.data.decoding import LazyImages, file_version
+from genjax.data.pictures import Picture
 from genjax.data.splits import Splits
-
-# Names of each split's folder, the first one that exists counts.
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 
 
 def load(config: DataConfig) -> Splits:
-    """Decodes the images of the source folder:PATH; ValueError or FileNotFoundError if a folder is missing or empty."""
-    return decoding.decode(find(files.resolve(config.source.removeprefix("folder:")), config), config)
+    """Decodes the images of folder:PATH, folder:PATH_A,PATH_B or pairs:PATH.
+
+    Raises ValueError or FileNotFoundError if a folder is missing or empty, or if names do not make pairs.
+    """
+    return decoding.decode(listed(config), config)
 
 
-def find(root: epath.Path, config: DataConfig) -> list[LazyImages[epath.Path]]:
-    """Lists the images of each domain below `root`; ValueError or FileNotFoundError as in `load`."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"no such folder: {root}")
-    if len(config.channels) == 1:
-        return [_lazy_images(_one_domain_folders(root), config)]
-    domains = [_lazy_images(_two_domain_folders(root, letter), config) for letter in "AB"]
+def listed(config: DataConfig) -> list[LazyImages[epath.Path]]:
+    """Lists the images of each domain; ValueError or FileNotFoundError as in `load`."""
+    found = layouts.find(config)
+    if config.source.startswith("pairs:"):
+        return [_lazy_images(domain, config, half) for half, domain in enumerate(found)]
+    domains = [_lazy_images(domain, config) for domain in found]
     if config.paired:
-        _check_pairs(root, *domains)
+        names = [{split: [path.stem for path in paths] for split, paths in d.items.items()} for d in domains]
+        layouts.check_pairs(config, names)
     return domains
 
 
-def _one_domain_folders(root: epath.Path) -> dict[str, epath.Path]:
-    """Returns `root` itself, or the folders train, validation (or val) and test in it."""
-    if (root / "train").is_dir():
-        return _existing(root, SPLIT_FOLDERS)
-    names = ("trainA", "train_A", "traina", "train_a")
-    first = next((root / name for name in names if (root / name).is_dir()), None)
-    if first is not None:  # as one domain, its test images would be trained on
-        raise ValueError(
-            f"{root} holds two domains: give --data.channels an entry for each, or one of them as folder:{first}"
-        )
-    return {"train": root}
-
-
-def _two_domain_folders(root: epath.Path, letter: str) -> dict[str, epath.Path]:
-    """Finds the folder of each split, named trainA, train_A, train/A or with a lower-case letter."""
-    endings = [between + form for between in ("", "_", "/") for form in (letter, letter.lower())]
-    named = {
-        split: [f"{name}{ending}" for name in names for ending in endings] for split, names in SPLIT_FOLDERS.items()
-    }
-    found = _existing(root, named)
-    if "train" not in found:
-        there = sorted(path.name for path in root.iterdir() if path.is_dir())
-        raise FileNotFoundError(
-            f"{root} has no folder train{letter} (nor train_{letter}, nor train/{letter}) for domain {letter}; "
-            f"its folders are: {', '.join(there) or 'none'}"
-        )
-    return found
-
-
-def _existing(root: epath.Path, named: Mapping[str, Sequence[str]]) -> dict[str, epath.Path]:
-    """Returns the first folder below `root` that exists, for each split that has one."""
-    first = {
-        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in named.items()
-    }
-    return {split: path for split, path in first.items() if path is not None}
-
-
-def _lazy_images(folders: dict[str, epath.Path], config: DataConfig) -> LazyImages[epath.Path]:
+def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None = None) -> LazyImages[epath.Path]:
+    """Lists the images of one domain, or one half of each picture that shows both domains side by side."""
     # A file that two links lead to would else be held out and trained on.
     found = {split: _distinct(image_files(folder)) for split, folder in folders.items()}
     minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
@@ -79,18 +45,28 @@ def _lazy_images(folders: dict[str, epath.Path], config: DataConfig) -> LazyImag
             f"{folders['train']} holds {len(found['train'])} images, and training needs at least {minimum}; "
             f"looked in it and below for {' '.join(sorted(pictures.SUFFIXES))}"
         )
-    return LazyImages(found, str, lambda path: pictures.decode(path.read_bytes()), file_version)
+    for split in found.keys() - {"train"}:
+        if not found[split]:
+            raise ValueError(
+                f"{folders[split]} holds no images ({' '.join(sorted(pictures.SUFFIXES))}): add some, or remove the "
+                f"folder, and {split} images are held out of training (--data.holdout {config.holdout})"
+            )
+
+    def read(path: epath.Path) -> Picture:
+        picture = pictures.decode(path.read_bytes())
+        return picture if half is None else _half(picture, half)
+
+    return LazyImages(found, str, read, lambda path: [*file_version(path), half])
 
 
-def _check_pairs(root: epath.Path, first: LazyImages, second: LazyImages) -> None:
-    """Raises ValueError unless pairs have the same name (suffixes may differ) in validation and in test."""
-    # Pairs are matched by their place in the order of names, so names have to be the same.
-    for split in set(first.items) & set(second.items) - {"train"}:
-        a, b = ([path.stem for path in domain.items[split]] for domain in (first, second))
-        if a != b:
-            alone = set(a) ^ set(b)
-            why = f"{len(alone)} are in one of them only, such as {min(alone)}" if alone else "their order differs"
-            raise ValueError(f"--data.paired needs the same names in both {split} folders of {root}, and {why}")
+def _half(picture: Picture, half: int) -> Picture:
+    """Returns the left half (0) or the right half (1) of a picture; ValueError for an odd width."""
+    width = picture.pixels.shape[1]
+    if width % 2:
+        raise ValueError(f"its width of {width} pixels is odd, so it does not show two pictures side by side")
+    part = slice(half * width // 2, (half + 1) * width // 2)
+    alpha = None if picture.alpha is None else picture.alpha[:, part]
+    return picture._replace(pixels=picture.pixels[:, part], alpha=alpha)
 
 
 def read_images(
@@ -121,6 +97,10 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
 
 def image_files(root: epath.Path) -> list[epath.Path]:
     """Lists the image files below `root`, sorted by path, without hidden ones; links are followed."""
+
+    def order(path: epath.Path) -> str:
+        return unicodedata.normalize("NFC", str(path))  # macOS may store an umlaut as two characters
+
     # Each folder is entered once, as a link to a parent folder would never end.
     pending, found, seen = [root], [], {_real(root)}
     while pending:
@@ -133,7 +113,7 @@ def image_files(root: epath.Path) -> list[epath.Path]:
                     pending.append(path)
             elif path.suffix.lower() in pictures.SUFFIXES:
                 found.append(path)
-    return sorted(found, key=str)
+    return sorted(found, key=order)
 
 
 def _distinct(paths: list[epath.Path]) -> list[epath.Path]:

@@ -6,6 +6,7 @@ training images uses a seed.
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +48,8 @@ READERS = {
     "faces-glasses:N": _FACES,
     "npz:PATH": Reader(npz.load, npz.labels),
     "folder:PATH": Reader(folders.load),
+    "folder:PATH_A,PATH_B": Reader(folders.load),
+    "pairs:PATH": Reader(folders.load),
     "tfds:NAME": Reader(tfds.load, tfds.labels),
     "python:MODULE.FUNCTION": Reader(python.load),
 }
@@ -58,7 +61,10 @@ def reader(source: str) -> Reader:
     for form, found in READERS.items():  # npz:PATH stands for npz: and anything after it
         if form == source or (colon and rest and form.startswith(f"{prefix}:")):
             return found
-    raise ValueError(f"unknown data source {source!r}: give {', '.join(READERS)}")
+    path = Path(source).expanduser()
+    kind = "folder:" if source and path.is_dir() else "npz:" if path.is_file() else ""
+    meant = f"did you mean {kind}{source}? Or " if kind else ""
+    raise ValueError(f"unknown data source {source!r}: {meant}give {', '.join(READERS)}")
 
 
 def load(config: DataConfig, seed: int) -> Splits:
@@ -95,7 +101,7 @@ def _check(splits: Splits, config: DataConfig) -> None:
             raise ValueError(
                 f"{config.source} has no {name} images{domain}: add some, or hold out fewer with --data.holdout"
             )
-        if config.paired and name != "train" and len(set(sizes)) > 1:
+        if config.paired and (name != "train" or config.train_pairs) and len(set(sizes)) > 1:
             raise ValueError(
                 f"--data.paired needs as many {name} images in either domain, and {config.source} has {sizes}"
             )

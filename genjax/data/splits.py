@@ -55,9 +55,9 @@ def check_domains(config: DataConfig, number: int) -> None:
 
 
 def check_paired(config: DataConfig, splits: Collection[str]) -> None:
-    """Raises ValueError if `config.paired` is set and the `splits` of a domain lack validation or test."""
-    if config.paired and not {"validation", "test"} <= set(splits):
+    """Raises ValueError if images held out of training would be pairs, as `splits` lack validation or test."""
+    if config.paired and not config.train_pairs and not {"validation", "test"} <= set(splits):
         raise ValueError(
             f"--data.paired needs {config.source} to have validation and test images of its own, one of each domain: "
-            "images held out of training are not paired"
+            "images held out of training are not paired, unless --data.train-pairs says that training images are"
         )

@@ -10,7 +10,7 @@ from genjax.data import decoding, pictures
 from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.imports import optional_module
-from genjax.data.splits import Splits, hold_out
+from genjax.data.splits import Splits, check_paired, hold_out
 
 Row = tuple[str, int]  # split of the dataset and row in it
 Builder = Any  # a tensorflow_datasets.core.DatasetBuilder, which has no types
@@ -18,7 +18,10 @@ Builder = Any  # a tensorflow_datasets.core.DatasetBuilder, which has no types
 
 def load(config: DataConfig) -> Splits:
     """Decodes the images of the source tfds:NAME or tfds:DIRECTORY; raises ValueError as `find` does."""
-    return decoding.decode(find(_name(config), config), config)
+    found = find(_name(config), config)
+    for domain in found:
+        check_paired(config, domain.items)
+    return decoding.decode(found, config)
 
 
 def labels(config: DataConfig) -> Splits:

@@ -102,7 +102,7 @@ def _train(
     several = train.steps_per_dispatch
     noise_seed = seed_of(run.config, "noise")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
-    load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several)
+    load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several, data.train_pairs)
     loaded = batches.prefetch(
         lambda step: parallel.shard_batch(mesh, load(step)), range(start, train.num_steps, several), data.prefetch
     )

@@ -183,6 +183,14 @@ def test_train_step_fills_pools(eight):
     assert fingerprint.tree_digest(state.pool_a) != fingerprint.tree_digest(state.pool_b)
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_training_images_mirror_pairs_alike(make_cyclegan, pairs):
+    config = make_cyclegan(data={"flip": True, "paired": True, "train_pairs": pairs})
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
+    a, b = steps._training_images(config, batches.Batch((images, images), np.arange(8)), jax.random.key(0))
+    assert (np.asarray(a) == np.asarray(b)).all() == pairs
+
+
 def test_losses_have_equal_inputs_on_any_devices(make_cyclegan, simple, monkeypatch):
     """Cropped and mirrored images, dihedral elements, images of full pools, noise, places of the gradient penalty.
 

@@ -108,6 +108,12 @@ def test_load_shuffles_each_domain_by_itself(sizes):
     np.testing.assert_array_equal(both[1], shown((numbered(3), source[1]), len(both[0]) // 6)[1])
 
 
+def test_load_keeps_pairs_together():
+    source = (np.arange(10), np.arange(10) + 100)
+    loaded = [batches.load(source, 3, step, 4, slice(None), pairs=True).images for step in range(5)]
+    assert all((a + 100 == b).all() for a, b in loaded) and len({*np.concatenate([a for a, _ in loaded])}) == 10
+
+
 def test_load_does_not_pair_domains():
     same = numbered(24)
     first, second = batches.load((same, same), 0, 0, 24, slice(None)).images

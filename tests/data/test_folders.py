@@ -5,6 +5,7 @@ import io
 import os
 import pwd
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -218,6 +219,12 @@ def load_two(root, config, channels=(3, 3), **changes):
     return [levels(source) for source in sources.load(changed, seed=0)]
 
 
+def load_in_order(root, config, **changes):
+    """The grey levels of each domain's images in their order, split by split."""
+    changed = dataclasses.replace(config, source=f"folder:{root}", channels=(3, 3), **changes)
+    return [[array[:, 0, 0, 0].tolist() for array in source] for source in sources.load(changed, seed=0)]
+
+
 def numbered(folder_name, first, num):
     return {f"{folder_name}/{i:02d}.png": first + i for i in range(num)}
 
@@ -271,13 +278,13 @@ def test_load_names_a_missing_domain(config, folder, there):
     assert (
         f"{root} has no folder train{missing} (nor train_{missing}, nor train/{missing}) for domain {missing}" in said
     )
-    assert said.endswith(f"its folders are: test, train{there}")
+    assert f"its folders are: test, train{there}. Two folders of other names are given as folder:PATH_A,PATH_B" in said
 
 
 def test_load_refuses_one_domain_as_two(config, folder):
-    assert refusal(FileNotFoundError, load_two, folder({"1.png": 1}), config).endswith("its folders are: none")
+    assert "its folders are: none." in refusal(FileNotFoundError, load_two, folder({"1.png": 1}), config)
     root = folder(numbered("train", 0, 5) | numbered("test", 0, 3))
-    assert refusal(FileNotFoundError, load_two, root, config).endswith("its folders are: test, train")
+    assert refusal(FileNotFoundError, load_two, root, config).count("its folders are: test, train. Two")
     assert refusal(FileNotFoundError, load_two, root / "none", config) == f"no such folder: {root}/none"
 
 
@@ -287,7 +294,10 @@ def test_load_refuses_an_empty_domain(config, folder):
         said = refusal(ValueError, load_two, root, config, holdout=holdout)
         assert f"{root}/trainB holds 0 images, and training needs at least {minimum}; looked in it and below" in said
     folder(numbered("trainB", 0, 5) | numbered("testA", 0, 2) | {"testB/notes.txt": b""})
-    assert f"folder:{root} has no test images in domain B" in refusal(ValueError, load_two, root, config)
+    said = refusal(ValueError, load_two, root, config)
+    assert f"{root}/testB holds no images" in said and "remove the folder, and test images are held out" in said
+    shutil.rmtree(root / "testB")
+    assert [len(images) for images in load_two(root, config)[2]] == [2, 1]
 
 
 @pytest.mark.parametrize("where", ["trainA/cut.jpg", "trainB/cut.jpg", "testB/cut.jpg"])
@@ -328,7 +338,7 @@ def test_load_pairs_files_by_name(config, paired):
 def test_load_names_files_without_partner(config, paired, folder):
     (paired / "testA" / "01.png").rename(paired / "testA" / "1.png")
     said = refusal(ValueError, load_two, paired, config, paired=True)
-    assert f"same names in both test folders of {paired}, and 2 are in one of them only, such as 01" in said
+    assert f"same names in both test folders of folder:{paired}, and 2 are in one of them only, such as 01" in said
     assert load_two(paired, config)[2] == [[20, 21, 22], [120, 121, 122]]
     (paired / "testA" / "1.png").unlink()
     assert "and 1 are in one of them only, such as 01" in refusal(ValueError, load_two, paired, config, paired=True)
@@ -342,16 +352,81 @@ def test_load_refuses_pairs_in_another_order(config, paired, folder):
     shutil.rmtree(paired / "testA")
     folder({"testA/a/02.png": 22, "testA/b/01.png": 21, "testA/c/00.png": 20})
     said = refusal(ValueError, load_two, paired, config, paired=True)
-    assert f"the same names in both test folders of {paired}, and their order differs" in said
+    assert f"the same names in both test folders of folder:{paired}, and their order differs" in said
     shutil.rmtree(paired / "testA")
     folder(numbered("testA", 20, 3) | {"testA/x/00.png": 20})
-    assert f"both test folders of {paired}" in refusal(ValueError, load_two, paired, config, paired=True)
+    assert f"both test folders of folder:{paired}" in refusal(ValueError, load_two, paired, config, paired=True)
 
 
 @pytest.mark.parametrize("missing", ["valA", "valB", "testA", "testB"])
 def test_load_refuses_to_hold_out_pairs(config, paired, missing):
     shutil.rmtree(paired / missing)
     said = refusal(ValueError, load_two, paired, config, paired=True)
-    assert f"--data.paired needs folder:{paired} to have validation and test images of its own" in said
-    assert "held out of training are not paired" in said
+    held = {"val": "validation", "test": "test"}[missing[:-1]]
+    assert f"same names in both train folders of folder:{paired}, as {held} images are held out of it, and 2" in said
     load_two(paired, config)
+
+
+def test_load_holds_pairs_out_of_pairs(config, folder):
+    root = folder(
+        numbered("trainA", 0, 20) | numbered("trainB", 100, 20) | numbered("testA", 50, 1) | numbered("testB", 60, 1)
+    )
+    (a, b), (a_validation, b_validation), test = load_two(root, config, paired=True)
+    assert [i + 100 for i in a] == b and [i + 100 for i in a_validation] == b_validation and len(a_validation) == 2
+    assert load_two(root, config, paired=True, train_pairs=True) == [[a, b], [a_validation, b_validation], test]
+    (root / "trainA" / "00.png").rename(root / "trainA" / "0.png")
+    folder(numbered("valA", 70, 1) | numbered("valB", 80, 1))
+    load_two(root, config, paired=True)
+    said = refusal(ValueError, load_two, root, config, paired=True, train_pairs=True)
+    assert "the same names in both train folders" in said and "2 are in one of them only, such as 0" in said
+
+
+def test_load_pairs_names_of_either_unicode_form(config, folder):
+    """macOS stores an umlaut as a letter and its dots, which sort elsewhere; others as one character."""
+    files = numbered("trainA", 0, 5) | numbered("trainB", 100, 5)
+    for split, first in (("val", 10), ("test", 20)):
+        for letter, form, more in (("A", "NFC", 0), ("B", "NFD", 100)):
+            names = [unicodedata.normalize(form, name) for name in ("a", "ä", "az", "z")]
+            files |= {f"{split}{letter}/{name}.png": first + more + i for i, name in enumerate(names)}
+    _, validation, test = load_in_order(folder(files), config, paired=True)
+    assert [[i + 100 for i in a] == b for a, b in (validation, test)] == [True, True]
+
+
+def test_load_takes_two_folders_as_they_are(config, folder):
+    root = folder(numbered("cats/x", 0, 10) | numbered("my dogs", 100, 20) | numbered("my dogs/deep", 120, 5))
+    source = f"{root}/cats,{root}/my dogs"
+    (a, b), (a_validation, b_validation), (a_test, b_test) = load_two(source, config)
+    assert sorted(a + a_validation + a_test) == list(range(10))
+    assert sorted(b + b_validation + b_test) == list(range(100, 125))
+    said = refusal(ValueError, load_two, source, config, channels=(3,))
+    assert "has 2 domain(s), and --data.channels (3,) is for 1" in said
+    assert refusal(FileNotFoundError, load_two, f"{root}/cats,{root}/dogs", config) == f"no such folder: {root}/dogs"
+    assert "the two domains share a folder" in refusal(ValueError, load_two, f"{root}/cats,{root}/cats/x", config)
+    root.joinpath("my dogs").rename(root / "dogs, brown")
+    assert load(root / "dogs, brown", config)[0].shape == (21, 8, 8, 3)  # a comma in a name
+
+
+def test_load_splits_pictures_side_by_side(config, folder):
+    def both(i):
+        return encode(np.repeat(np.uint8([[i, i + 100]]), 8, axis=0).repeat(8, axis=1))
+
+    root = folder({f"train/{i}.png": both(i) for i in range(6)} | {f"val/{i}.png": both(50 + i) for i in range(3)})
+    changed = dataclasses.replace(config, source=f"pairs:{root}", channels=(3, 1), paired=True)
+    for a, b in sources.load(changed, seed=0):
+        assert a.shape[1:] == (8, 8, 3) and b.shape[1:] == (8, 8, 1)
+        np.testing.assert_array_equal(a[..., :1] + 100, b)
+    folder({"val/odd.png": encode(flat(9, 8, 17))})
+    said = refusal(ValueError, sources.load, changed, seed=0)
+    assert f"cannot decode {root}/val/odd.png: its width of 17 pixels is odd" in said
+    said = refusal(ValueError, sources.load, dataclasses.replace(changed, channels=(3,), paired=False), seed=0)
+    assert "has 2 domain(s), and --data.channels (3,) is for 1" in said
+
+
+def test_reader_asks_for_the_kind_of_a_path(folder, tmp_path):
+    root = folder({"1.png": 1})
+    (tmp_path / "images.npz").write_bytes(b"")
+    assert f"did you mean folder:{root}? Or give digits" in refusal(ValueError, sources.reader, str(root)).replace(
+        "mnist5k, ", ""
+    )
+    assert f"did you mean npz:{tmp_path}/images.npz?" in refusal(ValueError, sources.reader, f"{tmp_path}/images.npz")
+    assert "did you mean" not in refusal(ValueError, sources.reader, f"{tmp_path}/none")

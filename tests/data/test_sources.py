@@ -96,7 +96,9 @@ def test_load_lists_sources_for_an_unknown_one(load, source):
     message = refusal(load, ValueError, source)
     assert repr(source) in message
     assert "give mnist5k, digits, satellite, icons, satellite-relief, gray-colour, " in message
-    assert message.endswith("npz:PATH, folder:PATH, tfds:NAME, python:MODULE.FUNCTION")
+    assert message.endswith(
+        "npz:PATH, folder:PATH, folder:PATH_A,PATH_B, pairs:PATH, tfds:NAME, python:MODULE.FUNCTION"
+    )
 
 
 def test_load_converts_channels_of_two_domains(load):

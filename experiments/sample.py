@@ -105,5 +105,12 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
     "traverse": traverse,
 }
 
+
+def main() -> dict[str, Any]:
+    """Runs the verb of the command line."""
+    results: dict[str, Any] = tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__)
+    return results
+
+
 if __name__ == "__main__":
-    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    cli.run(main)

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,7 +36,22 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 GRACE_SECONDS = 3  # for the other processes to print the same error: when process 0 ends, JAX aborts them
 
 REMEDY = "the last checkpoint is whole: run the same command again in all processes"
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters, but for tabs and ends of lines, that change how a terminal shows what follows."""
+
 LAST_WORDS = f"error: this process was aborted, most likely because another process of the run died; {REMEDY}"
+
+
+def printable(text: object) -> str:
+    """Escapes control characters, which names of files and values of damaged records may hold."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+class _Formatter(logging.Formatter):
+    """Formats log lines without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 @contextlib.contextmanager
@@ -84,11 +100,10 @@ def setup() -> None:
             raise
         detail = f" ({error})" if str(error) else ""
         raise ValueError(f"JAX finds no device with JAX_PLATFORMS={asked!r}: unset it{detail}") from error
-    logging.basicConfig(
-        level=logging.INFO if main else logging.WARNING,
-        format="%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s",
-        datefmt="%H:%M:%S", stream=sys.stderr, force=True,
-    )  # fmt: skip
+    form = "%(asctime)s %(message)s" if main else f"%(asctime)s [process {jax.process_index()}] %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(form, datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if main else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("jax").setLevel(logging.WARNING)
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs each file it opens; errors are also raised
     # When a checkpoint fails to save or load, Orbax raises one error and also logs several with tracebacks.
@@ -162,12 +177,12 @@ def run(main: Callable[[], Json]) -> Json:
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            sys.exit(f"error: {error}" + (": make room, and give the same command again" if full else ""))
+            sys.exit(f"error: {printable(error)}" + (": make room, and give the same command again" if full else ""))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             said = str(error).partition("\n")[0]
-            sys.exit(f"error: out of memory ({said}): use fewer images at once or a smaller network")
+            sys.exit(f"error: out of memory ({printable(said)}): use fewer images at once or a smaller network")
         except KeyboardInterrupt:
             print("interrupted: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

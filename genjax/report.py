@@ -43,7 +43,11 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
     body = _tag("body", _tag("h1", title))
     for heading, run in runs.items():
         body.append(_tag("h2", heading))
-        body.extend(list(_run(files.resolve(run))))  # a generator would turn any error into a TypeError
+        try:
+            body.extend(list(_run(files.resolve(run))))  # a generator would turn any error into a TypeError
+        except (AttributeError, KeyError, TypeError) as error:  # valid JSON of another form
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"a record of the run in {run} is damaged ({reason}): restore it from a backup") from error
     page = _tag("html", head, body)
     page.set("lang", "en")
     files.write_atomically(

@@ -108,6 +108,15 @@ def test_write_report_names_a_damaged_file(trained, tmp_path):
         write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
 
 
+@pytest.mark.parametrize("record", ["[]", '{"step": 3}', '{"step": 3, "test": [1]}'])
+def test_write_report_names_a_run_with_other_records(trained, tmp_path, record):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text(record)
+    with pytest.raises(ValueError, match=f"a record of the run in {tmp_path}/run is damaged .*backup"):
+        write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):
     def page(*warnings):
         shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)

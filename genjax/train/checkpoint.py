@@ -41,7 +41,10 @@ class Restored(NamedTuple, Generic[T]):
 
 def steps(directory: epath.PathLike) -> list[int]:
     """Lists the steps that have a finished checkpoint, ascending; on gs:// too."""
-    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
+    try:
+        return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(directory))
+    except Exception:  # one with damaged metadata, which must not hide the others: restoring it names the damage
+        return sorted(int(path.name) for path in epath.Path(directory).iterdir() if path.name.isdigit())
 
 
 class Record(NamedTuple):
@@ -109,11 +112,20 @@ def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] 
     return None
 
 
+def _is_readable(path: epath.Path) -> bool:
+    """Returns False if Orbax cannot read its own records of a checkpoint, as then it could not save another."""
+    try:
+        ocp.metadata(path)
+    except Exception:  # as in record
+        return False
+    return True
+
+
 def set_aside(directory: epath.PathLike, after: int) -> None:
-    """Moves damaged checkpoints later than step `after` to damaged-STEP, beside `directory`."""
+    """Moves damaged checkpoints later than step `after`, and unreadable ones, to damaged-STEP, beside `directory`."""
     if parallel.is_main_process():
         for step in steps(directory):
-            if step > after:
+            if step > after or not _is_readable(epath.Path(directory) / str(step)):
                 target = (
                     epath.Path(directory).parent / f"damaged-{step}"
                 )  # no common folder: on gs:// it would have to be created first

@@ -208,7 +208,7 @@ def read_config(workdir: epath.PathLike) -> Json:
     if not path.exists():
         raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
     record = files.read_json(path)
-    if not isinstance(record, dict) or "family" not in record:
+    if not isinstance(record, dict) or not isinstance(record.get("family"), str):
         raise ValueError(f"{path} is not a configuration of this version of genjax: it names no family")
     if record["family"] not in FAMILIES:
         raise ValueError(f"{workdir} holds a {record['family']} run, and genjax has the families {', '.join(FAMILIES)}")

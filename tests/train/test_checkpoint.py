@@ -54,11 +54,16 @@ def zero_the_metadata(path):
     file.write_bytes(bytes(file.stat().st_size))
 
 
+def change_a_type(path):
+    file = path / "_CHECKPOINT_METADATA"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"init_timestamp_nsecs": "now"}))
+
+
 def remove_the_state(path):
     shutil.rmtree(path / "state")
 
 
-DAMAGES = [truncate, zero, flip_a_bit, zero_the_metadata, remove_the_state]
+DAMAGES = [truncate, zero, flip_a_bit, zero_the_metadata, change_a_type, remove_the_state]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

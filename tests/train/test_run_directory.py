@@ -114,7 +114,7 @@ def test_load_config_names_the_version_needed(make_run):
         assert refusal(claim, make_run()) == said
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"3", b"\xff", b'{"family": []}'])
 def test_load_config_refuses_other_json(make_run, text):
     path = claim(make_run()) / "config.json"
     path.write_bytes(text)

@@ -184,7 +184,8 @@ def leaf_difference(old: np.ndarray | None, new: np.ndarray | None) -> str:
 def _images(run: epath.Path) -> dict[str, Any]:
     """Returns the contents of data.json by split and domain."""
     description = files.read_json(run / "data.json")
-    return {split: {str(i): array for i, array in enumerate(arrays)} for split, arrays in description.items()}
+    splits = {split: arrays for split, arrays in description.items() if isinstance(arrays, list)}
+    return {split: {str(i): array for i, array in enumerate(arrays)} for split, arrays in splits.items()}
 
 
 def _names(lines: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ import tyro
 
 from genjax import cli, files, keys
 from genjax.data import pictures
-from genjax.data.config import Resize
+from genjax.data.config import DataConfig
 from genjax.loading import Which, load_sampler
 from genjax.vae import masks, restored_files
 from genjax.vae.operators import Mask
@@ -49,12 +49,10 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Inpaint, description=__doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    height, width, channels = sampler.config.data.image_shapes[0]
-    images = restored_files.read(options.images, (height, width), channels, sampler.config.data.resize)
-    missing, by_name = _missing(options, images, (height, width), sampler.config.data.resize)
+    height, width, _ = sampler.config.data.image_shapes[0]
+    images = restored_files.read(options.images, (height, width), sampler.config.data)
+    missing, by_name = _missing(options, images, (height, width), sampler.config.data)
     _check(options.mask, images.names, missing)
-    if options.mask == "alpha":  # which is no part of the results
-        images = images._replace(files=[image._replace(alpha=None) for image in images.files])
     restored = restored_files.restore(
         sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
     )
@@ -73,23 +71,23 @@ def main() -> dict[str, Any]:
 
 
 def _missing(
-    options: Inpaint, images: restored_files.Pictures, size: tuple[int, int], resize: Resize
+    options: Inpaint, images: restored_files.Pictures, size: tuple[int, int], data: DataConfig
 ) -> tuple[np.ndarray, bool]:
     """Returns the masks [n, h, w], and True if they hide what the images show."""
     num = len(images.names)
     if options.mask == "alpha":
-        erased = [masks.erased(image) for image in images.files]
+        erased = [masks.erased(image) for image in images.given]
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
             raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
-        return np.stack([masks.scaled(mask, size, resize) for mask in erased if mask is not None]), False
+        return np.stack([masks.scaled(mask, size, data.resize) for mask in erased if mask is not None]), False
     path = files.resolve(options.mask)
     if not path.is_file():
         key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
         return masks.named(options.mask, key, np.arange(num), size), True
-    mask, kind = masks.painted(pictures.read(path))
+    mask, kind = masks.painted(pictures.read(path, None, data.max_megapixels))
     logger.info("%s: what is %s is missing", options.mask, kind)
-    return np.broadcast_to(masks.scaled(mask, size, resize), (num, *size)), False
+    return np.broadcast_to(masks.scaled(mask, size, data.resize), (num, *size)), False
 
 
 def _check(mask: str, names: Sequence[str], missing: np.ndarray) -> None:

@@ -42,7 +42,7 @@ def reconstruct(
     sampler = load_sampler(workdir, which)
     originals = _examples(sampler, images, num)
     rebuilt = sampler.reconstruct(keys.root_key(seed), np.arange(len(originals)), originals)
-    return _write(out, np.concatenate([originals / 255, rebuilt], axis=2), columns=4)
+    return _write(out, np.concatenate([image_arrays.unit_floats(originals), rebuilt], axis=2), columns=4)
 
 
 def interpolate(
@@ -85,12 +85,12 @@ def _check(out: str, **counts: int) -> None:
 
 
 def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
-    """Loads up to `num` uint8 images: evenly spaced test images of the run, or the first ones of files and folders."""
+    """Loads up to `num` images: evenly spaced test images of the run, or the first ones of files and folders."""
     data = sampler.config.data
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test
         return image_arrays.evenly_spaced(test, num)
-    return folders.read_images(where, data.image_shapes[0], data.resize, num)
+    return folders.read_images(where, data, num=num)
 
 
 def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def main() -> dict[str, Any]:
     options = tyro.cli(SuperResolve, description=__doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    height, width, channels = sampler.config.data.image_shapes[0]
+    height, width, _ = sampler.config.data.image_shapes[0]
     factor, operator = options.factor, Downsample(options.factor, options.kernel)
     small_size = operator.small_size((height, width))
     remedy = (
@@ -49,7 +49,7 @@ def main() -> dict[str, Any]:
         "trained; images of that size can be scaled down first, with --scale-down"
     )
     size = (height, width) if options.scale_down else small_size
-    images = restored_files.read(options.images, size, channels, remedy=remedy)
+    images = restored_files.read(options.images, size, sampler.config.data, remedy)
     small, truth = images.pixels, None
     if options.scale_down:
         small, truth = np.clip(operator.apply(images.pixels), 0, 1).astype(np.float32), images.pixels

@@ -1,16 +1,17 @@
-"""Translates images, and every image below folders, with a trained CycleGAN.
+"""Translates an image, or every image below a folder, with a trained CycleGAN.
 
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
-Images may be PNG, JPEG, WebP, TIFF or BMP of any size, 8 or 16 bit, grey or colour. A translation has the size, depth,
-alpha channel, format and name of its image. GIF, PPM and PGM are refused, as genjax does not write them. No file is
-overwritten. An image that cannot be read is logged and skipped.
+Images may be of all formats that train, of any size and depth, in grey or colour. A translation has the size, depth,
+format and name of its image, and its colours are sRGB. A format that cannot hold it gets .png (or .tif) added to its
+name, which is logged. Transparent images are laid on the ground of the training. No file is overwritten. An image that
+cannot be read is logged and skipped.
 """
 
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -19,9 +20,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from genjax import cli, files, parallel
+from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
-from genjax.data import folders, pictures
+from genjax.data import conversion, folders, formats, pictures
+from genjax.data.config import DataConfig
 from genjax.loading import Translator, Which, load_translator
+from genjax.train import run_directory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,10 @@ class Translate:
     """Folder for the translations; for a single image, also the file to write."""
     skip_existing: bool = False
     """Skips images whose translation exists, to continue an earlier call."""
+    alpha: Literal["ground", "keep"] = "ground"
+    """Lays transparent images on the ground of the training, or gives their alpha to the translations too."""
+    max_megapixels: int = formats.MAX_MEGAPIXELS
+    """Largest image that is translated."""
     which: Which = "last"
     """The last checkpoint, or the best on validation (paired data only)."""
 
@@ -45,55 +53,68 @@ class Translate:
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=__doc__)
-    targets = _targets(options.images, files.resolve(options.out))
-    missing = {path: target for path, target in targets.items() if not target.exists()}
+    data = run_directory.load_config(options.workdir, CycleGanRun).data
+    targets = _targets(options.images, files.resolve(options.out), data)
+    missing = {page: target for page, target in targets.items() if not _exists(target)}
     if len(missing) < len(targets) and not options.skip_existing:
-        first = next(target for path, target in targets.items() if path not in missing)
+        first = next(target for page, target in targets.items() if page not in missing)
         num = len(targets) - len(missing)
         raise ValueError(f"{first} exists already ({num} of {len(targets)} do): give another --out, or --skip-existing")
     translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
     failed = 0
     with logging_redirect_tqdm():
-        for path, target in tqdm(missing.items(), unit="img", disable=None):
+        for page, target in tqdm(missing.items(), unit="img", disable=None):
             try:
-                _translate(translator, options.direction, path, target)
+                _translate(translator, options, page, target)
             except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the last when a device is full
-                logging.error("passed over %s: %s", path, str(error).partition("\n")[0])
+                logging.error("passed over %s: %s", page, str(error).partition("\n")[0])
                 failed += 1
     if failed and failed == len(missing):
         raise ValueError(f"none of the {failed} images could be translated (see above)")
     return {"images": len(missing) - failed, "failed": failed, "step": translator.step, "out": options.out}
 
 
-def _targets(sources: Sequence[str], out: epath.Path) -> dict[epath.Path, epath.Path]:
-    """Maps each image to the file of its translation; raises ValueError for formats that cannot be written."""
-    found = folders.named_images(sources)
+def _exists(target: epath.Path) -> bool:
+    """True if there is a translation, perhaps in another format that holds it."""
+    return any(target.with_name(target.name + added).exists() for added in ("", *formats.ADDED))
+
+
+def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig) -> dict[folders.Page, epath.Path]:
+    """Maps each image to the file of its translation, with .png added to the names of formats that are only read."""
+    found = folders.named_pages(sources, data)
     for source in map(files.resolve, sources):
         if source.is_dir() and (out == source or source in out.parents):
             raise ValueError(
                 f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
             )
-    if list(found) == [files.resolve(sources[0])] and out.suffix.lower() in pictures.SUFFIXES:  # one image, by its name
-        targets = dict.fromkeys(found, out)
+    one = {page.path for page in found} == {files.resolve(sources[0])}
+    if one and out.suffix.lower() in formats.SUFFIXES:  # one image, by its name
+        if out.suffix.lower() not in formats.WRITTEN_SUFFIXES:
+            raise ValueError(f"--out {out} has a suffix that cannot be written: give FILE.png")
+        targets = {page: page.named(out) for page in found}
     else:
-        targets = {path: out / name for path, name in found.items()}
+        targets = {page: out / name for page, name in found.items()}
     if len(set(targets.values())) < len(targets):
         twice = next(target for target in targets.values() if list(targets.values()).count(target) > 1)
         raise ValueError(f"two images of --images {' '.join(sources)} would be written as {twice}: rename one of them")
-    unwritable = [target for target in targets.values() if target.suffix.lower() not in pictures.WRITTEN_SUFFIXES]
-    if unwritable:
-        raise ValueError(
-            f"{unwritable[0]} ({len(unwritable)} of {len(targets)} translations) has a suffix that cannot be written "
-            f"({', '.join(sorted(pictures.WRITTEN_SUFFIXES))} can): convert the image, or for one give --out FILE.png"
-        )
-    return targets
+    renamed = {page: target.with_name(target.name + ".png") for page, target in targets.items()
+               if target.suffix.lower() not in formats.WRITTEN_SUFFIXES}  # fmt: skip
+    if renamed:
+        logging.info("%d translations are written as PNG, such as %s", len(renamed), next(iter(renamed.values())))
+    return targets | renamed
 
 
-def _translate(translator: Translator, direction: Direction, path: epath.Path, target: epath.Path) -> None:
-    image = pictures.read(path)
-    channels = translator.config.data.channels[DOMAINS[direction][0]]
-    translated = translator.translate(direction, pictures.to_float(image, channels)[None])[0]
-    pictures.write(target, pictures.from_float(translated, image))
+def _translate(translator: Translator, options: Translate, page: folders.Page, target: epath.Path) -> None:
+    data, (source, goal) = translator.config.data, DOMAINS[options.direction]
+    image = pictures.read(page.path, page.number, options.max_megapixels)
+    values = translator.translate(options.direction, conversion.to_floats(image, data, source)[None])[0]
+    translated = conversion.from_floats(values, conversion.opaque(image, data, source), data, goal)
+    if options.alpha == "keep":
+        translated = conversion.with_alpha(translated, image)
+    written = pictures.written_as(target, translated)
+    if written != target:
+        logging.info("the translation of %s is written as %s, as %s cannot hold it", page, written, target.suffix)
+    pictures.write(written, translated)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Configurations refuse what cannot work, with the numbers and the remedy."""
 
 import dataclasses
+import math
 import re
 
 import numpy as np
@@ -64,8 +65,17 @@ def linear(decay=0.5, **options):
         (DataConfig, {"paired": True}, "paired needs two domains"),
         (DataConfig, {"train_pairs": True, "channels": (1, 1)}, "train_pairs needs pairs in validation too: give"),
         (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
-        (DataConfig, {"channels": (4,)}, "1 (grey) or 3 (colour) for each of one or two domains, got (4,)"),
-        (DataConfig, {"channels": (1, 2)}, "1 (grey) or 3 (colour) for each of one or two domains, got (1, 2)"),
+        (DataConfig, {"channels": (0,)}, "as 1 (grey) or 3 (colour), for each of one or two domains, got (0,)"),
+        (
+            DataConfig,
+            {"levels": (5.0, 5.0)},
+            "LOW HIGH with LOW below HIGH (or a pair for each domain), got (5.0, 5.0)",
+        ),
+        (DataConfig, {"levels": (0.0, 5.0, 1.0)}, "(or a pair for each domain), got (0.0, 5.0, 1.0)"),
+        (DataConfig, {"levels": (0.0, 5.0, 1.0, 2.0)}, "(or a pair for each domain), got (0.0, 5.0, 1.0, 2.0)"),
+        (DataConfig, {"levels": (0.0, math.inf)}, "LOW HIGH with LOW below HIGH"),
+        (DataConfig, {"levels": "most"}, "levels needs full, auto, or LOW HIGH"),
+        (DataConfig, {"max_megapixels": 0}, "max_megapixels must be at least 1, got 0"),
         (DataConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (DataConfig, {"holdout": -0.1}, "holdout must be 0, or lie between 0 and 0.5, got -0.1"),
         (DataConfig, {"holdout": float("nan")}, "holdout must be 0, or lie between 0 and 0.5, got nan"),

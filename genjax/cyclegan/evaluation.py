@@ -100,7 +100,8 @@ def _overlap(name: str, images: Array, truth: Array) -> Metrics:
 
 
 def _side_by_side(pictures: list[Array]) -> Array:
-    """Joins grey and colour pictures [b, h, w, 1 or 3] in one row each."""
+    """Joins pictures [b, h, w, c], as they are shown in grey or colour, in one row each."""
+    pictures = [image_arrays.shown(picture) for picture in pictures]
     channels = max(picture.shape[-1] for picture in pictures)
     alike = [jnp.repeat(picture, channels // picture.shape[-1], axis=-1) for picture in pictures]
     return jnp.concatenate(alike, axis=2)

@@ -10,7 +10,7 @@ from genjax.keys import uniform
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """Augments uint8 images [b, h, w, c], of `load_size` if there is one, to floats in [0, 1]; `keys` is [b]."""
+    """Augments uint8 or uint16 images [b, h, w, c], of `load_size` if any, to floats in [0, 1]; `keys` is [b]."""
     # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
     split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
     if config.flip:
@@ -21,7 +21,7 @@ def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
 
 
 def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """Maps uint8 [b, h, w, c] to floats in [0, 1] as in training, but without augmentation."""
+    """Maps uint8 or uint16 [b, h, w, c] to floats in [0, 1] as in training, but without augmentation."""
     if config.dequantize:
         return dequantize(keys, images)
     if config.binarize == "stochastic":
@@ -49,12 +49,12 @@ def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
 
 
 def dequantize(keys: Array, images: Array) -> Array:
-    """Maps uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria, Murray and Larochelle 2013)."""
-    return (images + uniform(keys, images.shape[1:])) / 256
+    """Maps uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria, Murray and Larochelle 2013); uint16 by 65536."""
+    return (images + uniform(keys, images.shape[1:])) / (jnp.iinfo(images.dtype).max + 1)
 
 
 def binarize(keys: Array, images: Array) -> Array:
-    """Maps uint8 x to 1 with probability x / 255, else to 0 (Salakhutdinov and Murray 2008)."""
+    """Maps uint8 or uint16 x to 1 with the probability `to_unit(x)`, else to 0 (Salakhutdinov and Murray 2008)."""
     # uniform() lies in [0, 1): level 0 is never drawn as 1, level 255 always.
     draws = uniform(keys, images.shape[1:])
     return (draws < image_arrays.to_unit(images)).astype(draws.dtype)

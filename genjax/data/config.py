@@ -1,12 +1,16 @@
 """Configuration of the data: source, shape and batches."""
 
 import dataclasses
+import math
 import re
 from typing import Literal
+
+import numpy as np
 
 from genjax.checks import require
 
 Resize = Literal["cover", "stretch"]
+Levels = Literal["full", "auto"] | tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +25,9 @@ class DataConfig:
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
-    """1 (grey) or 3 (colour) for each domain: one domain for a VAE, two for translation. Images are converted."""
+    """1 (grey), 3 (colour) or another number for each domain: one domain for a VAE, two for translation. Images are
+    converted between grey and colour. Other numbers take all samples of npz: arrays, TIFF files and pictures with alpha
+    as they are."""
     batch_size: int
     """Images per step over all devices and processes."""
     holdout: float = 0.1
@@ -45,6 +51,18 @@ class DataConfig:
     256 256. Empty for no crops."""
     resize: Resize = "cover"
     """Scales images to cover the size and crops the centre, or stretches them to the size (both bicubic)."""
+    ground: Literal["white", "black", "grey"] = "white"
+    """Ground that transparent pictures are laid on, in training and wherever the trained model is used."""
+    levels: Levels = "full"
+    """Levels that become 0 and 1, as LOW HIGH or a pair for each domain. full: all that the files can hold. auto: the
+    least and the highest of the training images, measured when a run begins, and recorded. 10 to 14 bits in 16-bit
+    files need one of them; floating point and signed TIFF need LOW HIGH."""
+    bits: Literal[8, 16] = 8
+    """Bits per sample of the images that train: 16 for files that hold more than 8."""
+    pages: Literal["refuse", "all"] = "refuse"
+    """Refuses TIFF files of several pages and animations, or takes each page or frame as an image."""
+    max_megapixels: int = 179
+    """Largest picture that is decoded; a damaged file may claim any size."""
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False
@@ -64,8 +82,9 @@ class DataConfig:
             f"image_size needs a positive height and width, got {self.image_size}",
         )
         require(
-            len(self.channels) in (1, 2) and set(self.channels) <= {1, 3},
-            f"channels needs 1 (grey) or 3 (colour) for each of one or two domains, got {self.channels}",
+            len(self.channels) in (1, 2) and min(self.channels) >= 1,
+            f"channels needs a positive number, as 1 (grey) or 3 (colour), for each of one or two domains, got "
+            f"{self.channels}",
         )
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
@@ -76,6 +95,14 @@ class DataConfig:
             all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
             f"load_size {self.load_size} must not be below image_size {self.image_size}",
         )
+        given = () if isinstance(self.levels, str) else self.levels
+        require(
+            self.levels in ("full", "auto")
+            or (len(given) in (2, 2 * len(self.channels)) and all(map(math.isfinite, given))
+                and all(low < high for low, high in zip(given[::2], given[1::2], strict=True))),
+            f"levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each domain), got {self.levels}",
+        )  # fmt: skip
+        require(self.max_megapixels >= 1, f"max_megapixels must be at least 1, got {self.max_megapixels}")
         require(
             not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
         )
@@ -92,6 +119,20 @@ class DataConfig:
         require(self.cache_gib >= 0, f"cache_gib must not be negative, got {self.cache_gib}")
         require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
         require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of stored images."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
+    def levels_of(self, domain: int) -> tuple[float, float] | None:
+        """Returns the given or measured LOW and HIGH of a domain; None for all levels of a file."""
+        if self.levels == "full":
+            return None
+        if self.levels == "auto":
+            raise ValueError("levels auto is not measured yet: use the configuration that sources.measured returns")
+        low, high = self.levels[2 * domain :][:2] or self.levels[:2]
+        return low, high
 
     @property
     def image_shapes(self) -> tuple[tuple[int, int, int], ...]:

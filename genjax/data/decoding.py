@@ -1,4 +1,4 @@
-"""Decoding of images, once and in threads, into cached uint8 arrays: one for each split and domain."""
+"""Decoding of images, once and in threads, into cached arrays: one for each split and domain."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from etils import epath
 
 import genjax
 from genjax import files
-from genjax.data import image_cache, pictures
+from genjax.data import conversion, image_cache
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.data.splits import Splits, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Part of every cache key: raise it when a change of the code changes pixels."""
 
 T = TypeVar("T")
@@ -53,21 +53,22 @@ def _decode_domain(domain: LazyImages, number: int, config: DataConfig) -> dict[
     arrays = {}
     for split, items in hold_out(domain.items, config.holdout).items():
         shape = config.stored_shape(split, number)
-        read = lambda i, items=items, shape=shape: convert(domain.open(items[i]), shape, config)  # noqa: E731
+        read = lambda i, items=items, shape=shape: convert(domain.open(items[i]), shape, config, number)  # noqa: E731
         identity = [domain.identity(item) for item in items]
-        arrays[split] = decode_all([domain.name(item) for item in items], read, shape, config, identity)
+        names = [domain.name(item) for item in items]
+        arrays[split] = decode_all(names, read, shape, config, [identity, config.levels_of(number)])
     return arrays
 
 
-def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
-    """Converts a picture to uint8 of `shape` by the settings in `config`; ValueError if it is too small."""
+def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig, number: int) -> np.ndarray:
+    """Converts a picture of domain `number` to `shape` by the settings in `config`; ValueError if it is too small."""
     height, width = picture.pixels.shape[:2]
     if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
         raise ValueError(
             f"its {height}x{width} pixels are fewer than the {config.image_size[0]}x{config.image_size[1]} of "
             "--data.image-size; --data.upscale enlarges it"
         )
-    return pictures.to_uint8(picture, shape, config.resize)
+    return conversion.to_stored(picture, shape, config, number)
 
 
 def file_version(path: epath.Path) -> list[str | int]:
@@ -89,19 +90,21 @@ def decode_all(
     config: DataConfig,
     identity: object,
 ) -> np.ndarray:
-    """Decodes images to uint8 [n, *shape], `read(i)` for each of `names` in order, or reads them from the cache.
+    """Decodes images to [n, *shape], `read(i)` for each of `names` in order, or reads them from the cache.
 
     The cache key holds `identity` (a JSON value), the shape, the settings that change pixels, and versions. Raises
     ValueError if the cache cannot be written, or with the name of an image that cannot be decoded; with
     `config.skip_corrupt` such an image is logged and left out.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, DECODER_VERSION]
-    address = json.dumps([identity, shape, treatment, PIL.__version__, genjax.__version__])
+    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, config.ground, DECODER_VERSION]
+    address = json.dumps([identity, shape, str(config.dtype), treatment, PIL.__version__, genjax.__version__])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
-    room = config.cache_gib * 2**30 - len(names) * math.prod(shape)
+    room = config.cache_gib * 2**30 - len(names) * math.prod(shape) * config.dtype.itemsize
     try:
-        array = image_cache.load(path, shape, lambda partial: _decode_into(partial, names, read, shape, config), room)
+        array = image_cache.load(
+            path, shape, config.dtype, lambda partial: _decode_into(partial, names, read, shape, config), room
+        )
     except OSError as error:
         raise ValueError(
             f"cannot write the image cache in {directory} ({error}): choose another --data.cache-dir"
@@ -116,7 +119,7 @@ def _decode_into(
     path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
 ) -> None:
     """Decodes images into an .npy file at `path`, without corrupt ones if `config.skip_corrupt`."""
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *shape))
+    array = np.lib.format.open_memmap(path, "w+", config.dtype, (len(names), *shape))
     if hasattr(os, "posix_fallocate"):  # reserve the space: a full disk would kill the process with SIGBUS
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -145,6 +148,6 @@ def _decode_into(
             raise
     if not good.all():
         kept = array[good]
-        array = np.lib.format.open_memmap(path, "w+", np.uint8, kept.shape)
+        array = np.lib.format.open_memmap(path, "w+", config.dtype, kept.shape)
         array[:] = kept
     array.flush()

@@ -1,18 +1,42 @@
 """Images in folders: lists of files, and their halves where a picture shows both domains."""
 
+import logging
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.data import decoding, layouts, pictures
-from genjax.data.config import DataConfig, Resize
+from genjax.data import conversion, decoding, layouts, pictures
+from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.pictures import Picture
 from genjax.data.splits import Splits
+
+logger = logging.getLogger(__name__)
+
+
+class Page(NamedTuple):
+    """An image of a file."""
+
+    path: epath.Path
+    number: int | None  # page or frame, from 0; None if the file has to hold one
+
+    def __str__(self) -> str:
+        return str(self.path) if self.number is None else f"{self.path} (page {self.number + 1})"
+
+    @property
+    def name(self) -> str:
+        """Name by which pairs are matched: that of the file without its suffix, and the page."""
+        return self.path.stem if self.number is None else f"{self.path.stem} {self.number:06d}"
+
+    def named(self, path: epath.Path) -> epath.Path:
+        """Adds the number of the page to the name of a file that is written of it."""
+        return path if self.number is None else path.with_name(f"{path.stem}-{self.number + 1}{path.suffix}")
 
 
 def load(config: DataConfig) -> Splits:
@@ -23,22 +47,35 @@ def load(config: DataConfig) -> Splits:
     return decoding.decode(listed(config), config)
 
 
-def listed(config: DataConfig) -> list[LazyImages[epath.Path]]:
+def listed(config: DataConfig) -> list[LazyImages[Page]]:
     """Lists the images of each domain; ValueError or FileNotFoundError as in `load`."""
     found = layouts.find(config)
     if config.source.startswith("pairs:"):
         return [_lazy_images(domain, config, half) for half, domain in enumerate(found)]
     domains = [_lazy_images(domain, config) for domain in found]
     if config.paired:
-        names = [{split: [path.stem for path in paths] for split, paths in d.items.items()} for d in domains]
+        names = [{split: [page.name for page in pages] for split, pages in d.items.items()} for d in domains]
         layouts.check_pairs(config, names)
     return domains
 
 
-def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None = None) -> LazyImages[epath.Path]:
+def left_out(config: DataConfig) -> dict[str, int]:
+    """Counts the files of `config.source` that are not read, by suffix; logs a warning if there are any."""
+    folders = {folder for by_split in layouts.find(config) for folder in by_split.values()}
+    others = {path for folder in folders for path in _files(folder) if path.suffix.lower() not in pictures.SUFFIXES}
+    counts = dict(sorted(Counter(path.suffix.lower() or "without suffix" for path in others).items()))
+    if counts:
+        listed = ", ".join(f"{num} {suffix}" for suffix, num in counts.items())
+        logger.warning(
+            "left out %d files of %s that are no pictures of a known kind: %s", len(others), config.source, listed
+        )
+    return counts
+
+
+def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None = None) -> LazyImages[Page]:
     """Lists the images of one domain, or one half of each picture that shows both domains side by side."""
     # A file that two links lead to would else be held out and trained on.
-    found = {split: _distinct(image_files(folder)) for split, folder in folders.items()}
+    found = {split: pages(_distinct(image_files(folder)), config) for split, folder in folders.items()}
     minimum = 1 if config.holdout == 0 else 4 - len(found)  # one for each split that is held out of train
     if len(found["train"]) < minimum:
         raise ValueError(
@@ -52,11 +89,11 @@ def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None 
                 f"folder, and {split} images are held out of training (--data.holdout {config.holdout})"
             )
 
-    def read(path: epath.Path) -> Picture:
-        picture = pictures.decode(path.read_bytes())
+    def read(page: Page) -> Picture:
+        picture = pictures.decode(page.path.read_bytes(), page.number, config.max_megapixels)
         return picture if half is None else _half(picture, half)
 
-    return LazyImages(found, str, read, lambda path: [*file_version(path), half])
+    return LazyImages(found, str, read, lambda page: [*file_version(page.path), page.number, half])
 
 
 def _half(picture: Picture, half: int) -> Picture:
@@ -70,13 +107,37 @@ def _half(picture: Picture, half: int) -> Picture:
 
 
 def read_images(
-    paths: Sequence[epath.PathLike], shape: Sequence[int], resize: Resize = "cover", num: int | None = None
-) -> np.ndarray:
-    """Reads the first `num` images (default: all) of files and folders, as uint8 [n, *shape].
+    paths: Sequence[epath.PathLike], config: DataConfig, domain: int = 0, num: int | None = None
+) -> np.ndarray:  # fmt: skip
+    """Reads the first `num` images (default: all) of files and folders, as training does: [n, h, w, c].
 
-    Raises ValueError with the name of an image that cannot be read.
+    Raises ValueError with the name of an image that cannot be read or converted.
     """
-    return np.stack([pictures.to_uint8(pictures.read(file), shape, resize) for file in list(named_images(paths))[:num]])
+    converted = []
+    for page in list(named_pages(paths, config))[:num]:
+        picture = pictures.read(page.path, page.number, config.max_megapixels)
+        try:
+            converted.append(conversion.to_stored(picture, config.image_shapes[domain], config, domain))
+        except ValueError as error:
+            raise ValueError(f"cannot use {page}: {error}") from error
+    return np.stack(converted)
+
+
+def pages(paths: Sequence[epath.Path], config: DataConfig) -> list[Page]:
+    """Lists the images in files: one for each, or one for each page or frame if `config.pages` is all."""
+    if config.pages == "refuse":
+        return [Page(path, None) for path in paths]
+    counts = [(path, pictures.count_pages(path)) for path in paths]
+    return [Page(path, number if count > 1 else None) for path, count in counts for number in range(count)]
+
+
+def named_pages(paths: Sequence[epath.PathLike], config: DataConfig) -> dict[Page, epath.Path]:
+    """Maps each image in `paths`, or below a folder in them, to a name as `named_images` does, and its page's number.
+
+    Raises ValueError or FileNotFoundError for a path without images.
+    """
+    named = named_images(paths)
+    return {page: page.named(named[page.path]) for page in pages(list(named), config)}
 
 
 def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path]:
@@ -97,6 +158,11 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
 
 def image_files(root: epath.Path) -> list[epath.Path]:
     """Lists the image files below `root`, sorted by path, without hidden ones; links are followed."""
+    return [path for path in _files(root) if path.suffix.lower() in pictures.SUFFIXES]
+
+
+def _files(root: epath.Path) -> list[epath.Path]:
+    """Lists all files below `root` as `image_files` does."""
 
     def order(path: epath.Path) -> str:
         return unicodedata.normalize("NFC", str(path))  # macOS may store an umlaut as two characters
@@ -111,7 +177,7 @@ def image_files(root: epath.Path) -> list[epath.Path]:
                 if _real(path) not in seen:
                     seen.add(_real(path))
                     pending.append(path)
-            elif path.suffix.lower() in pictures.SUFFIXES:
+            else:
                 found.append(path)
     return sorted(found, key=order)
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
@@ -10,12 +11,14 @@ from PIL import Image
 
 from genjax import files
 
+A = TypeVar("A", np.ndarray, Array)
+
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601), as in Pillow
 
 
 def to_unit(images: Array) -> Array:
-    """Maps uint8 in 0..255 to floats in [0, 1]."""
-    return images.astype(float) / 255  # float is float32, or float64 if JAX is set to it
+    """Maps uint8 or uint16 to floats in [0, 1]."""
+    return images.astype(float) / np.iinfo(images.dtype).max  # float is float32, or float64 if JAX is set to it
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -24,28 +27,32 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def unit_floats(images: np.ndarray) -> np.ndarray:
-    """Maps uint8 images, or floats in [0, 1], to float32 in [0, 1]; ValueError for other types and values."""
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / 255
+    """Maps uint8 or uint16 images, or floats in [0, 1], to float32 in [0, 1]; ValueError for other types and values."""
+    if images.dtype in (np.uint8, np.uint16):
+        return images.astype(np.float32) / np.iinfo(images.dtype).max
     if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"expected uint8 images or floats in [0, 1], got {images.dtype}")
+        raise ValueError(f"expected uint8 or uint16 images or floats in [0, 1], got {images.dtype}")
     if images.size and not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(f"expected floats in [0, 1], got {images.min()} to {images.max()}")
     return images.astype(np.float32)
 
 
 def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Returns `images` if they are uint8 [n, *shape]; otherwise raises ValueError with both shapes."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != tuple(shape):
-        raise ValueError(
-            f"expected uint8 images [n, {', '.join(map(str, shape))}], got {images.dtype} {list(images.shape)}"
-        )
+    """Returns `images` if they are uint8 or uint16 [n, *shape]; otherwise raises ValueError with both shapes."""
+    if images.dtype not in (np.uint8, np.uint16) or images.ndim != 4 or images.shape[1:] != tuple(shape):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"expected uint8 or uint16 images [n, {wanted}], got {images.dtype} {list(images.shape)}")
     return images
 
 
 def evenly_spaced(images: np.ndarray, num: int) -> np.ndarray:
     """Chooses `num` of the images [n, ...], first and last included; all of them if there are fewer, and none twice."""
     return images[np.linspace(0, len(images) - 1, min(num, len(images))).astype(int)]
+
+
+def shown(images: A) -> A:
+    """Returns what a picture shows of images [..., c]: one channel, or the first three; of two the first."""
+    return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
@@ -61,12 +68,12 @@ def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encodes a uint8 image [h, w, 1 or 3] as PNG."""
-    buffer = io.BytesIO()
+    """Encodes a uint8 image [h, w, c] as PNG, `shown` in grey or colour."""
+    buffer, image = io.BytesIO(), shown(image)
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:
-    """Writes a uint8 image [h, w, 1 or 3] to a PNG file, whole or not at all."""
+    """Writes a uint8 image [h, w, c], `shown` in grey or colour, to a PNG file, whole or not at all."""
     files.write_atomically(path, encode_png(image))

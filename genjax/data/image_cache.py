@@ -21,28 +21,28 @@ KEY = "[0-9a-f]" * 64
 """Pattern of the keys, which are SHA-256. Other files in the directory are not the cache's, and stay."""
 
 
-def load(path: Path, shape: tuple[int, ...], write: Callable[[Path], None], room: int) -> np.ndarray:
-    """Reads the uint8 array [n, *shape] at `path`, named KEY.npy, or writes it first.
+def load(path: Path, shape: tuple[int, ...], dtype: np.dtype, write: Callable[[Path], None], room: int) -> np.ndarray:
+    """Reads the array [n, *shape] of `dtype` at `path`, named KEY.npy, or writes it first.
 
     One process calls `write(partial)`; others that need the array wait for it. Before it, partial files of killed
     processes are removed, and then the least recently used arrays until the rest take at most `room` bytes.
     """
-    array = _read(path, shape)
+    array = _read(path, shape, dtype)
     if array is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            array = _read(path, shape)  # again: another process may have written it meanwhile
+            array = _read(path, shape, dtype)  # again: another process may have written it meanwhile
             if array is None:
                 _make_room(path.parent, room)
-                array = _write(path, shape, write)
+                array = _write(path, shape, dtype, write)
     return array
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
     """Reads the array at `path`; None if it is missing or damaged."""
     try:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > MEMORY_MAP_BYTES else None)
-        if array.shape[1:] != shape or array.dtype != np.uint8:
+        if array.shape[1:] != shape or array.dtype != dtype:
             raise ValueError(f"it holds {array.dtype} {array.shape}")
     except (FileNotFoundError, NotADirectoryError):  # perhaps removed just now, by a process that makes room
         return None
@@ -54,13 +54,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return array
 
 
-def _write(path: Path, shape: tuple[int, ...], write: Callable[[Path], None]) -> np.ndarray:
+def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, write: Callable[[Path], None]) -> np.ndarray:
     # The name is always the same, so a killed process leaves one file, which the next one overwrites.
     partial = path.with_suffix(".partial")
     try:
         write(partial)
         os.replace(partial, path)
-        array = _read(path, shape)
+        array = _read(path, shape, dtype)
     finally:
         partial.unlink(missing_ok=True)
     assert array is not None  # it has just been written

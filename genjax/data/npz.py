@@ -14,8 +14,9 @@ LIKE_SPLITS = ("x_train", "x_val", "x_dev", "x_test")
 def load(config: DataConfig) -> Splits:
     """Reads x_train, x_validation and x_test of the source npz:PATH, each with A and B for two domains.
 
-    They are uint8 [n, h, w] or [n, h, w, 1 or 3]; missing splits are held out of x_train. Raises FileNotFoundError, or
-    ValueError for a damaged file, arrays of another type or shape, and names such as x_val.
+    They are uint8 or uint16 (or any numbers, if levels are given), [n, h, w] or [n, h, w, c]; missing splits are held
+    out of x_train. Raises FileNotFoundError, or ValueError for a damaged file, arrays of another type or shape, and
+    names such as x_val.
     """
     path, names, archive = _read(config)
     domains, letters = [], _letters(names)
@@ -27,12 +28,13 @@ def load(config: DataConfig) -> Splits:
         if "train" not in arrays:
             raise ValueError(f"{path} has no array x_train{letter} (it has {', '.join(names) or 'nothing'})")
         for split, array in arrays.items():
-            grey_or_colour = array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))
-            if array.dtype != np.uint8 or not grey_or_colour:
+            whole = array.dtype in (np.uint8, np.uint16)
+            if not (whole or (array.dtype.kind in "iuf" and config.levels != "full")) or array.ndim not in (3, 4):
                 raise ValueError(
-                    f"x_{split}{letter} in {path} is {array.dtype} {list(array.shape)}, not uint8 [n, h, w] or "
-                    "[n, h, w, 1 or 3]"
+                    f"x_{split}{letter} in {path} is {array.dtype} {list(array.shape)}, not uint8 or uint16 [n, h, w] "
+                    "or [n, h, w, c] (other numbers need --data.levels LOW HIGH)"
                 )
+            array = array if whole else array.astype(np.float32)
             arrays[split] = array if array.ndim == 4 else array[..., None]
         check_paired(config, arrays)
         domains.append(_held_out(arrays, config))

@@ -10,7 +10,7 @@ from genjax.data.splits import Splits
 
 
 def load(config: DataConfig) -> Splits:
-    """Calls the function that the source names, from DataConfig to Splits of uint8 [n, h, w, 1 or 3] of any size.
+    """Calls the function that the source names, from DataConfig to Splits of uint8 or uint16 [n, h, w, c] of any size.
 
     Raises ValueError, with a remedy, if the name cannot be imported or the result is anything else.
     """
@@ -18,7 +18,7 @@ def load(config: DataConfig) -> Splits:
     if not _is_splits(splits):
         raise ValueError(
             f"{config.source} returned {_described(splits)}, and must return genjax.data.splits.Splits(train, "
-            "validation, test), each a tuple of one array uint8 [n, h, w, 1 or 3] for each domain"
+            "validation, test), each a tuple of one array uint8 or uint16 [n, h, w, c] for each domain"
         )
     return Splits(*splits)
 
@@ -46,7 +46,7 @@ def _is_splits(value: object) -> bool:
 
 
 def _is_images(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 4 and value.shape[-1] in (1, 3)
+    return isinstance(value, np.ndarray) and value.dtype in (np.uint8, np.uint16) and value.ndim == 4
 
 
 def _described(value: object) -> str:

@@ -1,9 +1,10 @@
-"""Table of data sources, and loading of a source as uint8 arrays in three splits.
+"""Table of data sources, and loading of a source as arrays in three splits.
 
 A source and a configuration always give the same arrays, for any number of threads. Only the fixed binarisation of
 training images uses a seed.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.data import decoding, folders, npz, pictures, python, tfds
+from genjax.data import decoding, folders, levels, npz, pictures, python, tfds
 from genjax.data.config import DataConfig
+from genjax.data.decoding import LazyImages
 from genjax.data.demo import digits, faces, icons, satellite
 from genjax.data.splits import Source, Splits, check_domains
 from genjax.keys import SCORING_SEED, Stream
@@ -21,8 +23,9 @@ from genjax.keys import SCORING_SEED, Stream
 class Reader(NamedTuple):
     """Functions that read one kind of source."""
 
-    images: Callable[[DataConfig], Splits]  # loads uint8 [n, h, w, 1 or 3] of any size for each split and domain
+    images: Callable[[DataConfig], Splits]  # loads arrays [n, h, w, c] of any size for each split and domain
     labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], or [n, factors], if the source has them
+    files: Callable[[DataConfig], list[LazyImages]] | None = None  # lists the images, if they are encoded files
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
@@ -30,7 +33,8 @@ def _drawn(make: Callable[[int], Splits]) -> Reader:
     return Reader(lambda config: make(max(config.image_size)))
 
 
-_FACES = Reader(faces.faces, faces.labels)
+_FACES = Reader(faces.faces, faces.labels, faces.listed)
+_FOLDERS = Reader(folders.load, files=folders.listed)
 
 # All sources, by name or by prefix with a colon.
 READERS = {
@@ -47,10 +51,10 @@ READERS = {
     "faces-glasses": _FACES,
     "faces-glasses:N": _FACES,
     "npz:PATH": Reader(npz.load, npz.labels),
-    "folder:PATH": Reader(folders.load),
-    "folder:PATH_A,PATH_B": Reader(folders.load),
-    "pairs:PATH": Reader(folders.load),
-    "tfds:NAME": Reader(tfds.load, tfds.labels),
+    "folder:PATH": _FOLDERS,
+    "folder:PATH_A,PATH_B": _FOLDERS,
+    "pairs:PATH": _FOLDERS,
+    "tfds:NAME": Reader(tfds.load, tfds.labels, tfds.listed),
     "python:MODULE.FUNCTION": Reader(python.load),
 }
 
@@ -67,15 +71,29 @@ def reader(source: str) -> Reader:
     raise ValueError(f"unknown data source {source!r}: {meant}give {', '.join(READERS)}")
 
 
+def measured(config: DataConfig) -> DataConfig:
+    """Returns the configuration with the levels of the training images, measured anew, in place of `auto`."""
+    if config.levels != "auto":
+        return config
+    found = reader(config.source)
+    pairs = (
+        levels.of_pictures(found.files(config), config) if found.files else levels.of_arrays(found.images(config)[0])
+    )
+    return dataclasses.replace(config, levels=pairs)
+
+
 def load(config: DataConfig, seed: int) -> Splits:
-    """Loads the uint8 images of `config.source` in three splits.
+    """Loads the images of `config.source`, in its bits, in three splits.
 
     Training images of domain i are [n, *config.stored_shape("train", i)], others [n, *config.image_shapes[i]]. Raises
     ValueError or FileNotFoundError, naming the file and the remedy, for anything that cannot be read.
     """
-    # Only arrays are resized here: folder: and tfds: images are resized before they are cached.
-    splits = _resized(reader(config.source).images(config), config)
+    config = measured(config)
+    found = reader(config.source)
+    splits = found.images(config)
+    splits = splits if found.files else _converted(splits, config)  # files are converted before they are cached
     _check(splits, config)
+    levels.warn_if_few(splits.train, config.source)
     if config.binarize == "fixed":
         # Models are scored on the same images whatever their seed.
         seeds = (seed, SCORING_SEED, SCORING_SEED)
@@ -90,6 +108,12 @@ def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
         return {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}
 
     return {name: [describe_array(images) for images in source] for name, source in splits._asdict().items()}
+
+
+def left_out(config: DataConfig) -> dict[str, dict[str, int]]:
+    """Counts files of the source that are not read, to be recorded with a run; empty if there are none."""
+    counts = folders.left_out(config) if config.source.startswith(("folder:", "pairs:")) else {}
+    return {"left_out": counts} if counts else {}
 
 
 def _check(splits: Splits, config: DataConfig) -> None:
@@ -107,34 +131,35 @@ def _check(splits: Splits, config: DataConfig) -> None:
             )
 
 
-def _resized(splits: Splits, config: DataConfig) -> Splits:
-    """Converts all images to the sizes and channels of `config`."""
+def _converted(splits: Splits, config: DataConfig) -> Splits:
+    """Converts all images to the sizes, channels, levels and bits of `config`."""
     check_domains(config, len(splits.train))
 
-    def resize(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        if len(images) == 0 or images.shape[1:] == shape:
+    def resize(images: np.ndarray, shape: tuple[int, int, int], domain: int) -> np.ndarray:
+        as_they_are = images.shape[1:] == shape and images.dtype == config.dtype and config.levels_of(domain) is None
+        if len(images) == 0 or as_they_are:
             return images
         try:
-            return np.stack([decoding.convert(pictures.Picture(image), shape, config) for image in images])
+            return np.stack([decoding.convert(pictures.Picture(image), shape, config, domain) for image in images])
         except ValueError as error:
             raise ValueError(f"cannot use the images of {config.source}: {error}") from error
 
     resized = {
-        split: tuple(resize(images, config.stored_shape(split, i)) for i, images in enumerate(source))
+        split: tuple(resize(images, config.stored_shape(split, i), i) for i, images in enumerate(source))
         for split, source in splits._asdict().items()
     }
     return Splits(**resized)
 
 
 def _binarize_once(source: Source, seed: int, split: int) -> Source:
-    """Sets each pixel to 255 with probability intensity / 255, else to 0, by raw words of Philox."""
+    """Sets each pixel to the highest level with probability intensity, else to 0, by raw words of Philox."""
     binarized = []
     for images in source:
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))
-        drawn = np.empty_like(images)
+        drawn, top = np.empty_like(images), np.iinfo(images.dtype).max
         # One image at a time: the random numbers of all would take eight times the memory of the images.
         for i, image in enumerate(images):
             uniform = generator.random_raw(image.size).reshape(image.shape) / 2.0**64
-            drawn[i] = np.where(uniform < image / 255, 255, 0)
+            drawn[i] = np.where(uniform < image / top, top, 0)
         binarized.append(drawn)
     return tuple(binarized)

@@ -50,7 +50,7 @@ def check_domains(config: DataConfig, number: int) -> None:
     if number != len(config.channels):
         raise ValueError(
             f"{config.source} has {number} domain(s), and --data.channels {config.channels} is for "
-            f"{len(config.channels)}: give it 1 or 3 for each domain, or choose another --data.source"
+            f"{len(config.channels)}: give it a number for each domain, or choose another --data.source"
         )
 
 

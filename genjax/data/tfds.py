@@ -18,10 +18,15 @@ Builder = Any  # a tensorflow_datasets.core.DatasetBuilder, which has no types
 
 def load(config: DataConfig) -> Splits:
     """Decodes the images of the source tfds:NAME or tfds:DIRECTORY; raises ValueError as `find` does."""
-    found = find(_name(config), config)
+    found = listed(config)
     for domain in found:
         check_paired(config, domain.items)
     return decoding.decode(found, config)
+
+
+def listed(config: DataConfig) -> list[LazyImages[Row]]:
+    """Lists the images of each domain of `config.source`, as `find` does."""
+    return find(_name(config), config)
 
 
 def labels(config: DataConfig) -> Splits:

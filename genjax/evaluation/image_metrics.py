@@ -26,10 +26,15 @@ def l1(images: A, truth: A) -> A:
 
 
 def luminance(images: A) -> A:
-    """Converts images to grey levels as Pillow does (ITU-R BT.601): [n, h, w, 1 or 3] to [n, h, w]."""
+    """Converts images [n, h, w, c] to grey levels [n, h, w].
+
+    Colour is weighted as in Pillow (ITU-R BT.601); two, four and more channels are averaged.
+    """
+    xp = _namespace(images)
     if images.shape[-1] == 1:
         return images[..., 0]
-    xp = _namespace(images)
+    if images.shape[-1] != 3:
+        return xp.mean(images, axis=-1)
     weights = xp.asarray(LUMA, dtype=images.dtype).reshape(1, 1, 1, 3)
     return xp.sum(images * weights, axis=-1)  # not a matrix product, which bfloat16 runs would round
 

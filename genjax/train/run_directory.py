@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from genjax import files, parallel
 from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
+from genjax.data.config import Levels
 from genjax.data.splits import Splits
 from genjax.families import FAMILIES, family_of
 from genjax.files import Json
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 MAY_CHANGE = frozenset({
     "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
-    "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.num_sample_images",
-    "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
+    "data.max_megapixels", "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every",
+    "train.num_sample_images", "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
@@ -55,7 +56,7 @@ class Run(NamedTuple, Generic[C]):
     workdir: epath.Path
     splits: Splits
     description: Json
-    """Shape and SHA-256 of the images, as in data.json."""
+    """Shape and SHA-256 of the images, and files that were left out, as in data.json."""
     environment: Json
 
 
@@ -69,10 +70,12 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
         writers.import_tensorboard()  # fails now, not after the images are loaded
+    config = dataclasses.replace(config, data=sources.measured(config.data))  # the same each time, so a run resumes
     workdir = check_workdir(config, steps_known=config.train.epochs == 0)
     splits = sources.load(config.data, seed_of(config, "data"))
     config = with_num_steps(config, max(map(len, splits.train)))
-    run = Run(config, workdir, splits, sources.describe(splits), environment.describe(config) | {"devices": mesh.size})
+    images = sources.describe(splits) | sources.left_out(config.data)
+    run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size})
     # ORDER MATTERS: processes are compared first, as any later check may fail in one and leave the others waiting.
     check_processes(run)
     check_data(workdir, run.description)
@@ -132,15 +135,15 @@ def check_data(workdir: epath.Path, description: Json) -> None:
     """Raises ValueError unless `description` matches the images that the run in `workdir` began with."""
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
-    if saved != description:
-        try:
-            changed = [
-                f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
-                for split, arrays in description.items()
-                if saved.get(split) != arrays
-            ]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
+    try:
+        changed = [
+            f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
+            for split, arrays in description.items()
+            if split in Splits._fields and saved.get(split) != arrays  # other files beside the images may change
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
+    if changed:
         raise ValueError(
             f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "
             "restore them, or start another run in another --workdir"
@@ -237,6 +240,10 @@ def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> R
     try:
         config_class = FAMILIES[family].config_class if kind is RunConfig else kind
         converter = cattrs.Converter(forbid_extra_keys=True)
+        numbers = tuple[float, ...]
+        converter.register_structure_hook(
+            Levels, lambda given, _: given if isinstance(given, str) else converter.structure(given, numbers)
+        )
         return converter.structure({**record, "workdir": str(workdir)}, config_class)
     except (AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)

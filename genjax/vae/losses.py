@@ -43,7 +43,7 @@ def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
     dims = math.prod(data.image_shapes[0])
     if data.binarize != "none":  # two values
         return -elbo / (dims * math.log(2))
-    # Dequantised pixels have a density on [0, 1), where a grey level is 1/256 wide, which adds 8 bits.
+    # Dequantised pixels have a density on [0, 1), where a level is 1/256 (or 1/65536) wide, which adds its bits.
     if data.dequantize:
-        return -elbo / (dims * math.log(2)) + 8
+        return -elbo / (dims * math.log(2)) + data.bits
     return None

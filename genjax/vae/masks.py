@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from genjax import keys
-from genjax.data import pictures
+from genjax.data import conversion
 from genjax.data.config import Resize
 from genjax.data.pictures import Picture
 
@@ -54,8 +54,8 @@ def painted(picture: Picture) -> tuple[np.ndarray, str]:
     layer with strokes of one colour is the opposite, as the strokes are the mask.
     """
     if picture.alpha is None or (opaque := _is_high(picture.alpha)).all():
-        return pictures.to_float(picture, 1)[..., 0] >= 0.5, "white"
-    colours = pictures.to_float(picture, 3)[opaque]
+        return conversion.unit_pixels(picture, 1)[..., 0] >= 0.5, "white"
+    colours = conversion.unit_pixels(picture, 3)[opaque]
     if len(colours) and np.ptp(colours, axis=0).max() <= BRUSH and colours.max() > 0.2:  # black is what was kept
         return opaque, "painted"
     return ~opaque, "transparent"

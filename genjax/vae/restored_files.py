@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax import files, keys
-from genjax.data import folders, image_arrays, pictures
-from genjax.data.config import Resize
+from genjax.data import conversion, folders, formats, image_arrays, pictures
+from genjax.data.config import DataConfig, Resize
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -19,7 +19,6 @@ from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
 BATCH_SIZE = 64
 """Images restored at a time; results do not depend on it."""
 GRID_ROWS = 32
-LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,10 @@ class Pictures(NamedTuple):
 
     names: list[str]
     """Names of the written files: their paths below the folder, or the file's own name; lossy formats become PNG."""
+    given: list[pictures.Picture]
+    """Pictures as they are, with their alpha."""
     files: list[pictures.Picture]
+    """Pictures on the ground of the training, whose depth the results have."""
     pixels: np.ndarray
     """Floats [n, h, w, c] in [0, 1]."""
 
@@ -62,30 +64,33 @@ class Restored(NamedTuple):
     """The median over all images."""
 
 
-def read(
-    where: Sequence[str], size: tuple[int, int], channels: int, resize: Resize | None = None, remedy: str = ""
-) -> Pictures:
-    """Reads images, and all images below folders, and scales them to `size` as for training.
+def read(where: Sequence[str], size: tuple[int, int], config: DataConfig, remedy: str | None = None) -> Pictures:
+    """Reads images, and all images below folders, as training sees them, and scales them to `size`.
 
-    Raises ValueError for colour images if `channels` is 1, and, if `resize` is None, with the remedy for images of
-    another size.
+    With a `remedy`, images of another size are refused with it. Raises ValueError for colour images if the VAE is for
+    grey ones.
     """
-    found = folders.named_images(where)
-    read_files = [pictures.read(path) for path in found]
-    for path, image in zip(found, read_files, strict=True):
-        height, width = image.pixels.shape[:2]
-        if resize is None and (height, width) != size:
-            raise ValueError(f"{path} has {height}x{width} pixels, and {remedy}")
+    found, channels = folders.named_pages(where, config), config.channels[0]
+    given, read_files, pixels = [], [], []
+    for page in found:
+        picture = pictures.read(page.path, page.number, config.max_megapixels)
+        height, width = picture.pixels.shape[:2]
+        if remedy is not None and (height, width) != size:
+            raise ValueError(f"{page} has {height}x{width} pixels, and {remedy}")
+        try:
+            image = conversion.opaque(picture, config)
+            pixels.append(_seen(picture, (*size, channels), config))
+        except ValueError as error:
+            raise ValueError(f"cannot use {page}: {error}") from error
         if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
-            raise ValueError(f"{path} is in colour, and the VAE was trained on grey images: convert it first")
-    if channels == 3:
-        read_files = [_in_colour(image) for image in read_files]
-    pixels = np.stack([_seen(_with_channels(image, channels), (*size, channels), resize) for image in read_files])
+            raise ValueError(f"{page} is in colour, and the VAE was trained on grey images: convert it first")
+        given.append(picture)
+        read_files.append(_in_colour(image) if channels == 3 else image)
     names = [_written_as(name) for name in found.values()]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two images below {' '.join(where)} would be written as {twice}: rename one of them")
-    return Pictures(names, read_files, pixels)
+    return Pictures(names, given, read_files, np.stack(pixels))
 
 
 def check_out(out: str, num_samples: int) -> epath.Path:
@@ -102,7 +107,7 @@ def restore(
     sampler: Sampler, operator_of: Callable[[slice], Operator], observed: np.ndarray, images: Pictures,
     options: RestoreOptions, missing: np.ndarray | None = None,
 ) -> Restored:  # fmt: skip
-    """Restores images in batches, and writes each image as `write` does, whose `resize` is that of the VAE's data.
+    """Restores images in batches, and writes each image as `write` does.
 
     `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
@@ -116,7 +121,7 @@ def restore(
         )  # fmt: skip
         for i, samples in enumerate(restored.images, begin):
             hidden = None if missing is None else missing[i]
-            write(out, images.names[i], samples, images.files[i], hidden, sampler.config.data.resize)
+            write(out, images.names[i], samples, images.files[i], hidden, sampler.config.data)
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
@@ -125,7 +130,7 @@ def restore(
 
 def write(
     out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None,
-    resize: Resize = "cover",
+    config: DataConfig,
 ) -> None:  # fmt: skip
     """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
@@ -134,11 +139,17 @@ def write(
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
     if missing is not None and missing.shape != like.pixels.shape[:2]:
-        each = {folder: _placed(values, like, resize, Image.Resampling.BICUBIC) for folder, values in each.items()}
-        missing = _placed(missing[..., None].astype(np.float32), like, resize, Image.Resampling.NEAREST)[..., 0] > 0.5
+        each = {
+            folder: _placed(values, like, config.resize, Image.Resampling.BICUBIC) for folder, values in each.items()
+        }
+        missing = (
+            _placed(missing[..., None].astype(np.float32), like, config.resize, Image.Resampling.NEAREST)[..., 0] > 0.5
+        )
     for folder, values in each.items():
         # A grey file that a VAE saw in one channel may have three of its own.
-        restored = pictures.from_float(np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like)
+        restored = conversion.from_floats(
+            np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like, config
+        )
         if missing is not None:
             restored = restored._replace(pixels=np.where(missing[..., None], restored.pixels, like.pixels))
         pictures.write(out / folder / name, restored)
@@ -159,11 +170,11 @@ def write_grid(
     image_arrays.write_png(path, image_arrays.grid(cells, columns=len(columns)))
 
 
-def _seen(image: pictures.Picture, shape: tuple[int, int, int], resize: Resize | None) -> np.ndarray:
+def _seen(picture: pictures.Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
     """Converts a picture to floats [h, w, c] in [0, 1], scaled as for training if it has another size."""
-    if image.pixels.shape[:2] == shape[:2] or resize is None:
-        return pictures.to_float(image, shape[2])
-    return image_arrays.unit_floats(pictures.to_uint8(image, shape, resize))
+    if picture.pixels.shape[:2] == shape[:2]:
+        return conversion.to_floats(picture, config)
+    return image_arrays.unit_floats(conversion.to_stored(picture, shape, config))
 
 
 def _placed(values: np.ndarray, like: pictures.Picture, resize: Resize, method: Image.Resampling) -> np.ndarray:
@@ -182,14 +193,10 @@ def _placed(values: np.ndarray, like: pictures.Picture, resize: Resize, method: 
 
 
 def _written_as(path: epath.Path) -> str:
-    return str(path if path.suffix.lower() in LOSSLESS else path.with_name(path.name + ".png"))
+    return str(path if path.suffix.lower() in formats.LOSSLESS_SUFFIXES else path.with_name(path.name + ".png"))
 
 
 def _in_colour(image: pictures.Picture) -> pictures.Picture:
     """Converts a grey image to colour, so that it can hold the results of a colour VAE."""
     grey = image.pixels.shape[-1] == 1
     return image._replace(pixels=np.repeat(image.pixels, 3, axis=-1), icc=None) if grey else image
-
-
-def _with_channels(image: pictures.Picture, channels: int) -> pictures.Picture:
-    return image._replace(pixels=image.pixels[..., :1]) if channels == 1 else image

@@ -71,6 +71,19 @@ def test_dequantize_fills_one_grey_level_evenly():
     assert z_score(noise < 0.1, 0.1) == pytest.approx(0, abs=4)
 
 
+def test_augment_maps_16_bits_to_the_same_interval():
+    shallow = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    deep = shallow.astype(np.uint16) * np.uint16(257)
+    np.testing.assert_allclose(image_arrays.to_unit(deep), image_arrays.to_unit(shallow), atol=1e-7)
+    np.testing.assert_allclose(image_arrays.unit_floats(deep), image_arrays.unit_floats(shallow), atol=1e-7)
+    noise = np.asarray(augment.dequantize(example_keys(np.arange(256)), deep), np.float64) * 65536 - deep
+    assert -0.01 <= noise.min() < 0.1 and 0.9 < noise.max() <= 1.01  # within one of 65536 levels
+    drawn = np.asarray(
+        augment.binarize(example_keys(np.arange(256)), np.uint16([0, 65535]).repeat(128)[:, None, None, None])
+    )
+    assert drawn.ravel().tolist() == [0] * 128 + [1] * 128
+
+
 def test_flip_mirrors_half_of_the_images():
     images = noise_images(1024, (3, 4, 3))
     flipped = np.asarray(augment.flip(example_keys(np.arange(1024)), images))

@@ -123,7 +123,7 @@ def test_decode_all_decodes_again_after_a_failure(config):
 
 def test_decode_all_limits_the_size_of_the_cache(config, monkeypatch):
     rooms = []
-    monkeypatch.setattr(image_cache, "load", lambda path, shape, write, room: rooms.append(room) or IMAGES)
+    monkeypatch.setattr(image_cache, "load", lambda path, shape, dtype, write, room: rooms.append(room) or IMAGES)
     decoding.decode_all(NAMES, read, SHAPE, dataclasses.replace(config, cache_gib=3), "these")
     assert rooms == [3 * 2**30 - IMAGES.nbytes]  # for all others
 
@@ -189,14 +189,14 @@ def sized(config, *size, **changes):
 def test_convert_covers_or_stretches(config, height, width, box):
     pixels, (top, left, bottom, right) = picture(height, width).pixels, box
     for size in (12, 6):
-        covered = decoding.convert(Picture(pixels), (size, size, 3), sized(config, size, size))
+        covered = decoding.convert(Picture(pixels), (size, size, 3), sized(config, size, size), 0)
         inside = Image.fromarray(pixels[top:bottom, left:right]).resize((size, size), Image.Resampling.BICUBIC)
         if size == 12:
             np.testing.assert_array_equal(covered, np.asarray(inside))
         else:  # the filter sees a pixel or two across the edge of the crop, and rounds in between
             difference = covered[2:-2, 2:-2].astype(int) - np.asarray(inside)[2:-2, 2:-2]
             assert np.abs(difference).max() <= 1
-    stretched = decoding.convert(Picture(pixels), (12, 12, 3), sized(config, 12, 12, resize="stretch"))
+    stretched = decoding.convert(Picture(pixels), (12, 12, 3), sized(config, 12, 12, resize="stretch"), 0)
     assert not np.array_equal(stretched, pixels[top:bottom, left:right])
 
 
@@ -205,18 +205,18 @@ def test_convert_covers_or_stretches(config, height, width, box):
 def test_convert_enlarges_only_if_asked(config, resize, height, width):
     wanted, image = sized(config, 8, 10, resize=resize), picture(height, width)
     with pytest.raises(ValueError) as refusal:
-        decoding.convert(image, (8, 10, 3), wanted)
+        decoding.convert(image, (8, 10, 3), wanted, 0)
     numbers = f"its {height}x{width} pixels are fewer than the 8x10 of --data.image-size"
     assert str(refusal.value) == f"{numbers}; --data.upscale enlarges it"
-    enlarged = decoding.convert(image, (8, 10, 3), dataclasses.replace(wanted, upscale=True))
+    enlarged = decoding.convert(image, (8, 10, 3), dataclasses.replace(wanted, upscale=True), 0)
     assert enlarged.shape == (8, 10, 3) and enlarged.dtype == np.uint8
 
 
 def test_convert_compares_with_image_size_not_load_size(config):
     larger = sized(config, 8, 10, load_size=(12, 14))
-    assert decoding.convert(picture(8, 10), larger.stored_shape("train", 0), larger).shape == (12, 14, 3)
+    assert decoding.convert(picture(8, 10), larger.stored_shape("train", 0), larger, 0).shape == (12, 14, 3)
     with pytest.raises(ValueError, match="its 8x9 pixels are fewer than the 8x10"):
-        decoding.convert(picture(8, 9), larger.stored_shape("train", 0), larger)
+        decoding.convert(picture(8, 9), larger.stored_shape("train", 0), larger, 0)
 
 
 # Domains.

@@ -31,6 +31,11 @@ def flat(level, *shape, dtype=np.uint8):
     return np.full(shape or (8, 8), level, dtype)
 
 
+def sized(height, width, channels, **changes):
+    size = {"source": "unused", "image_size": (height, width), "channels": (channels,), "batch_size": 2}
+    return DataConfig(**size | changes)
+
+
 @pytest.fixture
 def folder(tmp_path):
     def write(files):
@@ -183,18 +188,18 @@ def test_load_reads_folders_of_unknown_owners(config, folder, monkeypatch):
 
 def test_read_images_takes_files_and_folders(folder, tmp_path):
     root = folder({"b.png": 2, "a/x.png": 1, "c.txt": b""})
-    assert folders.read_images([root], (8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
+    assert folders.read_images([root], sized(8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
     several = [root / "b.png", root / "a"]
-    assert folders.read_images(several, (8, 8, 1))[:, 0, 0, 0].tolist() == [2, 1]
+    assert folders.read_images(several, sized(8, 8, 1))[:, 0, 0, 0].tolist() == [2, 1]
     assert {str(name) for name in folders.named_images(several).values()} == {"b.png", "x.png"}
-    assert folders.read_images([root / "b.png"], (4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
+    assert folders.read_images([root / "b.png"], sized(4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
     with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/none"):
-        folders.read_images([tmp_path / "none"], (8, 8, 1))
+        folders.read_images([tmp_path / "none"], sized(8, 8, 1))
     with pytest.raises(ValueError, match=f"cannot read {root}/c.txt: it is no PNG"):
-        folders.read_images([root / "c.txt"], (8, 8, 1))
+        folders.read_images([root / "c.txt"], sized(8, 8, 1))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
-        folders.read_images([tmp_path / "empty"], (8, 8, 1))
+        folders.read_images([tmp_path / "empty"], sized(8, 8, 1))
 
 
 def test_load_ignores_links_to_copies_and_hidden_files(config, tmp_path):
@@ -430,3 +435,39 @@ def test_reader_asks_for_the_kind_of_a_path(folder, tmp_path):
     )
     assert f"did you mean npz:{tmp_path}/images.npz?" in refusal(ValueError, sources.reader, f"{tmp_path}/images.npz")
     assert "did you mean" not in refusal(ValueError, sources.reader, f"{tmp_path}/none")
+
+
+def test_left_out_counts_other_files_by_suffix(folder, config, caplog):
+    files = {f"{i}.png": i for i in range(8)} | {
+        "a.jxl": b"",
+        "b/b.JXL": b"",
+        "notes.txt": b"",
+        "README": b"",
+        ".x": b"",
+    }
+    config = dataclasses.replace(config, source=f"folder:{folder(files)}")
+    assert sources.left_out(config) == {"left_out": {".jxl": 2, ".txt": 1, "without suffix": 1}}
+    assert caplog.messages == [
+        f"left out 4 files of {config.source} that are no pictures of a known kind: 2 .jxl, 1 .txt, 1 without suffix"
+    ]
+    assert sources.left_out(dataclasses.replace(config, source="digits")) == {}
+
+
+def paged(levels, kind):
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(flat(level)) for level in levels]
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("suffix, kind", [(".tif", "TIFF"), (".gif", "GIF"), (".png", "PNG")])
+def test_pages_are_images_when_asked(folder, config, suffix, kind):
+    root = folder({"a.png": 1, f"b{suffix}": paged([10, 20, 30], kind), "c.png": 4})
+    config = dataclasses.replace(config, holdout=0)
+    with pytest.raises(ValueError, match=rf"b{suffix}: it holds 3 frames or pages, not one: --data.pages all takes"):
+        load(root, config)
+    with pytest.raises(ValueError, match=rf"cannot read .*b{suffix}: it holds 3 frames"):
+        folders.read_images([root], sized(8, 8, 1))
+    (train, *_) = load(root, dataclasses.replace(config, pages="all"))
+    assert train[:, 0, 0, 0].tolist() == [1, 10, 20, 30, 4]
+    assert folders.read_images([root], sized(8, 8, 1, pages="all"))[:, 0, 0, 0].tolist() == [1, 10, 20, 30, 4]

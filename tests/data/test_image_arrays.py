@@ -1,5 +1,7 @@
 """Range conversions, grids, PNG files."""
 
+import io
+
 import jax
 import numpy as np
 import pytest
@@ -33,7 +35,16 @@ def test_to_uint8_rounds_and_clips():
 def test_check_names_both_shapes(array, got):
     with pytest.raises(ValueError) as refusal:
         image_arrays.check(array, (8, 9, 1))
-    assert str(refusal.value) == f"expected uint8 images [n, 8, 9, 1], got {got}"
+    assert str(refusal.value) == f"expected uint8 or uint16 images [n, 8, 9, 1], got {got}"
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (2, "L"), (3, "RGB"), (4, "RGB"), (7, "RGB")])
+def test_encode_png_shows_three_channels_or_one(channels, mode):
+    image = np.random.default_rng(0).integers(0, 256, (5, 4, channels), np.uint8)
+    with Image.open(io.BytesIO(image_arrays.encode_png(image))) as opened:
+        assert opened.mode == mode
+        first = image[..., : len(mode)]
+        np.testing.assert_array_equal(np.asarray(opened).reshape(first.shape), first)
 
 
 def test_check_returns_valid_images():

@@ -33,7 +33,7 @@ def forbidden(partial):
 
 
 def load(path, write=write, room=PLENTY):
-    return image_cache.load(path, SHAPE, write, room)
+    return image_cache.load(path, SHAPE, np.dtype(np.uint8), write, room)
 
 
 def names(path):
@@ -78,6 +78,7 @@ def test_load_leaves_nothing_of_a_failed_write(path_of):
 
 KILLED = """
 import sys, time
+import numpy as np
 from pathlib import Path
 from genjax.data import image_cache
 
@@ -86,7 +87,7 @@ def write(partial):
     print("half written", flush=True)
     time.sleep(60)
 
-image_cache.load(Path(sys.argv[1]), (4, 4, 3), write, 2**30)
+image_cache.load(Path(sys.argv[1]), (4, 4, 3), np.dtype(np.uint8), write, 2**30)
 """
 
 

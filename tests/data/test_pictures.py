@@ -8,9 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from genjax.data import pictures
+from genjax.data import formats, pictures
 from genjax.data.pictures import Picture
 
 PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -164,9 +165,25 @@ def test_read_divides_by_multiplied_16_bit_alpha(read):
 
 
 @deep_codecs
-def test_read_drops_a_fourth_sample_not_alpha(read):
-    array = noise(np.uint16, 4)
-    assert_same(read(tiff(array, extrasamples=["unspecified"])), array[..., :3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planes", [2, 4, 5, 7])
+def test_read_keeps_samples_that_are_no_alpha(read, dtype, planes):
+    array = noise(dtype, planes)
+    extra = ["unspecified"] * (planes - (1 if planes == 2 else 3))
+    kind = "minisblack" if planes == 2 else "rgb"
+    image = read(tiff(array, extrasamples=extra, photometric=kind))
+    assert image.alpha is None and image.pixels.dtype == dtype
+    np.testing.assert_array_equal(image.pixels, array)
+
+
+@deep_codecs
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_read_makes_other_numbers_floats(read, dtype, planes):
+    array = (np.arange(35 * planes).reshape(5, 7, planes) - (50 if np.dtype(dtype).kind != "u" else 0)).astype(dtype)
+    image = read(tiff(array))
+    assert image.alpha is None and image.pixels.dtype == np.float32
+    np.testing.assert_array_equal(image.pixels, array.astype(np.float32))
 
 
 @deep_codecs
@@ -280,6 +297,11 @@ def cuttable():
     yield pytest.param(lambda: pillow(noise(np.uint16, 1), "PNG"), id="grey-16-PNG")
     yield pytest.param(lambda: png(noise(np.uint16, 3)), id="colour-16-PNG", marks=deep_codecs)
     yield pytest.param(lambda: png(noise(np.uint16, 2)), id="grey+alpha-16-PNG", marks=deep_codecs)
+    yield pytest.param(
+        lambda: tiff(noise(np.uint16, 5, 16, 16), extrasamples=["unspecified"] * 2),
+        id="five-16-TIFF",
+        marks=deep_codecs,
+    )
     for compression in (None, "lzw", "zlib"):
         encode = lambda compression=compression: tiff(noise(np.uint16, 4), compression=compression)  # noqa: E731
         yield pytest.param(encode, id=f"colour-16-TIFF-{compression}", marks=deep_codecs)
@@ -308,13 +330,9 @@ def test_read_refuses_truncated_files(read, encode):
         (lambda: b"", "is no PNG, JPEG"),
         (lambda: b"hello" * 100, "is no PNG, JPEG"),
         (lambda: pillow(noise(np.uint8, 3), "TGA"), "is no PNG, JPEG"),
-        (lambda: pillow(np.ones((4, 4, 1), np.float32), "TIFF"), "floating point"),
-        (lambda: pillow(np.ones((4, 4, 1), np.int32), "TIFF"), "signed"),
-        (lambda: tiff(np.ones((4, 4, 1), np.int8)), "signed"),
-        (lambda: tiff(np.ones((4, 4, 1), np.uint32)), "32 bits"),
+        (lambda: tiff(np.full((4, 4, 1), np.nan, np.float32)), "not all finite"),
         (lambda: tiff(np.full((4, 4, 1), 4095, np.uint16), bitspersample=12), "12 bits"),
-        (lambda: tiff(np.ones((4, 4, 3), np.float32)), ""),
-        (lambda: tiff(noise(np.uint16, 4), photometric="separated", extrasamples=None), "16-bit CMYK"),
+        (lambda: tiff(noise(np.uint16, 4), photometric="separated", extrasamples=None), "16-bit SEPARATED"),
         (lambda: animated("WEBP"), "2 frames"),
         (lambda: animated("PNG"), "2 frames"),
         (lambda: animated("TIFF"), "2 frames"),
@@ -322,9 +340,7 @@ def test_read_refuses_truncated_files(read, encode):
         (lambda: b"P6 1 1 65535\n" + bytes(6), "16-bit RGB is not supported in PPM files"),
         (lambda: pillow(Image.new("LAB", (4, 4)), "TIFF"), "mode LAB"),
     ],
-    ids=(
-        "empty text tga float int32 int8 uint32 12-bit float-colour cmyk-16 webp-2 apng-2 tiff-2 gif-2 ppm-16 lab"
-    ).split(),
+    ids=("empty text tga nan 12-bit cmyk-16 webp-2 apng-2 tiff-2 gif-2 ppm-16 lab").split(),
 )
 def test_read_names_path_and_reason(read, tmp_path, encode, reason):
     with pytest.raises(ValueError) as refusal:
@@ -347,10 +363,11 @@ def test_read_refuses_missing_files_and_folders(tmp_path):
 @pytest.mark.parametrize("missing", ["imagecodecs", "tifffile"])
 def test_read_needs_codecs_for_16_bit_colour_only(tmp_path, read, monkeypatch, missing):
     deep = noise(np.uint16, 3)
-    encoded = png(deep)
+    encoded = png(deep) if missing == "imagecodecs" else tiff(deep)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ValueError, match=r"cannot read .*pip install imagecodecs tifffile"):
         read(encoded)
+    pictures.write(tmp_path / "out.png", Picture(deep))  # needs neither
     with pytest.raises(ValueError, match="pip install imagecodecs tifffile"):
         pictures.write(tmp_path / "out.tif", Picture(deep))
     assert not (tmp_path / "out.tif").exists()
@@ -367,7 +384,7 @@ def test_read_needs_codecs_for_16_bit_colour_only(tmp_path, read, monkeypatch, m
         ("a.bmp", np.uint16, 1, "BMP files hold 8 bits"),
         ("a.webp", np.uint16, 4, "WEBP files hold 8 bits"),
         ("a.tif", np.uint16, 2, "16-bit grey with alpha"),
-        ("a.gif", np.uint8, 3, "its suffix is none of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"),
+        ("a.gif", np.uint8, 3, "its suffix is none of .bmp, .jfif, .jpe, .jpeg, .jpg, .png, .tif"),
         ("a", np.uint8, 3, "its suffix is none of"),
     ],
 )
@@ -464,22 +481,90 @@ def test_write_keeps_the_old_file_on_failure(tmp_path, monkeypatch):
 # ICC profiles.
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # by its header only, which is all that is looked at
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]  # damaged: three curves, and no grey one
 CMYK = SRGB[:16] + b"CMYK" + SRGB[20:]
+ADOBE = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), 2.2  # primaries and gamma of Adobe RGB (1998)
+P3 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)), 2.2
+
+
+def profile(primaries, gamma):
+    """A profile with the white of sRGB, by imagecodecs."""
+    codecs = pytest.importorskip("imagecodecs")
+    if primaries is None:
+        return codecs.cms_profile("gray", whitepoint=[0.3457, 0.3585, 1.0], gamma=gamma)
+    places = [number for place in primaries for number in (*place, 1.0)]
+    return codecs.cms_profile("rgb", whitepoint=[0.3127, 0.3290, 1.0], primaries=places, gamma=gamma)
+
+
+def by_the_book(levels, primaries, gamma):
+    """sRGB in [0, 1] of colours [n, 3] in [0, 1], by chromaticities and curves alone (IEC 61966-2-1)."""
+
+    def to_xyz(places):
+        x, y = np.array(places).T
+        columns = np.stack([x / y, np.ones(3), (1 - x - y) / y])
+        white = np.array([0.3127 / 0.3290, 1, (1 - 0.3127 - 0.3290) / 0.3290])
+        return columns * np.linalg.solve(columns, white)
+
+    srgb = to_xyz([(0.64, 0.33), (0.30, 0.60), (0.15, 0.06)])
+    linear = (levels**gamma @ (np.linalg.inv(srgb) @ to_xyz(primaries)).T).clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("space", [ADOBE, P3], ids=["adobe", "p3"])
+def test_read_converts_colours_to_srgb(read, dtype, space):
+    array, top = noise(dtype, 3, 32, 32), np.iinfo(dtype).max
+    encoded = png(array, chunk(b"iCCP", b"x\0\0" + zlib.compress(profile(*space))))
+    image = read(encoded)
+    assert image.pixels.dtype == dtype and ImageCms.ImageCmsProfile(io.BytesIO(image.icc))
+    expected = by_the_book(array.reshape(-1, 3) / top, *space).reshape(array.shape)
+    assert np.abs(image.pixels / top - expected).max() < 1.6 / 255
+    assert np.abs(image.pixels / top - array / top).max() > 20 / 255
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_read_converts_grey_to_the_curve_of_srgb(read, dtype):
+    top = np.iinfo(dtype).max
+    array = np.arange(0, top + 1, top // 255).astype(dtype).reshape(16, 16, 1)
+    image = read(png(array, chunk(b"iCCP", b"x\0\0" + zlib.compress(profile(None, 1.8)))))
+    assert image.pixels.dtype == dtype and image.pixels.shape == array.shape and image.icc is None
+    linear = (array / top) ** 1.8
+    expected = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(image.pixels / top - expected).max() < 0.6 / 255
 
 
 @deep_codecs
 @pytest.mark.parametrize("suffix, dtype, planes", [(suffix, *held) for suffix in HELD for held in HELD[suffix]])
-def test_write_keeps_the_icc_profile(tmp_path, suffix, dtype, planes):
-    profile = SRGB if planes > 2 else GREY
-    path = tmp_path / f"image{suffix}"
-    pictures.write(path, pictures.from_planes(noise(dtype, planes))._replace(icc=profile))
+def test_write_keeps_the_profile_of_srgb(tmp_path, suffix, dtype, planes):
+    path, array = tmp_path / f"image{suffix}", noise(dtype, planes)
+    profile = SRGB if planes > 2 else None
+    pictures.write(path, pictures.from_planes(array)._replace(icc=profile))
     image = pictures.read(path)
     assert image.icc == profile
-    assert pictures.from_float(pictures.to_float(image, 3), image).icc == (profile if planes > 2 else None)
-    assert pictures.from_float(pictures.to_float(image, 1), image).icc == (profile if planes < 3 else None)
+    if suffix != ".jpg":
+        assert_same(image, array)  # bit for bit, as most photographs are tagged so
     with Image.open(path) as opened:
-        assert opened.info["icc_profile"] == profile
+        assert opened.info.get("icc_profile") == profile
+
+
+def test_read_converts_cmyk_by_its_profile(read, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        pictures.icc, "to_srgb", lambda pixels, icc: (seen.append((pixels.shape, icc)), (pixels, None))[1]
+    )
+    read(pillow(Image.new("CMYK", (8, 6)), "JPEG", icc_profile=CMYK))
+    assert seen[0] == ((6, 8, 4), CMYK)
+
+
+def test_read_ignores_damaged_profiles_with_one_warning(read, caplog):
+    array = noise(np.uint8, 3)
+    for damaged in (SRGB[:100], SRGB[:200] + bytes(len(SRGB) - 200)):
+        caplog.clear()
+        images = [read(png(array, chunk(b"iCCP", b"x\0\0" + zlib.compress(damaged)))) for _ in range(3)]
+        for image in images:
+            assert_same(image, array)
+            assert image.icc is None
+        assert len(caplog.records) == 1 and "a colour profile is damaged" in caplog.text
 
 
 def test_read_drops_profiles_of_other_channels(read):
@@ -489,50 +574,43 @@ def test_read_drops_profiles_of_other_channels(read):
     assert read(pillow(noise(np.uint8, 3), "PNG")).icc is None
 
 
-# Floats.
+# Pages and sizes.
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_from_float_restores_every_level(dtype, channels):
-    levels = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1).repeat(channels, -1)
-    image = Picture(levels, levels[..., 0], SRGB if channels == 3 else GREY)
-    values = pictures.to_float(image, channels)
-    assert values.dtype == np.float32 and values.min() == 0 and values.max() == 1
-    back = pictures.from_float(values, image)
-    assert back.pixels.dtype == dtype and back.icc == image.icc
-    np.testing.assert_array_equal(back.pixels, levels)
-    np.testing.assert_array_equal(back.alpha, image.alpha)
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF", "GIF"])
+def test_read_takes_each_page(read, tmp_path, kind):
+    encoded = animated(kind)
+    levels = [int(pictures.decode(encoded, page).pixels[0, 0, 0]) for page in (0, 1)]
+    assert np.abs(np.array(levels) - [10, 200]).max() <= 3  # GIF has a palette, WebP is lossy
+    (tmp_path / "pages").write_bytes(encoded)
+    assert pictures.count_pages(epath.Path(tmp_path / "pages")) == 2
+    (tmp_path / "pages").write_bytes(b"damaged")
+    assert pictures.count_pages(epath.Path(tmp_path / "pages")) == 1
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_from_float_clips_and_rounds(dtype):
-    top = np.iinfo(dtype).max
-    values = np.array([[-1, 0.4 / top, 0.6 / top, (top - 0.6) / top, (top - 0.4) / top, 2]])[..., None]
-    image = pictures.from_float(values, Picture(np.zeros((1, 6, 3), dtype)))
-    assert image.pixels.dtype == dtype and image.pixels.shape == (1, 6, 1) and image.alpha is None
-    assert image.pixels.ravel().tolist() == [0, 0, 1, top - 1, top, top]
+@deep_codecs
+@pytest.mark.parametrize("planes", [3, 5])  # Pillow opens the first kind alone
+def test_read_takes_each_page_of_deep_tiff(read, tmp_path, planes):
+    deep = noise(np.uint16, planes)
+    buffer = io.BytesIO()
+    with pytest.importorskip("tifffile").TiffWriter(buffer) as writer:
+        for page in (deep, deep[::-1]):
+            writer.write(page, photometric="rgb", metadata=None)
+    np.testing.assert_array_equal(pictures.decode(buffer.getvalue(), 1).pixels, deep[::-1])
+    with pytest.raises(ValueError, match="it holds 2 frames or pages, not one: --data.pages all"):
+        read(buffer.getvalue())
+    (tmp_path / "pages").write_bytes(buffer.getvalue())
+    assert pictures.count_pages(epath.Path(tmp_path / "pages")) == 2
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_to_float_repeats_grey_exactly(dtype):
-    grey = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1)
-    colour = pictures.to_float(Picture(grey), 3)
-    assert colour.shape == (16, grey.shape[1], 3) and colour.dtype == np.float32
-    np.testing.assert_array_equal(colour, pictures.to_float(Picture(grey), 1).repeat(3, -1))
-    luma = pictures.to_float(pictures.from_float(colour, Picture(grey)), 1)
-    assert luma.shape == grey.shape and luma.dtype == np.float32 and luma.max() == 1
-    np.testing.assert_array_equal(pictures.from_float(luma, Picture(grey)).pixels, grey)
-
-
-def test_to_float_uses_the_luma_of_pillow():
-    colour = noise(np.uint8, 3, 64, 64)
-    by_pillow = np.asarray(Image.fromarray(colour).convert("L"))
-    luma = pictures.to_float(Picture(colour), 1)
-    assert luma.shape == (64, 64, 1)
-    # Pillow's weights are these to 16 bits, and it rounds to a level.
-    assert np.abs(luma[..., 0] * 255 - by_pillow).max() < 0.51
-    np.testing.assert_allclose(pictures.to_float(Picture(colour.astype(np.uint16) * 257), 1), luma, atol=1e-7)
+@pytest.mark.parametrize("size", [(1000, 1100), (10_000, 18_000)])
+def test_read_limits_megapixels_by_ours_alone(read, size):
+    """Pillow warns above 89 megapixels and raises above 179, for the whole process."""
+    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    encoded = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    with pytest.raises(ValueError, match=f"its {size[0] * size[1] / 1e6:.1f} megapixels exceed --max-megapixels 1 "):
+        pictures.decode(encoded, max_megapixels=1)
+    assert formats.opened(io.BytesIO(encoded), 200).size == size
 
 
 # Suffixes.
@@ -544,17 +622,56 @@ def test_written_suffixes_can_be_written(tmp_path):
         pictures.write(tmp_path / f"image{suffix}", Picture(noise(np.uint8, 3)))
         assert pictures.read(tmp_path / f"image{suffix}").pixels.shape == (5, 7, 3)
         with Image.open(tmp_path / f"image{suffix}") as opened:
-            assert opened.format == {".jpg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}.get(suffix, suffix[1:].upper())
+            assert opened.format == {".jp": "JPEG", ".jf": "JPEG", ".ti": "TIFF", ".we": "WEBP"}.get(
+                suffix[:3], suffix[1:].upper()
+            )
 
 
 @pytest.mark.parametrize("suffix", sorted(pictures.SUFFIXES - pictures.WRITTEN_SUFFIXES))
 def test_read_takes_suffixes_not_written(read, tmp_path, suffix):
-    grey = noise(np.uint8, 1)
-    encoded = pillow(grey, {".gif": "GIF"}.get(suffix, "PPM"))
-    expected = grey.repeat(3, -1) if suffix == ".gif" else grey  # GIFs are palettes
-    assert_same(read(encoded, f"image{suffix.upper()}"), expected)
+    grey = noise(np.uint8, 1, 16, 16) // 128 * 255
+    if suffix in (".heic", ".heif"):
+        buffer = io.BytesIO()
+        heif = pytest.importorskip("pillow_heif")
+        heif.from_bytes("RGB", (16, 16), grey.repeat(3, -1).tobytes()).save(buffer, quality=-1)
+        encoded = buffer.getvalue()
+    else:
+        kind = {".gif": "GIF", ".avif": "AVIF", ".jp2": "JPEG2000", ".j2k": "JPEG2000"}.get(suffix, "PPM")
+        encoded = pillow(grey, kind, **({"quality": 100, "subsampling": "4:4:4"} if kind == "AVIF" else {}))
+    image = read(encoded, f"image{suffix.upper()}")
+    assert np.abs(image.pixels.astype(int) - grey).max() <= (8 if suffix in (".avif", ".heic", ".heif") else 0)
     with pytest.raises(ValueError, match="cannot write .*: its suffix is none of .bmp"):
         pictures.write(tmp_path / f"image{suffix}", Picture(grey))
+
+
+def test_read_names_the_package_for_heic(read, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"pip install 'genjax-images\[heic\]'"):
+        read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "photo.heic")
+
+
+@pytest.mark.parametrize(
+    "name, dtype, planes, added",
+    [
+        ("a.jpg", np.uint8, 3, ""), ("a.jpg", np.uint8, 4, ".png"), ("a.JPG", np.uint16, 3, ".png"),
+        ("a.webp", np.uint16, 1, ".png"), ("a.gif", np.uint8, 3, ".png"), ("a.tif", np.uint16, 2, ".png"),
+        ("a.png", np.uint8, 5, ".tif"), ("a.png", np.float32, 1, ".tif"), ("a.tif", np.float32, 3, ""),
+    ],
+)  # fmt: skip
+@deep_codecs
+def test_written_as_names_a_format_that_holds_it(tmp_path, name, dtype, planes, added):
+    array = np.arange(35 * planes).reshape(5, 7, planes).astype(dtype)
+    image = pictures.from_planes(array) if dtype != np.float32 and planes < 5 else Picture(array)
+    path = pictures.written_as(epath.Path(tmp_path / name), image)
+    assert path.name == name + added
+    pictures.write(path, image)
+    if not name.endswith("g") or added:
+        assert_same_picture(pictures.read(path), image)
+
+
+def assert_same_picture(found, image):
+    for a, b in zip(found[:2], image[:2], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_read_keeps_transparency_of_gifs(read):

@@ -82,6 +82,8 @@ def test_luminance_equals_pillow_grey(kind):
     assert np.abs(found - grey).max() < 0.51  # Pillow rounds to whole levels
     images = uniform(3, 4, 5, 1).astype(np.float32)
     np.testing.assert_array_equal(kind(image_metrics.luminance)(images), images[..., 0])
+    several = np.random.default_rng(1).random((3, 4, 5, 4), np.float32)
+    np.testing.assert_allclose(kind(image_metrics.luminance)(several), several.mean(-1), rtol=1e-6)
 
 
 def pearson(x, y):

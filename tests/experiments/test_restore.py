@@ -1,5 +1,6 @@
 """inpaint.py and super_resolve.py on files and folders, with the tiny VAE of 8x8 digits."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 import inpaint
 import super_resolve
-from genjax.data import pictures
+from genjax.data import conversion, pictures
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.vae import restored_files
 from genjax.vae.operators import Downsample
@@ -17,6 +19,7 @@ from genjax.vae.operators import Downsample
 pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(0)
+GREY = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=1)
 QUICK = ("--method", "importance", "--inference.num-proposals", "10", "--num-samples", "3")
 
 
@@ -63,28 +66,29 @@ def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkey
     different = 0
     for name, before in {**FILES, "photo.jpg.png": pictures.read(images / "photo.jpg")}.items():
         samples = [pictures.read(tmp_path / "out" / folder / name) for folder in folders]
+        seen = before.pixels if before.alpha is None else conversion.opaque(before, GREY).pixels  # on white
         for after in samples:
             assert after.pixels.dtype == before.pixels.dtype and after.pixels.shape == before.pixels.shape
-            np.testing.assert_array_equal(after.pixels[4:], before.pixels[4:])
-            assert (after.pixels[:4] != before.pixels[:4]).mean() > 0.9
-            assert (after.alpha is None) == (before.alpha is None)
+            np.testing.assert_array_equal(after.pixels[4:], seen[4:])
+            assert (after.pixels[:4] != seen[:4]).mean() > 0.9
+            assert after.alpha is None
         different += len({after.pixels.tobytes() for after in samples[:3]}) > 1
-    assert different == 5  # alternatives
+    assert different >= 4  # alternatives
     columns = 1 + 3 + 1 + by_name
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert grid.size == (columns * 10 + 2, 5 * 10 + 2)
 
 
 def test_restored_files_makes_colour_of_grey_files(tmp_path):
-    given = Picture(pixels(), pixels()[..., 0], icc=b"a profile of grey")
+    given, colour = Picture(pixels(), icc=b"a profile of grey"), dataclasses.replace(GREY, channels=(3,))
     pictures.write(tmp_path / "grey.png", given._replace(icc=None))
-    found = restored_files.read([str(tmp_path / "grey.png")], (8, 8), 3)
+    found = restored_files.read([str(tmp_path / "grey.png")], (8, 8), colour)
     np.testing.assert_array_equal(found.pixels, (given.pixels / 255).repeat(3, -1)[None].astype(np.float32))
     missing = np.arange(64).reshape(8, 8) % 2 == 0
-    restored_files.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing)
+    restored_files.write(epath.Path(tmp_path), "out.png", RNG.random((2, 8, 8, 3)), found.files[0], missing, colour)
     after = pictures.read(tmp_path / "sample-1" / "out.png")
     np.testing.assert_array_equal(after.pixels[~missing], given.pixels.repeat(3, -1)[~missing])
-    assert (after.pixels[missing] != given.pixels[missing]).any(-1).all() and after.alpha is not None
+    assert (after.pixels[missing] != given.pixels[missing]).any(-1).all()
     assert restored_files._in_colour(given).icc is None
 
 

@@ -41,7 +41,7 @@ FILES = {
 }
 
 
-def test_main_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, monkeypatch, caplog):
+def test_main_keeps_names_sizes_and_depths(trained_identity, tmp_path, monkeypatch, caplog):
     pytest.importorskip("imagecodecs", reason="16-bit colour needs the extra deep")
     for name, image in FILES.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +56,27 @@ def test_main_keeps_names_sizes_depths_and_alpha(trained_identity, tmp_path, mon
     for name in FILES:
         before, after = (pictures.read(tmp_path / folder / name) for folder in ("in", "out"))
         assert after.pixels.dtype == before.pixels.dtype
-        expected = np.broadcast_to(before.pixels, after.pixels.shape).astype(int)
+        share = 1 if before.alpha is None else before.alpha[..., None] / np.iinfo(before.alpha.dtype).max
+        laid = before.pixels * share + 255 * (1 - share)  # on white
+        expected = np.broadcast_to(laid, after.pixels.shape)
         assert after.pixels.shape == (*before.pixels.shape[:2], 3)  # a colour network makes colour of grey
         tolerance = {"PHOTO.JPG": 6}.get(name, 1 if before.pixels.dtype == np.uint8 else 40)
         assert np.abs(after.pixels - expected).max() <= tolerance
-        assert (after.alpha is None) == (before.alpha is None)
-        if before.alpha is not None:
-            np.testing.assert_array_equal(after.alpha, before.alpha)
+        assert after.alpha is None
+
+
+def test_main_gives_alpha_back_when_asked(trained_identity, tmp_path, monkeypatch, caplog):
+    clear = Picture(pixels(8, 12, 3), pixels(8, 12, 1)[..., 0])
+    pictures.write(tmp_path / "in" / "clear.png", clear)
+    (tmp_path / "in" / "called.jpg").write_bytes((tmp_path / "in" / "clear.png").read_bytes())
+    caplog.set_level("INFO")
+    for _ in range(2):  # the second call finds both, under the names that they got
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b",
+            "--alpha", "keep", "--skip-existing")  # fmt: skip
+    assert "called.jpg.png, as .jpg cannot hold it" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["called.jpg.png", "clear.png"]
+    for name in ("called.jpg.png", "clear.png"):
+        np.testing.assert_array_equal(pictures.read(tmp_path / "out" / name).alpha, clear.alpha)
 
 
 def test_main_writes_one_image_to_file_or_folder(trained_identity, tmp_path, monkeypatch):
@@ -102,14 +116,30 @@ def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeyp
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 
 
-def test_main_refuses_formats_that_cannot_be_written(trained_identity, tmp_path, monkeypatch):
-    pictures.write(tmp_path / "in" / "a.png", Picture(pixels(8, 8, 3)))
-    Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / "b.ppm")
-    with pytest.raises(ValueError, match=r"out/b.ppm \(1 of 2 translations\) has a suffix that cannot be written"):
-        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in" / "b.ppm", tmp_path / "b.png")
-    assert results["images"] == 1 and pictures.read(tmp_path / "b.png").pixels.shape == (8, 8, 3)
+def test_main_writes_formats_only_read_as_png(trained_identity, tmp_path, monkeypatch, caplog):
+    (tmp_path / "in").mkdir()
+    deep = pixels(8, 12, 1, np.uint16)
+    for name in ("b.ppm", "c.gif"):
+        Image.fromarray(pixels(8, 8, 3)).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "d.pgm").write_bytes(b"P5 12 8 65535\n" + deep.astype(">u2").tobytes())
+    caplog.set_level("INFO")
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert results["images"] == 3 and "3 translations are written as PNG, such as" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.ppm.png", "c.gif.png", "d.pgm.png"]
+    after = pictures.read(tmp_path / "out" / "d.pgm.png").pixels  # 16-bit grey through a colour network
+    assert after.dtype == np.uint16 and np.abs(after.astype(int) - deep).max() <= 40
+    run(monkeypatch, trained_identity.workdir, tmp_path / "in" / "b.ppm", tmp_path / "b.png")
+    assert pictures.read(tmp_path / "b.png").pixels.shape == (8, 8, 3)
+    with pytest.raises(ValueError, match=r"b.ppm has a suffix that cannot be written: give FILE.png"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in" / "b.ppm", tmp_path / "b.ppm")
+
+
+def test_main_names_the_flag_for_large_images(trained_identity, tmp_path, monkeypatch, caplog):
+    pictures.write(tmp_path / "large.png", Picture(np.zeros((1000, 1100, 3), np.uint8)))
+    with pytest.raises(ValueError, match="none of the 1 images could be translated"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "large.png", tmp_path / "out", "a2b",
+            "--max-megapixels", "1")  # fmt: skip
+    assert "its 1.1 megapixels exceed --max-megapixels 1" in caplog.text
 
 
 def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):

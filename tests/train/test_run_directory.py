@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from etils import epath
 
@@ -190,6 +191,7 @@ MAY_CHANGE = {
     "data.cache_dir": "/elsewhere",
     "data.cache_gib": 0,
     "data.decode_threads": 3,
+    "data.max_megapixels": 300,
     "data.prefetch": 9,
     "train.epochs": 2.5,
     "train.log_every": 7,
@@ -355,6 +357,31 @@ def test_check_data_refuses_other_images(make_run):
     for text in ("", "[1]", '{"train": 3}', '{"train": [3]}'):
         (workdir / "data.json").write_text(text)
         assert f"{workdir}/data.json is damaged" in refusal(claim, make_run(), DATA)
+
+
+def test_check_data_lets_other_files_change(make_run):
+    workdir = claim(make_run(), DATA | {"left_out": {".txt": 1}})
+    claim(make_run(), DATA | {"left_out": {".txt": 2}})
+    assert json.loads((workdir / "data.json").read_text())["left_out"] == {".txt": 2}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_opened_records_measured_levels(make_run, tmp_path):
+    def save(high):
+        images = np.arange(100 * 64).reshape(100, 8, 8).astype(np.uint16) % (high + 1)
+        np.savez(tmp_path / "images.npz", x_train=images)
+
+    run = make_run(data={"source": f"npz:{tmp_path}/images.npz", "levels": "auto"})
+    save(4095)
+    for _ in range(2):  # and resumes
+        with run_directory.opened(run, parallel.make_mesh()) as found:
+            assert found.config.data.levels == (0.0, 4095.0)
+            run_directory.write(found, unfinished=True)
+        assert run_directory.load_config(run.workdir, VaeRun).data.levels == (0.0, 4095.0)
+    save(1000)
+    with pytest.raises(ValueError, match=r"data.levels: \(0.0, 4095.0\) -> \(0.0, 1000.0\)"):
+        with run_directory.opened(run, parallel.make_mesh()):
+            pass
 
 
 def test_differences_lists_each_changed_new_and_lost_field():

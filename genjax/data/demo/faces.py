@@ -46,7 +46,7 @@ def faces(config: DataConfig) -> Splits:
     The artwork is Pablo Stanley's Avataaars, from python-avatars (MIT). No two faces have the same factors. Face i does
     not depend on N, and stays in its split.
     """
-    return _drawn(_tables(config), config)
+    return decoding.decode(listed(config), config)
 
 
 def labels(config: DataConfig) -> Splits:
@@ -95,26 +95,24 @@ def _with(table: np.ndarray, column: int, value: int) -> np.ndarray:
     return changed
 
 
-def _drawn(tables: dict[str, list[np.ndarray]], config: DataConfig) -> Splits:
-    """Draws the faces of each split and domain, or reads them from the image cache."""
+def listed(config: DataConfig) -> list[LazyImages]:
+    """Lists the faces of each domain, not drawn yet; ValueError as for `faces`."""
+    tables = _tables(config)
     for package in ("python_avatars", "resvg_py"):
         optional_module(package, f"source {config.source}", demo.INSTALL)
     size = max(config.image_size)
     if size < 16:
         raise ValueError(f"faces of {size} x {size} pixels cannot be told apart: draw them with 16 pixels or more")
     versions = [FRAME, GROUND, *(metadata.version(package) for package in ("python-avatars", "resvg-py"))]
-    return decoding.decode(
-        [
-            LazyImages(
-                items={split: [tuple(row) for row in domains[domain].tolist()] for split, domains in tables.items()},
-                name=lambda face: f"the face {named(face)}",
-                open=lambda face: Picture(draw(face, size)),
-                identity=lambda face: ["faces", size, named(face), versions],
-            )
-            for domain in range(len(tables["train"]))
-        ],
-        config,
-    )
+    return [
+        LazyImages(
+            items={split: [tuple(row) for row in domains[domain].tolist()] for split, domains in tables.items()},
+            name=lambda face: f"the face {named(face)}",
+            open=lambda face: Picture(draw(face, size)),
+            identity=lambda face: ["faces", size, named(face), versions],
+        )
+        for domain in range(len(tables["train"]))
+    ]
 
 
 def named(face: Sequence[int]) -> dict[str, str]:

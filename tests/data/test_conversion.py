@@ -1,14 +1,16 @@
-"""Pictures brought to one shape of 8 bits, as training and sampling see them."""
+"""Pictures as a model sees them: on their ground, within their levels, in its channels, at its size."""
 
 import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from genjax.data import pictures
+from genjax.data import conversion, pictures
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LEVELS = np.arange(256, dtype=np.uint8)
 
 
@@ -18,17 +20,34 @@ def encode(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
+def config(channels=3, **changes):
+    """A configuration of images with these channels."""
+    return DataConfig(**{"source": "unused", "image_size": (8, 8), "channels": (channels,), "batch_size": 1} | changes)
+
+
 def to_uint8(encoded, shape, resize="cover"):
-    return pictures.to_uint8(pictures.decode(encoded), shape, resize)
+    return stored(pictures.decode(encoded), shape, resize=resize)
 
 
-def test_to_uint8_covers_wide_images():
+def to_floats(picture, channels):
+    return conversion.to_floats(picture, config(channels))
+
+
+def from_floats(values, like):
+    return conversion.from_floats(values, like, config())
+
+
+def stored(picture, shape, **changes):
+    return conversion.to_stored(picture, shape, config(shape[-1], **changes))
+
+
+def test_to_stored_covers_wide_images():
     pixels = np.zeros((8, 20, 3), np.uint8)
     pixels[:, :6], pixels[:, 6:14], pixels[:, 14:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     np.testing.assert_array_equal(to_uint8(encode(Image.fromarray(pixels)), (8, 8, 3)), pixels[:, 6:14])
 
 
-def test_to_uint8_covers_tall_images():
+def test_to_stored_covers_tall_images():
     pixels = np.zeros((64, 16), np.uint8)
     pixels[24:40, 8:] = 200  # the centre square, at half the size: columns 0..3 black, 4..7 grey
     pixels[:24] = pixels[40:] = 77
@@ -38,21 +57,21 @@ def test_to_uint8_covers_tall_images():
     assert np.all(np.diff(small[2:6, 2:6], axis=1) >= 0)
 
 
-def test_to_uint8_is_antialiased():
+def test_to_stored_is_antialiased():
     checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     small = to_uint8(encode(Image.fromarray(checkers)), (8, 8, 1)).astype(int)
     assert np.abs(small - 127.5).max() < 4  # without a filter each pixel would be 0 or 255
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_to_uint8_rounds_16_bits_to_8(kind):
+def test_to_stored_rounds_16_bits_to_8(kind):
     deep = (LEVELS.astype(np.uint16) * 257).reshape(16, 16)
     np.testing.assert_array_equal(to_uint8(encode(Image.fromarray(deep), kind), (16, 16, 1)).ravel(), LEVELS)
     colour = to_uint8(encode(Image.fromarray(deep), kind), (16, 16, 3))
     np.testing.assert_array_equal(colour, np.repeat(LEVELS.reshape(16, 16, 1), 3, -1))
 
 
-def test_to_uint8_of_16_bit_grey_looks_right():
+def test_to_stored_of_16_bit_grey_looks_right():
     deep = (LEVELS.astype(np.uint16) * 257).reshape(16, 16)
     negative = encode(Image.fromarray(65535 - deep), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(to_uint8(negative, (16, 16, 1)).ravel(), LEVELS)
@@ -61,7 +80,7 @@ def test_to_uint8_of_16_bit_grey_looks_right():
     np.testing.assert_array_equal(to_uint8(clear, (16, 16, 1)).ravel(), expected)
 
 
-def test_to_uint8_converts_between_grey_and_colour():
+def test_to_stored_converts_between_grey_and_colour():
     colour = np.full((4, 4, 3), (200, 100, 50), np.uint8)
     grey = to_uint8(encode(Image.fromarray(colour)), (4, 4, 1))
     assert set(grey.ravel()) == {round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)}
@@ -69,7 +88,7 @@ def test_to_uint8_converts_between_grey_and_colour():
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1), (6, 4, 3), (20, 30, 3)])
-def test_to_uint8_stretches_as_pillow(shape):
+def test_to_stored_stretches_as_pillow(shape):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8))
     height, width, channels = shape
     expected = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
@@ -80,7 +99,7 @@ def test_to_uint8_stretches_as_pillow(shape):
     np.testing.assert_array_equal(to_uint8(encode(image), shape), to_uint8(encode(image), shape, "cover"))
 
 
-def test_to_uint8_lays_transparency_on_white():
+def test_to_stored_lays_transparency_on_white():
     """As on a page: an icon that is black where it is opaque would else be black all over."""
     alpha = np.array([[255, 0], [0, 51]], np.uint8)
     black = np.zeros((2, 2), np.uint8)
@@ -98,29 +117,63 @@ def test_to_uint8_lays_transparency_on_white():
 
 
 @pytest.mark.parametrize("resize", ["cover", "stretch"])
-def test_to_uint8_keeps_images_of_right_size(resize):
+def test_to_stored_keeps_images_of_right_size(resize):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(to_uint8(encode(Image.fromarray(pixels)), (5, 7, 3), resize), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_to_uint8_rounds_16_bit_colour(channels):
+def test_to_stored_rounds_16_bit_colour(channels):
     deep = np.random.default_rng(0).integers(0, 65536, (9, 7, channels), dtype=np.uint16)
     expected = np.rint(deep / 257).astype(np.uint8)
-    np.testing.assert_array_equal(pictures.to_uint8(Picture(deep), deep.shape), expected)
+    np.testing.assert_array_equal(stored(Picture(deep), deep.shape), expected)
     clear = np.zeros((9, 7), np.uint16)
     clear[2:] = 65535
-    laid = pictures.to_uint8(Picture(deep, clear), deep.shape)
+    laid = stored(Picture(deep, clear), deep.shape)
     assert (laid[:2] == 255).all()
     np.testing.assert_array_equal(laid[2:], expected[2:])
 
 
+# Floats.
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("stored, channels", [(1, 1), (3, 3), (1, 3), (3, 1)])
-def test_to_uint8_agrees_with_to_float(dtype, stored, channels):
-    """So translating and restoring see the pixels that training saw."""
+@pytest.mark.parametrize("channels", [1, 3])
+def test_from_floats_restores_every_level(dtype, channels):
+    levels = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1).repeat(channels, -1)
+    image = Picture(levels, None, SRGB if channels == 3 else None)
+    values = to_floats(image, channels)
+    assert values.dtype == np.float32 and values.min() == 0 and values.max() == 1
+    back = from_floats(values, image)
+    assert back.pixels.dtype == dtype and back.icc == image.icc
+    np.testing.assert_array_equal(back.pixels, levels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_from_floats_clips_and_rounds(dtype):
     top = np.iinfo(dtype).max
-    picture = Picture(np.random.default_rng(0).integers(0, top, (9, 7, stored), dtype, endpoint=True))
-    trained = pictures.to_uint8(picture, (9, 7, channels))
-    # Two roundings, of 16 bits to 8 and of the luma, may differ from one.
-    assert np.abs(trained - 255 * pictures.to_float(picture, channels)).max() < (1.01 if stored > channels else 0.51)
+    values = np.array([[-1, 0.4 / top, 0.6 / top, (top - 0.6) / top, (top - 0.4) / top, 2]])[..., None]
+    image = from_floats(values, Picture(np.zeros((1, 6, 3), dtype)))
+    assert image.pixels.dtype == dtype and image.pixels.shape == (1, 6, 1) and image.alpha is None
+    assert image.pixels.ravel().tolist() == [0, 0, 1, top - 1, top, top]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_to_floats_repeats_grey_exactly(dtype):
+    grey = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1)
+    colour = to_floats(Picture(grey), 3)
+    assert colour.shape == (16, grey.shape[1], 3) and colour.dtype == np.float32
+    np.testing.assert_array_equal(colour, to_floats(Picture(grey), 1).repeat(3, -1))
+    luma = to_floats(from_floats(colour, Picture(grey)), 1)
+    assert luma.shape == grey.shape and luma.dtype == np.float32 and luma.max() == 1
+    np.testing.assert_array_equal(from_floats(luma, Picture(grey)).pixels, grey)
+
+
+def test_to_floats_uses_the_luma_of_pillow():
+    colour = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    by_pillow = np.asarray(Image.fromarray(colour).convert("L"))
+    luma = to_floats(Picture(colour), 1)
+    assert luma.shape == (64, 64, 1)
+    np.testing.assert_array_equal(luma[..., 0] * 255, by_pillow)
+    # Its weights are those of 16 bits, and it rounds to a level.
+    assert np.abs(to_floats(Picture(colour.astype(np.uint16) * 257), 1) - luma).max() < 0.51 / 255

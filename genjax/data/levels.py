@@ -1,0 +1,71 @@
+"""Levels of training images: the range that `levels auto` records, and a warning if little of it is used."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from genjax.data.config import DataConfig
+from genjax.data.decoding import LazyImages
+from genjax.data.splits import Source, hold_out
+
+logger = logging.getLogger(__name__)
+
+LEAST_SHARE = 1 / 4
+"""Share of the levels below which a warning is logged."""
+
+SAMPLE = 256
+"""Number of images, evenly spaced, that the warning looks at."""
+
+
+def of_arrays(source: Source) -> tuple[float, ...]:
+    """Returns the least and the highest level of each array, one pair after another."""
+    return tuple(float(level) for images in source for level in (images.min(), images.max()))
+
+
+def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[float, ...]:
+    """Decodes all training images, and returns the least and the highest level of each domain.
+
+    Raises ValueError for files of several types in a domain, and for those that cannot be decoded, unless
+    `config.skip_corrupt`.
+    """
+    measured: list[float] = []
+    for domain in domains:
+        with ThreadPoolExecutor(config.decode_threads, "measure") as pool:
+            training = hold_out(domain.items, config.holdout)["train"]
+            found = [one for one in pool.map(lambda item, d=domain: _range(d, item, config), training) if one]
+        kinds = sorted({str(dtype) for dtype, _, _ in found})
+        if len(kinds) != 1:
+            raise ValueError(
+                f"--data.levels auto needs images of one type, and {config.source} has {' and '.join(kinds) or 'none'}:"
+                " convert them, or give --data.levels full"
+            )
+        measured += [min(low for _, low, _ in found), max(high for _, _, high in found)]
+    return tuple(measured)
+
+
+def warn_if_few(source: Source, name: str) -> None:
+    """Logs a warning if the training images use less than a quarter of the levels."""
+    for images in source:
+        top = np.iinfo(images.dtype).max
+        sample = images[np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)]
+        low, high = int(sample.min()), int(sample.max())
+        if high - low < LEAST_SHARE * top:
+            logger.warning(
+                "training images of %s use levels %d to %d of 0 to %d only, and the rest of their range is lost: "
+                "consider --data.levels auto, or --data.levels LOW HIGH", name, low, high, top
+            )  # fmt: skip
+
+
+def _range(domain: LazyImages, item: object, config: DataConfig) -> tuple[np.dtype, float, float] | None:
+    """Returns type, least and highest level of a picture; None for a corrupt one that is to be left out."""
+    try:
+        pixels = domain.open(item).pixels
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on bad bytes
+        if config.skip_corrupt:
+            return None
+        raise ValueError(f"cannot decode {domain.name(item)}: {error}. Repair or remove it") from error
+    return pixels.dtype, float(pixels.min()), float(pixels.max())

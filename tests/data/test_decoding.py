@@ -298,17 +298,3 @@ def test_decode_names_an_image_too_small(config):
     with pytest.raises(ValueError) as refusal:
         decoding.decode([lazy("a", train=4)], dataclasses.replace(config, image_size=(16, 17)))
     assert "a[" in str(refusal.value) and "its 16x16 pixels are fewer than the 16x17 of" in str(refusal.value)
-
-
-@pytest.mark.parametrize("missing", ["validation", "test"])
-@pytest.mark.parametrize("domain", [0, 1])
-def test_decode_refuses_to_hold_out_pairs(two, missing, domain):
-    num = {"train": 9, "validation": 1, "test": 1}
-    domains = [lazy("a", **num), lazy("b", **num)]
-    paired = dataclasses.replace(two, paired=True, source="folder:/x")
-    assert levels(decoding.decode(domains, paired).test) == [[200], [200]]
-    domains[domain] = domains[domain]._replace(items={k: v for k, v in domains[domain].items.items() if k != missing})
-    with pytest.raises(ValueError) as refusal:
-        decoding.decode(domains, paired)
-    assert "--data.paired needs folder:/x to have validation and test images of its own" in str(refusal.value)
-    decoding.decode(domains, two)

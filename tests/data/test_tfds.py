@@ -97,6 +97,14 @@ def test_load_reads_prepared_datasets_without_tensorflow(load, prepare, tmp_path
     assert json.loads(found) == [sources.describe(splits), False]
 
 
+def test_load_refuses_to_hold_out_pairs(load, prepare, tmp_path):
+    source = f"tfds:{prepare(tmp_path / 'tfds', classes=2, train=range(20), test=[100, 101])}"
+    with pytest.raises(ValueError, match="--data.paired needs tfds:.* to have validation and test images of its own"):
+        load(source, channels=(3, 3), paired=True)
+    train, validation, _ = load(source, channels=(3, 3), paired=True, train_pairs=True)
+    assert [len(images) for images in (*train, *validation)] == [9, 9, 1, 1]
+
+
 def test_load_decodes_newly_prepared_datasets_again(load, prepare, tmp_path):
     sizes = set()
     for shift in (50, 100):

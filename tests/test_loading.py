@@ -146,7 +146,7 @@ def test_load_sampler_changes_nothing(trained):
 
 
 def test_sampler_refuses_what_does_not_fit(sampler, test_images):
-    with pytest.raises(ValueError, match=r"uint8 images \[n, 8, 8, 1\], got uint8 \[1, 4, 8, 1\]"):
+    with pytest.raises(ValueError, match=r"uint16 images \[n, 8, 8, 1\], got uint8 \[1, 4, 8, 1\]"):
         sampler.reconstruct(keys.root_key(0), np.arange(1), test_images[:1, ::2])
     with pytest.raises(ValueError, match="got float64"):
         sampler.interpolate(test_images[0] / 255, test_images[1], 3)
@@ -209,7 +209,7 @@ def test_translator_refuses_what_does_not_fit(translator):
     for images, said in [
         (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], got \[2, 8, 8, 1\]"),
         (np.zeros((8, 8, 3), np.uint8), r"got \[8, 8, 3\]"),
-        (np.zeros((1, 8, 8, 3), np.uint16), r"expected uint8 images or floats in \[0, 1\], got uint16"),
+        (np.zeros((1, 8, 8, 3), np.int16), r"expected uint8 or uint16 images or floats in \[0, 1\], got int16"),
         (np.full((1, 8, 8, 3), 255.0), r"expected floats in \[0, 1\], got 255.0 to 255.0"),
         (np.full((1, 8, 8, 3), np.nan), r"expected floats in \[0, 1\], got nan"),
     ]:

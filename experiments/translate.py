@@ -5,26 +5,28 @@ $ python experiments/translate.py --workdir runs/icons --direction a2b --images 
 Images may be of all formats that train, of any size and depth, in grey or colour. A translation has the size, depth,
 format and name of its image, and its colours are sRGB. A format that cannot hold it gets .png (or .tif) added to its
 name, which is logged. Transparent images are laid on the ground of the training. No file is overwritten. An image that
-cannot be read is logged and skipped.
+cannot be read is logged and skipped. Images of many sizes share at most eight compiled programs.
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import tyro
 from etils import epath
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from genjax import cli, files, parallel
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.cyclegan.translated_files import Files, translate_files
 from genjax.data import conversion, folders, formats, pictures
 from genjax.data.config import DataConfig
-from genjax.loading import Translator, Which, load_translator
+from genjax.data.pictures import Picture
+from genjax.loading import Which, load_translator
 from genjax.train import run_directory
 
 
@@ -44,6 +46,8 @@ class Translate:
     """Skips images whose translation exists, to continue an earlier call."""
     alpha: Literal["ground", "keep"] = "ground"
     """Lays transparent images on the ground of the training, or gives their alpha to the translations too."""
+    format: Literal["keep", "png"] = "keep"
+    """Writes each translation in the format of its image, or all as PNG, with .png added to other names."""
     max_megapixels: int = formats.MAX_MEGAPIXELS
     """Largest image that is translated."""
     which: Which = "last"
@@ -54,21 +58,19 @@ def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=__doc__)
     data = run_directory.load_config(options.workdir, CycleGanRun).data
-    targets = _targets(options.images, files.resolve(options.out), data)
+    targets = _targets(options.images, files.resolve(options.out), data, options.format)
     missing = {page: target for page, target in targets.items() if not _exists(target)}
     if len(missing) < len(targets) and not options.skip_existing:
         first = next(target for page, target in targets.items() if page not in missing)
         num = len(targets) - len(missing)
         raise ValueError(f"{first} exists already ({num} of {len(targets)} do): give another --out, or --skip-existing")
     translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
-    failed = 0
-    with logging_redirect_tqdm():
-        for page, target in tqdm(missing.items(), unit="img", disable=None):
-            try:
-                _translate(translator, options, page, target)
-            except (ValueError, MemoryError, jax.errors.JaxRuntimeError) as error:  # the last when a device is full
-                logging.error("passed over %s: %s", page, str(error).partition("\n")[0])
-                failed += 1
+    try:
+        failed = translate_files(translator, options.direction, missing, files_of(data, options))
+    except OSError as error:
+        if error.strerror and not options.skip_existing:  # the same command again would stop at what is written
+            error.strerror += "; what is written is whole, and --skip-existing passes over it"
+        raise
     if failed and failed == len(missing):
         raise ValueError(f"none of the {failed} images could be translated (see above)")
     return {"images": len(missing) - failed, "failed": failed, "step": translator.step, "out": options.out}
@@ -79,7 +81,7 @@ def _exists(target: epath.Path) -> bool:
     return any(target.with_name(target.name + added).exists() for added in ("", *formats.ADDED))
 
 
-def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig) -> dict[folders.Page, epath.Path]:
+def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
     """Maps each image to the file of its translation, with .png added to the names of formats that are only read."""
     found = folders.named_pages(sources, data)
     for source in map(files.resolve, sources):
@@ -97,17 +99,32 @@ def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig) -> dict[
     if len(set(targets.values())) < len(targets):
         twice = next(target for target in targets.values() if list(targets.values()).count(target) > 1)
         raise ValueError(f"two images of --images {' '.join(sources)} would be written as {twice}: rename one of them")
+    kept = {".png"} if form == "png" else formats.WRITTEN_SUFFIXES
     renamed = {page: target.with_name(target.name + ".png") for page, target in targets.items()
-               if target.suffix.lower() not in formats.WRITTEN_SUFFIXES}  # fmt: skip
+               if target.suffix.lower() not in kept}  # fmt: skip
     if renamed:
         logging.info("%d translations are written as PNG, such as %s", len(renamed), next(iter(renamed.values())))
     return targets | renamed
 
 
-def _translate(translator: Translator, options: Translate, page: folders.Page, target: epath.Path) -> None:
-    data, (source, goal) = translator.config.data, DOMAINS[options.direction]
+def files_of(data: DataConfig, options: Translate) -> Files:
+    """Returns the functions that read images as training did, and write translations."""
+    return Files(
+        lambda page: pictures.size(page.path, page.number, options.max_megapixels),
+        functools.partial(_read, data, options),
+        functools.partial(_write, data, options),
+    )
+
+
+def _read(data: DataConfig, options: Translate, page: folders.Page) -> tuple[Picture, np.ndarray]:
     image = pictures.read(page.path, page.number, options.max_megapixels)
-    values = translator.translate(options.direction, conversion.to_floats(image, data, source)[None])[0]
+    return image, conversion.to_floats(image, data, DOMAINS[options.direction][0])
+
+
+def _write(
+    data: DataConfig, options: Translate, page: folders.Page, target: epath.Path, image: Picture, values: np.ndarray
+) -> None:
+    source, goal = DOMAINS[options.direction]
     translated = conversion.from_floats(values, conversion.opaque(image, data, source), data, goal)
     if options.alpha == "keep":
         translated = conversion.with_alpha(translated, image)

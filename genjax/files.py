@@ -59,12 +59,15 @@ def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = partial(path)
-    with named_errors(path):
-        with open(unfinished, "wb") as file:
+    try:
+        with named_errors(path), open(unfinished, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # before the rename, or a power cut could leave the name without the content
         unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)  # on a full disk it would take the last room
+        raise
     _sync_directory(path.parent)
 
 

@@ -4,8 +4,9 @@ import atexit
 import gc
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # Read once, when JAX is imported, here and in the scripts that tests start.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -25,6 +26,7 @@ from genjax import cyclegan, vae  # noqa: E402
 from genjax.cyclegan.config import CycleGanRun  # noqa: E402
 from genjax.train import loop  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
+from small_disk import Disk  # noqa: E402
 from tiny import cheaply_compiled, tiny_cyclegan, tiny_run, write_noise  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -90,3 +92,14 @@ def trained_identity(tmp_path_factory) -> CycleGanRun:
     with cheaply_compiled():
         loop.fit(cyclegan.TASK, run)
     return run
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Disk]:
+    """A disk of 4 MB of its own."""
+    (tmp_path / "disk").mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path / "disk"], capture_output=True)
+    if done.returncode:
+        pytest.skip("needs the right to mount a disk")
+    yield Disk(tmp_path / "disk")
+    subprocess.run(["umount", "-l", tmp_path / "disk"], check=True)

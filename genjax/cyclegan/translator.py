@@ -1,7 +1,8 @@
-"""Trained CycleGAN for use from Python: `Translator`, which compiles once for each height and width."""
+"""Trained CycleGAN for use from Python: `Translator`."""
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 
 import jax
@@ -10,11 +11,14 @@ from jax import Array
 from jax.sharding import Mesh
 
 from genjax.compiled import compile_rows
-from genjax.cyclegan import translation
+from genjax.cyclegan import canvas_sizes, translation
+from genjax.cyclegan.canvas_sizes import MOST_PROGRAMS, Group
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction, MakeNetworks, make_networks
 from genjax.data import image_arrays
 from genjax.optim import Params
+
+CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +26,8 @@ class Translator:
     """Translates images between two domains with a trained CycleGAN.
 
     Images in are uint8, or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0, 1] of
-    the same height and width. The translation of an image has the same bits whatever other images are passed.
+    the same height and width. The translation of an image has the same bits whatever other images are passed. A program
+    is compiled for each height and width, and the last few are kept.
     """
 
     config: CycleGanRun
@@ -44,23 +49,54 @@ class Translator:
 
         Raises ValueError for images of another shape or type, and FileNotFoundError if the run has no such generator.
         """
-        run = self._compiled(direction)
-        channels = self.config.data.channels[DOMAINS[direction][0]]
-        if images.ndim != 4 or images.shape[-1] != channels:
-            raise ValueError(f"expected images [n, h, w, {channels}], got {list(images.shape)}")
+        self._check(direction, images, 4)
+        run = self._compiled(direction, images.shape[1:3])
         return run((self.params,), (image_arrays.unit_floats(images),))
 
-    @functools.cached_property
-    def _compiled(self) -> Callable[[Direction], Callable]:
-        """Compiles a direction at its first use."""
+    def groups(self, sizes: np.ndarray) -> list[Group]:
+        """Groups images of `sizes` [n, 2], heights and widths, to be translated by few programs."""
+        # Only genjax's own networks know of the canvas.
+        if self.make_networks is make_networks:
+            return canvas_sizes.choose(translation.accepted_sizes(self.config.cyclegan, sizes))
+        logging.info("networks from outside genjax: one program for each of the sizes, the last few are kept")
+        return canvas_sizes.one_for_each_size(sizes)
 
-        @functools.cache
-        def compiled(direction: Direction) -> Callable:
+    def translate_group(self, direction: Direction, images: list[np.ndarray], group: Group) -> list[np.ndarray]:
+        """Translates images [h, w, c] of a batch of a group, all or some of them.
+
+        The results are those of `translate` up to rounding. Raises ValueError as `translate` does.
+        """
+        if not images:
+            return []
+        if not group.on_canvas:
+            return list(self.translate(direction, np.stack(images)))
+        for image in images:
+            self._check(direction, image, 3)
+        run = self._compiled(direction, (group.rows, group.columns), group.batch)
+        floats = [image_arrays.unit_floats(image) for image in images]
+        translated = run((self.params,), translation.put_on_canvas(self.config, floats, group.rows, group.columns))
+        return [out[: image.shape[0], : image.shape[1]] for out, image in zip(translated, images, strict=True)]
+
+    def _check(self, direction: Direction, images: np.ndarray, ndim: int) -> None:
+        channels = self.config.data.channels[DOMAINS[direction][0]]
+        if images.ndim != ndim or images.shape[-1] != channels:
+            expected = f"[{'n, ' * (ndim - 3)}h, w, {channels}]"
+            raise ValueError(f"expected images {expected}, got {list(images.shape)}")
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., Callable]:
+        """Compiles a direction and size at its first use; the least recently used programs are dropped."""
+
+        @functools.lru_cache(maxsize=MOST_PROGRAMS)
+        def compiled(direction: Direction, size: tuple[int, int], canvas_batch: int | None = None) -> Callable:
+            del size  # each has a function of its own, which takes its program along when it is dropped
             if not is_there(self.params[direction]):  # not a ValueError, as the images are fine
                 raise FileNotFoundError(
                     f"{self.config.workdir} has no generator {direction}: it was converted from the other direction's "
                     f"file alone. Convert again with --{direction} FILE too, to another --workdir"
                 )
+            if canvas_batch is not None:
+                return compile_rows(self._on_canvas(direction), self.config, self.mesh, canvas_batch)
 
             def translate(config: CycleGanRun, params: Params, images: Array) -> Array:
                 return translation.translate(config, params, direction, images, self.make_networks)
@@ -69,6 +105,17 @@ class Translator:
             return compile_rows(translate, self.config, self.mesh, chunk=1)
 
         return compiled
+
+    def _on_canvas(self, direction: Direction) -> Callable[..., Array]:
+        unit, _ = self.config.cyclegan.generator_sizes
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+
+        def translate(config: CycleGanRun, params: Params, images: Array, sizes: Array) -> Array:
+            # On a CPU so many rows that they stay in its cache; elsewhere all of them, as many as the device can take.
+            strip = max(unit, CPU_STRIP) if on_cpu else -(-images.shape[1] // unit) * unit
+            return translation.translate_on_canvas(config, params, direction, images, sizes, strip)
+
+        return translate
 
 
 def is_there(params: Params) -> bool:

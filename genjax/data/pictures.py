@@ -37,6 +37,24 @@ def read(path: epath.PathLike, page: int | None = None, max_megapixels: int = fo
         raise ValueError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
 
 
+def size(path: epath.Path, page: int | None = None, max_megapixels: int = formats.MAX_MEGAPIXELS) -> tuple[int, int]:
+    """Returns height and width of what `read` would return, by the file's header if Pillow knows its format."""
+    try:
+        with path.open("rb") as stream, formats.opened(stream, max_megapixels) as image:
+            _check_page(_num_pages(image), page)
+            image.seek(page or 0)
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (width, height) if turned else (height, width)
+    except formats.Unidentified:
+        height, width, _ = read(path, page, max_megapixels).pixels.shape
+        return height, width
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on bad bytes
+        raise ValueError(f"cannot read {path}: {str(error) or type(error).__name__}") from error
+
+
 def count_pages(path: epath.Path) -> int:
     """Counts pages or frames of a file without decoding it; 1 if it cannot be read, as reading it then says why."""
     try:

@@ -18,11 +18,12 @@ from jax import Array
 from genjax.gan import params as parameters
 from genjax.gan.params import apply
 from genjax.nn import layers
+from genjax.nn.layers import Map
 from genjax.optim import Params
 
 __all__ = ["Generator", "apply", "init", "resnet", "unet"]
 
-Features = tuple[Array, ...]  # encoder outputs: one map of a ResNet; one for each scale of a U-Net, finest first
+Features = tuple[Map, ...]  # encoder outputs: one map of a ResNet; one for each scale of a U-Net, finest first
 
 
 class Decoder(Protocol):
@@ -30,7 +31,7 @@ class Decoder(Protocol):
 
     @property
     def last_layer(self) -> str: ...
-    def __call__(self, features: Features) -> Array: ...
+    def __call__(self, features: Features) -> Map: ...
 
 
 class Generator(nn.Module):
@@ -40,11 +41,13 @@ class Generator(nn.Module):
     decoder: Decoder
     residual: bool = False
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Map) -> Map:
         """Maps images [b, h, w, c] to images [b, h, w, c'], within [-1, 1] unless `residual`."""
         # Layers may compute in bfloat16; images keep their type.
-        change = self.decoder(self.encoder(x)).astype(x.dtype)
-        return x + change if self.residual else jnp.tanh(change)
+        change = self.decoder(self.encoder(x))
+        if self.residual:
+            return layers.pointwise(lambda x, change: x + change.astype(x.dtype), x, change)
+        return layers.pointwise(lambda change: jnp.tanh(change.astype(x.dtype)), change)
 
 
 def resnet(
@@ -86,19 +89,19 @@ class ResnetEncoder(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Features:
+    def __call__(self, x: Map) -> Features:
         """Maps [b, h, w, c], h and w multiples of 4, to one map [b, h/4, w/4, 4 base_channels]."""
         # In the paper's notation c7s1-64, d128, d256, then R256 for each block.
         x = layers.ReflectConv(self.base_channels, 7, dtype=self.dtype)(x)
-        x = nn.relu(layers.instance_norm(x))
+        x = layers.normalized(nn.relu, x)
         for channels in (2 * self.base_channels, 4 * self.base_channels):
             x = layers.Conv(channels, 3, 2, self.dtype)(x)
-            x = nn.relu(layers.instance_norm(x))
+            x = layers.normalized(nn.relu, x)
         for _ in range(self.num_blocks):
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(x)
-            y = nn.relu(layers.instance_norm(y))
+            y = layers.normalized(nn.relu, y)
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(y)
-            x = x + layers.instance_norm(y)  # no ReLU after the sum
+            x = layers.normalized(lambda y, x: x + y, y, x)  # no ReLU after the sum
         return (x,)
 
 
@@ -115,13 +118,13 @@ class ResnetDecoder(nn.Module):
         return "ReflectConv_0"
 
     @nn.compact
-    def __call__(self, features: Features) -> Array:
+    def __call__(self, features: Features) -> Map:
         """Maps one map [b, h/4, w/4, 4 base_channels] to [b, h, w, channels], not bounded."""
         # In the paper's notation u128, u64, c7s1-3.
         (x,) = features
         for channels in (2 * self.base_channels, self.base_channels):
             x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)
-            x = nn.relu(layers.instance_norm(x))
+            x = layers.normalized(nn.relu, x)
         # By rows: a form that is faster for few output channels.
         return layers.ReflectConv(self.channels, 7, by_rows=True, dtype=self.dtype)(x)
 
@@ -134,14 +137,14 @@ class UnetEncoder(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Features:
+    def __call__(self, x: Map) -> Features:
         """Maps [b, h, w, c] to num_downs maps, each half the size of the last; h and w are multiples of 2^num_downs."""
         # The image gets no activation, the outermost and the innermost map no norm.
-        maps: list[Array] = []
+        maps: list[Map] = []
         for level in range(self.num_downs):
-            x = nn.leaky_relu(x, 0.2) if level > 0 else x
+            x = layers.pointwise(_leaky_relu, x) if level > 0 else x
             x = layers.Conv(_unet_channels(self.base_channels, level), 4, 2, self.dtype)(x)
-            x = layers.instance_norm(x) if 0 < level < self.num_downs - 1 else x
+            x = layers.normalized(_unchanged, x) if 0 < level < self.num_downs - 1 else x
             maps.append(x)
         return tuple(maps)
 
@@ -160,15 +163,23 @@ class UnetDecoder(nn.Module):
         return f"ConvTranspose_{self.num_downs - 1}"
 
     @nn.compact
-    def __call__(self, features: Features) -> Array:
+    def __call__(self, features: Features) -> Map:
         """Maps num_downs maps to [b, h, w, channels], not bounded."""
         # From the innermost map outwards. An encoder's map meets the decoder's before its own activation.
         *skips, x = features
         for level in reversed(range(1, self.num_downs)):
             channels = _unet_channels(self.base_channels, level - 1)
-            x = layers.ConvTranspose(channels, 4, dtype=self.dtype)(nn.relu(x))
-            x = jnp.concatenate([skips[level - 1], layers.instance_norm(x)], axis=-1)
-        return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(nn.relu(x))
+            x = layers.ConvTranspose(channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
+            x = layers.normalized(lambda x, skip: jnp.concatenate([skip, x], axis=-1), x, skips[level - 1])
+        return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
+
+
+def _leaky_relu(x: Array) -> Array:
+    return nn.leaky_relu(x, 0.2)
+
+
+def _unchanged(x: Array) -> Array:
+    return x
 
 
 def _unet_channels(base_channels: int, level: int) -> int:

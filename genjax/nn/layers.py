@@ -4,6 +4,7 @@ Layers with a fast form on some platforms call nn/kernels/, where each form stan
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,8 +12,20 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from genjax.config import Precision
-from genjax.nn.kernels.convolutions import NO_PADDING, conv, conv_by_rows, conv_transpose, mirror
+from genjax.nn import canvas
+from genjax.nn.canvas import Canvas
+from genjax.nn.kernels.convolutions import (
+    NO_PADDING,
+    Padding,
+    conv,
+    conv_by_rows,
+    conv_narrow,
+    conv_transpose,
+    mirror,
+)  # fmt: skip
 from genjax.nn.kernels.instance_norm import instance_norm as instance_norm  # networks take it from here
+
+Map = Any  # an Array, or a Canvas: layers give what they were given
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
@@ -50,11 +63,17 @@ class Conv(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, h', w', features]; h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
-        x, kernel, bias = _with_parameters(self, x)
-        x = conv(x, kernel, self.stride, ((1, 1), (1, 1)))
-        return x + bias.reshape(1, 1, 1, -1)
+        parameters = _parameters(self, x.shape[-1])
+
+        def convolve(x: Array, padding: Padding) -> Array:
+            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
+            return conv(x, kernel, self.stride, padding) + bias.reshape(1, 1, 1, -1)
+
+        if isinstance(x, Canvas):
+            return canvas.convolve(lambda part: convolve(part, NO_PADDING), x, border=1, down=self.stride)
+        return convolve(x, ((1, 1), (1, 1)))
 
 
 class ReflectConv(nn.Module):
@@ -66,12 +85,19 @@ class ReflectConv(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
-        x, kernel, bias = _with_parameters(self, x)
-        x = mirror(x, self.kernel_size // 2)
-        x = conv_by_rows(x, kernel) if self.by_rows else conv(x, kernel, 1, NO_PADDING)
-        return x + bias.reshape(1, 1, 1, -1)
+        parameters, border = _parameters(self, x.shape[-1]), self.kernel_size // 2
+
+        def convolve(x: Array, conv: Callable[[Array, Array], Array]) -> Array:
+            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
+            return conv(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+        if isinstance(x, Canvas):
+            form = conv_by_rows if self.by_rows else conv_narrow
+            return canvas.convolve(lambda part: convolve(part, form), canvas.reflect(x, border), border)
+        form = conv_by_rows if self.by_rows else lambda x, kernel: conv(x, kernel, 1, NO_PADDING)
+        return convolve(x, lambda x, kernel: form(mirror(x, border), kernel))
 
 
 class ConvTranspose(nn.Module):
@@ -85,18 +111,33 @@ class ConvTranspose(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
-        x, kernel, bias = _with_parameters(self, x)
-        x = conv_transpose(x, kernel)
-        return x + bias.reshape(1, 1, 1, -1)
+        parameters = _parameters(self, x.shape[-1])
+
+        def convolve(x: Array) -> Array:
+            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
+            return conv_transpose(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+        if isinstance(x, Canvas):  # outputs of the border are not the map's
+            return canvas.convolve(lambda part: convolve(part)[:, 2:-2, 2:-2], x, border=1, up=2)
+        return convolve(x)
 
 
-def _with_parameters(module: Conv | ReflectConv | ConvTranspose, x: Array) -> tuple[Array, Array, Array]:
-    """Returns x, kernel and bias in the module's dtype."""
+def pointwise(fn: Callable[..., Array], x: Map, *others: Map) -> Map:
+    """Applies a function of pixels to maps of one size."""
+    return canvas.pointwise(fn, x, *others) if isinstance(x, Canvas) else fn(x, *others)
+
+
+def normalized(fn: Callable[..., Array], x: Map, *others: Map) -> Map:
+    """Computes fn(instance_norm(x), *others) for a function of pixels."""
+    return canvas.normalized(fn, x, *others) if isinstance(x, Canvas) else fn(instance_norm(x), *others)
+
+
+def _parameters(module: Conv | ReflectConv | ConvTranspose, channels: int) -> tuple[Array, Array]:
+    """Returns kernel and bias."""
     # Names, shapes and initial values are those of nn.Conv and nn.ConvTranspose.
-    shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
+    shape = (module.kernel_size, module.kernel_size, channels, module.features)
     kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = module.param("bias", nn.initializers.zeros, (module.features,))
-    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
-    return x, kernel, bias
+    return kernel, bias

@@ -142,6 +142,47 @@ def test_main_names_the_flag_for_large_images(trained_identity, tmp_path, monkey
     assert "its 1.1 megapixels exceed --max-megapixels 1" in caplog.text
 
 
+def test_main_writes_png_when_asked(trained_identity, tmp_path, monkeypatch):
+    pictures.write(tmp_path / "in" / "a.jpg", Picture(pixels(8, 8, 3)))
+    Image.fromarray(pixels(9, 8, 3)).save(tmp_path / "in" / "b.ppm")
+    flags = (tmp_path / "in", tmp_path / "out", "a2b", "--format", "png")
+    assert run(monkeypatch, trained_identity.workdir, *flags)["images"] == 2
+    for name, size in (("a.jpg", (8, 8)), ("b.ppm", (9, 8))):
+        found, original = pictures.read(tmp_path / "out" / f"{name}.png"), tmp_path / "in" / name
+        assert found.pixels.shape == (*size, 3)
+        assert np.abs(found.pixels.astype(int) - pictures.read(original).pixels).max() <= 1
+
+
+def test_main_passes_over_one_picture_of_a_batch(trained_identity, tmp_path, monkeypatch, caplog):
+    for name in "abcd":
+        pictures.write(tmp_path / "in" / f"{name}.png", Picture(pixels(16, 16, 3)))
+    whole = (tmp_path / "in" / "b.png").read_bytes()
+    (tmp_path / "in" / "b.png").write_bytes(whole[: len(whole) // 2])  # its header is good
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out")
+    assert (results["images"], results["failed"]) == (3, 1)
+    assert len([message for message in caplog.messages if "passed over" in message and "b.png" in message]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png", "d.png"]
+    for name in "acd":
+        before, after = (pictures.read(tmp_path / folder / f"{name}.png").pixels for folder in ("in", "out"))
+        assert np.abs(after.astype(int) - before).max() <= 1
+
+
+def test_main_ends_on_a_full_disk_and_goes_on(trained_identity, disk, tmp_path, monkeypatch, caplog):
+    for i in range(12):
+        pictures.write(tmp_path / "in" / f"{i:02}.png", Picture(pixels(64, 64, 3)))
+    disk.fill()
+    disk.filler.write_bytes(disk.filler.read_bytes()[: -100 * 1024])  # room for a few of them, of 12 KB
+    with pytest.raises(OSError, match=r"No space left .*what is written is whole, and --skip-existing passes over it"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", disk.path / "out")
+    written = list((disk.path / "out").iterdir())
+    assert 0 < len(written) < 12 and not caplog.messages
+    for path in written:  # under final names alone, and whole
+        assert pictures.read(path).pixels.shape == (64, 64, 3)
+    disk.filler.unlink()
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", disk.path / "out", "a2b", "--skip-existing")
+    assert results["images"] == 12 - len(written) and len(list((disk.path / "out").iterdir())) == 12
+
+
 def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
     with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):

@@ -19,33 +19,6 @@ pytestmark = [
 ]
 
 
-class Disk:
-    """A small disk of its own, in memory."""
-
-    def __init__(self, path: Path):
-        self.path, self.filler = path, path / "filler"
-
-    def fill(self) -> None:
-        """Leaves no room at all."""
-        with open(self.filler, "wb", buffering=0) as file:
-            for size in (4096, 1):
-                try:
-                    while file.write(bytes(size)):
-                        pass
-                except OSError:
-                    pass
-
-
-@pytest.fixture
-def disk(tmp_path):
-    (tmp_path / "disk").mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path / "disk"], capture_output=True)
-    if done.returncode:
-        pytest.skip("needs the right to mount a disk")
-    yield Disk(tmp_path / "disk")
-    subprocess.run(["umount", "-l", tmp_path / "disk"], check=True)
-
-
 @pytest.fixture(scope="module")
 def programs():
     """Compiled once: all runs here are alike."""

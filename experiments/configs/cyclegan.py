@@ -85,6 +85,25 @@ def satellite_relief() -> CycleGanRun:
     )
 
 
+def faces_glasses() -> CycleGanRun:
+    """Drawn faces to faces with glasses at 32x32, as x + T(G(x)): a demonstration.
+
+    Faces that train bare never train with glasses. All glasses are of one kind and have one place in the image.
+
+    $ python experiments/train_cyclegan.py faces-glasses --workdir runs/faces-glasses
+
+    Hardware: 2 CPU cores. Time: 12 minutes, beside other work. Result: L1 0.0047 to the truth; copying has 0.0141.
+    """
+    data = DataConfig(source="faces-glasses", image_size=(32, 32), channels=(3, 3), batch_size=4, paired=True)
+    return CycleGanRun(
+        data=data,
+        optim=OptimConfig(learning_rate=4e-4, b1=0.5, schedule="linear", ema_decay=0.999),
+        train=TrainConfig(num_steps=2500, log_every=100, eval_every=500, checkpoint_every=500, num_sample_images=24),
+        cyclegan=dataclasses.replace(SMALL, output="residual"),
+        loss=losses.CLASSIC,
+    )
+
+
 def folder() -> CycleGanRun:
     """Two folders of your own photographs at 256x256, with the networks and weights of the paper.
 
@@ -168,6 +187,7 @@ CONFIGS = {
     "icons": icons,
     "gray-colour": gray_colour,
     "satellite-relief": satellite_relief,
+    "faces-glasses": faces_glasses,
     "folder": folder,
     "horse2zebra": horse2zebra,
     "cats-dogs": cats_dogs,

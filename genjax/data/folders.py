@@ -153,6 +153,8 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
         if root.is_dir() and not found:
             raise ValueError(f"{root} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
         named |= found or {root: epath.Path(root.name)}
+    if not named:
+        raise ValueError("no image is given: give --images at least one file or folder")
     return named
 
 

@@ -200,6 +200,8 @@ def test_read_images_takes_files_and_folders(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{tmp_path}/empty holds no images .*.jpeg"):
         folders.read_images([tmp_path / "empty"], sized(8, 8, 1))
+    with pytest.raises(ValueError, match="give --images at least one file or folder"):
+        folders.named_images([])
 
 
 def test_load_ignores_links_to_copies_and_hidden_files(config, tmp_path):

@@ -22,7 +22,7 @@ from studies.translation import rules
 class Baselines:
     """Options: the images, and a run to compare with."""
 
-    source: tyro.conf.Positional[Literal["icons", "gray-colour", "satellite-relief"]]
+    source: tyro.conf.Positional[Literal["icons", "gray-colour", "satellite-relief", "faces-glasses"]]
     """A demo set with paired test images."""
     size: int = 32
     """Height and width."""

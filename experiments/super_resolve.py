@@ -31,7 +31,7 @@ class SuperResolve(restored_files.RestoreOptions):
     kernel: Kernel = "box"
     """Filter by which the images were scaled down: means over blocks, or Pillow's bicubic filter."""
     scale_down: bool = False
-    """Takes images of the VAE's own size and scales them down first, to compare the results with the originals."""
+    """Takes images of any size, scales them as training does and then down, to compare the results with them."""
     which: Which = "last"
     """The last checkpoint, or the best on validation."""
 
@@ -46,10 +46,10 @@ def main() -> dict[str, Any]:
     small_size = operator.small_size((height, width))
     remedy = (
         f"this VAE enlarges {small_size[0]}x{small_size[1]} by {factor} to the {height}x{width} on which it was "
-        "trained; images of that size can be scaled down first, with --scale-down"
+        "trained; images of any size can be scaled down first, with --scale-down"
     )
     size = (height, width) if options.scale_down else small_size
-    images = restored_files.read(options.images, size, sampler.config.data, remedy)
+    images = restored_files.read(options.images, size, sampler.config.data, None if options.scale_down else remedy)
     small, truth = images.pixels, None
     if options.scale_down:
         small, truth = np.clip(operator.apply(images.pixels), 0, 1).astype(np.float32), images.pixels

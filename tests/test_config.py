@@ -61,6 +61,19 @@ def linear(decay=0.5, **options):
         (DataConfig, {"load_size": (9,)}, "load_size needs a height and a width, or nothing, got (9,)"),
         (DataConfig, {"load_size": (9, 9, 1)}, "load_size needs a height and a width, or nothing, got (9, 9, 1)"),
         (DataConfig, {"load_size": (9, 7)}, "load_size (9, 7) must not be below image_size (8, 8)"),
+        (DataConfig, {"load_size": (9, 9), "resize": "none"}, "load_size has no effect with resize none"),
+        (
+            DataConfig,
+            {"load_size": (9, 9), "binarize": "fixed"},
+            "binarize fixed draws the pixels of whole images once",
+        ),
+        (DataConfig, {"resize": "width", "binarize": "fixed"}, "binarize fixed draws the pixels of whole images once"),
+        (DataConfig, {"cache": "none", "binarize": "fixed"}, "binarize fixed draws the pixels of whole images once"),
+        (
+            DataConfig,
+            {"cache": "none", "source": "digits"},
+            "cache none is for folder:, pairs:, tfds: and faces, as digits is",
+        ),
         (DataConfig, {"load_size": (7, 9)}, "load_size (7, 9) must not be below image_size (8, 8)"),
         (DataConfig, {"paired": True}, "paired needs two domains"),
         (DataConfig, {"train_pairs": True, "channels": (1, 1)}, "train_pairs needs pairs in validation too: give"),
@@ -411,11 +424,17 @@ def accepted(config, changes):
 def test_data_config_shapes_follow_size_and_channels():
     two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
-    assert [two.stored_shape("train", domain) for domain in (0, 1)] == [(10, 13, 1), (10, 13, 3)]
-    for split in ("validation", "test"):
-        assert tuple(two.stored_shape(split, domain) for domain in (0, 1)) == two.image_shapes
     one = build(DataConfig, image_size=(6, 9), channels=(3,))
-    assert one.image_shapes == (one.stored_shape("train", 0),) == ((6, 9, 3),)
+    assert one.image_shapes == ((6, 9, 3),)
+
+
+@pytest.mark.parametrize(
+    "changes, crops",
+    [({}, False), ({"resize": "stretch"}, False), ({"load_size": (8, 8)}, True), ({"resize": "width"}, True),
+     ({"resize": "none"}, True)],
+)  # fmt: skip
+def test_data_config_crops_scaled_pictures(changes, crops):
+    assert build(DataConfig, **changes).crops == crops
 
 
 def test_configurations_are_frozen_at_every_level():

@@ -145,7 +145,7 @@ def with_batch(config: C, batch: int) -> C:
 def traced(config: RunConfig, mesh: Mesh) -> Any:
     """Traces the training step of `config` for `mesh`; no array is made."""
     split, data = NamedSharding(mesh, parallel.SPLIT), config.data
-    shapes = [(data.batch_size, *data.stored_shape("train", domain)) for domain in range(len(data.channels))]
+    shapes = [(data.batch_size, *shape) for shape in data.image_shapes]
     images = tuple(jax.ShapeDtypeStruct(shape, np.uint8, sharding=split) for shape in shapes)
     batch = Batch(images, jax.ShapeDtypeStruct((data.batch_size,), np.int32, sharding=split))
     task = task_of(config)
@@ -191,8 +191,8 @@ def time_steps(name: str, batch_size: int, steps: int) -> float:
     """
     config, mesh = with_batch(configs.make(name), batch_size), parallel.make_mesh()
     compiled = traced(config, mesh).lower().compile()
-    rng, domains = np.random.default_rng(0), range(len(config.data.channels))
-    images = [rng.integers(0, 256, (batch_size, *config.data.stored_shape("train", d)), np.uint8) for d in domains]
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (batch_size, *shape), np.uint8) for shape in config.data.image_shapes]
     batch = parallel.shard_batch(mesh, Batch(tuple(images), np.arange(batch_size, dtype=np.int32)))
     state = parallel.replicate(mesh, lambda: task_of(config).init(config, keys.root_key(0)))
     seed, no_signal = parallel.replicate_scalar(mesh, 0), preemption.per_device(mesh)[0]

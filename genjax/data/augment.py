@@ -1,4 +1,4 @@
-"""Augmentation on the device, with one key for each example: flips, crops, dequantisation, binarisation."""
+"""Augmentation on the device, with one key for each example: flips, dequantisation, binarisation."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,11 @@ from genjax.keys import uniform
 
 
 def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
-    """Augments uint8 or uint16 images [b, h, w, c], of `load_size` if any, to floats in [0, 1]; `keys` is [b]."""
+    """Augments uint8 or uint16 images [b, h, w, c] to floats in [0, 1]; `keys` is [b]."""
     # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
-    split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+    split = jax.vmap(jax.random.split)(keys)
     if config.flip:
         images = flip(split[:, 0], images)
-    if config.load_size:
-        images = random_crop(split[:, 2], images, config.image_size)
     return evaluation_images(config, split[:, 1], images)
 
 
@@ -33,19 +31,6 @@ def flip(keys: Array, images: Array) -> Array:
     """Mirrors each image [b, h, w, c] left to right with probability 1/2."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-
-
-def random_crop(keys: Array, images: Array, size: tuple[int, int]) -> Array:
-    """Crops each image [b, h, w, c] to `size` (height, width) at a uniformly random place."""
-    (height, width), channels = size, images.shape[-1]
-    # One key draws both places; every place at which the crop fits is equally likely.
-    room = jnp.array([images.shape[1] - height + 1, images.shape[2] - width + 1])
-
-    def crop(key: Array, image: Array) -> Array:
-        top, left = jax.random.randint(key, (2,), 0, room)
-        return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
-
-    return jax.vmap(crop)(keys, images)
 
 
 def dequantize(keys: Array, images: Array) -> Array:

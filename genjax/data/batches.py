@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from genjax import parallel
+from genjax.data.crops import Crops
 from genjax.data.splits import Source
 from genjax.keys import Stream
 
@@ -47,15 +48,26 @@ def indices(seed: int, stream: int, step: int, batch_size: int, num_examples: in
     return rows
 
 
+def crop_words(seed: int, stream: int, step: int, batch_size: int) -> np.ndarray:
+    """Draws words uint64 [batch_size, 2] that place the crops of the global batch of `step`: see `Crops.at`."""
+    # As for permutations, raw words; row i takes words 2 i and 2 i + 1, whatever the batch size.
+    words = np.random.Philox(np.random.SeedSequence([seed, stream, step])).random_raw(2 * batch_size)
+    return words.reshape(batch_size, 2)
+
+
 def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False) -> Batch:
     """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together."""
     # Unpaired translation: each domain is shuffled on its own, so that the same images do not meet in every epoch.
-    streams = (Stream.SHUFFLE_FIRST, Stream.SHUFFLE_FIRST if pairs else Stream.SHUFFLE_SECOND)
-    images = tuple(
-        array[indices(seed, stream, step, batch_size, len(array))[rows]]
-        for array, stream in zip(source, streams, strict=False)
-    )
-    return Batch(images, np.arange(batch_size, dtype=np.int32)[rows])
+    first, second = (Stream.SHUFFLE_FIRST, Stream.CROP_FIRST), (Stream.SHUFFLE_SECOND, Stream.CROP_SECOND)
+    images = []
+    for array, (shuffle, crop) in zip(source, (first, first if pairs else second), strict=False):
+        chosen = indices(seed, shuffle, step, batch_size, len(array))[rows]
+        # Rows and places first, so that a process decodes its own part of the batch alone.
+        if isinstance(array, Crops):
+            images.append(array.at(chosen, crop_words(seed, crop, step, batch_size)[rows]))
+        else:
+            images.append(array[chosen])
+    return Batch(tuple(images), np.arange(batch_size, dtype=np.int32)[rows])
 
 
 def loader(
@@ -80,10 +92,11 @@ def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch
         yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in source), position)
 
 
-def prefetch(load: Callable[[int], T], steps: Iterable[int], depth: int) -> Generator[T, None, None]:
-    """Yields `load(step)` for each of `steps`, in order; a thread computes up to `depth` of them ahead."""
-    # One thread, so that batches come in order.
-    with ThreadPoolExecutor(1, "prefetch") as pool:
+def prefetch(
+    load: Callable[[int], T], steps: Iterable[int], depth: int, threads: int = 1
+) -> Generator[T, None, None]:  # fmt: skip
+    """Yields `load(step)` for each of `steps`, in order; threads compute up to `depth` of them ahead."""
+    with ThreadPoolExecutor(threads, "prefetch") as pool:
         pending: deque[Future[T]] = deque()
         try:
             for step in steps:

@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax.checks import require
 
-Resize = Literal["cover", "stretch"]
+Resize = Literal["cover", "stretch", "width", "none"]
 Levels = Literal["full", "auto"] | tuple[float, ...]
 
 
@@ -47,10 +47,12 @@ class DataConfig:
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
     load_size: tuple[int, ...] = ()
-    """Height and width of training images before random crops of image_size, for example 286 286 with image_size
-    256 256. Empty for no crops."""
+    """Height and width to which pictures are scaled before crops of image_size, for example 286 286 with image_size
+    256 256. Training crops at random places, everything else around the centre. Empty: pictures are scaled to
+    image_size, and with cover only the centre is used."""
     resize: Resize = "cover"
-    """Scales images to cover the size and crops the centre, or stretches them to the size (both bicubic)."""
+    """Scales pictures to cover the size (load_size, else image_size), stretches them to it, scales them to its width,
+    or keeps their own scale (none). The last two crop as with a load_size. All are bicubic."""
     ground: Literal["white", "black", "grey"] = "white"
     """Ground that transparent pictures are laid on, in training and wherever the trained model is used."""
     levels: Levels = "full"
@@ -66,7 +68,10 @@ class DataConfig:
     upscale: bool = False
     """Enlarges images that are smaller than image_size, instead of refusing them."""
     skip_corrupt: bool = False
-    """Leaves out images that cannot be decoded (each is named in the log) instead of stopping."""
+    """Leaves out damaged images, which cannot be decoded, instead of stopping."""
+    cache: Literal["disk", "none"] = "disk"
+    """Decodes folder: and tfds: images once, into cache_dir (disk), or those of each batch ahead of its step (none),
+    for sets larger than the disk; results are the same."""
     cache_dir: str = "~/.cache/genjax"
     """Local directory that keeps decoded and resized folder: and tfds: images, and faces, as uint8."""
     cache_gib: int = 20
@@ -103,6 +108,16 @@ class DataConfig:
             f"levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each domain), got {self.levels}",
         )  # fmt: skip
         require(self.max_megapixels >= 1, f"max_megapixels must be at least 1, got {self.max_megapixels}")
+        require(not (self.load_size and self.resize == "none"), "load_size has no effect with resize none: choose one")
+        require(
+            self.binarize != "fixed" or not (self.crops or self.cache == "none"),
+            "binarize fixed draws the pixels of whole images once, before crops and for cached images alone: choose "
+            "binarize stochastic, or none of load_size, resize width or none, and cache none",
+        )
+        require(
+            self.cache == "disk" or self.source.startswith(("folder:", "pairs:", "tfds:", "faces")),
+            f"cache none is for folder:, pairs:, tfds: and faces, as {self.source} is not decoded: leave it out",
+        )
         require(
             not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
         )
@@ -139,7 +154,7 @@ class DataConfig:
         """Height, width and channels of each domain's images."""
         return tuple((*self.image_size, channels) for channels in self.channels)
 
-    def stored_shape(self, split: str, domain: int) -> tuple[int, int, int]:
-        """Height, width and channels of a domain's images before augmentation: load_size, if any, in training."""
-        height, width = self.load_size if split == "train" and self.load_size else self.image_size
-        return (height, width, self.channels[domain])
+    @property
+    def crops(self) -> bool:
+        """True if training sees crops at random places of scaled pictures."""
+        return bool(self.load_size) or self.resize in ("width", "none")

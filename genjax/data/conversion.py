@@ -4,12 +4,10 @@ Training, sampling, translating and restoring all convert by `to_samples`, so th
 levels and channels. Training then scales the samples, and translating and restoring divide them by their maximum.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from genjax.data.config import DataConfig, Resize
+from genjax.data.config import DataConfig
 from genjax.data.image_arrays import LUMA
 from genjax.data.pictures import Picture, to_pillow, to_planes
 
@@ -25,11 +23,6 @@ def to_samples(picture: Picture, config: DataConfig, domain: int = 0, bits: int 
     laid = opaque(picture, config, domain)
     samples = _spread(laid.pixels, _range(picture, config, domain), config.bits if bits is None else bits)
     return _with_channels(samples, config.channels[domain])
-
-
-def to_stored(picture: Picture, shape: Sequence[int], config: DataConfig, domain: int = 0) -> np.ndarray:
-    """Converts a picture to `shape` (height, width, channels) in the bits of `config`, for training and sampling."""
-    return scaled(to_samples(picture, config, domain), shape[:2], config.resize)
 
 
 def to_floats(picture: Picture, config: DataConfig, domain: int = 0) -> np.ndarray:
@@ -87,25 +80,6 @@ def opaque(picture: Picture, config: DataConfig, domain: int = 0) -> Picture:
         share = picture.alpha[..., None] / top
         pixels = np.rint(picture.pixels * share + ground * (1 - share)).astype(planes.dtype)
     return Picture(pixels, icc=picture.icc)
-
-
-def scaled(samples: np.ndarray, size: Sequence[int], resize: Resize = "cover") -> np.ndarray:
-    """Scales samples [h, w, c] (bicubic, antialiased) to cover `size` and crops the centre, or stretches them to it."""
-    (height, width), (old_height, old_width, channels) = size, samples.shape
-    if (height, width) == (old_height, old_width):
-        return samples
-
-    def scale(image: Image.Image) -> np.ndarray:
-        if resize == "stretch":
-            return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-        return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
-
-    # ORDER MATTERS: digests depend on these bytes, so keep Pillow's filters, and the order of the conversions.
-    if samples.dtype == np.uint8 and channels in (1, 3):
-        return scale(to_pillow(samples)).reshape(height, width, channels)
-    kind = np.uint8 if samples.dtype == np.uint8 else np.float32  # Pillow scales these by channel
-    planes = np.stack([scale(Image.fromarray(samples[..., i].astype(kind))) for i in range(channels)], -1)
-    return np.rint(planes).clip(0, np.iinfo(samples.dtype).max).astype(samples.dtype)  # bicubic weights overshoot
 
 
 def _range(picture: Picture, config: DataConfig, domain: int) -> tuple[float, float]:

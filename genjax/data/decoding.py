@@ -1,14 +1,13 @@
-"""Decoding of images, once and in threads, into cached arrays: one for each split and domain."""
+"""Images of files and data sets, decoded once into the cache, or on demand: the same images either way."""
 
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import BinaryIO, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -16,15 +15,21 @@ from etils import epath
 
 import genjax
 from genjax import files
-from genjax.data import conversion, image_cache
+from genjax.data import batches, conversion, image_cache, scaling
 from genjax.data.config import DataConfig
+from genjax.data.crops import Crops
+from genjax.data.image_cache import Entry
 from genjax.data.pictures import Picture
-from genjax.data.splits import Splits, check_domains, hold_out
+from genjax.data.splits import Images, Splits, check_domains, hold_out
+from genjax.files import Json
 
 logger = logging.getLogger(__name__)
 
-DECODER_VERSION = 3
+DECODER_VERSION = 4
 """Part of every cache key: raise it when a change of the code changes pixels."""
+
+NAMED = 5
+"""Damaged images that an error or a warning names; the file that it mentions names all."""
 
 T = TypeVar("T")
 
@@ -38,37 +43,99 @@ class LazyImages(NamedTuple, Generic[T]):
     """Returns the name of an item, for messages."""
     open: Callable[[T], Picture]
     """Decodes an item; may raise any exception for damaged files."""
-    identity: Callable[[T], object]
+    identity: Callable[[T], list]
     """Returns a JSON value that changes when the item changes; part of the cache key."""
+    content: Callable[[T], list] | None = None
+    """Returns a JSON value that stands for an item wherever it lies, recorded with a run that caches nothing (default:
+    the identity)."""
 
 
-def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits:
-    """Decodes the images of all `domains`; missing splits are held out of the training images."""
+class Set(NamedTuple):
+    """Images of one domain and split that are not decoded yet."""
+
+    names: list[str]
+    read: Callable[[int], np.ndarray]  # decodes and scales an image; raises any exception
+    identity: list
+    content: list
+    channels: int
+
+
+def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits[Images]:
+    """Decodes the images of all `domains`, or prepares it; missing splits are held out of the training images.
+
+    Raises ValueError if the cache cannot be written, and one that tells all images that are damaged or too small. With
+    `config.skip_corrupt` damaged ones are left out, with a warning. Without a cache, images are checked when they are
+    needed, or all of them before with `config.skip_corrupt`.
+    """
     check_domains(config, len(domains))
-    arrays = [_decode_domain(domain, i, config) for i, domain in enumerate(domains)]
-    return Splits(*(tuple(by_split[split] for by_split in arrays) for split in Splits._fields))
+    sets = [
+        (split, _set(domain, split, items, number, config))
+        for number, domain in enumerate(domains)
+        for split, items in hold_out(domain.items, config.holdout).items()
+    ]
+    checked = config.cache == "disk" or config.skip_corrupt
+    entries = [decode_all(images, split, config) for split, images in sets] if checked else []
+    _check(entries, config)
+    loaded: dict[str, list[Images]] = {split: [] for split in Splits._fields}
+    for i, (split, images) in enumerate(sets):
+        if config.cache == "disk":
+            loaded[split].append(_cached(entries[i], split, config))
+        else:
+            damaged = entries[i].about["damaged"] if checked else {}
+            loaded[split].append(
+                _on_demand(images, [row for row in range(len(images.names)) if str(row) not in damaged], config)
+            )
+    return Splits(*map(tuple, loaded.values()))
 
 
-def _decode_domain(domain: LazyImages, number: int, config: DataConfig) -> dict[str, np.ndarray]:
-    arrays = {}
-    for split, items in hold_out(domain.items, config.holdout).items():
-        shape = config.stored_shape(split, number)
-        read = lambda i, items=items, shape=shape: convert(domain.open(items[i]), shape, config, number)  # noqa: E731
-        identity = [domain.identity(item) for item in items]
-        names = [domain.name(item) for item in items]
-        arrays[split] = decode_all(names, read, shape, config, [identity, config.levels_of(number)])
-    return arrays
+def _set(domain: LazyImages[T], split: str, items: list[T], number: int, config: DataConfig) -> Set:
+    # Evaluation sees the centre of a picture, so nothing else is kept of it.
+    scale = scaling.to_scale if split == "train" else scaling.evaluated
+
+    def read(i: int) -> np.ndarray:
+        pixels = conversion.to_samples(domain.open(items[i]), config, number)
+        scaling.check_large_enough(pixels, config)
+        return scale(pixels, config)
+
+    names = [domain.name(item) for item in items]
+    checked = config.cache == "disk" or config.skip_corrupt
+    identity = [config.levels_of(number), [domain.identity(item) for item in items]] if checked else []
+    content = [(domain.content or domain.identity)(item) for item in items] if config.cache == "none" else []
+    return Set(names, read, identity, content, config.channels[number])
 
 
-def convert(picture: Picture, shape: tuple[int, int, int], config: DataConfig, number: int) -> np.ndarray:
-    """Converts a picture of domain `number` to `shape` by the settings in `config`; ValueError if it is too small."""
-    height, width = picture.pixels.shape[:2]
-    if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
-        raise ValueError(
-            f"its {height}x{width} pixels are fewer than the {config.image_size[0]}x{config.image_size[1]} of "
-            "--data.image-size; --data.upscale enlarges it"
-        )
-    return conversion.to_stored(picture, shape, config, number)
+def _cached(entry: Entry, split: str, config: DataConfig) -> Images:
+    """Makes images of cached pixels: an array, or crops of its parts."""
+    channels = entry.about["channels"]
+    if split != "train" or not config.crops:
+        return entry.pixels.reshape(-1, *config.image_size, channels)
+    sizes = np.array(entry.about["sizes"], np.int64).reshape(-1, 2)
+    ends = np.cumsum(sizes.prod(axis=1) * channels)
+
+    def picture(i: int) -> np.ndarray:
+        height, width = sizes[i]
+        return entry.pixels[ends[i] - height * width * channels : ends[i]].reshape(height, width, channels)
+
+    return Crops((len(sizes), *config.image_size, channels), entry.pixels.dtype, picture)
+
+
+def _on_demand(images: Set, rows: list[int], config: DataConfig) -> Crops:
+    """Makes those images of a set that are not damaged, `rows`; threads decode them when they are needed."""
+
+    def picture(i: int) -> np.ndarray:
+        try:
+            return images.read(rows[i])
+        except Exception as error:
+            found = scaling.too_small([error.size], 1, config) if isinstance(error, scaling.TooSmallError) else error
+            raise ValueError(
+                f"cannot decode {images.names[rows[i]]}: {found}. Repair it, or start another run with "
+                "--data.skip-corrupt, which checks all images first"
+            ) from error
+
+    return Crops(
+        (len(rows), *config.image_size, images.channels), config.dtype, picture,
+        ThreadPoolExecutor(config.decode_threads, "decode"), _sha256([images.content[row] for row in rows]),
+    )  # fmt: skip
 
 
 def file_version(path: epath.Path) -> list[str | int]:
@@ -83,71 +150,81 @@ def file_version(path: epath.Path) -> list[str | int]:
     return [os.path.abspath(path), local.st_size, local.st_mtime_ns]
 
 
-def decode_all(
-    names: Sequence[str],
-    read: Callable[[int], np.ndarray],
-    shape: tuple[int, ...],
-    config: DataConfig,
-    identity: object,
-) -> np.ndarray:
-    """Decodes images to [n, *shape], `read(i)` for each of `names` in order, or reads them from the cache.
+def decode_all(images: Set, split: str, config: DataConfig) -> Entry:
+    """Decodes all images of a set into the cache, or finds them there.
 
-    The cache key holds `identity` (a JSON value), the shape, the settings that change pixels, and versions. Raises
-    ValueError if the cache cannot be written, or with the name of an image that cannot be decoded; with
-    `config.skip_corrupt` such an image is logged and left out.
+    The cache key holds the identity of the images, the settings that change pixels, and versions. Damaged and small
+    images are named beside the pixels, which are not kept without a cache.
     """
-    treatment = [config.resize, config.image_size, config.upscale, config.skip_corrupt, config.ground, DECODER_VERSION]
-    address = json.dumps([identity, shape, str(config.dtype), treatment, PIL.__version__, genjax.__version__])
+    # Damaged images have no part in the key: with skip_corrupt, the next start finds the others decoded.
+    crops = [config.crops and split == "train", config.load_size]
+    treatment = [config.resize, crops, config.image_size, config.upscale, config.cache, config.ground, config.bits]
+    address = json.dumps(
+        [images.identity, images.channels, treatment, DECODER_VERSION, PIL.__version__, genjax.__version__]
+    )
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
-    room = config.cache_gib * 2**30 - len(names) * math.prod(shape) * config.dtype.itemsize
+    height, width = config.load_size or config.image_size  # a guess for pictures that keep their proportions
+    expected = (
+        len(images.names) * height * width * images.channels * config.dtype.itemsize if config.cache == "disk" else 0
+    )
     try:
-        array = image_cache.load(
-            path, shape, config.dtype, lambda partial: _decode_into(partial, names, read, shape, config), room
+        return image_cache.load(
+            path, lambda file: _decode_into(file, images, config), config.cache_gib * 2**30, expected
         )
     except OSError as error:
         raise ValueError(
             f"cannot write the image cache in {directory} ({error}): choose another --data.cache-dir"
         ) from error
-    if len(array) < len(names):
-        left_out = len(names) - len(array)
-        logger.warning("left out %d of %d images; remove %s to be told again which", left_out, len(names), path)
-    return array
 
 
-def _decode_into(
-    path: Path, names: Sequence[str], read: Callable[[int], np.ndarray], shape: tuple[int, ...], config: DataConfig
-) -> None:
-    """Decodes images into an .npy file at `path`, without corrupt ones if `config.skip_corrupt`."""
-    array = np.lib.format.open_memmap(path, "w+", config.dtype, (len(names), *shape))
-    if hasattr(os, "posix_fallocate"):  # reserve the space: a full disk would kill the process with SIGBUS
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    good = np.zeros(len(names), bool)
+def _decode_into(file: BinaryIO, images: Set, config: DataConfig) -> tuple[np.dtype, Json]:
+    """Decodes images in threads and appends them to a file, in order; returns their type, and what there is to know."""
+    sizes: list[tuple[int, int]] = []
+    small: dict[str, tuple[int, int]] = {}
+    damaged: dict[int, str] = {}
 
-    def decode(i: int) -> None:
+    def read(i: int) -> np.ndarray | Exception:
         try:
-            array[i] = read(i)
-            good[i] = True
+            return images.read(i)
         except MemoryError as error:
-            raise ValueError(f"no memory to decode {names[i]}: try fewer --data.decode-threads") from error
+            raise ValueError(f"no memory to decode {images.names[i]}: try fewer --data.decode-threads") from error
         except Exception as error:  # Pillow raises nearly anything on bad bytes
-            if not config.skip_corrupt:
-                raise ValueError(
-                    f"cannot decode {names[i]}: {error}. Repair or remove it, or leave it out with --data.skip-corrupt"
-                ) from error
-            logger.warning("left out %s, which cannot be decoded: %s", names[i], error)
+            return error
 
-    # Each image has its own row, so the result does not depend on the order of the threads.
-    with ThreadPoolExecutor(config.decode_threads, "decode") as pool:
-        try:
-            for _ in pool.map(decode, range(len(names))):
-                pass
-        except ValueError:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if not good.all():
-        kept = array[good]
-        array = np.lib.format.open_memmap(path, "w+", config.dtype, kept.shape)
-        array[:] = kept
-    array.flush()
+    # A few images are decoded ahead of the one that is written, so the set is never in memory.
+    threads = config.decode_threads
+    for i, found in enumerate(batches.prefetch(read, range(len(images.names)), 2 * threads, threads)):
+        if isinstance(found, scaling.TooSmallError):
+            small[images.names[i]] = found.size
+        elif isinstance(found, Exception):
+            damaged[i] = f"{images.names[i]}: {str(found) or type(found).__name__}"
+        elif config.cache == "disk":
+            sizes.append(found.shape[:2])
+            file.write(np.ascontiguousarray(found).data)
+    about = {"images": len(images.names), "channels": images.channels, "sizes": sizes}
+    return config.dtype, about | {"small": small, "damaged": damaged}
+
+
+def _check(entries: Sequence[Entry], config: DataConfig) -> None:
+    """Raises one ValueError for all images that are small or damaged; warns of those that are left out."""
+    total = sum(entry.about["images"] for entry in entries)
+    small = {name: (height, width) for entry in entries for name, (height, width) in entry.about["small"].items()}
+    damaged = [line for entry in entries for line in entry.about["damaged"].values()]
+    more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
+    lines = "\n  ".join([f"{len(damaged)} of {total} images cannot be decoded:", *damaged[:NAMED], *more])
+    where = " ".join(entry.about["path"] for entry in entries if entry.about["damaged"])
+    faults = [f"{scaling.too_small([*small.values()], total, config)}; one is {min(small)}"] if small else []
+    if damaged and not config.skip_corrupt:
+        faults.append(
+            f"{lines}\nRepair or remove them, or leave them out with --data.skip-corrupt. All are named in {where}; "
+            "remove that to try them again"
+        )
+    if faults:
+        raise ValueError("\n".join(faults))
+    if damaged:
+        logger.warning("%s\nThey are left out; all are named in %s", lines, where)
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

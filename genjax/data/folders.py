@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from genjax import files
-from genjax.data import conversion, decoding, layouts, pictures
+from genjax.data import conversion, decoding, layouts, pictures, scaling
 from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages, file_version
 from genjax.data.pictures import Picture
@@ -93,7 +93,8 @@ def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None 
         picture = pictures.decode(page.path.read_bytes(), page.number, config.max_megapixels)
         return picture if half is None else _half(picture, half)
 
-    return LazyImages(found, str, read, lambda page: [*file_version(page.path), page.number, half])
+    return LazyImages(found, str, read, lambda page: [*file_version(page.path), page.number, half],
+                      lambda page: [*_content(page.path), page.number, half])  # fmt: skip
 
 
 def _half(picture: Picture, half: int) -> Picture:
@@ -109,7 +110,7 @@ def _half(picture: Picture, half: int) -> Picture:
 def read_images(
     paths: Sequence[epath.PathLike], config: DataConfig, domain: int = 0, num: int | None = None
 ) -> np.ndarray:  # fmt: skip
-    """Reads the first `num` images (default: all) of files and folders, as training does: [n, h, w, c].
+    """Reads the first `num` images (default: all) of files and folders, as a model is evaluated on them: [n, h, w, c].
 
     Raises ValueError with the name of an image that cannot be read or converted.
     """
@@ -117,7 +118,7 @@ def read_images(
     for page in list(named_pages(paths, config))[:num]:
         picture = pictures.read(page.path, page.number, config.max_megapixels)
         try:
-            converted.append(conversion.to_stored(picture, config.image_shapes[domain], config, domain))
+            converted.append(scaling.evaluated(conversion.to_samples(picture, config, domain), config))
         except ValueError as error:
             raise ValueError(f"cannot use {page}: {error}") from error
     return np.stack(converted)
@@ -190,6 +191,11 @@ def _distinct(paths: list[epath.Path]) -> list[epath.Path]:
     for path in paths:
         first.setdefault(_real(path), path)
     return list(first.values())
+
+
+def _content(path: epath.Path) -> list[str | int]:
+    """Returns name and size of a local file; the name alone in a bucket, where each size takes a request."""
+    return [path.name] if "://" in str(path) else [path.name, *file_version(path)[1:2]]
 
 
 def _real(path: epath.Path) -> str:

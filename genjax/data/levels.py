@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from genjax.data.config import DataConfig
+from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
 from genjax.data.splits import Source, hold_out
 
@@ -19,7 +20,7 @@ SAMPLE = 256
 """Number of images, evenly spaced, that the warning looks at."""
 
 
-def of_arrays(source: Source) -> tuple[float, ...]:
+def of_arrays(source: Sequence[np.ndarray]) -> tuple[float, ...]:
     """Returns the least and the highest level of each array, one pair after another."""
     return tuple(float(level) for images in source for level in (images.min(), images.max()))
 
@@ -48,6 +49,8 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
 def warn_if_few(source: Source, name: str) -> None:
     """Logs a warning if the training images use less than a quarter of the levels."""
     for images in source:
+        if isinstance(images, Crops) and images.files is not None:  # decoded when it is needed, and not before
+            continue
         top = np.iinfo(images.dtype).max
         sample = images[np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)]
         low, high = int(sample.min()), int(sample.max())

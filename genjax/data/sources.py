@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.data import decoding, folders, levels, npz, pictures, python, tfds
+from genjax.data import conversion, crops, folders, levels, npz, pictures, python, scaling, tfds
 from genjax.data.config import DataConfig
+from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
 from genjax.data.demo import digits, faces, icons, satellite
-from genjax.data.splits import Source, Splits, check_domains
+from genjax.data.splits import Images, Splits, check_domains
 from genjax.keys import SCORING_SEED, Stream
 
 
@@ -85,8 +86,8 @@ def measured(config: DataConfig) -> DataConfig:
 def load(config: DataConfig, seed: int) -> Splits:
     """Loads the images of `config.source`, in its bits, in three splits.
 
-    Training images of domain i are [n, *config.stored_shape("train", i)], others [n, *config.image_shapes[i]]. Raises
-    ValueError or FileNotFoundError, naming the file and the remedy, for anything that cannot be read.
+    Images of domain i are [n, *config.image_shapes[i]]. Raises ValueError or FileNotFoundError, naming the file and the
+    remedy, for anything that cannot be read.
     """
     config = measured(config)
     found = reader(config.source)
@@ -102,9 +103,14 @@ def load(config: DataConfig, seed: int) -> Splits:
 
 
 def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
-    """Computes shape and SHA-256 of each array, to be recorded with a run."""
+    """Computes shape and SHA-256 of each domain's images, to be recorded with a run.
 
-    def describe_array(images: np.ndarray) -> dict[str, Any]:
+    Images that are decoded on demand have a `files_sha256` instead, of their names and sizes.
+    """
+
+    def describe_array(images: Images) -> dict[str, Any]:
+        if isinstance(images, Crops):
+            return {"shape": list(images.shape)} | images.describe()
         return {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}
 
     return {name: [describe_array(images) for images in source] for name, source in splits._asdict().items()}
@@ -131,27 +137,33 @@ def _check(splits: Splits, config: DataConfig) -> None:
             )
 
 
-def _converted(splits: Splits, config: DataConfig) -> Splits:
-    """Converts all images to the sizes, channels, levels and bits of `config`."""
+def _converted(splits: Splits[np.ndarray], config: DataConfig) -> Splits[Images]:
+    """Converts arrays to the scale, channels, levels and bits of `config`."""
     check_domains(config, len(splits.train))
-
-    def resize(images: np.ndarray, shape: tuple[int, int, int], domain: int) -> np.ndarray:
-        as_they_are = images.shape[1:] == shape and images.dtype == config.dtype and config.levels_of(domain) is None
-        if len(images) == 0 or as_they_are:
-            return images
-        try:
-            return np.stack([decoding.convert(pictures.Picture(image), shape, config, domain) for image in images])
-        except ValueError as error:
-            raise ValueError(f"cannot use the images of {config.source}: {error}") from error
-
-    resized = {
-        split: tuple(resize(images, config.stored_shape(split, i), i) for i, images in enumerate(source))
+    return Splits(*(
+        tuple(_converted_array(images, split, i, config) for i, images in enumerate(source))
         for split, source in splits._asdict().items()
-    }
-    return Splits(**resized)
+    ))  # fmt: skip
 
 
-def _binarize_once(source: Source, seed: int, split: int) -> Source:
+def _converted_array(array: np.ndarray, split: str, domain: int, config: DataConfig) -> Images:
+    cropped = config.crops and split == "train"
+    as_stored = array.dtype == config.dtype and config.levels_of(domain) is None
+    if len(array) == 0 or (as_stored and not config.crops and array.shape[1:] == config.image_shapes[domain]):
+        return array
+    scale = scaling.to_scale if cropped else scaling.evaluated
+    try:
+        scaling.check_large_enough(array[0], config)
+        scaled = [scale(conversion.to_samples(pictures.Picture(image), config, domain), config) for image in array]
+    except scaling.TooSmallError as error:  # then all are: images of an array are of one size
+        said = scaling.too_small([error.size] * len(array), len(array), config)
+        raise ValueError(f"cannot use the images of {config.source}: {said}") from error
+    except ValueError as error:
+        raise ValueError(f"cannot use the images of {config.source}: {error}") from error
+    return crops.of_list(scaled, config.image_size) if cropped else np.stack(scaled)
+
+
+def _binarize_once(source: tuple[np.ndarray, ...], seed: int, split: int) -> tuple[np.ndarray, ...]:
     """Sets each pixel to the highest level with probability intensity, else to 0, by raw words of Philox."""
     binarized = []
     for images in source:

@@ -2,26 +2,31 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from genjax.data.config import DataConfig
+from genjax.data.crops import Crops
 
 logger = logging.getLogger(__name__)
 
-# One uint8 array [n, h, w, c] for each domain: a VAE has one domain, translation has two.
-Source = tuple[np.ndarray, ...]
+# Images [n, h, w, c]: a uint8 array, or crops that are indexed like one.
+Images = np.ndarray | Crops
+
+# The images of each domain: a VAE has one domain, translation has two.
+Source = tuple[Images, ...]
 
 T = TypeVar("T")
+X = TypeVar("X")
 
 
-class Splits(NamedTuple):
-    """Images for training, for the choice of checkpoints (validation), and for reports (test)."""
+class Splits(NamedTuple, Generic[X]):
+    """Images for training, for the choice of checkpoints (validation), and for reports (test), by domain."""
 
-    train: Source
-    validation: Source
-    test: Source
+    train: tuple[X, ...]
+    validation: tuple[X, ...]
+    test: tuple[X, ...]
 
 
 def hold_out(items: Mapping[str, Sequence[T]], share: float) -> dict[str, list[T]]:

@@ -1,5 +1,6 @@
 """TensorFlow Datasets, read without TensorFlow: one domain, or two by names of splits or by a label."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,12 @@ def _lazy_images(builder: Builder, name: str, rows: dict[str, list[Row]], versio
         split, row = item
         return pictures.from_planes(data[split][row]["image"])
 
-    return LazyImages(rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", decode, lambda item: [version, *item])
+    # The content of a row is that of its file, whose size and name stand for it.
+    content = [os.path.basename(builder.data_path), *version[1:2]]
+    return LazyImages(
+        rows, lambda item: f"tfds:{name} {item[0]}[{item[1]}]", decode,
+        lambda item: [version, *item], lambda item: [*content, *item],
+    )  # fmt: skip
 
 
 def _rows(builder: Builder, name: str, split: str, label: int | None) -> list[Row]:

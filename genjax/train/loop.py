@@ -103,9 +103,10 @@ def _train(
     noise_seed = seed_of(run.config, "noise")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
     load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several, data.train_pairs)
-    loaded = batches.prefetch(
-        lambda step: parallel.shard_batch(mesh, load(step)), range(start, train.num_steps, several), data.prefetch
-    )
+    # Batches that are decoded on demand may be of one image each: several are then decoded at a time.
+    threads = data.prefetch if data.cache == "none" else 1
+    ahead = range(start, train.num_steps, several)
+    loaded = batches.prefetch(lambda step: parallel.shard_batch(mesh, load(step)), ahead, data.prefetch, threads)
     step = start
     with (
         preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save

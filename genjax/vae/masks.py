@@ -7,8 +7,8 @@ import numpy as np
 from jax import Array
 
 from genjax import keys
-from genjax.data import conversion
-from genjax.data.config import Resize
+from genjax.data import conversion, scaling
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 
 NAMES = "half-left, half-right, half-top, half-bottom, square, random-SHARE (as random-0.5), rectangles"
@@ -66,12 +66,13 @@ def erased(picture: Picture) -> np.ndarray | None:
     return None if picture.alpha is None else ~_is_high(picture.alpha)
 
 
-def scaled(missing: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
-    """Scales a mask [H, W] to `size` as images are: a pixel is missing if any part of it is."""
-    steps = [own / new for own, new in zip(missing.shape, size, strict=True)]
-    if resize == "cover":  # one step for both, and the centre
-        steps = [min(steps)] * 2
-    for axis, (new, step) in enumerate(zip(size, steps, strict=True)):
+def scaled(missing: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Scales a mask [H, W] to the model's size as images are: a pixel is missing if any part of it is."""
+    size = data.image_size
+    if missing.shape == size:
+        return missing
+    for axis, (new, factor) in enumerate(zip(size, scaling.factors(missing.shape, data), strict=True)):
+        step = 1 / factor
         edges = (missing.shape[axis] - new * step) / 2 + step * np.arange(new + 1)
         first, last = np.floor(edges[:-1] + 1e-6).astype(int), np.ceil(edges[1:] - 1e-6).astype(int)
         parts = [missing.take(range(*ends), axis).any(axis) for ends in zip(first, last, strict=True)]

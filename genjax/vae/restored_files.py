@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from genjax import files, keys
-from genjax.data import conversion, folders, formats, image_arrays, pictures
-from genjax.data.config import DataConfig, Resize
+from genjax.data import conversion, folders, formats, image_arrays, pictures, scaling
+from genjax.data.config import DataConfig
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -79,7 +79,7 @@ def read(where: Sequence[str], size: tuple[int, int], config: DataConfig, remedy
             raise ValueError(f"{page} has {height}x{width} pixels, and {remedy}")
         try:
             image = conversion.opaque(picture, config)
-            pixels.append(_seen(picture, (*size, channels), config))
+            pixels.append(_seen(picture, size, config))
         except ValueError as error:
             raise ValueError(f"cannot use {page}: {error}") from error
         if channels == 1 and (image.pixels != image.pixels[..., :1]).any():
@@ -139,12 +139,8 @@ def write(
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
     if missing is not None and missing.shape != like.pixels.shape[:2]:
-        each = {
-            folder: _placed(values, like, config.resize, Image.Resampling.BICUBIC) for folder, values in each.items()
-        }
-        missing = (
-            _placed(missing[..., None].astype(np.float32), like, config.resize, Image.Resampling.NEAREST)[..., 0] > 0.5
-        )
+        each = {folder: _placed(values, like, config, Image.Resampling.BICUBIC) for folder, values in each.items()}
+        missing = _placed(missing[..., None].astype(np.float32), like, config, Image.Resampling.NEAREST)[..., 0] > 0.5
     for folder, values in each.items():
         # A grey file that a VAE saw in one channel may have three of its own.
         restored = conversion.from_floats(
@@ -170,20 +166,21 @@ def write_grid(
     image_arrays.write_png(path, image_arrays.grid(cells, columns=len(columns)))
 
 
-def _seen(picture: pictures.Picture, shape: tuple[int, int, int], config: DataConfig) -> np.ndarray:
+def _seen(picture: pictures.Picture, size: tuple[int, int], config: DataConfig) -> np.ndarray:
     """Converts a picture to floats [h, w, c] in [0, 1], scaled as for training if it has another size."""
-    if picture.pixels.shape[:2] == shape[:2]:
+    if picture.pixels.shape[:2] == size:
         return conversion.to_floats(picture, config)
-    return image_arrays.unit_floats(conversion.to_stored(picture, shape, config))
+    return image_arrays.unit_floats(scaling.evaluated(conversion.to_samples(picture, config), config))
 
 
-def _placed(values: np.ndarray, like: pictures.Picture, resize: Resize, method: Image.Resampling) -> np.ndarray:
+def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig, method: Image.Resampling) -> np.ndarray:
     """Scales floats [h, w, c] back to their place in a picture of another size; the rest is 0."""
     size = like.pixels.shape[:2]
-    height, width = size
-    if resize == "cover":  # the model has seen the centre, in its own proportions
-        factor = min(height / values.shape[0], width / values.shape[1])
-        height, width = (round(side * factor) for side in values.shape[:2])
+    # The part that the model has seen, around the centre; no larger than the picture, in spite of rounding.
+    height, width = (
+        min(own, round(new / factor))
+        for own, new, factor in zip(size, data.image_size, scaling.factors(size, data), strict=True)
+    )
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     placed = np.zeros((*size, values.shape[-1]), np.float32)
     for channel in range(values.shape[-1]):

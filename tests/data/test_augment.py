@@ -15,12 +15,10 @@ pytestmark = pytest.mark.slow
 
 PLAIN = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=16)
 FLIPPED = dataclasses.replace(PLAIN, flip=True)
-CROPPED = dataclasses.replace(PLAIN, image_size=(5, 5), load_size=(8, 8))
 CONFIGS = {
     "flip": FLIPPED,
     "dequantize": dataclasses.replace(FLIPPED, dequantize=True),
     "binarize": dataclasses.replace(FLIPPED, binarize="stochastic"),
-    "crop": dataclasses.replace(CROPPED, flip=True, dequantize=True),
 }
 
 
@@ -147,79 +145,14 @@ def test_fixed_binarization_is_only_scaled():
         np.testing.assert_array_equal(function(fixed, example_keys(np.arange(8)), images), images // 255)
 
 
-# Crops. In images of `placed`, each pixel says where it is.
-
-
-def placed(num, height, width):
-    assert width <= 16
-    rows, columns = np.indices((height, width))
-    return np.broadcast_to((16 * rows + columns).astype(np.uint8)[..., None], (num, height, width, 1))
-
-
-def corners(cropped):
-    """The place [b, 2] of each crop of a placed image; checks that the rest follows."""
-    cropped = np.asarray(cropped)
-    top, left = np.divmod(cropped[:, 0, 0, 0].astype(int), 16)
-    rows, columns = np.indices(cropped.shape[1:3])
-    whole = 16 * (top[:, None, None] + rows) + left[:, None, None] + columns
-    np.testing.assert_array_equal(cropped[..., 0], whole)
-    return np.stack([top, left], 1)
-
-
-@pytest.mark.parametrize("function", [augment.random_crop, jax.jit(augment.random_crop, static_argnums=2)])
-def test_random_crop_takes_every_place_equally_often(function):
-    height, width, size = 8, 9, (6, 4)  # 3 x 6 places
-    cropped = function(example_keys(np.arange(3600)), placed(3600, height, width), size)
-    assert cropped.dtype == np.uint8 and cropped.shape == (3600, 6, 4, 1)
-    count = np.zeros((height - size[0] + 1, width - size[1] + 1), int)
-    np.add.at(count, tuple(corners(cropped).T), 1)  # raises for a place beyond the last
-    assert count.sum() == 3600 and count.min() > 0
-    chi_square = ((count - 200) ** 2 / 200).sum()
-    assert chi_square < 40.8  # 17 degrees of freedom: p = 0.001
-
-
-def test_random_crop_cuts_all_channels_alike():
-    images = noise_images(16, (8, 8, 3))
-    np.testing.assert_array_equal(augment.random_crop(example_keys(np.arange(16)), images, (8, 8)), images)
-    first = placed(16, 8, 8)
-    cropped = augment.random_crop(example_keys(np.arange(16)), np.concatenate([first, 255 - first], -1), (5, 5))
-    np.testing.assert_array_equal(cropped[..., 0], 255 - cropped[..., 1])
-
-
-def test_training_images_crops_and_evaluation_images_does_not():
-    images = placed(256, 8, 8)
-    trained = image_arrays.to_uint8(np.asarray(augment.training_images(CROPPED, example_keys(np.arange(256)), images)))
-    assert trained.shape == (256, 5, 5, 1)
-    assert len(np.unique(corners(trained), axis=0)) == 16
-    evaluated = augment.evaluation_images(CROPPED, example_keys(np.arange(8)), images[:8, :5, :5])
-    np.testing.assert_array_equal(image_arrays.to_uint8(np.asarray(evaluated)), images[:8, :5, :5])
-
-
-def test_training_images_draws_flips_and_crops_independently():
-    config = dataclasses.replace(CROPPED, flip=True)
-    images = placed(4096, 8, 8)
-    cropped = image_arrays.to_uint8(np.asarray(augment.training_images(config, example_keys(np.arange(4096)), images)))
-    mirrored = cropped[:, 0, 0, 0] > cropped[:, 0, 1, 0]
-    upright = np.where(mirrored[:, None, None, None], cropped[:, :, ::-1], cropped)
-    places = corners(upright)
-    for which in (mirrored, ~mirrored):
-        assert len(np.unique(places[which], axis=0)) == 16
-    for axis in (0, 1):
-        assert abs(np.corrcoef(mirrored, places[:, axis])[0, 1]) < 4 / np.sqrt(4096)
-
-
 def test_training_images_draws_augmentations_apart():
-    """They draw from keys of their own, so neither the places nor the noise depend on the flips."""
-
-    def trained(config, images):
-        return np.asarray(augment.training_images(config, example_keys(np.arange(64)), images))
-
-    symmetric = placed(64, 8, 8) // 16  # rows alone: a mirror changes nothing
-    flipped = dataclasses.replace(CROPPED, flip=True)
-    np.testing.assert_array_equal(trained(CROPPED, symmetric), trained(flipped, symmetric))
-    dark = np.zeros((64, 8, 8, 1), np.uint8)
-    noise = trained(dataclasses.replace(PLAIN, dequantize=True), dark[:, :5, :5])
-    np.testing.assert_array_equal(trained(CONFIGS["crop"], dark), noise)
+    """They draw from keys of their own, so the noise does not depend on the flips."""
+    dark, noisy = np.zeros((64, 8, 8, 1), np.uint8), dataclasses.replace(PLAIN, dequantize=True)
+    noise, flipped = (
+        np.asarray(augment.training_images(config, example_keys(np.arange(64)), dark))
+        for config in (noisy, CONFIGS["dequantize"])
+    )
+    np.testing.assert_array_equal(noise, flipped)
 
 
 def test_training_images_shares_no_key(monkeypatch):
@@ -238,21 +171,10 @@ def test_training_images_shares_no_key(monkeypatch):
 
         monkeypatch.setattr(augment, name, note)
 
-    for name in ("flip", "random_crop", "dequantize"):
+    for name in ("flip", "dequantize"):
         spy(name)
-    augment.training_images(CONFIGS["crop"], parents, noise_images(32))
-    assert [len(found) for found in used.values()] == [32] * 4 and len(set.union(*used.values())) == 4 * 32
-
-
-@pytest.mark.parametrize("name", ["flip", "dequantize", "binarize", "plain"])
-def test_training_images_keeps_bits_without_load_size(name):
-    """Published VAE runs split each key in two: a third key must not change the others."""
-    config, images = CONFIGS.get(name, PLAIN), noise_images(32)
-    halves = jax.vmap(jax.random.split)(example_keys(np.arange(32)))
-    expected = augment.flip(halves[:, 0], images) if config.flip else images
-    expected = np.asarray(augment.evaluation_images(config, halves[:, 1], expected))
-    trained = np.asarray(augment.training_images(config, example_keys(np.arange(32)), images))
-    assert trained.tobytes() == expected.tobytes()
+    augment.training_images(CONFIGS["dequantize"], parents, noise_images(32))
+    assert [len(found) for found in used.values()] == [32] * 3 and len(set.union(*used.values())) == 3 * 32
 
 
 def test_flip_golden_decisions():

@@ -1,21 +1,20 @@
-"""Decoding once, in threads, into a cache; what sizes become; domains and their splits."""
+"""Decoding in threads, once into a cache or on demand; one report of what is wrong; domains and their splits."""
 
 import dataclasses
 import errno
-import io
-import logging
-import os
+import functools
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from genjax.data import decoding, image_cache
+from genjax.data import batches, decoding, image_cache
 from genjax.data.config import DataConfig
 from genjax.data.decoding import LazyImages
 from genjax.data.pictures import Picture
+from genjax.keys import Stream
 
 NUM, SHAPE = 24, (4, 5, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM, *SHAPE), dtype=np.uint8)
@@ -28,7 +27,11 @@ def config(tmp_path):
     return DataConfig(source="unused", image_size=(4, 5), channels=(3,), batch_size=2, cache_dir=cache_dir)
 
 
-def read(i):
+def images(read=None, identity=("these", 1)):
+    return decoding.Set(NAMES, read or slowly, list(identity), [], 3)
+
+
+def slowly(i):
     time.sleep((NUM - i) * 2e-4)  # the first ones finish last
     return IMAGES[i]
 
@@ -37,13 +40,10 @@ def forbidden(i):
     raise AssertionError(f"image {i} was decoded again")
 
 
-def corrupt(*bad):
-    def read_or_fail(i):
-        if i in bad:
-            raise OSError(f"bytes {i} make no sense")
-        return read(i)
-
-    return read_or_fail
+def decoded(config, read=None, identity=("these", 1)):
+    entry = decoding.decode_all(images(read, identity), "train", config)
+    assert entry.about["damaged"] == entry.about["small"] == {}
+    return entry.pixels.reshape(-1, *SHAPE)
 
 
 def cached(config):
@@ -52,171 +52,92 @@ def cached(config):
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_decode_all_keeps_the_order(config, threads):
-    config = dataclasses.replace(config, decode_threads=threads)
-    decoded = decoding.decode_all(NAMES, read, SHAPE, config, "these")
-    assert decoded.dtype == np.uint8 and decoded.tobytes() == IMAGES.tobytes()
+    assert decoded(dataclasses.replace(config, decode_threads=threads)).tobytes() == IMAGES.tobytes()
 
 
 def test_decode_all_decodes_once(config):
-    first = decoding.decode_all(NAMES, read, SHAPE, config, ["these", 1])
+    first = decoded(config)
     other = dataclasses.replace(config, batch_size=9, decode_threads=1, prefetch=1, holdout=0.2, flip=True)
-    second = decoding.decode_all(NAMES, forbidden, SHAPE, other, ["these", 1])
-    assert first.tobytes() == second.tobytes()
+    assert decoded(other, forbidden).tobytes() == first.tobytes()
 
 
 @pytest.mark.parametrize(
-    "changes, shape, identity",
+    "changes, identity",
     [
-        ({}, SHAPE, ["these", 2]),
-        ({}, (5, 4, 3), ["these", 1]),
-        ({"image_size": (3, 4)}, SHAPE, ["these", 1]),  # with a load_size: other images are too small
-        ({"resize": "stretch"}, SHAPE, ["these", 1]),
-        ({"upscale": True}, SHAPE, ["these", 1]),
-        ({"skip_corrupt": True}, SHAPE, ["these", 1]),
+        ({}, ["these", 2]),
+        ({"image_size": (3, 4)}, ["these", 1]),  # with a load_size: other images are too small
+        ({"resize": "stretch"}, ["these", 1]),
+        ({"upscale": True}, ["these", 1]),
+        ({"load_size": (4, 5)}, ["these", 1]),
     ],
 )
-def test_decode_all_keys_the_cache_by_treatment(config, changes, shape, identity):
-    decoding.decode_all(NAMES, read, SHAPE, config, ["these", 1])
+def test_decode_all_keys_the_cache_by_treatment(config, changes, identity):
+    decoded(config)
     calls = []
     changed = dataclasses.replace(config, decode_threads=1, **changes)
-    decoded = decoding.decode_all(NAMES, lambda i: calls.append(i) or 0, shape, changed, identity)
-    assert calls == list(range(NUM)) and decoded.shape == (NUM, *shape)
-    assert decoding.decode_all(NAMES, forbidden, SHAPE, config, ["these", 1]).tobytes() == IMAGES.tobytes()
+    decoded(changed, lambda i: calls.append(i) or IMAGES[i], identity)
+    assert calls == list(range(NUM))
+    assert decoded(config, forbidden).tobytes() == IMAGES.tobytes()
 
 
-@pytest.mark.parametrize("threads", [1, 8])
-def test_decode_all_names_the_first_corrupt_image(config, threads):
-    config = dataclasses.replace(config, decode_threads=threads)
-    with pytest.raises(ValueError) as refusal:
-        decoding.decode_all(NAMES, corrupt(5, 6, 20), SHAPE, config, "these")
-    assert "cannot decode image-05: bytes 5 make no sense" in str(refusal.value)
-    assert "--data.skip-corrupt" in str(refusal.value)
-    assert cached(config) == []  # neither an array nor a partial one
+def test_decode_all_makes_room_for_the_images(config, monkeypatch):
+    called = []
+    monkeypatch.setattr(image_cache, "load", lambda path, write, *numbers: called.append(numbers))
+    for load in ((), (8, 10)):
+        decoding.decode_all(images(), "train", dataclasses.replace(config, cache_gib=3, load_size=load))
+    assert called == [(3 * 2**30, IMAGES.nbytes), (3 * 2**30, 4 * IMAGES.nbytes)]
 
 
-def test_decode_all_skips_corrupt_images_if_asked(config, caplog):
-    config = dataclasses.replace(config, skip_corrupt=True)
-    with caplog.at_level(logging.WARNING):
-        decoded = decoding.decode_all(NAMES, corrupt(0, 7, NUM - 1), SHAPE, config, "these")
-    np.testing.assert_array_equal(decoded, np.delete(IMAGES, [0, 7, NUM - 1], axis=0))
-    for i in (0, 7, NUM - 1):
-        assert f"left out {NAMES[i]}, which cannot be decoded: bytes {i} make no sense" in caplog.messages
-    assert caplog.messages[-1].startswith(f"left out 3 of {NUM} images; remove ") and len(caplog.messages) == 4
-    np.testing.assert_array_equal(decoding.decode_all(NAMES, forbidden, SHAPE, config, "these"), decoded)
-    assert caplog.messages[4:] == caplog.messages[3:4]  # said again
-    with pytest.raises(ValueError, match="image-07"):  # a cache that lacks images is no use to a strict load
-        decoding.decode_all(NAMES, corrupt(7), SHAPE, dataclasses.replace(config, skip_corrupt=False), "these")
+def test_decode_all_holds_few_images_in_memory(config):
+    """Neither if some are damaged, as long as the file is not read back."""
+    alive, most = set(), []
 
+    class Counted(np.ndarray):
+        def __del__(self):
+            alive.discard(id(self))
 
-def test_decode_all_logs_nothing_if_all_decode(config, caplog):
-    with caplog.at_level(logging.WARNING):
-        decoding.decode_all(NAMES, read, SHAPE, dataclasses.replace(config, skip_corrupt=True), "these")
-    assert caplog.messages == []
+    def read(i):
+        if i % 5 == 0:
+            raise OSError("damaged")
+        image = np.full((4, 5, 3), i % 256, np.uint8).view(Counted)
+        alive.add(id(image))
+        most.append(len(alive))
+        return image
 
-
-def test_decode_all_decodes_again_after_a_failure(config):
-    with pytest.raises(ValueError):
-        decoding.decode_all(NAMES, corrupt(3), SHAPE, config, "these")
-    assert decoding.decode_all(NAMES, read, SHAPE, config, "these").tobytes() == IMAGES.tobytes()
-    assert len(cached(config)) == 1
-
-
-def test_decode_all_limits_the_size_of_the_cache(config, monkeypatch):
-    rooms = []
-    monkeypatch.setattr(image_cache, "load", lambda path, shape, dtype, write, room: rooms.append(room) or IMAGES)
-    decoding.decode_all(NAMES, read, SHAPE, dataclasses.replace(config, cache_gib=3), "these")
-    assert rooms == [3 * 2**30 - IMAGES.nbytes]  # for all others
-
-
-def test_decode_all_maps_large_arrays(config, monkeypatch):
-    small = decoding.decode_all(NAMES, read, SHAPE, config, "these")
-    assert not isinstance(small, np.memmap)
-    monkeypatch.setattr(image_cache, "MEMORY_MAP_BYTES", IMAGES.nbytes - 1)
-    large = decoding.decode_all(NAMES, forbidden, SHAPE, config, "these")
-    assert isinstance(large, np.memmap) and not large.flags.writeable
-    assert large.tobytes() == IMAGES.tobytes()
+    num, config = 400, dataclasses.replace(config, decode_threads=2)
+    many = decoding.Set([str(i) for i in range(num)], read, ["many"], [], 3)
+    entry = decoding.decode_all(many, "train", config)
+    assert len(entry.about["damaged"]) == num / 5 and len(entry.about["sizes"]) == num * 4 / 5
+    assert max(most) <= 10
 
 
 @pytest.mark.parametrize("below", ["", "cache"])
 def test_decode_all_names_an_unwritable_cache(config, tmp_path, below):
     (tmp_path / "file").write_text("not a folder")
-    config = dataclasses.replace(config, cache_dir=str(tmp_path / "file" / below))
     with pytest.raises(ValueError) as refusal:
-        decoding.decode_all(NAMES, read, SHAPE, config, "these")
+        decoded(dataclasses.replace(config, cache_dir=str(tmp_path / "file" / below)))
     assert f"cannot write the image cache in {tmp_path / 'file' / below}" in str(refusal.value)
     assert "--data.cache-dir" in str(refusal.value)
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_decode_all_names_a_full_disk(config, monkeypatch):
-    def full(descriptor, offset, length):
-        assert length > IMAGES.nbytes
+    def full(file, images, config):
+        file.write(b"12")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(decoding, "_decode_into", full)
     with pytest.raises(ValueError, match="cannot write the image cache .*No space left on device.*--data.cache-dir"):
-        decoding.decode_all(NAMES, forbidden, SHAPE, config, "these")
+        decoded(config)
     assert not list(Path(config.cache_dir).iterdir())
 
 
-def test_decode_all_replaces_a_damaged_cache(tmp_path, caplog):
-    config = DataConfig(source="x", image_size=(2, 2), channels=(1,), batch_size=1, cache_dir=str(tmp_path))
-    read = lambda i: np.full((2, 2, 1), i, np.uint8)  # noqa: E731
-    whole = decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id")
-    (cached,) = tmp_path.glob("*.npy")
-    other = io.BytesIO()
-    np.save(other, np.zeros((2, 2, 1, 1), np.uint8))
-    for content in (b"", cached.read_bytes()[:-3], b"nonsense", other.getvalue()):
-        cached.write_bytes(content)
-        with caplog.at_level(logging.WARNING):
-            np.testing.assert_array_equal(decoding.decode_all(["a", "b"], read, (2, 2, 1), config, "id"), whole)
-        assert str(cached) in caplog.text
-        caplog.clear()
+def test_decode_all_names_an_image_too_large_for_memory(config):
+    def huge(i):
+        raise MemoryError
 
-
-# Sizes.
-
-
-def picture(height, width):
-    return Picture(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def sized(config, *size, **changes):
-    return dataclasses.replace(config, image_size=size, **changes)
-
-
-@pytest.mark.parametrize("height, width, box", [(12, 20, (0, 4, 12, 16)), (20, 12, (4, 0, 16, 12))])
-def test_convert_covers_or_stretches(config, height, width, box):
-    pixels, (top, left, bottom, right) = picture(height, width).pixels, box
-    for size in (12, 6):
-        covered = decoding.convert(Picture(pixels), (size, size, 3), sized(config, size, size), 0)
-        inside = Image.fromarray(pixels[top:bottom, left:right]).resize((size, size), Image.Resampling.BICUBIC)
-        if size == 12:
-            np.testing.assert_array_equal(covered, np.asarray(inside))
-        else:  # the filter sees a pixel or two across the edge of the crop, and rounds in between
-            difference = covered[2:-2, 2:-2].astype(int) - np.asarray(inside)[2:-2, 2:-2]
-            assert np.abs(difference).max() <= 1
-    stretched = decoding.convert(Picture(pixels), (12, 12, 3), sized(config, 12, 12, resize="stretch"), 0)
-    assert not np.array_equal(stretched, pixels[top:bottom, left:right])
-
-
-@pytest.mark.parametrize("resize", ["cover", "stretch"])
-@pytest.mark.parametrize("height, width", [(7, 10), (8, 9), (1, 1), (7, 900)])
-def test_convert_enlarges_only_if_asked(config, resize, height, width):
-    wanted, image = sized(config, 8, 10, resize=resize), picture(height, width)
-    with pytest.raises(ValueError) as refusal:
-        decoding.convert(image, (8, 10, 3), wanted, 0)
-    numbers = f"its {height}x{width} pixels are fewer than the 8x10 of --data.image-size"
-    assert str(refusal.value) == f"{numbers}; --data.upscale enlarges it"
-    enlarged = decoding.convert(image, (8, 10, 3), dataclasses.replace(wanted, upscale=True), 0)
-    assert enlarged.shape == (8, 10, 3) and enlarged.dtype == np.uint8
-
-
-def test_convert_compares_with_image_size_not_load_size(config):
-    larger = sized(config, 8, 10, load_size=(12, 14))
-    assert decoding.convert(picture(8, 10), larger.stored_shape("train", 0), larger, 0).shape == (12, 14, 3)
-    with pytest.raises(ValueError, match="its 8x9 pixels are fewer than the 8x10"):
-        decoding.convert(picture(8, 9), larger.stored_shape("train", 0), larger, 0)
+    with pytest.raises(ValueError, match="no memory to decode image-0.: try fewer --data.decode-threads"):
+        decoded(config, huge)
 
 
 # Domains.
@@ -232,11 +153,11 @@ def lazy(name, opened=None, **num):
             opened.append((name, level))
         return Picture(np.full((16, 16, 1), level, np.uint8))
 
-    return LazyImages(items, lambda level: f"{name}[{level}]", open_image, lambda level: [name, level])
+    return LazyImages(items, lambda level: f"{name}[{level}]", open_image, lambda level: [name, level], lambda _: [])
 
 
 def levels(source):
-    return [array[:, 0, 0, 0].tolist() for array in source]
+    return [array[:][:, 0, 0, 0].tolist() for array in source]
 
 
 @pytest.fixture
@@ -253,22 +174,13 @@ def test_decode_treats_each_domain_by_itself(two):
         assert [array.shape[1:] for array in source] == [(4, 5, 1), (4, 5, 3)]
 
 
-def test_decode_applies_load_size_to_training_only(two):
-    domains = [lazy("a", train=9, test=3), lazy("b", train=8, validation=2)]
-    splits = decoding.decode(domains, dataclasses.replace(two, load_size=(7, 8)))
-    assert [array.shape[1:] for array in splits.train] == [(7, 8, 1), (7, 8, 3)]
-    for source in (splits.validation, splits.test):
-        assert [array.shape[1:] for array in source] == [(4, 5, 1), (4, 5, 3)]
-    plain = decoding.decode(domains, two)
-    assert [levels(source) for source in plain] == [levels(source) for source in splits]
-
-
 @pytest.mark.parametrize(
     "changes, fresh",
     [
         ({}, ()),
         ({"batch_size": 9, "flip": True, "paired": True}, ()),
-        ({"load_size": (6, 7)}, ("train",)),
+        ({"skip_corrupt": True}, ()),
+        ({"load_size": (6, 7)}, ("train", "validation", "test")),
         ({"resize": "stretch"}, ("train", "validation", "test")),
         ({"upscale": True}, ("train", "validation", "test")),
         ({"image_size": (5, 4)}, ("train", "validation", "test")),
@@ -285,16 +197,159 @@ def test_decode_uses_the_cache_if_treated_alike(two, changes, fresh):
     assert [levels(source) for source in again] == [levels(source) for source in first]
 
 
-def test_decode_names_a_corrupt_image(two):
-    def fail(item):
-        raise OSError("no sense")
-
-    domains = [lazy("a", train=4), lazy("b", train=4)._replace(open=fail)]
-    with pytest.raises(ValueError, match=r"cannot decode b\[\d\]: no sense. .*--data.skip-corrupt"):
-        decoding.decode(domains, two)
+# Scale, and decoding on demand. Each picture has its own size and pixels.
 
 
-def test_decode_names_an_image_too_small(config):
-    with pytest.raises(ValueError) as refusal:
-        decoding.decode([lazy("a", train=4)], dataclasses.replace(config, image_size=(16, 17)))
-    assert "a[" in str(refusal.value) and "its 16x16 pixels are fewer than the 16x17 of" in str(refusal.value)
+def pictures_of(opened=None, bad=(), **num):
+    def open_image(item):
+        if opened is not None:
+            opened.append(item)
+        if item in bad:
+            raise OSError(f"bytes of {item} make no sense")
+        rng = np.random.default_rng(sum(map(ord, item)))
+        return Picture(rng.integers(0, 256, (*rng.integers(8, 20, 2), 3), np.uint8))
+
+    items = {split: [f"{split}{i}" for i in range(n)] for split, n in num.items()}
+    return LazyImages(items, str, open_image, lambda item: [item], lambda item: [item, 7])
+
+
+NUMBERS = {"train": 11, "validation": 3, "test": 2}
+SCALES = [
+    {},
+    {"resize": "stretch"},
+    {"load_size": (7, 8)},
+    {"load_size": (7, 8), "resize": "stretch"},
+    {"resize": "width"},
+    {"resize": "none"},
+]
+
+
+@pytest.mark.parametrize("changes", SCALES, ids=str)
+def test_decode_on_demand_gives_the_bits_of_the_cache(config, changes, monkeypatch):
+    config = dataclasses.replace(config, source="folder:x", **changes)
+    opened = []
+    on_demand = decoding.decode([pictures_of(opened, **NUMBERS)], dataclasses.replace(config, cache="none"))
+    assert opened == [] and not Path(config.cache_dir).exists()
+    cache = decoding.decode([pictures_of(**NUMBERS)], config)
+    monkeypatch.setattr(image_cache, "MEMORY_MAP_BYTES", 0)
+    mapped = decoding.decode([pictures_of(**NUMBERS)], config)
+    for step in range(4):
+        expected = batches.load(cache.train, 5, step, 6, slice(None)).images[0]
+        assert expected.shape == (6, 4, 5, 3)
+        for splits in (on_demand, mapped):
+            np.testing.assert_array_equal(batches.load(splits.train, 5, step, 6, slice(None)).images[0], expected)
+    for split in ("validation", "test"):
+        for splits in (on_demand, mapped):
+            found = [batch.images[0] for batch in batches.eval_batches(getattr(splits, split), 2, slice(None))]
+            np.testing.assert_array_equal(np.concatenate(found)[: NUMBERS[split]], getattr(cache, split)[0])
+
+
+@pytest.mark.parametrize("changes", SCALES[2:], ids=str)
+def test_decode_evaluates_at_the_scale_of_training(config, changes):
+    """The centre of a training picture is what the same picture gives as a validation image."""
+    config, same = dataclasses.replace(config, **changes), pictures_of(**NUMBERS).items["train"]
+    everywhere = pictures_of()._replace(items=dict.fromkeys(NUMBERS, same))
+    splits = decoding.decode([everywhere], config)
+    np.testing.assert_array_equal(splits.train[0][:], splits.validation[0])
+    np.testing.assert_array_equal(splits.train[0][:], splits.test[0])
+
+
+def test_decode_on_demand_reads_the_rows_of_a_process(config):
+    opened = []
+    config = dataclasses.replace(config, source="folder:x", cache="none")
+    train = decoding.decode([pictures_of(opened, **NUMBERS)], config).train
+    batches.load(train, 0, 0, 8, slice(4, 6))
+    rows = batches.indices(0, Stream.SHUFFLE_FIRST, 0, 8, 11)[4:6]
+    assert sorted(opened) == sorted(f"train{row}" for row in rows)
+
+
+def test_decode_on_demand_records_the_files(config):
+    config = dataclasses.replace(config, source="folder:x", cache="none")
+
+    def described(**changes):
+        return decoding.decode([pictures_of(**NUMBERS)._replace(**changes)], config).train[0].describe()
+
+    assert described() == described(identity=lambda item: [item, "another time"]) and set(described()) == {
+        "files_sha256"
+    }
+    assert described() != described(content=lambda item: [item, 8])
+
+
+# One report of all that is wrong.
+
+
+def test_decode_tells_all_damaged_images_at_once(config):
+    bad = ["train3", "test1", *(f"train{i}" for i in range(20, 26))]
+    domain = pictures_of(bad=bad, train=30, validation=3, test=2)
+    said = refusal(ValueError, decoding.decode, [domain], config)
+    assert "8 of 35 images cannot be decoded:\n  train3: bytes of train3 make no sense\n  train20: " in said
+    assert (
+        "\n  and 3 more\nRepair or remove them, or leave them out with --data.skip-corrupt. All are named in " in said
+    )
+    abouts = [Path(word.rstrip(";")) for word in said.split() if ".json" in word]
+    named = [line for path in abouts for line in json.loads(path.read_text())["damaged"].values()]
+    assert sorted(named) == sorted(f"{name}: bytes of {name} make no sense" for name in bad)
+
+
+def test_decode_remembers_damaged_images(config, caplog):
+    opened, domain = [], functools.partial(pictures_of, bad=["train3", "test1"], **NUMBERS)
+    first = refusal(ValueError, decoding.decode, [domain()], config)
+    assert refusal(ValueError, decoding.decode, [domain(opened)], config) == first  # without decoding again
+    splits = decoding.decode([domain(opened)], dataclasses.replace(config, skip_corrupt=True))
+    assert opened == []
+    assert [len(source[0]) for source in splits] == [10, 3, 1]
+    whole = decoding.decode([pictures_of(**NUMBERS)._replace(identity=lambda item: [item, "whole"])], config)
+    np.testing.assert_array_equal(splits.train[0], np.delete(whole.train[0], 3, axis=0))
+    (warning,) = caplog.messages
+    assert (
+        warning.startswith("2 of 16 images cannot be decoded:\n  train3: bytes of") and "They are left out" in warning
+    )
+
+
+def test_decode_on_demand_checks_all_images_if_asked(config, caplog):
+    domain, opened = functools.partial(pictures_of, bad=["train3", "test1"], **NUMBERS), []
+    config = dataclasses.replace(config, source="folder:x", skip_corrupt=True)
+    cache = decoding.decode([domain()], config)
+    on_demand = decoding.decode([domain(opened)], dataclasses.replace(config, cache="none"))
+    assert len(opened) == 16 and caplog.messages[0].split("\n")[:3] == caplog.messages[1].split("\n")[:3]
+    for found, expected in zip(on_demand, cache, strict=True):
+        np.testing.assert_array_equal(found[0][:], expected[0][:])
+    sizes = [path.stat().st_size for path in Path(config.cache_dir).glob("*.npy")]
+    assert sizes.count(min(sizes)) == 3  # of three the pixels are not kept
+
+
+def test_decode_on_demand_names_a_damaged_image(config):
+    config = dataclasses.replace(config, source="folder:x", cache="none")
+    train = decoding.decode([pictures_of(bad=["train3"], **NUMBERS)], config).train[0]
+    said = refusal(ValueError, train.__getitem__, [1, 3])
+    assert said.startswith("cannot decode train3: bytes of train3 make no sense. Repair it, or start another run with")
+    large = dataclasses.replace(config, image_size=(90, 90))
+    said = refusal(ValueError, decoding.decode([pictures_of(**NUMBERS)], large).train[0].__getitem__, 0)
+    assert "train0: 1 of 1 pictures are " in said and "give --data.image-size " in said
+
+
+def test_decode_refuses_small_images_even_if_corrupt_are_skipped(config):
+    domain = lazy("a", train=40, validation=4, test=3)
+    for skip in (False, True):
+        small = dataclasses.replace(config, image_size=(16, 17), skip_corrupt=skip)
+        said = refusal(ValueError, decoding.decode, [domain], small)
+        assert said == (
+            "47 of 47 pictures are 16x16, smaller than --data.image-size 16x17: give --data.image-size 16 16 "
+            "(or --data.upscale); one is a[0]"
+        )
+        decoding.decode([domain], dataclasses.replace(small, image_size=(16, 16)))
+        decoding.decode([domain], dataclasses.replace(small, upscale=True))
+
+
+def test_decode_tells_small_and_damaged_images_together(config):
+    domain = pictures_of(bad=["train3"], **NUMBERS)
+    small, damaged = refusal(
+        ValueError, decoding.decode, [domain], dataclasses.replace(config, image_size=(90, 90))
+    ).split("\n", 1)
+    assert small.startswith("15 of 16 pictures are smaller (one is ") and damaged.startswith("1 of 16 images cannot be")
+
+
+def refusal(error, function, *args):
+    with pytest.raises(error) as caught:
+        function(*args)
+    return str(caught.value)

@@ -92,9 +92,11 @@ def test_load_reads_every_format_at_any_depth(config, folder):
 def test_load_names_an_image_too_small(config, folder):
     root = folder({f"{i}.png": i for i in range(6)} | {"x/small.png": encode(flat(9, 7, 30))})
     said = refusal(ValueError, load, root, config)
-    assert f"cannot decode {root}/x/small.png: its 7x30 pixels are fewer than the 8x8 of --data.image-size" in said
-    assert "--data.upscale enlarges it" in said and "--data.skip-corrupt" in said
-    assert sorted(sum(levels(load(root, config, skip_corrupt=True)), [])) == list(range(6))
+    assert said == (
+        "1 of 7 pictures are 7x30, smaller than --data.image-size 8x8: give --data.image-size 7 8 (or --data.upscale), "
+        f"or remove them; one is {root}/x/small.png"
+    )
+    assert refusal(ValueError, load, root, config, skip_corrupt=True) == said  # it is not damaged
     assert sorted(sum(levels(load(root, config, upscale=True)), [])) == [*range(6), 9]
 
 
@@ -132,20 +134,19 @@ def test_load_refuses_missing_and_empty_folders(config, folder, tmp_path):
 def test_load_skips_corrupt_files_only_if_asked(config, folder, caplog):
     noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), "JPEG")
     root = folder({f"train/{i}.png": i for i in range(6)} | {"train/cut.jpg": noise[:-200], "test/a.png": 200})
-    with pytest.raises(ValueError, match=f"cannot decode {root}/train/cut.jpg: .*--data.skip-corrupt"):
+    with pytest.raises(ValueError, match=f"(?s)cannot be decoded:\n  {root}/train/cut.jpg: .*--data.skip-corrupt"):
         load(root, config)
     train, validation, _ = levels(load(root, config, skip_corrupt=True))
     assert sorted(train + validation) == list(range(6))
-    assert any(f"left out {root}/train/cut.jpg, which cannot be decoded" in message for message in caplog.messages)
-    caplog.clear()
     load(root, config, skip_corrupt=True)  # from the cache
-    assert any("left out 1 of 6 images; remove " in message for message in caplog.messages)
+    first, second = (message for message in caplog.messages if "cannot be decoded" in message)
+    assert first == second and f"1 of 8 images cannot be decoded:\n  {root}/train/cut.jpg: " in first
 
 
 def test_load_treats_broken_links_as_corrupt(config, folder, caplog):
     root = folder({f"{i}.png": i for i in range(6)})
     (root / "gone.png").symlink_to(root / "nothing.png")
-    with pytest.raises(ValueError, match=f"cannot decode {root}/gone.png: .*--data.skip-corrupt"):
+    with pytest.raises(ValueError, match=f"(?s)cannot be decoded:\n  {root}/gone.png: .*--data.skip-corrupt"):
         load(root, config)
     assert sorted(sum(levels(load(root, config, skip_corrupt=True)), [])) == list(range(6))
 
@@ -169,7 +170,7 @@ def test_load_decodes_again_after_a_change(config, folder, monkeypatch):
     for array, threaded in zip(first, load(root, config, cache_dir=config.cache_dir + "2"), strict=True):
         assert array.tobytes() == threaded.tobytes()
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "convert", None)
+        patch.setattr(decoding.conversion, "to_samples", None)
         for array, again in zip(first, load(root, config), strict=True):
             assert array.tobytes() == again.tobytes()
     before = os.stat(root / "4.bmp")
@@ -186,12 +187,13 @@ def test_load_reads_folders_of_unknown_owners(config, folder, monkeypatch):
     assert sorted(sum(levels(load(folder({f"{i}.png": i for i in range(3)}), config)), [])) == [0, 1, 2]
 
 
-def test_read_images_takes_files_and_folders(folder, tmp_path):
+def test_read_images_takes_files_and_folders(config, folder, tmp_path):
     root = folder({"b.png": 2, "a/x.png": 1, "c.txt": b""})
     assert folders.read_images([root], sized(8, 8, 1))[:, 0, 0, 0].tolist() == [1, 2]
     several = [root / "b.png", root / "a"]
     assert folders.read_images(several, sized(8, 8, 1))[:, 0, 0, 0].tolist() == [2, 1]
     assert {str(name) for name in folders.named_images(several).values()} == {"b.png", "x.png"}
+    assert folders.read_images(several, sized(8, 8, 1), num=1)[:, 0, 0, 0].tolist() == [2]
     assert folders.read_images([root / "b.png"], sized(4, 6, 3)).tolist() == flat(2, 1, 4, 6, 3).tolist()
     with pytest.raises(FileNotFoundError, match=f"no such file or folder: {tmp_path}/none"):
         folders.read_images([tmp_path / "none"], sized(8, 8, 1))
@@ -202,6 +204,17 @@ def test_read_images_takes_files_and_folders(folder, tmp_path):
         folders.read_images([tmp_path / "empty"], sized(8, 8, 1))
     with pytest.raises(ValueError, match="give --images at least one file or folder"):
         folders.named_images([])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"resize": "stretch"}, {"load_size": (11, 12)}, {"resize": "width"}, {"resize": "none"}], ids=str
+)
+def test_read_images_sees_what_a_run_evaluates(config, folder, changes):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 20, 31), dtype=np.uint8)
+    config = dataclasses.replace(config, channels=(1,), **changes)
+    root = folder({f"train/{i}.png": i for i in range(3)} | {f"test/{i}.png": encode(noise[i]) for i in range(4)})
+    (test,) = folders.load(dataclasses.replace(config, source=f"folder:{root}")).test
+    np.testing.assert_array_equal(folders.read_images([root / "test"], config), test)
 
 
 def test_load_ignores_links_to_copies_and_hidden_files(config, tmp_path):
@@ -312,7 +325,7 @@ def test_load_names_corrupt_files_of_either_domain(config, folder, where):
     noise = encode(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), "JPEG")
     files = numbered("trainA", 0, 5) | numbered("trainB", 10, 5) | numbered("testA", 20, 2) | numbered("testB", 30, 2)
     root = folder(files | {where: noise[:-200]})
-    assert f"cannot decode {root}/{where}: " in refusal(ValueError, load_two, root, config)
+    assert f"cannot be decoded:\n  {root}/{where}: " in refusal(ValueError, load_two, root, config)
     (a, b), (a_validation, b_validation), test = load_two(root, config, skip_corrupt=True)
     assert sorted(a + a_validation) == list(range(5)) and sorted(b + b_validation) == list(range(10, 15))
     assert test == [[20, 21], [30, 31]]
@@ -424,7 +437,7 @@ def test_load_splits_pictures_side_by_side(config, folder):
         np.testing.assert_array_equal(a[..., :1] + 100, b)
     folder({"val/odd.png": encode(flat(9, 8, 17))})
     said = refusal(ValueError, sources.load, changed, seed=0)
-    assert f"cannot decode {root}/val/odd.png: its width of 17 pixels is odd" in said
+    assert f"\n  {root}/val/odd.png: its width of 17 pixels is odd" in said
     said = refusal(ValueError, sources.load, dataclasses.replace(changed, channels=(3,), paired=False), seed=0)
     assert "has 2 domain(s), and --data.channels (3,) is for 1" in said
 

@@ -12,8 +12,7 @@ import pytest
 
 from genjax.data import image_cache
 
-SHAPE = (4, 4, 3)
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
 PLENTY = 2**30
 
 
@@ -23,30 +22,35 @@ def path_of(tmp_path):
     return lambda digit: tmp_path / "cache" / f"{digit * 64}.npy"
 
 
-def write(partial):
-    with open(partial, "wb") as file:
-        np.save(file, IMAGES)
+def write(file):
+    for image in IMAGES:
+        file.write(image.data)
+    return IMAGES.dtype, {"sizes": [1, 2]}
 
 
-def forbidden(partial):
-    raise AssertionError(f"{partial} was written")
+def forbidden(file):
+    raise AssertionError(f"{file} was written")
 
 
-def load(path, write=write, room=PLENTY):
-    return image_cache.load(path, SHAPE, np.dtype(np.uint8), write, room)
+def load(path, write=write, limit=PLENTY, expected=0):
+    return image_cache.load(path, write, limit, expected).pixels
 
 
 def names(path):
-    return sorted(entry.name for entry in path.parent.iterdir())
+    """The files in the cache but for those that tell what is in an array, of which each has one."""
+    found = sorted(entry.name for entry in path.parent.iterdir())
+    arrays, about = ([name for name in found if name.endswith(suffix)] for suffix in (".npy", ".json"))
+    assert [name.removesuffix(".npy") for name in arrays if len(name) > 64] == [name[:64] for name in about]
+    return [name for name in found if name not in about]
 
 
 def test_load_lets_others_wait_for_the_one_that_writes(path_of):
     path, writing, go_on, found = path_of("a"), threading.Event(), threading.Event(), {}
 
-    def write_slowly(partial):
+    def write_slowly(file):
         writing.set()
         assert go_on.wait(60)
-        write(partial)
+        return write(file)
 
     first = threading.Thread(target=lambda: found.update(first=load(path, write_slowly)))
     others = [threading.Thread(target=lambda i=i: found.update({i: load(path, forbidden)})) for i in range(3)]
@@ -66,8 +70,8 @@ def test_load_lets_others_wait_for_the_one_that_writes(path_of):
 def test_load_leaves_nothing_of_a_failed_write(path_of):
     path = path_of("a")
 
-    def fail(partial):
-        write(partial)
+    def fail(file):
+        write(file)
         raise ValueError("a damaged picture")
 
     with pytest.raises(ValueError, match="a damaged picture"):
@@ -78,16 +82,15 @@ def test_load_leaves_nothing_of_a_failed_write(path_of):
 
 KILLED = """
 import sys, time
-import numpy as np
 from pathlib import Path
 from genjax.data import image_cache
 
-def write(partial):
-    partial.write_bytes(bytes(10**6))
+def write(file):
+    file.write(bytes(10**6))
     print("half written", flush=True)
     time.sleep(60)
 
-image_cache.load(Path(sys.argv[1]), (4, 4, 3), np.dtype(np.uint8), write, 2**30)
+image_cache.load(Path(sys.argv[1]), write, 2**30, 0)
 """
 
 
@@ -116,7 +119,7 @@ def make_entries(path_of, digits):
 def test_load_removes_the_least_recently_used_first(path_of):
     size = make_entries(path_of, "abcd")
     load(path_of("a"), forbidden)  # used just now
-    load(path_of("e"), room=2 * size)
+    load(path_of("e"), limit=3 * size)
     assert names(path_of("a")) == [path_of(digit).name for digit in "ade"]
 
 
@@ -125,7 +128,7 @@ def test_removed_arrays_live_on_while_used(path_of, monkeypatch):
     make_entries(path_of, "abc")
     used = load(path_of("a"), forbidden)
     before = np.array(used)
-    load(path_of("d"), room=0)
+    load(path_of("d"), limit=0)
     assert names(path_of("a")) == [path_of("d").name]
     np.testing.assert_array_equal(used, before)
 
@@ -136,5 +139,51 @@ def test_load_removes_no_files_of_others(path_of):
     for path in mine:
         path.write_text("precious")
         os.utime(path, (1, 1))
-    load(path_of("b"), room=0)
+    load(path_of("b"), limit=0)
     assert names(path_of("a")) == sorted([path_of("b").name, *(path.name for path in mine)])
+
+
+def test_load_makes_room_for_what_is_expected(path_of):
+    size = make_entries(path_of, "abcd")
+
+    def see(file):
+        assert names(path_of("a"))[:2] == [f"{'c' * 64}.npy", f"{'d' * 64}.npy"]
+        return write(file)
+
+    load(path_of("e"), see, limit=4 * size, expected=2 * size)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_load_reads_what_was_appended(path_of, monkeypatch, dtype, mapped):
+    monkeypatch.setattr(image_cache, "MEMORY_MAP_BYTES", 0 if mapped else 2**30)
+    values = np.random.default_rng(0).integers(0, 256, 12345).astype(dtype)
+
+    def append(file):
+        for part in np.split(values, [1, 500, 500, 9000]):
+            file.write(part.data)
+        return values.dtype, {"sizes": [[1, 2]]}
+
+    for writer in (append, forbidden):
+        pixels, about = image_cache.load(path_of("a"), writer, PLENTY, 0)
+        assert isinstance(pixels, np.memmap) == mapped and pixels.dtype == dtype
+        np.testing.assert_array_equal(pixels, values)
+        assert about["sizes"] == [[1, 2]] and about["path"] == str(path_of("a").with_suffix(".json"))
+    np.testing.assert_array_equal(np.load(path_of("a")), values)  # an ordinary .npy file
+
+
+def test_load_writes_again_what_is_damaged(path_of, caplog):
+    path = path_of("a")
+    load(path)
+    whole, about = path.read_bytes(), path.with_suffix(".json")
+    other = about.read_text()
+    damages = [(path, whole[:-3]), (path, b""), (path, b"nonsense"), (about, b"{}"), (about, b"[1]"), (about, b"{")]
+    damages.append((about, other.replace("240", "239").encode()))
+    for file, content in damages:
+        assert file.read_bytes() != content
+        file.write_bytes(content)
+        np.testing.assert_array_equal(load(path), IMAGES.ravel())
+        assert path.read_bytes() == whole and f"the cached {path} is damaged" in caplog.text
+        caplog.clear()
+    about.unlink()
+    assert load(path).tobytes() == IMAGES.tobytes()

@@ -86,7 +86,7 @@ def test_load_scales_and_colours(load):
 
 def test_load_refuses_to_enlarge_unasked(load):
     said = refusal(load, ValueError, "digits", (8, 9, 1))
-    assert "digits" in said and "8x8 pixels are fewer than the 8x9 of --data.image-size; --data.upscale" in said
+    assert "digits" in said and "are 8x8, smaller than --data.image-size 8x9: give --data.image-size 8 8 (or" in said
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,15 @@ def test_load_converts_channels_of_two_domains(load):
     assert [array.shape[1:] for array in load("gray-colour", (32, 32, 3, 1)).test] == [(32, 32, 3), (32, 32, 1)]
 
 
-def test_load_applies_load_size_to_training_only(load):
-    plain, margin = load("icons", (16, 16, 1, 1)), load("icons", (16, 16, 1, 1), load_size=(19, 19))
-    for before, after in zip(plain.train, margin.train, strict=True):
-        assert after.shape == (len(before), 19, 19, 1)
-        enlarged = Image.fromarray(before[5, :, :, 0]).resize((19, 19), Image.Resampling.BICUBIC)
-        np.testing.assert_array_equal(after[5, :, :, 0], np.asarray(enlarged))
-    for split in ("validation", "test"):
-        for before, after in zip(getattr(plain, split), getattr(margin, split), strict=True):
-            np.testing.assert_array_equal(before, after)
+@pytest.mark.parametrize("split", Splits._fields)
+def test_load_scales_all_splits_to_load_size(load, split):
+    plain, margin = (
+        getattr(load("icons", (16, 16, 1, 1), **options), split) for options in ({}, {"load_size": (19, 20)})
+    )
+    for before, after in zip(plain, margin, strict=True):
+        assert after.shape == before.shape
+        enlarged = Image.fromarray(before[5, :, :, 0]).resize((20, 20), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(after[5][..., 0], np.asarray(enlarged)[2:18, 2:18])
 
 
 def test_load_draws_demo_sets_at_image_size(load):
@@ -274,7 +274,10 @@ def test_load_npz_takes_grey_and_colour(load, npz, stored):
         ({"x_train": constant(range(9), (5, 5)), "x_test": constant([1], (5, 5))[:0]}, "has no test images"),
         ({"x_train": constant([1, 2])}, "has no train images"),
         ({"x_train": constant([1])[:0]}, "has no train images"),
-        ({"x_train": constant([1] * 9, (4, 3))}, "its 4x3 pixels are fewer than the 4x4 of --data.image-size"),
+        (
+            {"x_train": constant([1] * 9, (4, 3))},
+            "7 of 7 pictures are 4x3, smaller than --data.image-size 4x4: give --data.image-size 4 3 (or",
+        ),
     ],
 )
 def test_load_npz_names_unusable_arrays(load, npz, contents, message):

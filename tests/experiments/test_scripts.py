@@ -137,7 +137,7 @@ def test_cats_dogs_reads_folders_of_photographs(tmp_path):
     write_photographs(tmp_path / "images", (137, 180))
     data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache")}
     splits = sources.load(dataclasses.replace(cyclegan_configs.cats_dogs().data, **data), 0)
-    assert [images.shape for images in splits.train] == [(2, 143, 143, 3)] * 2
+    assert [images.picture(0).shape for images in splits.train] == [(143, 188, 3)] * 2  # scaled to cover 143x143
     assert [images.shape for images in splits.test] == [(1, 128, 128, 3)] * 2
 
 

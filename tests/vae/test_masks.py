@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from genjax import keys
+from genjax.data import scaling
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.vae import masks
 
@@ -100,21 +102,37 @@ def test_erased_is_the_transparent_part():
     assert masks.erased(Picture(PHOTO)) is None
 
 
+def sized(height, width, resize="cover", load_size=()):
+    return DataConfig(
+        source="unused", image_size=(height, width), channels=(1,), batch_size=1, resize=resize, load_size=load_size
+    )
+
+
 @pytest.mark.parametrize("factor", [1, 3])
 def test_scaled_keeps_whole_pixels(factor):
     large = HOLE.repeat(factor, 0).repeat(factor, 1)
-    np.testing.assert_array_equal(masks.scaled(large, (8, 6), "cover"), HOLE)
-    np.testing.assert_array_equal(masks.scaled(HOLE, large.shape, "stretch"), large)
+    np.testing.assert_array_equal(masks.scaled(large, sized(8, 6)), HOLE)
+    np.testing.assert_array_equal(masks.scaled(HOLE, sized(*large.shape, "stretch")), large)
 
 
 def test_scaled_keeps_thin_strokes():
     stroke = np.zeros((80, 60), bool)
     stroke[:, 25] = True
-    assert masks.scaled(stroke, (8, 6), "cover").tolist() == [[False, False, True, False, False, False]] * 8
+    assert masks.scaled(stroke, sized(8, 6)).tolist() == [[False, False, True, False, False, False]] * 8
 
 
 def test_scaled_crops_as_images_are():
     wide = np.zeros((8, 24), bool)
     wide[:, :8] = True
-    assert masks.scaled(wide, (8, 8), "stretch")[:, :3].any()
-    assert not masks.scaled(wide, (8, 8), "cover").any()  # the centre alone
+    assert masks.scaled(wide, sized(8, 8, "stretch"))[:, :3].any()
+    assert not masks.scaled(wide, sized(8, 8)).any()  # the centre alone
+
+
+@pytest.mark.parametrize("resize, load_size", [("cover", ()), ("cover", (11, 12)), ("stretch", (11, 12)), ("none", ())])
+def test_scaled_hides_what_images_show_there(resize, load_size):
+    data, blot = sized(8, 8, resize, load_size), np.zeros((40, 60), bool)
+    blot[12:25, 22:41] = True
+    shown = scaling.evaluated(blot[..., None] * np.uint8(255), data)[..., 0]
+    hidden = masks.scaled(blot, data)
+    # Crops begin at whole pixels and masks do not, so at the edge a pixel more may be hidden.
+    assert hidden[shown > 64].all() and 0 < hidden.sum() <= 1.4 * (shown > 0).sum()

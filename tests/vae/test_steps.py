@@ -132,7 +132,7 @@ def test_score_is_the_bound_whatever_the_loss():
 
 
 def test_eval_step_does_not_augment(make_run):
-    config = make_run(data={"binarize": "none", "flip": True, "load_size": (11, 11)})
+    config = make_run(data={"binarize": "none", "flip": True})
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
     batch = batches.Batch((jnp.repeat(jnp.asarray(image), 16, axis=0),), jnp.zeros(16, jnp.int32))

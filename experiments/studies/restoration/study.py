@@ -95,8 +95,8 @@ def main() -> dict[str, Any]:
             Downsample(int(task[1:])).small_size(size)
         else:
             masks.named(task, keys.root_key(0), np.arange(1), size)
-    data = dataclasses.replace(sampler.config.data, load_size=())  # baselines train on images of the test images' size
-    splits = sources.load(data, seed_of(sampler.config, "data"))
+    splits = sources.load(sampler.config.data, seed_of(sampler.config, "data"))
+    splits = splits._replace(train=(splits.train[0][:],))  # an array: baselines see the centre of training images
     moments = baselines.image_moments(image_arrays.unit_floats(splits.train[0]))
     setting = Setting(options, sampler, splits, moments)
     rows: list[Row] = []

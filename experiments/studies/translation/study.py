@@ -22,7 +22,7 @@ from genjax import cli, files
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
-from genjax.data.splits import Source, Splits
+from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.train.rows import finite
 from studies.translation import image_grid, rules, tables
@@ -118,7 +118,7 @@ def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | No
     )
 
 
-def run_metrics(workdir: str, test: Source) -> Metrics:
+def run_metrics(workdir: str, test: tuple[np.ndarray, ...]) -> Metrics:
     """Measures a finished run on test pairs, by direction; cycle is the L1 from an image to its double translation."""
     translator, (a, b) = load_translator(workdir), test
     to_b, to_a = translator.a2b(a), translator.b2a(b)

@@ -1,0 +1,67 @@
+"""Images that are crops of scaled pictures, cached or decoded on demand, and that one indexes like an array."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Images [n, h, w, c], each a crop of a picture that may be larger.
+
+    `images[rows]` are the crops around the centre, as an array has them; `at` crops elsewhere.
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    picture: Callable[[int], np.ndarray]
+    """Returns the scaled picture [at least h, at least w, c] of a row: a part of a cached array, or decodes it."""
+    threads: Executor | None = None
+    """Threads that call `picture`; None to call it in turn."""
+    files: str | None = None
+    """SHA-256 of the names and sizes of the files, where hashing the pixels would decode them all."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        chosen = np.arange(len(self))[rows]
+        centre = np.full((chosen.size, 2), 2**63 - 1, np.uint64)  # the middle of all words
+        return self.at(chosen.ravel(), centre).reshape(*chosen.shape, *self.shape[1:])
+
+    def at(self, rows: Iterable[int], words: np.ndarray) -> np.ndarray:
+        """Crops the pictures of `rows` at the places of `words`, uint64 [b, 2]: [b, h, w, c].
+
+        A word is a number in [0, 2**64); as a share of 2**64 it chooses one of the places at which the crop fits.
+        """
+        out, (height, width) = np.empty((len(words), *self.shape[1:]), self.dtype), self.shape[1:3]
+        pictures = map(self.picture, rows) if self.threads is None else self.threads.map(self.picture, rows)
+        for image, picture, (down, right) in zip(out, pictures, words >> np.uint64(32), strict=True):
+            top, left = place(down, picture.shape[0] - height), place(right, picture.shape[1] - width)
+            image[:] = picture[top : top + height, left : left + width]
+        return out
+
+    def describe(self) -> dict[str, str]:
+        """Computes the SHA-256 of all pictures' shapes and pixels, or returns that of the files."""
+        if self.files is not None:
+            return {"files_sha256": self.files}
+        sha = hashlib.sha256()
+        for picture in map(self.picture, range(len(self))):
+            sha.update(f"{picture.shape};".encode())
+            sha.update(np.ascontiguousarray(picture).data)
+        return {"sha256": sha.hexdigest()}
+
+
+def place(word: np.unsignedinteger, room: int) -> int:
+    """Maps a word of 32 bits to one of the places 0 to `room`, each equally often to within 2**-32."""
+    return int(word) * (room + 1) >> 32
+
+
+def of_list(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> Crops:
+    """Makes crops of `size` of pictures [h, w, c] in memory."""
+    shape = (len(pictures), *size, pictures[0].shape[-1])
+    return Crops(shape, pictures[0].dtype, pictures.__getitem__)

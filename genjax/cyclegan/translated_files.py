@@ -21,7 +21,7 @@ from genjax.data.pictures import Picture
 
 T = TypeVar("T")
 
-PIXELS_HELD = 1 << 22  # pixels that are read ahead, and as many that wait to be written; one picture may have more
+PIXELS_HELD = 1 << 21  # pixels that are read ahead, and as many that wait to be written; one picture may have more
 
 # What is wrong with one picture; the last is that of a full device. Errors of writing, as on a full disk, end the call.
 FAILURES = (ValueError, MemoryError, jax.errors.JaxRuntimeError)

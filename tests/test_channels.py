@@ -7,6 +7,7 @@ from PIL import Image
 
 import translate
 from genjax import cyclegan, vae
+from genjax.cyclegan.translated_files import translate_files
 from genjax.data import folders, pictures
 from genjax.data.pictures import Picture
 from genjax.loading import load_sampler, load_translator
@@ -57,7 +58,8 @@ def test_fit_translates_between_other_channels(make_cyclegan, tmp_path):
         for direction, name, channels in (("a2b", "A", 5), ("b2a", "B", 2)):
             options = translate.Translate(workdir=run.workdir, direction=direction, images=("",), out="")
             page = folders.Page(epath.Path(tmp_path / f"test{name}" / "0.tif"), None)
-            translate._translate(translator, options, page, out / f"{name}.tif")
+            files = translate.files_of(run.data, options)
+            translate_files(translator, direction, {page: out / f"{name}.tif"}, files)
             (path,) = [path for path in out.iterdir() if path.name.startswith(name)]
             found = pictures.to_planes(pictures.read(path))
             assert found.shape == (16, 16, channels)

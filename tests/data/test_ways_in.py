@@ -61,20 +61,12 @@ def values_by_way(path, data):
     trained = sources.load(data, 0).train[0][0]
     sampled = folders.read_images([path], data)[0]
     restored = restored_files.read([str(path)], SIZE, data).pixels[0]
-    seen = []
-
-    def see(direction, images):
-        seen.append(images[0])
-        return images
-
-    config = types.SimpleNamespace(data=data)
-    translator = types.SimpleNamespace(config=config, translate=see)
     options = types.SimpleNamespace(direction="a2b", max_megapixels=179, alpha="ground")
-    translate._translate(
-        translator, options, folders.Page(epath.Path(path), None), epath.Path(path.parent.parent / "out" / path.name)
-    )
+    files, page = translate.files_of(data, options), folders.Page(epath.Path(path), None)
+    image, translated = files.read(page)
+    files.write(page, epath.Path(path.parent.parent / "out" / path.name), image, translated)
     top = np.iinfo(data.dtype).max
-    return {"trained": trained / top, "sampled": sampled / top, "restored": restored, "translated": seen[0]}
+    return {"trained": trained / top, "sampled": sampled / top, "restored": restored, "translated": translated}
 
 
 def data_of(path, channels, tmp_path, **changes):

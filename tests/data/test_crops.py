@@ -134,3 +134,9 @@ def test_load_reads_its_own_rows_alone():
     (batch,) = batches.eval_batches(source, 4, slice(2, 4))
     assert read == [2, 3]
     np.testing.assert_array_equal(batch.images[0], CROPS[2:4])
+
+
+def test_load_crops_pairs_alike():
+    source = (CROPS, crops.of_list([255 - picture for picture in PICTURES], (6, 4)))
+    first, second = batches.load(source, 5, 2, 8, slice(None), pairs=True).images
+    np.testing.assert_array_equal(first, 255 - second)

@@ -58,13 +58,17 @@ def linear(decay=0.5, **options):
         (DataConfig, {"image_size": (8, 8, 1)}, "image_size needs a positive height and width, got (8, 8, 1)"),
         (DataConfig, {"channels": ()}, "for each of one or two domains, got ()"),
         (DataConfig, {"channels": (1, 1, 1)}, "for each of one or two domains, got (1, 1, 1)"),
-        (DataConfig, {"load_size": (9,)}, "load_size needs a height and a width, or nothing, got (9,)"),
-        (DataConfig, {"load_size": (9, 9, 1)}, "load_size needs a height and a width, or nothing, got (9, 9, 1)"),
-        (DataConfig, {"load_size": (9, 7)}, "load_size (9, 7) must not be below image_size (8, 8)"),
-        (DataConfig, {"load_size": (9, 9), "resize": "none"}, "load_size has no effect with resize none"),
         (
             DataConfig,
-            {"load_size": (9, 9), "binarize": "fixed"},
+            {"load_scale": (1.0, 1.0, 1.0)},
+            "load_scale needs one or two numbers of at least 1, or nothing, got",
+        ),
+        (DataConfig, {"load_scale": (1.1, 0.9)}, "load_scale needs one or two numbers of at least 1"),
+        (DataConfig, {"load_scale": (float("nan"),)}, "load_scale needs one or two numbers of at least 1"),
+        (DataConfig, {"load_scale": (1.5,), "resize": "none"}, "load_scale has no effect with resize none"),
+        (
+            DataConfig,
+            {"load_scale": (1.5,), "binarize": "fixed"},
             "binarize fixed draws the pixels of whole images once",
         ),
         (DataConfig, {"resize": "width", "binarize": "fixed"}, "binarize fixed draws the pixels of whole images once"),
@@ -74,7 +78,6 @@ def linear(decay=0.5, **options):
             {"cache": "none", "source": "digits"},
             "cache none is for folder:, pairs:, tfds: and faces, as digits is",
         ),
-        (DataConfig, {"load_size": (7, 9)}, "load_size (7, 9) must not be below image_size (8, 8)"),
         (DataConfig, {"paired": True}, "paired needs two domains"),
         (DataConfig, {"train_pairs": True, "channels": (1, 1)}, "train_pairs needs pairs in validation too: give"),
         (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
@@ -366,7 +369,7 @@ def test_cyclegan_run_refuses_what_cannot_work(changes, message):
                 1,
             )
         },
-        {"data": {"holdout": 0.0, "load_size": (38, 8), "resize": "stretch", "upscale": True}},
+        {"data": {"holdout": 0.0, "load_scale": (4.75, 1.0), "resize": "stretch", "upscale": True}},
         {"data": {"holdout": 0.499, "skip_corrupt": True}},
         {"optim": linear(1.0)},
         {"optim": linear(0.001)},
@@ -422,7 +425,8 @@ def accepted(config, changes):
 
 
 def test_data_config_shapes_follow_size_and_channels():
-    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_size=(10, 13))
+    two = build(DataConfig, image_size=(6, 9), channels=(1, 3), load_scale=(1.5,))
+    assert two.load_size == (9, 14)
     assert two.image_shapes == ((6, 9, 1), (6, 9, 3))
     one = build(DataConfig, image_size=(6, 9), channels=(3,))
     assert one.image_shapes == ((6, 9, 3),)
@@ -430,7 +434,7 @@ def test_data_config_shapes_follow_size_and_channels():
 
 @pytest.mark.parametrize(
     "changes, crops",
-    [({}, False), ({"resize": "stretch"}, False), ({"load_size": (8, 8)}, True), ({"resize": "width"}, True),
+    [({}, False), ({"resize": "stretch"}, False), ({"load_scale": (1.0,)}, True), ({"resize": "width"}, True),
      ({"resize": "none"}, True)],
 )  # fmt: skip
 def test_data_config_crops_scaled_pictures(changes, crops):

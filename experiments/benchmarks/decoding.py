@@ -80,7 +80,7 @@ def _smooth(rng: np.random.Generator, side: int) -> np.ndarray:
 def _streams(directory: str, load_size: int, batch_size: int, options: Options) -> dict[str, Stream]:
     config = DataConfig(
         source=f"folder:{directory}", image_size=(SIZE, SIZE), channels=(3,), batch_size=batch_size, resize="stretch",
-        load_size=() if load_size == SIZE else (load_size, load_size), holdout=0.0,
+        load_scale=() if load_size == SIZE else (load_size / SIZE,), holdout=0.0,
         cache_dir=f"{directory}/cache", decode_threads=options.threads,
     )  # fmt: skip
     worker = _torch_folder.loader(f"{directory}/train", load_size, SIZE, batch_size, options.threads)

@@ -51,7 +51,7 @@ def main() -> dict[str, Any]:
         _write_jpegs(Path(directory), options.jpegs)
         folder = configs.make("cyclegan:folder")
         data = dataclasses.replace(
-            folder.data, source=f"folder:{directory}", cache_dir=f"{directory}/cache", load_size=(286, 286)
+            folder.data, source=f"folder:{directory}", cache_dir=f"{directory}/cache", load_scale=(286 / 256,)
         )
         cases = {
             "mnist5k": configs.make("vae:mnist5k"),

@@ -115,7 +115,7 @@ def folder() -> CycleGanRun:
     return CycleGanRun(
         data=DataConfig(
             source="folder:photos", image_size=(256, 256), channels=(3, 3), batch_size=1, flip=True,
-            load_size=(286, 286), resize="stretch",
+            load_scale=(286 / 256,), resize="stretch",
         ),
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear"),
         train=TrainConfig(num_steps=266_800, log_every=100, eval_every=6670, checkpoint_every=6670,
@@ -155,7 +155,7 @@ def cats_dogs() -> CycleGanRun:
         run,
         data=DataConfig(
             source="tfds:cats_vs_dogs", image_size=(128, 128), channels=(3, 3), batch_size=4, flip=True,
-            load_size=(143, 143), upscale=True, skip_corrupt=True,
+            load_scale=(143 / 128,), upscale=True, skip_corrupt=True,
         ),
         optim=dataclasses.replace(run.optim),
         train=dataclasses.replace(run.train, num_steps=200_000, eval_every=10_000, checkpoint_every=10_000),

@@ -46,13 +46,13 @@ class DataConfig:
     """Adds uniform noise within one grey level, so that a density bounds the probability of the 8-bit pixels."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
-    load_size: tuple[int, ...] = ()
-    """Height and width to which pictures are scaled before crops of image_size, for example 286 286 with image_size
-    256 256. Training crops at random places, everything else around the centre. Empty: pictures are scaled to
-    image_size, and with cover only the centre is used."""
+    load_scale: tuple[float, ...] = ()
+    """Scale of pictures before crops of image_size, as a multiple of it: 1.117 for 286 with 256. One number, or one for
+    the height and one for the width. Training crops at random places, everything else around the centre. Empty:
+    pictures are scaled to image_size, and with cover only the centre is used."""
     resize: Resize = "cover"
-    """Scales pictures to cover the size (load_size, else image_size), stretches them to it, scales them to its width,
-    or keeps their own scale (none). The last two crop as with a load_size. All are bicubic."""
+    """Scales pictures to cover the size (image_size, by load_scale), stretches them to it, scales them to its width, or
+    keeps their own scale (none). The last two crop as with a load_scale. All are bicubic."""
     ground: Literal["white", "black", "grey"] = "white"
     """Ground that transparent pictures are laid on, in training and wherever the trained model is used."""
     levels: Levels = "full"
@@ -94,11 +94,8 @@ class DataConfig:
         require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
         require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
         require(
-            len(self.load_size) in (0, 2), f"load_size needs a height and a width, or nothing, got {self.load_size}"
-        )
-        require(
-            all(load >= size for load, size in zip(self.load_size, self.image_size, strict=False)),
-            f"load_size {self.load_size} must not be below image_size {self.image_size}",
+            len(self.load_scale) <= 2 and all(math.isfinite(scale) and scale >= 1 for scale in self.load_scale),
+            f"load_scale needs one or two numbers of at least 1, or nothing, got {self.load_scale}",
         )
         given = () if isinstance(self.levels, str) else self.levels
         require(
@@ -108,11 +105,13 @@ class DataConfig:
             f"levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each domain), got {self.levels}",
         )  # fmt: skip
         require(self.max_megapixels >= 1, f"max_megapixels must be at least 1, got {self.max_megapixels}")
-        require(not (self.load_size and self.resize == "none"), "load_size has no effect with resize none: choose one")
+        require(
+            not (self.load_scale and self.resize == "none"), "load_scale has no effect with resize none: choose one"
+        )
         require(
             self.binarize != "fixed" or not (self.crops or self.cache == "none"),
             "binarize fixed draws the pixels of whole images once, before crops and for cached images alone: choose "
-            "binarize stochastic, or none of load_size, resize width or none, and cache none",
+            "binarize stochastic, or none of load_scale, resize width or none, and cache none",
         )
         require(
             self.cache == "disk" or self.source.startswith(("folder:", "pairs:", "tfds:", "faces")),
@@ -155,6 +154,12 @@ class DataConfig:
         return tuple((*self.image_size, channels) for channels in self.channels)
 
     @property
+    def load_size(self) -> tuple[int, ...]:
+        """Height and width of pictures before crops of image_size; empty without a load_scale."""
+        scales = self.load_scale * 2 if len(self.load_scale) == 1 else self.load_scale
+        return tuple(round(size * scale) for size, scale in zip(self.image_size, scales, strict=False))
+
+    @property
     def crops(self) -> bool:
         """True if training sees crops at random places of scaled pictures."""
-        return bool(self.load_size) or self.resize in ("width", "none")
+        return bool(self.load_scale) or self.resize in ("width", "none")

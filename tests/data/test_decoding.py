@@ -65,10 +65,10 @@ def test_decode_all_decodes_once(config):
     "changes, identity",
     [
         ({}, ["these", 2]),
-        ({"image_size": (3, 4)}, ["these", 1]),  # with a load_size: other images are too small
+        ({"image_size": (3, 4)}, ["these", 1]),  # with a load_scale: other images are too small
         ({"resize": "stretch"}, ["these", 1]),
         ({"upscale": True}, ["these", 1]),
-        ({"load_size": (4, 5)}, ["these", 1]),
+        ({"load_scale": (4 / 4, 5 / 5)}, ["these", 1]),
     ],
 )
 def test_decode_all_keys_the_cache_by_treatment(config, changes, identity):
@@ -83,8 +83,8 @@ def test_decode_all_keys_the_cache_by_treatment(config, changes, identity):
 def test_decode_all_makes_room_for_the_images(config, monkeypatch):
     called = []
     monkeypatch.setattr(image_cache, "load", lambda path, write, *numbers: called.append(numbers))
-    for load in ((), (8, 10)):
-        decoding.decode_all(images(), "train", dataclasses.replace(config, cache_gib=3, load_size=load))
+    for load in ((), (2.0,)):
+        decoding.decode_all(images(), "train", dataclasses.replace(config, cache_gib=3, load_scale=load))
     assert called == [(3 * 2**30, IMAGES.nbytes), (3 * 2**30, 4 * IMAGES.nbytes)]
 
 
@@ -180,7 +180,7 @@ def test_decode_treats_each_domain_by_itself(two):
         ({}, ()),
         ({"batch_size": 9, "flip": True, "paired": True}, ()),
         ({"skip_corrupt": True}, ()),
-        ({"load_size": (6, 7)}, ("train", "validation", "test")),
+        ({"load_scale": (6 / 4, 7 / 5)}, ("train", "validation", "test")),
         ({"resize": "stretch"}, ("train", "validation", "test")),
         ({"upscale": True}, ("train", "validation", "test")),
         ({"image_size": (5, 4)}, ("train", "validation", "test")),
@@ -217,8 +217,8 @@ NUMBERS = {"train": 11, "validation": 3, "test": 2}
 SCALES = [
     {},
     {"resize": "stretch"},
-    {"load_size": (7, 8)},
-    {"load_size": (7, 8), "resize": "stretch"},
+    {"load_scale": (7 / 4, 8 / 5)},
+    {"load_scale": (7 / 4, 8 / 5), "resize": "stretch"},
     {"resize": "width"},
     {"resize": "none"},
 ]

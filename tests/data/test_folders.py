@@ -207,7 +207,9 @@ def test_read_images_takes_files_and_folders(config, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"resize": "stretch"}, {"load_size": (11, 12)}, {"resize": "width"}, {"resize": "none"}], ids=str
+    "changes",
+    [{}, {"resize": "stretch"}, {"load_scale": (11 / 8, 12 / 8)}, {"resize": "width"}, {"resize": "none"}],
+    ids=str,
 )
 def test_read_images_sees_what_a_run_evaluates(config, folder, changes):
     noise = np.random.default_rng(0).integers(0, 256, (4, 20, 31), dtype=np.uint8)

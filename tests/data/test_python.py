@@ -53,7 +53,7 @@ def test_load_takes_functions_of_main(monkeypatch):
 
 
 def test_load_resizes_what_the_function_returns(my_images):
-    train = load(channels=(3,), load_size=(9, 12), upscale=True)[0][0]
+    train = load(channels=(3,), load_scale=(9 / 8, 12 / 8), upscale=True)[0][0]
     assert train.shape == (16, 8, 8, 3) and train.picture(0).shape == (12, 12, 3)
     with pytest.raises(ValueError, match=r"has 1 domain\(s\), and --data.channels \(1, 1\) is for 2"):
         load(channels=(1, 1))

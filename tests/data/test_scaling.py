@@ -37,7 +37,7 @@ def test_to_scale_covers_tall_pictures():
 
 
 @pytest.mark.parametrize("size, channels", [((6, 4), 3), ((6, 5), 1), ((5, 9), 3), ((20, 30), 3)])
-def test_to_scale_keeps_bytes_without_load_size(size, channels):
+def test_to_scale_keeps_bytes_without_load_scale(size, channels):
     """Digests depend on them: those of Pillow's `fit` and `resize`."""
     pixels = noise(12, 17, channels)
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -67,12 +67,12 @@ def test_to_scale_keeps_pictures_of_right_size(resize):
 @pytest.mark.parametrize(
     "changes, wide, tall",
     [
-        ({"load_size": (10, 10)}, (10, 20), (20, 10)),
-        ({"load_size": (12, 16)}, (12, 24), (32, 16)),
-        ({"load_size": (8, 8)}, (8, 16), (16, 8)),
-        ({"load_size": (12, 16), "resize": "stretch"}, (12, 16), (12, 16)),
+        ({"load_scale": (10 / 8, 10 / 8)}, (10, 20), (20, 10)),
+        ({"load_scale": (12 / 8, 16 / 8)}, (12, 24), (32, 16)),
+        ({"load_scale": (8 / 8, 8 / 8)}, (8, 16), (16, 8)),
+        ({"load_scale": (12 / 8, 16 / 8), "resize": "stretch"}, (12, 16), (12, 16)),
         ({"resize": "width"}, (8, 16), (16, 8)),  # the wide one, 4x8, would not cover a square
-        ({"load_size": (8, 20), "resize": "width"}, (10, 20), (40, 20)),
+        ({"load_scale": (8 / 8, 20 / 8), "resize": "width"}, (10, 20), (40, 20)),
         ({"resize": "none"}, (32, 64), (64, 32)),
     ],
 )
@@ -90,9 +90,9 @@ def test_to_scale_leaves_room_for_crops(changes, wide, tall):
 @pytest.mark.parametrize("resize", ["cover", "width", "none"])
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 500), (500, 3), (97, 89), (11, 13)])
 def test_to_scale_covers_image_size(resize, height, width):
-    for load in ((), (13, 17)):
+    for load in ((), (13 / 11, 17 / 13)):
         if resize != "none" or not load:
-            config = config_of((11, 13), resize=resize, load_size=load, upscale=True)
+            config = config_of((11, 13), resize=resize, load_scale=load, upscale=True)
             scaled = scaling.to_scale(noise(height, width), config)
             assert scaled.shape[0] >= 11 and scaled.shape[1] >= 13
             assert scaling.evaluated(noise(height, width), config).shape == (11, 13, 3)
@@ -112,7 +112,7 @@ def test_to_scale_treats_16_bits_and_planes_alike(channels):
 @pytest.mark.parametrize("resize", ["cover", "stretch", "width", "none"])
 @pytest.mark.parametrize("height, width", [(7, 10), (8, 9), (1, 1), (7, 900)])
 def test_check_large_enough_compares_with_image_size(resize, height, width):
-    load = {} if resize == "none" else {"load_size": (12, 14)}
+    load = {} if resize == "none" else {"load_scale": (12 / 8, 14 / 10)}
     config = config_of((8, 10), resize=resize, **load)
     scaling.check_large_enough(noise(8, 10), config)
     with pytest.raises(scaling.TooSmallError) as refusal:

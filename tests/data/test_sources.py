@@ -113,9 +113,9 @@ def test_load_converts_channels_of_two_domains(load):
 
 
 @pytest.mark.parametrize("split", Splits._fields)
-def test_load_scales_all_splits_to_load_size(load, split):
+def test_load_scales_all_splits_by_load_scale(load, split):
     plain, margin = (
-        getattr(load("icons", (16, 16, 1, 1), **options), split) for options in ({}, {"load_size": (19, 20)})
+        getattr(load("icons", (16, 16, 1, 1), **options), split) for options in ({}, {"load_scale": (19 / 16, 20 / 16)})
     )
     for before, after in zip(plain, margin, strict=True):
         assert after.shape == before.shape

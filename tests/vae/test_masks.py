@@ -102,9 +102,9 @@ def test_erased_is_the_transparent_part():
     assert masks.erased(Picture(PHOTO)) is None
 
 
-def sized(height, width, resize="cover", load_size=()):
+def sized(height, width, resize="cover", load_scale=()):
     return DataConfig(
-        source="unused", image_size=(height, width), channels=(1,), batch_size=1, resize=resize, load_size=load_size
+        source="unused", image_size=(height, width), channels=(1,), batch_size=1, resize=resize, load_scale=load_scale
     )
 
 
@@ -128,9 +128,11 @@ def test_scaled_crops_as_images_are():
     assert not masks.scaled(wide, sized(8, 8)).any()  # the centre alone
 
 
-@pytest.mark.parametrize("resize, load_size", [("cover", ()), ("cover", (11, 12)), ("stretch", (11, 12)), ("none", ())])
-def test_scaled_hides_what_images_show_there(resize, load_size):
-    data, blot = sized(8, 8, resize, load_size), np.zeros((40, 60), bool)
+@pytest.mark.parametrize(
+    "resize, load_scale", [("cover", ()), ("cover", (1.375, 1.5)), ("stretch", (1.375, 1.5)), ("none", ())]
+)
+def test_scaled_hides_what_images_show_there(resize, load_scale):
+    data, blot = sized(8, 8, resize, load_scale), np.zeros((40, 60), bool)
     blot[12:25, 22:41] = True
     shown = scaling.evaluated(blot[..., None] * np.uint8(255), data)[..., 0]
     hidden = masks.scaled(blot, data)

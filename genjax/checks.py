@@ -15,11 +15,19 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_finite(config: "DataclassInstance") -> None:
-    """Raises ValueError if a float field of `config` is NaN or infinite."""
+def flag(part: str, name: str) -> str:
+    """Returns the flag of a field: `flag("data", "batch_size")` is --data.batch-size."""
+    return f"--{part}.{name.replace('_', '-')}"
+
+
+def check_finite(config: "DataclassInstance", part: str) -> None:
+    """Raises ValueError if a float field of `config` is NaN or infinite; `part` begins the flags of its fields."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        require(not isinstance(value, float) or math.isfinite(value), f"{field.name} must be finite, got {value}")
+        require(
+            not isinstance(value, float) or math.isfinite(value),
+            f"{flag(part, field.name)} must be finite, got {value}",
+        )
 
 
 def check_used(
@@ -34,8 +42,8 @@ def check_used(
         value = getattr(config, field.name)
         require(
             field.name not in names or chosen in users or value == field.default,
-            f"{field.name} {value} has no effect with {choice} {chosen}: give --{part}.{field.name.replace('_', '-')} "
-            f"{field.default}, or --{part}.{choice} {' or '.join(users)}",
+            f"{flag(part, field.name)} {value} has no effect with {choice} {chosen}: give {flag(part, field.name)} "
+            f"{field.default}, or {flag(part, choice)} {' or '.join(users)}",
         )
 
 

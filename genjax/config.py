@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Literal, TypeVar
 
-from genjax.checks import check_finite, check_seed, check_used, require
+from genjax.checks import check_finite, check_seed, check_used, flag, require
 from genjax.data.config import DataConfig
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -47,19 +47,24 @@ class OptimConfig:
     min(ema_decay, (1 + t) / (10 + t))."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        require(0 <= self.warmup < 1, f"warmup must be a share in [0, 1), got {self.warmup}: give --optim.warmup 0.05")
-        require(0 < self.decay <= 1, f"decay must be a share in (0, 1], got {self.decay}: give --optim.decay 0.5")
-        require(self.eps > 0, f"eps must be positive, got {self.eps}")
+        check_finite(self, "optim")
+        require(self.learning_rate > 0, f"--optim.learning-rate must be positive, got {self.learning_rate}")
+        require(
+            0 <= self.warmup < 1,
+            f"--optim.warmup must be a share in [0, 1), got {self.warmup}: give --optim.warmup 0.05",
+        )
+        require(
+            0 < self.decay <= 1, f"--optim.decay must be a share in (0, 1], got {self.decay}: give --optim.decay 0.5"
+        )
+        require(self.eps > 0, f"--optim.eps must be positive, got {self.eps}")
         for name in ("b1", "b2", "ema_decay"):
             value = getattr(self, name)
-            require(0 <= value < 1, f"{name} must lie in [0, 1), got {value}")
-        require(self.steps_per_epoch >= 1, f"steps_per_epoch must be at least 1, got {self.steps_per_epoch}")
+            require(0 <= value < 1, f"{flag('optim', name)} must lie in [0, 1), got {value}")
+        require(self.steps_per_epoch >= 1, f"--optim.steps-per-epoch must be at least 1, got {self.steps_per_epoch}")
         check_used(self, "optim", ("decay", "steps_per_epoch", "linear_decay"), "schedule", ("linear",))
         require(
             not (self.schedule == "linear" and self.warmup > 0),
-            f"schedule linear has no warm-up: give --optim.warmup 0, got {self.warmup}",
+            f"--optim.schedule linear has no warm-up: give --optim.warmup 0, got {self.warmup}",
         )
 
 
@@ -93,24 +98,27 @@ class TrainConfig:
     the same bits, which differ from those of 1 in the last digits."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
-        require(self.epochs >= 0, f"epochs must not be negative, got {self.epochs}")
+        check_finite(self, "train")
+        require(self.epochs >= 0, f"--train.epochs must not be negative, got {self.epochs}")
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
         for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+            require(getattr(self, name) >= 1, f"{flag('train', name)} must be at least 1, got {getattr(self, name)}")
         for name in counts:
             require(
                 getattr(self, name) % self.steps_per_dispatch == 0,
-                f"{name} ({getattr(self, name)}) must be a multiple of steps_per_dispatch ({self.steps_per_dispatch})",
+                f"{flag('train', name)} {getattr(self, name)} must be a multiple of --train.steps-per-dispatch "
+                f"{self.steps_per_dispatch}",
             )
         require(
             self.checkpoint_every % self.eval_every == 0,
-            f"checkpoint_every ({self.checkpoint_every}) must be a multiple of eval_every ({self.eval_every}), "
+            f"--train.checkpoint-every {self.checkpoint_every} must be a multiple of "
+            f"--train.eval-every {self.eval_every}, "
             "so that each checkpoint has a validation loss",
         )
         require(
             self.keep_period >= 0 and self.keep_period % self.checkpoint_every == 0,
-            f"keep_period ({self.keep_period}) must be 0 or a multiple of checkpoint_every ({self.checkpoint_every})",
+            f"--train.keep-period {self.keep_period} must be 0 or a multiple of --train.checkpoint-every "
+            f"{self.checkpoint_every}",
         )
 
 

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from genjax.checks import flag
 from genjax.config import OptimConfig, TrainConfig, seed_of, with_num_steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.data.config import DataConfig
@@ -52,20 +53,20 @@ def linear(decay=0.5, **options):
 @pytest.mark.parametrize(
     "kind, changes, message",
     [
-        (DataConfig, {"image_size": (0, 8)}, "image_size needs a positive height and width, got (0, 8)"),
-        (DataConfig, {"image_size": (8, -1)}, "image_size needs a positive height and width, got (8, -1)"),
-        (DataConfig, {"image_size": (8,)}, "image_size needs a positive height and width, got (8,)"),
-        (DataConfig, {"image_size": (8, 8, 1)}, "image_size needs a positive height and width, got (8, 8, 1)"),
+        (DataConfig, {"image_size": (0, 8)}, "--data.image-size needs a positive height and width, got (0, 8)"),
+        (DataConfig, {"image_size": (8, -1)}, "--data.image-size needs a positive height and width, got (8, -1)"),
+        (DataConfig, {"image_size": (8,)}, "--data.image-size needs a positive height and width, got (8,)"),
+        (DataConfig, {"image_size": (8, 8, 1)}, "--data.image-size needs a positive height and width, got (8, 8, 1)"),
         (DataConfig, {"channels": ()}, "for each of one or two domains, got ()"),
         (DataConfig, {"channels": (1, 1, 1)}, "for each of one or two domains, got (1, 1, 1)"),
         (
             DataConfig,
             {"load_scale": (1.0, 1.0, 1.0)},
-            "load_scale needs one or two numbers of at least 1, or nothing, got",
+            "--data.load-scale needs one or two numbers of at least 1, or nothing, got",
         ),
-        (DataConfig, {"load_scale": (1.1, 0.9)}, "load_scale needs one or two numbers of at least 1"),
-        (DataConfig, {"load_scale": (float("nan"),)}, "load_scale needs one or two numbers of at least 1"),
-        (DataConfig, {"load_scale": (1.5,), "resize": "none"}, "load_scale has no effect with resize none"),
+        (DataConfig, {"load_scale": (1.1, 0.9)}, "--data.load-scale needs one or two numbers of at least 1"),
+        (DataConfig, {"load_scale": (float("nan"),)}, "--data.load-scale needs one or two numbers of at least 1"),
+        (DataConfig, {"load_scale": (1.5,), "resize": "none"}, "--data.load-scale has no effect with resize none"),
         (
             DataConfig,
             {"load_scale": (1.5,), "binarize": "fixed"},
@@ -78,9 +79,17 @@ def linear(decay=0.5, **options):
             {"cache": "none", "source": "digits"},
             "cache none is for folder:, pairs:, tfds: and faces, as digits is",
         ),
-        (DataConfig, {"paired": True}, "paired needs two domains"),
-        (DataConfig, {"train_pairs": True, "channels": (1, 1)}, "train_pairs needs pairs in validation too: give"),
-        (DataConfig, {"paired": True, "channels": (1, 1), "skip_corrupt": True}, "skip_corrupt would break the pairs"),
+        (DataConfig, {"paired": True}, "--data.paired needs two domains"),
+        (
+            DataConfig,
+            {"train_pairs": True, "channels": (1, 1)},
+            "--data.train-pairs needs pairs in validation too: give",
+        ),
+        (
+            DataConfig,
+            {"paired": True, "channels": (1, 1), "skip_corrupt": True},
+            "--data.skip-corrupt would break the pairs",
+        ),
         (DataConfig, {"channels": (0,)}, "as 1 (grey) or 3 (colour), for each of one or two domains, got (0,)"),
         (
             DataConfig,
@@ -90,41 +99,54 @@ def linear(decay=0.5, **options):
         (DataConfig, {"levels": (0.0, 5.0, 1.0)}, "(or a pair for each domain), got (0.0, 5.0, 1.0)"),
         (DataConfig, {"levels": (0.0, 5.0, 1.0, 2.0)}, "(or a pair for each domain), got (0.0, 5.0, 1.0, 2.0)"),
         (DataConfig, {"levels": (0.0, math.inf)}, "LOW HIGH with LOW below HIGH"),
-        (DataConfig, {"levels": "most"}, "levels needs full, auto, or LOW HIGH"),
-        (DataConfig, {"max_megapixels": 0}, "max_megapixels must be at least 1, got 0"),
-        (DataConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (DataConfig, {"holdout": -0.1}, "holdout must be 0, or lie between 0 and 0.5, got -0.1"),
-        (DataConfig, {"holdout": float("nan")}, "holdout must be 0, or lie between 0 and 0.5, got nan"),
-        (DataConfig, {"holdout": 0.5}, "holdout must be 0, or lie between 0 and 0.5, got 0.5"),
-        (DataConfig, {"dequantize": True, "binarize": "fixed"}, "dequantize and binarize exclude each other"),
-        (DataConfig, {"dequantize": True, "binarize": "stochastic"}, "dequantize and binarize exclude each other"),
-        (DataConfig, {"decode_threads": 0}, "decode_threads must be at least 1, got 0"),
+        (DataConfig, {"levels": "most"}, "--data.levels needs full, auto, or LOW HIGH"),
+        (DataConfig, {"max_megapixels": 0}, "--data.max-megapixels must be at least 1, got 0"),
+        (DataConfig, {"batch_size": 0}, "--data.batch-size must be at least 1, got 0"),
+        (DataConfig, {"holdout": -0.1}, "--data.holdout must be 0, or lie between 0 and 0.5, got -0.1"),
+        (DataConfig, {"holdout": float("nan")}, "--data.holdout must be 0, or lie between 0 and 0.5, got nan"),
+        (DataConfig, {"holdout": 0.5}, "--data.holdout must be 0, or lie between 0 and 0.5, got 0.5"),
+        (
+            DataConfig,
+            {"dequantize": True, "binarize": "fixed"},
+            "--data.dequantize and --data.binarize exclude each other",
+        ),
+        (
+            DataConfig,
+            {"dequantize": True, "binarize": "stochastic"},
+            "--data.dequantize and --data.binarize exclude each other",
+        ),
+        (DataConfig, {"decode_threads": 0}, "--data.decode-threads must be at least 1, got 0"),
         *(
-            (DataConfig, {"cache_dir": path}, f"cache_dir {path} is not local, and images are memory-mapped from it")
+            (
+                DataConfig,
+                {"cache_dir": path},
+                f"--data.cache-dir {path} is not local, and images are memory-mapped from it",
+            )
             for path in ("gs://bucket/cache", "gs:/bucket", "s3://bucket")
         ),
-        (DataConfig, {"cache_gib": -1}, "cache_gib must not be negative, got -1"),
-        (DataConfig, {"prefetch": 0}, "prefetch must be at least 1, got 0"),
-        (OptimConfig, {"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        (OptimConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
-        (OptimConfig, {"eps": float("inf")}, "eps must be finite, got inf"),
-        (VaeConfig, {"beta": float("inf")}, "beta must be finite, got inf"),
-        (CycleGanConfig, {"instance_noise": float("inf")}, "instance_noise must be finite, got inf"),
-        (LossConfig, {"cycle_a": float("inf")}, "cycle_a must be finite, got inf"),
-        (InferenceConfig, {"learning_rate": float("nan")}, "learning_rate must be finite, got nan"),
-        (OptimConfig, {"warmup": -0.1}, "warmup must be a share in [0, 1), got -0.1: give --optim.warmup 0.05"),
-        (OptimConfig, {"warmup": 100.0}, "warmup must be a share in [0, 1), got 100.0"),
-        (OptimConfig, {"eps": 0.0}, "eps must be positive, got 0.0"),
-        (OptimConfig, {"b1": 1.0}, "b1 must lie in [0, 1), got 1.0"),
-        (OptimConfig, {"b2": -0.1}, "b2 must lie in [0, 1), got -0.1"),
-        (OptimConfig, {"ema_decay": 1.0}, "ema_decay must lie in [0, 1), got 1.0"),
-        (OptimConfig, linear(0.0), "decay must be a share in (0, 1], got 0.0: give --optim.decay 0.5"),
-        (OptimConfig, linear(100.0), "decay must be a share in (0, 1], got 100.0"),
+        (DataConfig, {"cache_gib": -1}, "--data.cache-gib must not be negative, got -1"),
+        (DataConfig, {"prefetch": 0}, "--data.prefetch must be at least 1, got 0"),
+        (OptimConfig, {"learning_rate": 0.0}, "--optim.learning-rate must be positive, got 0.0"),
+        (OptimConfig, {"learning_rate": float("nan")}, "--optim.learning-rate must be finite, got nan"),
+        (OptimConfig, {"eps": float("inf")}, "--optim.eps must be finite, got inf"),
+        (VaeConfig, {"beta": float("inf")}, "--vae.beta must be finite, got inf"),
+        (CycleGanConfig, {"instance_noise": float("inf")}, "--cyclegan.instance-noise must be finite, got inf"),
+        (LossConfig, {"cycle_a": float("inf")}, "--loss.cycle-a must be finite, got inf"),
+        (InferenceConfig, {"learning_rate": float("nan")}, "--inference.learning-rate must be finite, got nan"),
+        (OptimConfig, {"warmup": -0.1}, "--optim.warmup must be a share in [0, 1), got -0.1: give --optim.warmup 0.05"),
+        (OptimConfig, {"warmup": 100.0}, "--optim.warmup must be a share in [0, 1), got 100.0"),
+        (OptimConfig, {"eps": 0.0}, "--optim.eps must be positive, got 0.0"),
+        (OptimConfig, {"b1": 1.0}, "--optim.b1 must lie in [0, 1), got 1.0"),
+        (OptimConfig, {"b2": -0.1}, "--optim.b2 must lie in [0, 1), got -0.1"),
+        (OptimConfig, {"ema_decay": 1.0}, "--optim.ema-decay must lie in [0, 1), got 1.0"),
+        (OptimConfig, linear(0.0), "--optim.decay must be a share in (0, 1], got 0.0: give --optim.decay 0.5"),
+        (OptimConfig, linear(100.0), "--optim.decay must be a share in (0, 1], got 100.0"),
         *(
             (
                 OptimConfig,
                 {name: value, "schedule": schedule},
-                f"{name} {value} has no effect with schedule {schedule}: give {remedy}, or --optim.schedule linear",
+                f"{flag('optim', name)} {value} has no effect with schedule {schedule}: give "
+                f"{remedy}, or --optim.schedule linear",
             )
             for schedule in ("constant", "cosine")
             for name, value, remedy in (
@@ -134,67 +156,76 @@ def linear(decay=0.5, **options):
             )
         ),
         (OptimConfig, linear(warmup=0.1), "schedule linear has no warm-up: give --optim.warmup 0, got 0.1"),
-        (OptimConfig, linear(steps_per_epoch=0), "steps_per_epoch must be at least 1, got 0"),
-        (TrainConfig, {"num_sample_images": 0}, "num_sample_images must be at least 1, got 0"),
-        (TrainConfig, {"num_steps": 0}, "num_steps must be at least 1, got 0"),
-        (TrainConfig, {"log_every": 0}, "log_every must be at least 1, got 0"),
-        (TrainConfig, {"eval_every": 0}, "eval_every must be at least 1, got 0"),
-        (TrainConfig, {"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
-        (TrainConfig, {"steps_per_dispatch": 0}, "steps_per_dispatch must be at least 1, got 0"),
+        (OptimConfig, linear(steps_per_epoch=0), "--optim.steps-per-epoch must be at least 1, got 0"),
+        (TrainConfig, {"num_sample_images": 0}, "--train.num-sample-images must be at least 1, got 0"),
+        (TrainConfig, {"num_steps": 0}, "--train.num-steps must be at least 1, got 0"),
+        (TrainConfig, {"log_every": 0}, "--train.log-every must be at least 1, got 0"),
+        (TrainConfig, {"eval_every": 0}, "--train.eval-every must be at least 1, got 0"),
+        (TrainConfig, {"checkpoint_every": 0}, "--train.checkpoint-every must be at least 1, got 0"),
+        (TrainConfig, {"steps_per_dispatch": 0}, "--train.steps-per-dispatch must be at least 1, got 0"),
         (
             TrainConfig,
             {"steps_per_dispatch": 20},
-            "log_every (50) must be a multiple of steps_per_dispatch (20)",
+            "--train.log-every 50 must be a multiple of --train.steps-per-dispatch 20",
         ),
-        (TrainConfig, {"max_nonfinite_steps": 0}, "max_nonfinite_steps must be at least 1, got 0"),
+        (TrainConfig, {"max_nonfinite_steps": 0}, "--train.max-nonfinite-steps must be at least 1, got 0"),
         (
             TrainConfig,
             {"checkpoint_every": 70, "eval_every": 20},
-            "checkpoint_every (70) must be a multiple of eval_every (20)",
+            "--train.checkpoint-every 70 must be a multiple of --train.eval-every 20",
         ),
         (
             TrainConfig,
             {"checkpoint_every": 20, "eval_every": 20, "keep_period": 30},
-            "keep_period (30) must be 0 or a multiple of checkpoint_every (20)",
+            "--train.keep-period 30 must be 0 or a multiple of --train.checkpoint-every 20",
         ),
-        (TrainConfig, {"keep_period": -500}, "keep_period (-500) must be 0 or a multiple of checkpoint_every (500)"),
-        (VaeConfig, {"hidden_sizes": ()}, "hidden_sizes needs positive numbers, got ()"),
-        (VaeConfig, {"hidden_sizes": (8, 0)}, "hidden_sizes needs positive numbers, got (8, 0)"),
-        (VaeConfig, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        (VaeConfig, {"sigma": 0.0}, "sigma must be positive, got 0.0"),
+        (
+            TrainConfig,
+            {"keep_period": -500},
+            "--train.keep-period -500 must be 0 or a multiple of --train.checkpoint-every",
+        ),
+        (VaeConfig, {"hidden_sizes": ()}, "--vae.hidden-sizes needs positive numbers, got ()"),
+        (VaeConfig, {"hidden_sizes": (8, 0)}, "--vae.hidden-sizes needs positive numbers, got (8, 0)"),
+        (VaeConfig, {"latent_dim": 0}, "--vae.latent-dim must be at least 1, got 0"),
+        (VaeConfig, {"sigma": 0.0}, "--vae.sigma must be positive, got 0.0"),
         (
             VaeConfig,
             {"sigma": 0.1},
             f"sigma 0.1 has no effect with likelihood bernoulli: give --vae.sigma {0.5**0.5}, or --vae.likelihood "
             "gaussian or gaussian_learned",
         ),
-        (VaeConfig, {"beta": -1.0}, "beta must not be negative, got -1.0"),
-        (VaeConfig, {"beta_warmup": 1.0}, "beta_warmup must be a share in [0, 1), got 1.0"),
-        (VaeConfig, {"beta": 0.0, "beta_warmup": 0.1}, "beta_warmup 0.1 has no effect with beta 0"),
-        (TrainConfig, {"epochs": -1.0}, "epochs must not be negative, got -1.0"),
-        (VaeConfig, {"validation_draws": 1}, "validation_draws must be at least 2, for an error, got 1"),
-        (VaeConfig, {"test_draws": 1}, "test_draws must be at least 2, for an error, got 1"),
-        (CycleGanConfig, {"base_channels": 0}, "base_channels must be at least 1, got 0"),
-        (CycleGanConfig, {"discriminator_channels": 0}, "discriminator_channels must be at least 1, got 0"),
-        (CycleGanConfig, {"discriminator_layers": 0}, "discriminator_layers must be at least 1, got 0"),
-        (CycleGanConfig, {"num_downs": 1}, "num_downs must be at least 2, got 1"),
-        (CycleGanConfig, {"num_blocks": -1}, "num_blocks must not be negative, got -1"),
-        (CycleGanConfig, {"pool_size": -1}, "pool_size must not be negative, got -1"),
+        (VaeConfig, {"beta": -1.0}, "--vae.beta must not be negative, got -1.0"),
+        (VaeConfig, {"beta_warmup": 1.0}, "--vae.beta-warmup must be a share in [0, 1), got 1.0"),
+        (VaeConfig, {"beta": 0.0, "beta_warmup": 0.1}, "--vae.beta-warmup 0.1 has no effect with beta 0"),
+        (TrainConfig, {"epochs": -1.0}, "--train.epochs must not be negative, got -1.0"),
+        (VaeConfig, {"validation_draws": 1}, "--vae.validation-draws must be at least 2, for an error, got 1"),
+        (VaeConfig, {"test_draws": 1}, "--vae.test-draws must be at least 2, for an error, got 1"),
+        (CycleGanConfig, {"base_channels": 0}, "--cyclegan.base-channels must be at least 1, got 0"),
+        (CycleGanConfig, {"discriminator_channels": 0}, "--cyclegan.discriminator-channels must be at least 1, got 0"),
+        (CycleGanConfig, {"discriminator_layers": 0}, "--cyclegan.discriminator-layers must be at least 1, got 0"),
+        (CycleGanConfig, {"num_downs": 1}, "--cyclegan.num-downs must be at least 2, got 1"),
+        (CycleGanConfig, {"num_blocks": -1}, "--cyclegan.num-blocks must not be negative, got -1"),
+        (CycleGanConfig, {"pool_size": -1}, "--cyclegan.pool-size must not be negative, got -1"),
         *(
-            (LossConfig, {field.name: -0.5}, f"{field.name} must not be negative, got -0.5")
+            (LossConfig, {field.name: -0.5}, f"{flag('loss', field.name)} must not be negative, got -0.5")
             for field in dataclasses.fields(LossConfig)
             if field.name != "adversarial"
         ),
-        (CycleGanConfig, {"discriminator_lr_scale": 0.0}, "discriminator_lr_scale must be positive, got 0.0"),
-        (CycleGanConfig, {"diff_augment": 1.1}, "diff_augment must lie in [0, 1], got 1.1"),
-        (CycleGanConfig, {"diff_augment": -0.1}, "diff_augment must lie in [0, 1], got -0.1"),
-        (CycleGanConfig, {"instance_noise": -0.1}, "instance_noise must not be negative, got -0.1"),
-        (LossConfig, {"label_smoothing": 0.5}, "label_smoothing must lie in [0, 0.5), got 0.5"),
+        (
+            CycleGanConfig,
+            {"discriminator_lr_scale": 0.0},
+            "--cyclegan.discriminator-lr-scale must be positive, got 0.0",
+        ),
+        (CycleGanConfig, {"diff_augment": 1.1}, "--cyclegan.diff-augment must lie in [0, 1], got 1.1"),
+        (CycleGanConfig, {"diff_augment": -0.1}, "--cyclegan.diff-augment must lie in [0, 1], got -0.1"),
+        (CycleGanConfig, {"instance_noise": -0.1}, "--cyclegan.instance-noise must not be negative, got -0.1"),
+        (LossConfig, {"label_smoothing": 0.5}, "--loss.label-smoothing must lie in [0, 0.5), got 0.5"),
         *(
             (
                 LossConfig,
                 {"label_smoothing": 0.1, "adversarial": kind},
-                f"label_smoothing 0.1 has no effect with adversarial {kind}: give --loss.label-smoothing 0.0, or "
+                f"--loss.label-smoothing 0.1 has no effect with adversarial {kind}: give "
+                "--loss.label-smoothing 0.0, or "
                 "--loss.adversarial lsgan or vanilla",
             )
             for kind in ("hinge", "wgan_gp")
@@ -203,7 +234,8 @@ def linear(decay=0.5, **options):
             (
                 LossConfig,
                 {"gradient_penalty": 5.0, "adversarial": kind},
-                f"gradient_penalty 5.0 has no effect with adversarial {kind}: give --loss.gradient-penalty 10.0, or "
+                f"--loss.gradient-penalty 5.0 has no effect with adversarial {kind}: give "
+                "--loss.gradient-penalty 10.0, or "
                 "--loss.adversarial wgan_gp",
             )
             for kind in ("lsgan", "vanilla", "hinge")
@@ -213,7 +245,7 @@ def linear(decay=0.5, **options):
             dict.fromkeys(("adversarial_a2b", "adversarial_b2a", "cycle_a", "cycle_b"), 0.0) | {"r1": 1.0},
             "all weights of the loss are 0, so nothing would be trained: give one of them a weight",
         ),
-        (LossConfig, {"cycle_b": float("nan")}, "cycle_b must be finite, got nan"),
+        (LossConfig, {"cycle_b": float("nan")}, "--loss.cycle-b must be finite, got nan"),
     ],
 )
 def test_configs_refuse_values_out_of_range(kind, changes, message):
@@ -232,7 +264,7 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
             {"vae": {"likelihood": "gaussian_learned"}},
             "the density of 8-bit ones grows without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         ),
-        ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and channels names two: (1, 1)"),
+        ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and --data.channels names two: (1, 1)"),
         (
             {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
             "16x7 images are too small for 3 stride-2 layers, which need at least 8x8",
@@ -269,10 +301,13 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
     "changes, message",
     [
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
-        ({"data": {"dequantize": True}}, "dequantize and binarize are for likelihoods, and CycleGAN has none: remove"),
-        ({"data": {"binarize": "stochastic"}}, "dequantize and binarize are for likelihoods"),
-        ({"data": {"binarize": "fixed"}}, "dequantize and binarize are for likelihoods"),
-        ({"data": {"channels": (1,)}}, "CycleGAN needs two domains, and channels names one: (1,)"),
+        (
+            {"data": {"dequantize": True}},
+            "--data.dequantize and --data.binarize are for likelihoods, and CycleGAN has none: remove",
+        ),
+        ({"data": {"binarize": "stochastic"}}, "--data.dequantize and --data.binarize are for likelihoods"),
+        ({"data": {"binarize": "fixed"}}, "--data.dequantize and --data.binarize are for likelihoods"),
+        ({"data": {"channels": (1,)}}, "CycleGAN needs two domains, and --data.channels names one: (1,)"),
         (
             {"data": COLOURED, "cyclegan": {"output": "residual"}},
             f"output residual adds an image of one domain to one of the other, with (1, 3) channels: {REMEDY}",
@@ -287,24 +322,24 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         (
             {"data": {"image_size": (32, 30)}},
-            "image_size 32x30 is not a multiple of 4 of at least 8 (a ResNet generator",
+            "--data.image-size 32x30 is not a multiple of 4 of at least 8 (a ResNet generator",
         ),
         (
             {"data": {"image_size": (34, 32)}},
-            "image_size 34x32 is not a multiple of 4 of at least 8 (a ResNet generator",
+            "--data.image-size 34x32 is not a multiple of 4 of at least 8 (a ResNet generator",
         ),
         (
             {"data": {"image_size": (32, 4)}, "cyclegan": {"discriminator": "pixel"}},
-            "image_size 32x4 is not a multiple of 4 of at least 8 (a ResNet generator halves height and width twice",
+            "--data.image-size 32x4 is not a multiple of 4 of at least 8 (a ResNet generator halves height and width",
         ),
         (
             {"data": {"image_size": (128, 128)}, "cyclegan": {"generator": "unet"}},
-            "image_size 128x128 is not a multiple of 256 of at least 256 (a U-Net with num_downs 8 halves both that "
-            "often: lower --cyclegan.num-downs)",
+            "--data.image-size 128x128 is not a multiple of 256 of at least 256 (a U-Net with num_downs 8 halves both "
+            "that often: lower --cyclegan.num-downs)",
         ),
         (
             {"data": {"image_size": (128, 192)}, "cyclegan": {"generator": "unet", "num_downs": 7}},
-            "image_size 128x192 is not a multiple of 128 of at least 128",
+            "--data.image-size 128x192 is not a multiple of 128 of at least 128",
         ),
         (
             {"data": {"image_size": (24, 20)}},
@@ -327,7 +362,8 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic_b2a 1.0 need a classifier of each domain"),
         (
             {"loss": {"semantic_noise": 0.4}},
-            "semantic_noise 0.4 has no effect without semantic losses: set it to 0, or give --loss.semantic-a2b or ",
+            "--loss.semantic-noise 0.4 has no effect without semantic losses: set it to 0, or give "
+            "--loss.semantic-a2b or ",
         ),
         (
             {"classifier_a": "c.npz"},
@@ -336,7 +372,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ({"classifier_b_sha256": "1f2e"}, "classifier 1f2e has no effect, as the semantic losses have weight 0"),
         (
             {"data": {"batch_size": 51}},
-            "pool_size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",
+            "pool-size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from genjax.checks import check_finite, require
+from genjax.checks import check_finite, flag, require
 from genjax.config import RunConfig
 from genjax.data.config import DataConfig
 from genjax.gan.adversarial import AdversarialConfig
@@ -45,18 +45,18 @@ class CycleGanConfig:
     [-1, 1]; it falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
+        check_finite(self, "cyclegan")
         for name in ("base_channels", "discriminator_channels", "discriminator_layers"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        require(self.num_downs >= 2, f"num_downs must be at least 2, got {self.num_downs}")
-        require(self.num_blocks >= 0, f"num_blocks must not be negative, got {self.num_blocks}")
-        require(self.pool_size >= 0, f"pool_size must not be negative, got {self.pool_size}")
+            require(getattr(self, name) >= 1, f"{flag('cyclegan', name)} must be at least 1, got {getattr(self, name)}")
+        require(self.num_downs >= 2, f"--cyclegan.num-downs must be at least 2, got {self.num_downs}")
+        require(self.num_blocks >= 0, f"--cyclegan.num-blocks must not be negative, got {self.num_blocks}")
+        require(self.pool_size >= 0, f"--cyclegan.pool-size must not be negative, got {self.pool_size}")
         require(
             self.discriminator_lr_scale > 0,
-            f"discriminator_lr_scale must be positive, got {self.discriminator_lr_scale}",
+            f"--cyclegan.discriminator-lr-scale must be positive, got {self.discriminator_lr_scale}",
         )
-        require(0 <= self.diff_augment <= 1, f"diff_augment must lie in [0, 1], got {self.diff_augment}")
-        require(self.instance_noise >= 0, f"instance_noise must not be negative, got {self.instance_noise}")
+        require(0 <= self.diff_augment <= 1, f"--cyclegan.diff-augment must lie in [0, 1], got {self.diff_augment}")
+        require(self.instance_noise >= 0, f"--cyclegan.instance-noise must not be negative, got {self.instance_noise}")
 
     @property
     def generator_sizes(self) -> tuple[int, int]:
@@ -107,7 +107,7 @@ class LossConfig(AdversarialConfig):
         )
         require(
             self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
-            f"semantic_noise {self.semantic_noise} has no effect without semantic losses: set it to 0, or give "
+            f"--loss.semantic-noise {self.semantic_noise} has no effect without semantic losses: set it to 0, or give "
             "--loss.semantic-a2b or --loss.semantic-b2a a weight",
         )
 
@@ -137,7 +137,7 @@ class CycleGanRun(RunConfig):
         super().__post_init__()
         require(
             not self.data.dequantize and self.data.binarize == "none",
-            "dequantize and binarize are for likelihoods, and CycleGAN has none: remove them",
+            "--data.dequantize and --data.binarize are for likelihoods, and CycleGAN has none: remove them",
         )
         _check_domains(self.data, self.cyclegan, self.loss)
         _check_classifiers(self)
@@ -146,18 +146,20 @@ class CycleGanRun(RunConfig):
         pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
         require(
             pool_size == 0 or pool_size >= batch_size,
-            f"pool_size {pool_size} is smaller than the global batch of {batch_size}: give --cyclegan.pool-size "
+            f"--cyclegan.pool-size {pool_size} is smaller than the global batch of {batch_size}: give "
+            "--cyclegan.pool-size "
             f"{batch_size} or more, or 0 for none",
         )
 
 
 def _check_domains(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:
-    require(len(data.channels) == 2, f"CycleGAN needs two domains, and channels names one: {data.channels}")
+    require(len(data.channels) == 2, f"CycleGAN needs two domains, and --data.channels names one: {data.channels}")
     if data.channels[0] != data.channels[1]:
         remedy = "give both domains as many channels (--data.channels 3 3 turns grey into colour)"
         require(
             cyclegan.output != "residual",
-            f"output residual adds an image of one domain to one of the other, with {data.channels} channels: {remedy}",
+            "--cyclegan.output residual adds an image of one domain to one of the other, with "
+            f"{data.channels} channels: {remedy}",
         )
         require(
             loss.identity_a == loss.identity_b == 0,
@@ -191,7 +193,7 @@ def _check_generator(data: DataConfig, cyclegan: CycleGanConfig) -> None:
         reason = f"a U-Net with num_downs {cyclegan.num_downs} halves both that often: lower --cyclegan.num-downs"
     require(
         height % unit == 0 and width % unit == 0 and min(height, width) >= smallest,
-        f"image_size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",
+        f"--data.image-size {height}x{width} is not a multiple of {unit} of at least {smallest} ({reason})",
     )
 
 

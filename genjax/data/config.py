@@ -84,55 +84,65 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(
             len(self.image_size) == 2 and min(self.image_size) >= 1,
-            f"image_size needs a positive height and width, got {self.image_size}",
+            f"--data.image-size needs a positive height and width, got {self.image_size}",
         )
         require(
             len(self.channels) in (1, 2) and min(self.channels) >= 1,
-            f"channels needs a positive number, as 1 (grey) or 3 (colour), for each of one or two domains, got "
+            f"--data.channels needs a positive number, as 1 (grey) or 3 (colour), for each of one or two domains, got "
             f"{self.channels}",
         )
-        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
-        require(0 <= self.holdout < 0.5, f"holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
+        require(self.batch_size >= 1, f"--data.batch-size must be at least 1, got {self.batch_size}")
+        require(0 <= self.holdout < 0.5, f"--data.holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
         require(
             len(self.load_scale) <= 2 and all(math.isfinite(scale) and scale >= 1 for scale in self.load_scale),
-            f"load_scale needs one or two numbers of at least 1, or nothing, got {self.load_scale}",
+            f"--data.load-scale needs one or two numbers of at least 1, or nothing, got {self.load_scale}",
         )
         given = () if isinstance(self.levels, str) else self.levels
         require(
             self.levels in ("full", "auto")
             or (len(given) in (2, 2 * len(self.channels)) and all(map(math.isfinite, given))
                 and all(low < high for low, high in zip(given[::2], given[1::2], strict=True))),
-            f"levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each domain), got {self.levels}",
+            "--data.levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each "
+            f"domain), got {self.levels}",
         )  # fmt: skip
-        require(self.max_megapixels >= 1, f"max_megapixels must be at least 1, got {self.max_megapixels}")
+        require(self.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {self.max_megapixels}")
         require(
-            not (self.load_scale and self.resize == "none"), "load_scale has no effect with resize none: choose one"
+            not (self.load_scale and self.resize == "none"),
+            "--data.load-scale has no effect with resize none: choose one",
         )
         require(
             self.binarize != "fixed" or not (self.crops or self.cache == "none"),
-            "binarize fixed draws the pixels of whole images once, before crops and for cached images alone: choose "
+            "--data.binarize fixed draws the pixels of whole images once, before crops and for "
+            "cached images alone: choose "
             "binarize stochastic, or none of load_scale, resize width or none, and cache none",
         )
         require(
             self.cache == "disk" or self.source.startswith(("folder:", "pairs:", "tfds:", "faces")),
-            f"cache none is for folder:, pairs:, tfds: and faces, as {self.source} is not decoded: leave it out",
+            f"--data.cache none is for folder:, pairs:, tfds: and faces, as {self.source} is not decoded: leave it out",
         )
         require(
-            not (self.paired and len(self.channels) == 1), "paired needs two domains, and channels names one domain"
+            not (self.paired and len(self.channels) == 1),
+            "--data.paired needs two domains, and --data.channels names one",
         )
-        require(self.paired or not self.train_pairs, "train_pairs needs pairs in validation too: give --data.paired")
-        require(not (self.paired and self.skip_corrupt), "skip_corrupt would break the pairs of paired: choose one")
         require(
-            not (self.dequantize and self.binarize != "none"), "dequantize and binarize exclude each other: choose one"
+            self.paired or not self.train_pairs, "--data.train-pairs needs pairs in validation too: give --data.paired"
+        )
+        require(
+            not (self.paired and self.skip_corrupt), "--data.skip-corrupt would break the pairs of paired: choose one"
+        )
+        require(
+            not (self.dequantize and self.binarize != "none"),
+            "--data.dequantize and --data.binarize exclude each other: choose one",
         )
         require(
             not re.match(r"[\w.+-]+:/", self.cache_dir),
-            f"cache_dir {self.cache_dir} is not local, and images are memory-mapped from it: give --data.cache-dir a "
+            f"--data.cache-dir {self.cache_dir} is not local, and images are memory-mapped from it: "
+            "give --data.cache-dir a "
             "local directory",
         )
-        require(self.cache_gib >= 0, f"cache_gib must not be negative, got {self.cache_gib}")
-        require(self.decode_threads >= 1, f"decode_threads must be at least 1, got {self.decode_threads}")
-        require(self.prefetch >= 1, f"prefetch must be at least 1, got {self.prefetch}")
+        require(self.cache_gib >= 0, f"--data.cache-gib must not be negative, got {self.cache_gib}")
+        require(self.decode_threads >= 1, f"--data.decode-threads must be at least 1, got {self.decode_threads}")
+        require(self.prefetch >= 1, f"--data.prefetch must be at least 1, got {self.prefetch}")
 
     @property
     def dtype(self) -> np.dtype:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.checks import check_finite, check_used, require
+from genjax.checks import check_finite, check_used, flag, require
 
 Discriminator = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, ...]
 
@@ -35,11 +35,13 @@ class AdversarialConfig:
     generated images stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
+        check_finite(self, "loss")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            require(isinstance(value, str) or value >= 0, f"{field.name} must not be negative, got {value}")
-        require(self.label_smoothing < 0.5, f"label_smoothing must lie in [0, 0.5), got {self.label_smoothing}")
+            require(
+                isinstance(value, str) or value >= 0, f"{flag('loss', field.name)} must not be negative, got {value}"
+            )
+        require(self.label_smoothing < 0.5, f"--loss.label-smoothing must lie in [0, 0.5), got {self.label_smoothing}")
         check_used(self, "loss", ("label_smoothing",), "adversarial", ("lsgan", "vanilla"))
         check_used(self, "loss", ("gradient_penalty",), "adversarial", ("wgan_gp",))
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from genjax.checks import check_finite, check_used, require
+from genjax.checks import check_finite, check_used, flag, require
 from genjax.config import RunConfig
 
 
@@ -36,20 +36,23 @@ class VaeConfig:
     """The same on the test images; more draws lower the elbo_draw_se of the result."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
+        check_finite(self, "vae")
         sizes = self.hidden_sizes
-        require(len(sizes) >= 1 and min(sizes) >= 1, f"hidden_sizes needs positive numbers, got {sizes}")
-        require(self.latent_dim >= 1, f"latent_dim must be at least 1, got {self.latent_dim}")
-        require(self.sigma > 0, f"sigma must be positive, got {self.sigma}")
-        require(self.beta >= 0, f"beta must not be negative, got {self.beta}")
-        require(0 <= self.beta_warmup < 1, f"beta_warmup must be a share in [0, 1), got {self.beta_warmup}")
+        require(len(sizes) >= 1 and min(sizes) >= 1, f"--vae.hidden-sizes needs positive numbers, got {sizes}")
+        require(self.latent_dim >= 1, f"--vae.latent-dim must be at least 1, got {self.latent_dim}")
+        require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
+        require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
+        require(0 <= self.beta_warmup < 1, f"--vae.beta-warmup must be a share in [0, 1), got {self.beta_warmup}")
         require(
             self.beta > 0 or self.beta_warmup == 0,
-            f"beta_warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
+            f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
         )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
         for name in ("validation_draws", "test_draws"):
-            require(getattr(self, name) >= 2, f"{name} must be at least 2, for an error, got {getattr(self, name)}")
+            require(
+                getattr(self, name) >= 2,
+                f"{flag('vae', name)} must be at least 2, for an error, got {getattr(self, name)}",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,9 @@ class VaeRun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.data.channels) == 1, f"a VAE has one domain, and channels names two: {self.data.channels}")
+        require(
+            len(self.data.channels) == 1, f"a VAE has one domain, and --data.channels names two: {self.data.channels}"
+        )
         height, width = self.data.image_size
         if self.vae.architecture == "conv":
             smallest = 2 ** len(self.vae.hidden_sizes)
@@ -71,15 +76,17 @@ class VaeRun(RunConfig):
             )
         require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
-            "dequantize makes pixels continuous, which a bernoulli likelihood cannot score: choose a gaussian one",
+            "--data.dequantize makes pixels continuous, which a bernoulli likelihood cannot score: "
+            "choose a gaussian one",
         )
         require(
             not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),
-            f"binarize {self.data.binarize} makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
+            f"--data.binarize {self.data.binarize} makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
         )
         require(
             self.vae.likelihood != "gaussian_learned" or self.data.dequantize,
-            "likelihood gaussian_learned needs continuous pixels: as sigma falls, the density of 8-bit ones grows "
+            "--vae.likelihood gaussian_learned needs continuous pixels: as sigma falls, the density "
+            "of 8-bit ones grows "
             "without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         )
 

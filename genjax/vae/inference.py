@@ -14,7 +14,7 @@ import optax
 from jax import Array, lax
 
 from genjax import keys
-from genjax.checks import check_finite
+from genjax.checks import check_finite, flag
 from genjax.optim import Params
 from genjax.vae.likelihood import Likelihood
 from genjax.vae.model import Model, Posterior, log_normal
@@ -51,14 +51,15 @@ class InferenceConfig:
     """map and hmc: Adam's first learning rate, which falls to 0."""
 
     def __post_init__(self) -> None:
-        check_finite(self)
+        check_finite(self, "inference")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value <= 0 and not (field.name == "num_warmup" and value == 0):
-                raise ValueError(f"{field.name} must be positive, got {value}")
+                raise ValueError(f"{flag('inference', field.name)} must be positive, got {value}")
         if self.num_proposals % 2:
             raise ValueError(
-                f"num_proposals must be even, as half of them come from the encoder, got {self.num_proposals}"
+                "--inference.num-proposals must be even, as half of them come from the encoder, got "
+                f"{self.num_proposals}"
             )
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from genjax import keys, parallel
+from genjax.checks import flag
 from genjax.data import sources
 from genjax.loading import Sampler, load_sampler
 from genjax.vae.inference import InferenceConfig
@@ -251,5 +252,5 @@ def test_restore_refuses_what_does_not_fit(sampler, digits):
         with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {num}"):
             sampler.restore(Mask(some), digits, key, num_samples=num)
     for field in dataclasses.fields(InferenceConfig):
-        with pytest.raises(ValueError, match=f"{field.name} must be positive, got -1"):
+        with pytest.raises(ValueError, match=f"{flag('inference', field.name)} must be positive, got -1"):
             InferenceConfig(**{field.name: -1})

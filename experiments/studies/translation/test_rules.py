@@ -147,7 +147,7 @@ def test_run_of_changes_form_and_weights_alone():
     assert changed(runs["mission"], runs["classic"]) == {"cyclegan.output"} | identity | affine | weights
     short = translation_study.run_of("runs", "icons", "classic", 0, 100)
     assert short.train.num_steps == 100 and short.optim == runs["classic"].optim
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="--train.num-steps must be at least 1, got 0"):
         translation_study.run_of("runs", "icons", "classic", 0, 0)
     for seeds, said in (((), "none"), ((1, 0, 1), "1 0 1")):
         with pytest.raises(ValueError, match=f"--seeds needs one or more different values, got {said}"):

@@ -240,7 +240,7 @@ def test_restore_refuses_what_does_not_fit(sampler, digits):
         (Mask(np.ones((8, 8), bool)), digits, "image 0 has no observed pixel: for new images, sample the prior"),
         (Mask(some), digits[:, :4], r"expected images \[n, 8, 8, 1\] .*, got \[70, 4, 8, 1\]"),
         (Mask(some), digits.astype(np.float32), r"expected floats in \[0, 1\], got 0.0 to 255.0"),
-        (Mask(some), digits.astype(np.int32), "expected uint8 images or floats"),
+        (Mask(some), digits.astype(np.int32), "expected uint8 or uint16 images or floats"),
         (Downsample(3), digits[:, :2, :2], "factor 3 cannot lead .* 8x8 images; it enlarges: 4x4 by factor 2, 2x2 by"),
         (Downsample(2), digits[:, :2, :2], r"expected images \[n, 4, 4, 1\] .*factor 2.*, got \[70, 2, 2, 1\]"),
     ]:

@@ -78,7 +78,7 @@ def test_load_refuses_missing_and_other_files(fitted, tmp_path):
 
 
 @pytest.mark.parametrize(("images", "labels", "message"), [
-    (np.zeros((3, *SHAPE)), np.zeros(3, int), "expected uint8 images"),
+    (np.zeros((3, *SHAPE)), np.zeros(3, int), "expected uint8 or uint16 images"),
     (np.zeros((3, *SHAPE), np.uint8), np.zeros(2, int), r"an integer label for each of 3 images, got int64 \(2,\)"),
     (np.zeros((3, *SHAPE), np.uint8), np.zeros(3), "got float64"),
     (np.zeros((0, *SHAPE), np.uint8), np.zeros(0, int), "each of 0 images"),

@@ -52,5 +52,5 @@ def test_normalise_refuses_bad_input():
         bounding_box.normalise(np.full((1, 8, 8, 1), 63, np.uint8), 16, 1)
     with pytest.raises(ValueError, match="a margin of 8 on each side leaves no room in 16 pixels"):
         bounding_box.normalise(np.full((1, 8, 8, 1), 99, np.uint8), 16, 8)
-    with pytest.raises(ValueError, match="expected uint8 images"):
+    with pytest.raises(ValueError, match="expected uint8 or uint16 images"):
         bounding_box.normalise(np.full((1, 8, 8, 3), 99, np.uint8), 16, 1)

@@ -135,6 +135,9 @@ def _check(splits: Splits, config: DataConfig) -> None:
             raise ValueError(
                 f"--data.paired needs as many {name} images in either domain, and {config.source} has {sizes}"
             )
+    cached = [images for images in splits.train if isinstance(images, Crops) and images.files is None]
+    if config.train_pairs and cached:  # those that are decoded on demand are checked when they are
+        crops.check_pairs(*(images.pictures(range(len(images))) for images in cached))
 
 
 def _converted(splits: Splits[np.ndarray], config: DataConfig) -> Splits[Images]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from genjax.data import decoding, folders, sources
 from genjax.data.config import DataConfig
+from tiny import write_noise
 
 
 @pytest.fixture
@@ -401,6 +402,17 @@ def test_load_holds_pairs_out_of_pairs(config, folder):
     load_two(root, config, paired=True)
     said = refusal(ValueError, load_two, root, config, paired=True, train_pairs=True)
     assert "the same names in both train folders" in said and "2 are in one of them only, such as 0" in said
+
+
+def test_load_refuses_crops_of_pairs_of_two_sizes(config, tmp_path):
+    for letter, width in (("A", 12), ("B", 14)):
+        write_noise(tmp_path / f"train{letter}", 8, (10, width))
+    changed = dataclasses.replace(
+        config, source=f"folder:{tmp_path}", channels=(3, 3), paired=True, train_pairs=True, resize="none"
+    )
+    assert "its images are 10x12 and 10x14 when they are scaled" in refusal(ValueError, sources.load, changed, 0)
+    sources.load(dataclasses.replace(changed, train_pairs=False), 0)
+    sources.load(dataclasses.replace(changed, resize="stretch", load_scale=(1.5,)), 0)
 
 
 def test_load_pairs_names_of_either_unicode_form(config, folder):

@@ -426,6 +426,13 @@ def test_load_pairs_names_of_either_unicode_form(config, folder):
     assert [[i + 100 for i in a] == b for a, b in (validation, test)] == [True, True]
 
 
+def test_load_parts_two_folders_at_the_right_comma(config, folder):
+    root = folder(numbered("cats, old", 0, 5) | numbered("dogs, new", 100, 5))
+    parts = load_two(f"{root}/cats, old,{root}/dogs, new", config)
+    assert load_two(f"{root}/cats, old, {root}/dogs, new", config) == parts  # a space, as in a list
+    assert all(max(a) < 100 <= min(b) for a, b in parts)
+
+
 def test_load_takes_two_folders_as_they_are(config, folder):
     root = folder(numbered("cats/x", 0, 10) | numbered("my dogs", 100, 20) | numbered("my dogs/deep", 120, 5))
     source = f"{root}/cats,{root}/my dogs"

@@ -80,6 +80,12 @@ def measured(config: DataConfig) -> DataConfig:
     pairs = (
         levels.of_pictures(found.files(config), config) if found.files else levels.of_arrays(found.images(config)[0])
     )
+    for low, high in zip(pairs[::2], pairs[1::2], strict=True):
+        if not low < high:  # also NaN
+            raise ValueError(
+                f"--data.levels auto finds levels {low:g} to {high:g} in the training images of {config.source}: "
+                "give --data.levels LOW HIGH"
+            )
     return dataclasses.replace(config, levels=pairs)
 
 

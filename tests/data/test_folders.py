@@ -500,7 +500,7 @@ def paged(levels, kind):
 def test_pages_are_images_when_asked(folder, config, suffix, kind):
     root = folder({"a.png": 1, f"b{suffix}": paged([10, 20, 30], kind), "c.png": 4})
     config = dataclasses.replace(config, holdout=0)
-    with pytest.raises(ValueError, match=rf"b{suffix}: it holds 3 frames or pages, not one: --data.pages all takes"):
+    with pytest.raises(ValueError, match=rf"b{suffix}: it holds 3 frames or pages, not one: .* --data.pages all takes"):
         load(root, config)
     with pytest.raises(ValueError, match=rf"cannot read .*b{suffix}: it holds 3 frames"):
         folders.read_images([root], sized(8, 8, 1))

@@ -78,14 +78,14 @@ def _missing(options: Inpaint, images: restored_files.Pictures, data: DataConfig
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
             raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
-        return np.stack([masks.scaled(mask, data) for mask in erased if mask is not None]), False
+        return np.stack([masks.scaled(mask, mask.shape, data) for mask in erased if mask is not None]), False
     path = files.resolve(options.mask)
     if not path.is_file():
         key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
         return masks.named(options.mask, key, np.arange(num), data.image_size), True
     mask, kind = masks.painted(pictures.read(path, None, data.max_megapixels))
     logger.info("%s: what is %s is missing", options.mask, kind)
-    return np.broadcast_to(masks.scaled(mask, data), (num, *data.image_size)), False
+    return np.stack([masks.scaled(mask, image.pixels.shape[:2], data) for image in images.given]), False
 
 
 def _check(mask: str, names: Sequence[str], missing: np.ndarray) -> None:

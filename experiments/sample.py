@@ -53,8 +53,9 @@ def interpolate(
     sampler = load_sampler(workdir, which)
     ends = _examples(sampler, images, num + 1)
     if len(ends) < 2:
-        raise ValueError(f"an interpolation needs at least 2 images, and --images {' '.join(images)} holds 1")
-    shown = ends[:, None] / 255
+        where = f"--images {' '.join(images)} holds" if images else "the run's test images are"
+        raise ValueError(f"an interpolation needs at least 2 images, and {where} 1: give --images more")
+    shown = image_arrays.unit_floats(ends)[:, None]
     rows = [
         np.concatenate([shown[i], sampler.interpolate(ends[i], ends[i + 1], steps), shown[i + 1]])
         for i in range(len(ends) - 1)

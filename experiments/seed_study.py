@@ -26,7 +26,7 @@ from etils import epath
 
 from configs import CONFIGS, split_name
 from genjax import cli, files, keys
-from genjax.config import RunConfig, SeedConfig, seed_of
+from genjax.config import RunConfig, SeedConfig
 from genjax.data import sources
 from genjax.families import task_of
 from genjax.task import C
@@ -131,7 +131,8 @@ def run_configs(options: Options, config: C, vary: Sequence[str]) -> dict[str, C
 
 def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
     """Trains the runs that are not finished; returns step, digest and test metrics of each run."""
-    task = task_of(next(iter(configs.values())))
+    task, data = task_of(next(iter(configs.values()))), sources.measured(next(iter(configs.values())).data)
+    configs = {name: dataclasses.replace(config, data=data) for name, config in configs.items()}  # alike in all
     if task.load_constants is not None:
         configs = {name: task.load_constants(config)[0] for name, config in configs.items()}
     results = {name: record for name, config in configs.items() if (record := _finished(config)) is not None}
@@ -155,14 +156,17 @@ def _finished(config: RunConfig) -> dict[str, Any] | None:
 
     Raises ValueError if the run has another configuration or was trained on other images.
     """
-    workdir = run_directory.check_workdir(config)
-    path = workdir / run_directory.RESULT
-    result: dict[str, Any] = files.read_json(path) if path.exists() else {"step": 0, "digest": "", "test": {}}
+    path = run_directory.check_workdir(config, steps_known=config.train.epochs == 0) / run_directory.RESULT
+    if not path.exists():
+        return None
+    config, workdir, splits = run_directory.with_images(config)
+    run_directory.check_workdir(config)  # again: epochs are steps by now
+    result: dict[str, Any] = files.read_json(path)
     if not isinstance(result, dict) or not {"step", "digest", "test"} <= result.keys():
         raise ValueError(f"{path} is damaged, it holds no result: remove it, and the same command evaluates again")
     if result["step"] != config.train.num_steps or result.get("scoring_seed") != keys.SCORING_SEED:
         return None  # to be trained further, or scored again because older versions took the run's own seed
-    run_directory.check_data(workdir, sources.describe(sources.load(config.data, seed_of(config, "data"))))
+    run_directory.check_data(workdir, sources.describe(splits))
     saved, now = files.read_json(workdir / "environment.json"), environment.describe(config)
     for line in files.differences(saved | {"devices": 0}, now | {"devices": 0}):
         logging.warning("%s was trained in another environment: %s", workdir.name, line)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from genjax import parallel
-from genjax.data.crops import Crops
+from genjax.data.crops import Crops, check_pairs
 from genjax.data.splits import Source
 from genjax.keys import Stream
 
@@ -59,14 +59,18 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, pai
     """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together."""
     # Unpaired translation: each domain is shuffled on its own, so that the same images do not meet in every epoch.
     first, second = (Stream.SHUFFLE_FIRST, Stream.CROP_FIRST), (Stream.SHUFFLE_SECOND, Stream.CROP_SECOND)
-    images = []
+    images, cropped = [], []
     for array, (shuffle, crop) in zip(source, (first, first if pairs else second), strict=False):
         chosen = indices(seed, shuffle, step, batch_size, len(array))[rows]
         # Rows and places first, so that a process decodes its own part of the batch alone.
         if isinstance(array, Crops):
-            images.append(array.at(chosen, crop_words(seed, crop, step, batch_size)[rows]))
+            pictures = list(array.pictures(chosen))
+            cropped.append(pictures)
+            images.append(array.cut(pictures, crop_words(seed, crop, step, batch_size)[rows]))
         else:
             images.append(array[chosen])
+    if pairs and cropped:
+        check_pairs(*cropped)
     return Batch(tuple(images), np.arange(batch_size, dtype=np.int32)[rows])
 
 

@@ -34,12 +34,19 @@ class Crops:
         return self.at(chosen.ravel(), centre).reshape(*chosen.shape, *self.shape[1:])
 
     def at(self, rows: Iterable[int], words: np.ndarray) -> np.ndarray:
-        """Crops the pictures of `rows` at the places of `words`, uint64 [b, 2]: [b, h, w, c].
+        """Crops the pictures of `rows` at the places of `words`, uint64 [b, 2]: [b, h, w, c]."""
+        return self.cut(self.pictures(rows), words)
+
+    def pictures(self, rows: Iterable[int]) -> Iterable[np.ndarray]:
+        """Returns the scaled pictures of `rows`, which threads decode ahead."""
+        return map(self.picture, rows) if self.threads is None else self.threads.map(self.picture, rows)
+
+    def cut(self, pictures: Iterable[np.ndarray], words: np.ndarray) -> np.ndarray:
+        """Crops pictures at the places of `words`, uint64 [b, 2]: [b, h, w, c].
 
         A word is a number in [0, 2**64); as a share of 2**64 it chooses one of the places at which the crop fits.
         """
         out, (height, width) = np.empty((len(words), *self.shape[1:]), self.dtype), self.shape[1:3]
-        pictures = map(self.picture, rows) if self.threads is None else self.threads.map(self.picture, rows)
         for image, picture, (down, right) in zip(out, pictures, words >> np.uint64(32), strict=True):
             top, left = place(down, picture.shape[0] - height), place(right, picture.shape[1] - width)
             image[:] = picture[top : top + height, left : left + width]
@@ -59,6 +66,17 @@ class Crops:
 def place(word: np.unsignedinteger, room: int) -> int:
     """Maps a word of 32 bits to one of the places 0 to `room`, each equally often to within 2**-32."""
     return int(word) * (room + 1) >> 32
+
+
+def check_pairs(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> None:
+    """Raises ValueError if two scaled pictures of a pair differ in size, as no crop would show the same in both."""
+    for a, b in zip(first, second, strict=True):
+        if a.shape[:2] != b.shape[:2]:
+            sizes = " and ".join(f"{height}x{width}" for height, width in (a.shape[:2], b.shape[:2]))
+            raise ValueError(
+                f"--data.train-pairs crops a pair at one place, and its images are {sizes} when they are scaled: "
+                "give --data.resize stretch, or pairs of one size"
+            )
 
 
 def of_list(pictures: Sequence[np.ndarray], size: tuple[int, int]) -> Crops:

@@ -22,13 +22,13 @@ def find(config: DataConfig) -> list[Folders]:
     Both domains of pairs:PATH have the same folders. Raises ValueError or FileNotFoundError if one is missing.
     """
     kind, _, place = config.source.partition(":")
-    root, parts = files.resolve(place), place.split(",")
+    root = files.resolve(place)
     if kind == "pairs":
         check_domains(config, 2)
         return [_one_domain(root)] * 2
-    if len(parts) == 2 and not root.exists():  # a comma may also belong to a name
+    if "," in place and not root.exists():  # a comma may also belong to a name
         check_domains(config, 2)
-        return _two_folders(*map(files.resolve, parts))
+        return _two_folders(*_at_comma(place))
     if len(config.channels) == 1:
         return [_one_domain(root)]
     return [_lettered(root, letter) for letter in "AB"]
@@ -51,6 +51,13 @@ def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]
             raise ValueError(
                 f"--data.paired needs the same names in both {split} folders of {config.source}{held}, and {why}"
             )
+
+
+def _at_comma(place: str) -> tuple[epath.Path, epath.Path]:
+    """Parts A,B at the first comma between two folders; at the first of all if there is none."""
+    ends = [i for i, character in enumerate(place) if character == ","]
+    parts = [(files.resolve(place[:i].strip()), files.resolve(place[i + 1 :].strip())) for i in ends]
+    return next(((a, b) for a, b in parts if a.is_dir() and b.is_dir()), parts[0])
 
 
 def _two_folders(*roots: epath.Path) -> list[Folders]:

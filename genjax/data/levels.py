@@ -1,15 +1,17 @@
 """Levels of training images: the range that `levels auto` records, and a warning if little of it is used."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from genjax.data import pictures
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
-from genjax.data.splits import Source, hold_out
+from genjax.data.splits import Source, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +33,13 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
     Raises ValueError for files of several types in a domain, and for those that cannot be decoded, unless
     `config.skip_corrupt`.
     """
+    check_domains(config, len(domains))
     measured: list[float] = []
-    for domain in domains:
+    for domain, channels in zip(domains, config.channels, strict=True):
         with ThreadPoolExecutor(config.decode_threads, "measure") as pool:
             training = hold_out(domain.items, config.holdout)["train"]
-            found = [one for one in pool.map(lambda item, d=domain: _range(d, item, config), training) if one]
+            read = functools.partial(_range, domain, channels, config)
+            found = [one for one in pool.map(read, training) if one]
         kinds = sorted({str(dtype) for dtype, _, _ in found})
         if len(kinds) != 1:
             raise ValueError(
@@ -61,14 +65,23 @@ def warn_if_few(source: Source, name: str) -> None:
             )  # fmt: skip
 
 
-def _range(domain: LazyImages, item: object, config: DataConfig) -> tuple[np.dtype, float, float] | None:
-    """Returns type, least and highest level of a picture; None for a corrupt one that is to be left out."""
+def _range(
+    domain: LazyImages, channels: int, config: DataConfig, item: object
+) -> tuple[np.dtype, float, float] | None:  # fmt: skip
+    """Returns type, least and highest level of a picture.
+
+    None for one that is transparent everywhere, and for a corrupt one that is to be left out.
+    """
     try:
-        pixels = domain.open(item).pixels
+        picture = domain.open(item)
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises nearly anything on bad bytes
         if config.skip_corrupt:
             return None
         raise ValueError(f"cannot decode {domain.name(item)}: {error}. Repair or remove it") from error
-    return pixels.dtype, float(pixels.min()), float(pixels.max())
+    if picture.alpha is None:
+        seen = picture.pixels
+    else:  # nobody sees the colours below transparent pixels, and alpha only where it is a channel
+        seen = picture.pixels[picture.alpha > 0] if channels in (1, 3) else pictures.to_planes(picture)
+    return (seen.dtype, float(seen.min()), float(seen.max())) if seen.size else None

@@ -162,7 +162,9 @@ def _num_pages(image: ImageFile.ImageFile) -> int:
 
 def _check_page(number: int, page: int | None) -> None:
     if number > 1 and page is None:
-        raise ValueError(f"it holds {number} frames or pages, not one: --data.pages all takes each as an image")
+        raise ValueError(
+            f"it holds {number} frames or pages, not one: a training with --data.pages all takes each as an image"
+        )
 
 
 def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:

@@ -24,19 +24,34 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 
     The result covers `config.image_size`, and is of that size unless `config.crops`: training and evaluation crop it.
     """
-    height, width = config.load_size or config.image_size
-    if not config.crops and config.resize == "cover":
-        # Older than crops. Digests depend on these bytes, of a crop between pixels.
+    if _fits(config):
+        height, width = config.image_size
         return _filtered(pixels, lambda image: ImageOps.fit(image, (width, height), BICUBIC), (height, width))
-    steps = factors(pixels.shape[:2], config)
-    height, width = (
-        max(least, round(own * factor))
-        for least, own, factor in zip(config.image_size, pixels.shape, steps, strict=False)
-    )
+    height, width = _scaled_size(pixels.shape[:2], config)
     return _filtered(pixels, lambda image: image.resize((width, height), BICUBIC), (height, width))
 
 
-def factors(size: Sequence[int], config: DataConfig) -> tuple[float, float]:
+def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
+    """Computes which part of a picture of `size` `evaluated` shows: begin and end in rows, and in columns."""
+    if _fits(config):
+        lengths = [new / factor for new, factor in zip(config.image_size, _factors(size, config), strict=True)]
+        return [((own - length) / 2, (own + length) / 2) for own, length in zip(size, lengths, strict=True)]
+    parts = zip(size, _scaled_size(size, config), config.image_size, strict=True)
+    places = [(own / whole, (whole - new) // 2, new) for own, whole, new in parts]
+    return [(begin * step, (begin + new) * step) for step, begin, new in places]
+
+
+def _fits(config: DataConfig) -> bool:
+    # Older than crops. Digests depend on these bytes, of a crop between pixels.
+    return not config.crops and config.resize == "cover"
+
+
+def _scaled_size(size: Sequence[int], config: DataConfig) -> list[int]:
+    parts = zip(config.image_size, size, _factors(size, config), strict=True)
+    return [max(least, round(own * factor)) for least, own, factor in parts]
+
+
+def _factors(size: Sequence[int], config: DataConfig) -> tuple[float, float]:
     """Computes the factors by which the height and width of a picture of `size` are scaled."""
     ratios = [
         [new / own for new, own in zip(to, size, strict=True)] for to in (config.load_size, config.image_size) if to

@@ -80,6 +80,12 @@ def measured(config: DataConfig) -> DataConfig:
     pairs = (
         levels.of_pictures(found.files(config), config) if found.files else levels.of_arrays(found.images(config)[0])
     )
+    for low, high in zip(pairs[::2], pairs[1::2], strict=True):
+        if not low < high:  # also NaN
+            raise ValueError(
+                f"--data.levels auto finds levels {low:g} to {high:g} in the training images of {config.source}: "
+                "give --data.levels LOW HIGH"
+            )
     return dataclasses.replace(config, levels=pairs)
 
 
@@ -135,6 +141,9 @@ def _check(splits: Splits, config: DataConfig) -> None:
             raise ValueError(
                 f"--data.paired needs as many {name} images in either domain, and {config.source} has {sizes}"
             )
+    cached = [images for images in splits.train if isinstance(images, Crops) and images.files is None]
+    if config.train_pairs and cached:  # those that are decoded on demand are checked when they are
+        crops.check_pairs(*(images.pictures(range(len(images))) for images in cached))
 
 
 def _converted(splits: Splits[np.ndarray], config: DataConfig) -> Splits[Images]:

@@ -70,10 +70,7 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     parallel.check_batch_size(mesh, config.data.batch_size)
     if config.train.tensorboard:
         writers.import_tensorboard()  # fails now, not after the images are loaded
-    config = dataclasses.replace(config, data=sources.measured(config.data))  # the same each time, so a run resumes
-    workdir = check_workdir(config, steps_known=config.train.epochs == 0)
-    splits = sources.load(config.data, seed_of(config, "data"))
-    config = with_num_steps(config, max(map(len, splits.train)))
+    config, workdir, splits = with_images(config)
     images = sources.describe(splits) | sources.left_out(config.data)
     run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size})
     # ORDER MATTERS: processes are compared first, as any later check may fail in one and leave the others waiting.
@@ -82,6 +79,17 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     with exclusive_lock(workdir):
         check_workdir(config)  # again: another training may have used it while the images were loaded
         yield run
+
+
+def with_images(config: C) -> tuple[C, epath.Path, Splits]:
+    """Loads a run's images; returns its configuration with measured levels and number of steps, its path, the images.
+
+    Raises ValueError as `check_workdir` does, and for images that cannot be loaded.
+    """
+    config = dataclasses.replace(config, data=sources.measured(config.data))  # the same each time, so a run resumes
+    workdir = check_workdir(config, steps_known=config.train.epochs == 0)  # before images, which may take long
+    splits = sources.load(config.data, seed_of(config, "data"))
+    return with_num_steps(config, max(map(len, splits.train))), workdir, splits
 
 
 def check_workdir(config: RunConfig, steps_known: bool = True) -> epath.Path:

@@ -66,14 +66,19 @@ def erased(picture: Picture) -> np.ndarray | None:
     return None if picture.alpha is None else ~_is_high(picture.alpha)
 
 
-def scaled(missing: np.ndarray, data: DataConfig) -> np.ndarray:
-    """Scales a mask [H, W] to the model's size as images are: a pixel is missing if any part of it is."""
-    size = data.image_size
-    if missing.shape == size:
+def scaled(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> np.ndarray:
+    """Scales a mask [H, W] as the model sees a picture of `size`: a pixel is missing if any part of it is.
+
+    A mask of the model's size is for what the model sees. A mask of the picture's proportions lies over the picture,
+    and any other is scaled by itself.
+    """
+    if missing.shape == data.image_size:
         return missing
-    for axis, (new, factor) in enumerate(zip(size, scaling.factors(missing.shape, data), strict=True)):
-        step = 1 / factor
-        edges = (missing.shape[axis] - new * step) / 2 + step * np.arange(new + 1)
+    alike = abs(missing.shape[0] * size[1] - missing.shape[1] * size[0]) <= max(size)  # up to a rounded side
+    size = size if alike else (missing.shape[0], missing.shape[1])
+    window = [(0.0, float(side)) for side in size] if size == data.image_size else scaling.seen(size, data)
+    for axis, (new, own, ends) in enumerate(zip(data.image_size, size, window, strict=True)):
+        edges = np.linspace(*ends, new + 1) * missing.shape[axis] / own
         first, last = np.floor(edges[:-1] + 1e-6).astype(int), np.ceil(edges[1:] - 1e-6).astype(int)
         parts = [missing.take(range(*ends), axis).any(axis) for ends in zip(first, last, strict=True)]
         missing = np.stack(parts, axis)

@@ -176,16 +176,12 @@ def _seen(picture: pictures.Picture, size: tuple[int, int], config: DataConfig) 
 def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig, method: Image.Resampling) -> np.ndarray:
     """Scales floats [h, w, c] back to their place in a picture of another size; the rest is 0."""
     size = like.pixels.shape[:2]
-    # The part that the model has seen, around the centre; no larger than the picture, in spite of rounding.
-    height, width = (
-        min(own, round(new / factor))
-        for own, new, factor in zip(size, data.image_size, scaling.factors(size, data), strict=True)
-    )
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    # The part that the model has seen, in whole pixels.
+    (top, bottom), (left, right) = (map(round, ends) for ends in scaling.seen(size, data))
     placed = np.zeros((*size, values.shape[-1]), np.float32)
-    for channel in range(values.shape[-1]):
-        scaled = Image.fromarray(values[..., channel]).resize((width, height), method)
-        placed[top : top + height, left : left + width, channel] = scaled
+    for channel in range(values.shape[-1] if top < bottom and left < right else 0):
+        scaled = Image.fromarray(values[..., channel]).resize((right - left, bottom - top), method)
+        placed[top:bottom, left:right, channel] = scaled
     return placed
 
 

@@ -116,6 +116,13 @@ def test_load_parts_make_up_the_batch_of_crops(parts):
     assert corners(whole.images[0]).tolist() != corners(whole.images[1]).tolist()
 
 
+def test_load_refuses_pairs_of_different_sizes():
+    source = (CROPS, crops.of_list([*PICTURES[:3], placed(8, 30)], (6, 4)))
+    with pytest.raises(ValueError, match="--data.train-pairs .* are 7x30 and 8x30 .* give --data.resize stretch"):
+        batches.load(source, 0, 0, 4, slice(None), pairs=True)
+    batches.load((CROPS, CROPS), 0, 0, 4, slice(None), pairs=True)
+
+
 def test_load_crops_anew_in_each_epoch():
     seen = {
         tuple(corner)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from genjax.data import decoding, folders, sources
 from genjax.data.config import DataConfig
+from tiny import write_noise
 
 
 @pytest.fixture
@@ -403,6 +404,17 @@ def test_load_holds_pairs_out_of_pairs(config, folder):
     assert "the same names in both train folders" in said and "2 are in one of them only, such as 0" in said
 
 
+def test_load_refuses_crops_of_pairs_of_two_sizes(config, tmp_path):
+    for letter, width in (("A", 12), ("B", 14)):
+        write_noise(tmp_path / f"train{letter}", 8, (10, width))
+    changed = dataclasses.replace(
+        config, source=f"folder:{tmp_path}", channels=(3, 3), paired=True, train_pairs=True, resize="none"
+    )
+    assert "its images are 10x12 and 10x14 when they are scaled" in refusal(ValueError, sources.load, changed, 0)
+    sources.load(dataclasses.replace(changed, train_pairs=False), 0)
+    sources.load(dataclasses.replace(changed, resize="stretch", load_scale=(1.5,)), 0)
+
+
 def test_load_pairs_names_of_either_unicode_form(config, folder):
     """macOS stores an umlaut as a letter and its dots, which sort elsewhere; others as one character."""
     files = numbered("trainA", 0, 5) | numbered("trainB", 100, 5)
@@ -412,6 +424,13 @@ def test_load_pairs_names_of_either_unicode_form(config, folder):
             files |= {f"{split}{letter}/{name}.png": first + more + i for i, name in enumerate(names)}
     _, validation, test = load_in_order(folder(files), config, paired=True)
     assert [[i + 100 for i in a] == b for a, b in (validation, test)] == [True, True]
+
+
+def test_load_parts_two_folders_at_the_right_comma(config, folder):
+    root = folder(numbered("cats, old", 0, 5) | numbered("dogs, new", 100, 5))
+    parts = load_two(f"{root}/cats, old,{root}/dogs, new", config)
+    assert load_two(f"{root}/cats, old, {root}/dogs, new", config) == parts  # a space, as in a list
+    assert all(max(a) < 100 <= min(b) for a, b in parts)
 
 
 def test_load_takes_two_folders_as_they_are(config, folder):
@@ -481,7 +500,7 @@ def paged(levels, kind):
 def test_pages_are_images_when_asked(folder, config, suffix, kind):
     root = folder({"a.png": 1, f"b{suffix}": paged([10, 20, 30], kind), "c.png": 4})
     config = dataclasses.replace(config, holdout=0)
-    with pytest.raises(ValueError, match=rf"b{suffix}: it holds 3 frames or pages, not one: --data.pages all takes"):
+    with pytest.raises(ValueError, match=rf"b{suffix}: it holds 3 frames or pages, not one: .* --data.pages all takes"):
         load(root, config)
     with pytest.raises(ValueError, match=rf"cannot read .*b{suffix}: it holds 3 frames"):
         folders.read_images([root], sized(8, 8, 1))

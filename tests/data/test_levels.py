@@ -55,6 +55,22 @@ def test_measured_finds_levels_of_each_domain(tmp_path):
     assert both.levels_of(0) == both.levels_of(1) == (0.0, 9.0)
 
 
+@pytest.mark.parametrize("channels, found", [(3, (40.0, 200.0)), (4, (0.0, 255.0))])
+def test_measured_passes_over_hidden_colours(tmp_path, channels, found):
+    picture = np.full((64, 64, 4), 40, np.uint8)
+    picture[:32, :, :3], picture[..., 3] = 200, 255
+    picture[:, :9] = 0  # black and transparent: on the ground where there is no alpha channel
+    Image.fromarray(picture).save(tmp_path / "0.png")
+    assert sources.measured(config(f"folder:{tmp_path}", (channels,), levels="auto")).levels == found
+
+
+@pytest.mark.parametrize("images", [np.full((2, 64, 64), 7.0), np.full((2, 64, 64), np.nan)])
+def test_measured_refuses_images_of_one_level(tmp_path, images):
+    np.savez(tmp_path / "in.npz", x_train=images)
+    with pytest.raises(ValueError, match="--data.levels auto finds levels (7 to 7|nan to nan) in .* LOW HIGH"):
+        sources.measured(config(f"npz:{tmp_path}/in.npz", levels="auto"))
+
+
 def test_measured_refuses_mixed_depths(tmp_path):
     folder(tmp_path / "in", [RAMP, RAMP.astype(np.uint8)])
     with pytest.raises(ValueError, match="auto needs images of one type, and .* has uint16 and uint8: convert them"):

@@ -108,33 +108,52 @@ def sized(height, width, resize="cover", load_scale=()):
     )
 
 
+def scaled(missing, data):
+    """The mask of a picture of its own size."""
+    return masks.scaled(missing, missing.shape, data)
+
+
 @pytest.mark.parametrize("factor", [1, 3])
 def test_scaled_keeps_whole_pixels(factor):
     large = HOLE.repeat(factor, 0).repeat(factor, 1)
-    np.testing.assert_array_equal(masks.scaled(large, sized(8, 6)), HOLE)
-    np.testing.assert_array_equal(masks.scaled(HOLE, sized(*large.shape, "stretch")), large)
+    np.testing.assert_array_equal(scaled(large, sized(8, 6)), HOLE)
+    np.testing.assert_array_equal(scaled(HOLE, sized(*large.shape, "stretch")), large)
 
 
 def test_scaled_keeps_thin_strokes():
     stroke = np.zeros((80, 60), bool)
     stroke[:, 25] = True
-    assert masks.scaled(stroke, sized(8, 6)).tolist() == [[False, False, True, False, False, False]] * 8
+    assert scaled(stroke, sized(8, 6)).tolist() == [[False, False, True, False, False, False]] * 8
 
 
 def test_scaled_crops_as_images_are():
     wide = np.zeros((8, 24), bool)
     wide[:, :8] = True
-    assert masks.scaled(wide, sized(8, 8, "stretch"))[:, :3].any()
-    assert not masks.scaled(wide, sized(8, 8)).any()  # the centre alone
+    assert scaled(wide, sized(8, 8, "stretch"))[:, :3].any()
+    assert not scaled(wide, sized(8, 8)).any()  # the centre alone
 
 
-@pytest.mark.parametrize(
-    "resize, load_scale", [("cover", ()), ("cover", (1.375, 1.5)), ("stretch", (1.375, 1.5)), ("none", ())]
-)
-def test_scaled_hides_what_images_show_there(resize, load_scale):
-    data, blot = sized(8, 8, resize, load_scale), np.zeros((40, 60), bool)
-    blot[12:25, 22:41] = True
-    shown = scaling.evaluated(blot[..., None] * np.uint8(255), data)[..., 0]
-    hidden = masks.scaled(blot, data)
-    # Crops begin at whole pixels and masks do not, so at the edge a pixel more may be hidden.
-    assert hidden[shown > 64].all() and 0 < hidden.sum() <= 1.4 * (shown > 0).sum()
+@pytest.mark.parametrize("resize, load_scale", [
+    ("cover", ()), ("cover", (1.375, 1.5)), ("stretch", (1.375, 1.5)), ("width", (1.2,)), ("none", ())
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(40, 60), (33, 31), (29, 17)])
+def test_scaled_hides_what_images_show_there(resize, load_scale, size):
+    data = sized(8, 8, resize, load_scale)
+    for begin in range(6, 16):  # each of them between other pixels of the model
+        blot = np.zeros(size, bool)
+        blot[begin : begin + 13, begin // 2 : begin // 2 + 9] = True
+        shown = scaling.evaluated(blot[..., None] * np.uint8(255), data)[..., 0]
+        hidden = scaled(blot, data)
+        assert hidden[shown > 48].all()
+        assert hidden.sum() <= 1.4 * (shown > 0).sum()
+
+
+@pytest.mark.parametrize("resize", ["cover", "stretch", "width", "none"])
+def test_scaled_lays_masks_over_pictures(resize):
+    data, large = sized(8, 8, resize), np.zeros((48, 64), bool)
+    large[16:24, 20:32] = True
+    assert scaled(large, data).any()
+    np.testing.assert_array_equal(masks.scaled(large[::2, ::2], large.shape, data), scaled(large, data))
+    half = np.zeros((16, 16), bool)
+    half[:8] = True
+    assert masks.scaled(half, (8, 8), data).tolist() == [[True] * 8] * 4 + [[False] * 8] * 4  # seen whole

@@ -142,6 +142,15 @@ def test_main_prints_runs_and_takes_more_seeds(tmp_path, monkeypatch, capsys, ca
         call(monkeypatch, command)
 
 
+def test_main_resumes_epochs_and_measured_levels(tmp_path, monkeypatch):
+    command = f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1 --train.epochs 0.05 --data.levels auto"
+    results = call(monkeypatch, command)
+    before = (tmp_path / "seed-0" / "result.json").stat().st_mtime_ns
+    again = call(monkeypatch, command)
+    assert (tmp_path / "seed-0" / "result.json").stat().st_mtime_ns == before  # not trained again
+    assert again["mean.elbo"] == results["mean.elbo"]
+
+
 def test_main_decomposes_a_crossed_design(tmp_path, monkeypatch, capsys):
     command = f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1 --design crossed --vary init,data"
     results, printed = call(monkeypatch, command), capsys.readouterr().out

@@ -4,7 +4,8 @@ $ python experiments/study.py fuzz --workdir runs/fuzz --number 10000
 
 Each trial has to end well, or in one error that names the file, within 20 seconds and 2 GB, and with nothing else
 changed. Any other outcome is a fault, and WORKDIR/faults/ keeps its file. Outcomes are in WORKDIR/trials.jsonl; trial i
-depends only on the seed and i. Repeat the command to go on.
+depends only on the seed and i. Repeat the command to go on; it tries faults again first, as a machine that is busy with
+other work may not answer in time.
 """
 
 import contextlib
@@ -61,17 +62,19 @@ def main() -> dict[str, Any]:
         (workdir / "prepared" / "done").touch()
     record = workdir / "trials.jsonl"
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    known = {row["trial"]: row for row in rows}  # the last row of a trial counts
     worker = Worker(options.seed, workdir)
     with record.open("a") as lines:
-        for i in range(len(rows), options.number):
-            row = worker.trial(i)
-            rows.append(row)
-            lines.write(json.dumps(row) + "\n")
-            if row["outcome"] not in ENDS:
-                lines.flush()
-                print(json.dumps(row), flush=True)
+        for i in range(options.number):
+            if i in known and known[i]["outcome"] in ENDS:
+                continue
+            known[i] = worker.trial(i)
+            lines.write(json.dumps(known[i]) + "\n")
+            lines.flush()
+            if known[i]["outcome"] not in ENDS:
+                print(json.dumps(known[i]), flush=True)
     worker.end()
-    return summary(rows[: options.number], workdir)
+    return summary([known[i] for i in range(options.number)], workdir)
 
 
 def summary(rows: list[dict], workdir: Path) -> dict[str, Any]:

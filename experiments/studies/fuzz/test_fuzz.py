@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from studies.fuzz import mutations, study, ways_in
+from tiny import cheaply_compiled
 
 
 @pytest.mark.parametrize("kind", [*mutations.BYTES, mutations.json_value])
@@ -64,11 +65,14 @@ def test_trial_tells_faults_from_errors(tmp_path, monkeypatch, run, outcome):
 
 @pytest.mark.process
 def test_main_finds_no_fault_and_continues(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["study.py", "--workdir", str(tmp_path), "--number", "60"])
-    first = study.main()
-    assert (first["trials"], first["faults"]) == (60, 0)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the process that runs the trials
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    monkeypatch.setattr(sys, "argv", ["study.py", "--workdir", str(tmp_path), "--number", "40"])
+    with cheaply_compiled():
+        first = study.main()
+    assert (first["trials"], first["faults"]) == (40, 0)
     rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert {row["outcome"] for row in rows} == {"well", "error"} and len({row["way"] for row in rows}) > 8
+    assert {row["outcome"] for row in rows} == {"well", "error"} and len({row["way"] for row in rows}) > 7
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(row | {"outcome": "hang"}) + "\n" for row in rows[:2]))
     again = study.main()
-    assert (again["trials"], again["faults"]) == (60, 0)  # a trial that did not answer in time is tried again
+    assert (again["trials"], again["faults"]) == (40, 0)  # a trial that did not answer in time is tried again

@@ -6,7 +6,10 @@ $ python experiments/inpaint.py --workdir runs/mnist5k --images erased.png --mas
 
 It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
 samples, their mean, and, if the mask is given by name, the original image. Images of another size than the VAE's are
-scaled as in training, and the completed pixels are scaled back: results have the size of their images.
+scaled as in training, and the completed pixels are scaled back: results have the size of their images. A pixel of the
+VAE that is missing in part is completed as a whole, so large images change a little beyond the mask too. JPEG and other
+lossy formats are written as PNG, with .png added to the name. The health that is printed, from 0 to 1, tells how far
+the draws can be trusted: experiments/results/restoration.md says what it is for each method.
 """
 
 import dataclasses

@@ -19,12 +19,17 @@ from genjax.train import fingerprint
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
+Num = Annotated[int, arg(help="Number of images.")]
+Rows = Annotated[int, arg(help="Number of rows, each between two images.")]
+Dims = Annotated[int, arg(help="Number of latent dimensions, from the first on, and so of rows.")]
+Temperature = Annotated[float, arg(help="Standard deviation of z; below 1, images are more alike.")]
+Steps = Annotated[int, arg(help="Images in a row that the VAE draws.")]
 Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
 
 
 def prior(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 64, temperature: float = 1.0, which: Which = "last"
+    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 64, temperature: Temperature = 1.0, which: Which = "last"
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); image i does not depend on num."""
     _check(out, num=num)
@@ -35,7 +40,7 @@ def prior(
 
 
 def reconstruct(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: int = 32, images: Images = (), which: Which = "last"
+    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 32, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """Images, each beside its reconstruction."""
     _check(out, num=num)
@@ -46,7 +51,7 @@ def reconstruct(
 
 
 def interpolate(
-    workdir: Workdir, out: Out, num: int = 8, steps: int = 10, images: Images = (), which: Which = "last"
+    workdir: Workdir, out: Out, num: Rows = 8, steps: Steps = 10, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """Rows from one image to the next, along the line between their latents; both images stand at the ends."""
     _check(out, num=num, steps=steps)
@@ -64,7 +69,7 @@ def interpolate(
 
 
 def traverse(
-    workdir: Workdir, out: Out, dimensions: int = 10, steps: int = 11, images: Images = (), which: Which = "last"
+    workdir: Workdir, out: Out, dimensions: Dims = 10, steps: Steps = 11, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """One image; each row varies one latent dimension from -3 to 3."""
     _check(out, dimensions=dimensions, steps=steps)

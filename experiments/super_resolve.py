@@ -5,6 +5,10 @@ $ python experiments/super_resolve.py --workdir runs/mnist5k --images digits --f
 
 It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the given image, the
 samples, their mean, and with --scale-down the original image. Scaled down again, each sample equals the given image.
+Results have the size on which the VAE was trained: with --scale-down, an image is first scaled to that size as in
+training, then down by the factor. Lossy formats are written as PNG, with .png added to the name. The health that is
+printed, from 0 to 1, tells how far the draws can be trusted: experiments/results/restoration.md says what it is for
+each method.
 """
 
 import dataclasses

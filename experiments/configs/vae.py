@@ -112,6 +112,9 @@ def folder() -> VaeRun:
 
     $ python experiments/train_vae.py folder --workdir runs/photos --data.source folder:PATH
 
+    PATH holds the photographs, at any depth. To try it: --data.image-size 32 32 --vae.hidden-sizes 16 32
+    --train.num-steps 300.
+
     Hardware: 2 CPU cores. Time: 1.5 hours, estimated from the first 300 steps. Result: depends on the photographs; a
     uniform density has 8 bits_per_dim, and less is better.
     """

@@ -86,7 +86,11 @@ def _missing(options: Inpaint, images: restored_files.Pictures, data: DataConfig
     if not path.is_file():
         key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
         return masks.named(options.mask, key, np.arange(num), data.image_size), True
-    mask, kind = masks.painted(pictures.read(path, None, data.max_megapixels))
+    picture = pictures.read(path, None, data.max_megapixels)
+    try:
+        mask, kind = masks.painted(picture)
+    except ValueError as error:
+        raise ValueError(f"cannot use --mask {path}: {error}") from error
     logger.info("%s: what is %s is missing", options.mask, kind)
     return np.stack([masks.scaled(mask, image.pixels.shape[:2], data) for image in images.given]), False
 

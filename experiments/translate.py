@@ -48,8 +48,8 @@ class Translate:
     """Lays transparent images on the ground of the training, or gives their alpha to the translations too."""
     format: Literal["keep", "png"] = "keep"
     """Writes each translation in the format of its image, or all as PNG, with .png added to other names."""
-    max_megapixels: int = formats.MAX_MEGAPIXELS
-    """Largest image that is translated."""
+    max_megapixels: int | None = None
+    """Largest image that is translated; by default as large as the training took."""
     which: Which = "last"
     """The last checkpoint, or the best on validation (paired data only)."""
 
@@ -110,14 +110,14 @@ def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: st
 def files_of(data: DataConfig, options: Translate) -> Files:
     """Returns the functions that read images as training did, and write translations."""
     return Files(
-        lambda page: pictures.size(page.path, page.number, options.max_megapixels),
+        lambda page: pictures.size(page.path, page.number, options.max_megapixels or data.max_megapixels),
         functools.partial(_read, data, options),
         functools.partial(_write, data, options),
     )
 
 
 def _read(data: DataConfig, options: Translate, page: folders.Page) -> tuple[Picture, np.ndarray]:
-    image = pictures.read(page.path, page.number, options.max_megapixels)
+    image = pictures.read(page.path, page.number, options.max_megapixels or data.max_megapixels)
     return image, conversion.to_floats(image, data, DOMAINS[options.direction][0])
 
 

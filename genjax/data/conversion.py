@@ -57,7 +57,12 @@ def with_alpha(picture: Picture, source: Picture) -> Picture:
 
 
 def unit_pixels(picture: Picture, channels: int) -> np.ndarray:
-    """Converts the pixels alone to [h, w, 1 or 3] in [0, 1], whatever a model's ground and levels; for masks."""
+    """Converts the pixels alone to [h, w, 1 or 3] in [0, 1], whatever a model's ground and levels; for masks.
+
+    Raises ValueError for other samples than grey or colour of 8 or 16 bits.
+    """
+    if picture.pixels.dtype.kind != "u":
+        raise ValueError("its samples are floating point, signed or of 32 bits: give a picture of 8 or 16 bits")
     full = (0.0, float(np.iinfo(picture.pixels.dtype).max))
     return _with_channels(_spread(picture.pixels, full, 16), channels) / 65535
 

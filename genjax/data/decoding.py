@@ -125,10 +125,14 @@ def _on_demand(images: Set, rows: list[int], config: DataConfig) -> Crops:
     def picture(i: int) -> np.ndarray:
         try:
             return images.read(rows[i])
-        except Exception as error:
-            found = scaling.too_small([error.size], 1, config) if isinstance(error, scaling.TooSmallError) else error
+        except MemoryError:
+            raise
+        except scaling.TooSmallError as error:
+            said = scaling.too_small([error.size], 1, config)
+            raise ValueError(f"cannot use {images.names[rows[i]]}: {said}") from error
+        except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise ValueError(
-                f"cannot decode {images.names[rows[i]]}: {found}. Repair it, or start another run with "
+                f"cannot decode {images.names[rows[i]]}: {error}. Repair it, or start another run with "
                 "--data.skip-corrupt, which checks all images first"
             ) from error
 
@@ -211,8 +215,7 @@ def _check(entries: Sequence[Entry], config: DataConfig) -> None:
     total = sum(entry.about["images"] for entry in entries)
     small = {name: (height, width) for entry in entries for name, (height, width) in entry.about["small"].items()}
     damaged = [line for entry in entries for line in entry.about["damaged"].values()]
-    more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
-    lines = "\n  ".join([f"{len(damaged)} of {total} images cannot be decoded:", *damaged[:NAMED], *more])
+    lines = damaged_lines(damaged, total)
     where = " ".join(entry.about["path"] for entry in entries if entry.about["damaged"])
     faults = [f"{scaling.too_small([*small.values()], total, config)}; one is {min(small)}"] if small else []
     if damaged and not config.skip_corrupt:
@@ -224,6 +227,12 @@ def _check(entries: Sequence[Entry], config: DataConfig) -> None:
         raise ValueError("\n".join(faults))
     if damaged:
         logger.warning("%s\nThey are left out; all are named in %s", lines, where)
+
+
+def damaged_lines(damaged: Sequence[str], total: int) -> str:
+    """Says how many images are damaged, and which are the first, one a line."""
+    more = [f"and {len(damaged) - NAMED} more"] if len(damaged) > NAMED else []
+    return "\n  ".join([f"{len(damaged)} of {total} images cannot be decoded:", *damaged[:NAMED], *more])
 
 
 def _sha256(value: object) -> str:

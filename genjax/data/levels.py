@@ -10,7 +10,7 @@ import numpy as np
 from genjax.data import pictures
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
-from genjax.data.decoding import LazyImages
+from genjax.data.decoding import LazyImages, damaged_lines
 from genjax.data.splits import Source, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,16 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
     check_domains(config, len(domains))
     measured: list[float] = []
     for domain, channels in zip(domains, config.channels, strict=True):
+        training = hold_out(domain.items, config.holdout)["train"]
         with ThreadPoolExecutor(config.decode_threads, "measure") as pool:
-            training = hold_out(domain.items, config.holdout)["train"]
-            read = functools.partial(_range, domain, channels, config)
-            found = [one for one in pool.map(read, training) if one]
+            results = list(pool.map(functools.partial(_range, domain, channels), training))
+        damaged = [result for result in results if isinstance(result, str)]
+        if damaged and not config.skip_corrupt:
+            raise ValueError(
+                f"{damaged_lines(damaged, len(training))}\nRepair or remove them, or leave them out with "
+                "--data.skip-corrupt"
+            )
+        found = [result for result in results if result is not None and not isinstance(result, str)]
         kinds = sorted({str(dtype) for dtype, _, _ in found})
         if len(kinds) != 1:
             raise ValueError(
@@ -65,21 +71,14 @@ def warn_if_few(source: Source, name: str) -> None:
             )  # fmt: skip
 
 
-def _range(
-    domain: LazyImages, channels: int, config: DataConfig, item: object
-) -> tuple[np.dtype, float, float] | None:  # fmt: skip
-    """Returns type, least and highest level of a picture.
-
-    None for one that is transparent everywhere, and for a corrupt one that is to be left out.
-    """
+def _range(domain: LazyImages, channels: int, item: object) -> tuple[np.dtype, float, float] | str | None:
+    """Returns type, least and highest level of a picture; None if it is transparent everywhere, or what is damaged."""
     try:
         picture = domain.open(item)
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises nearly anything on bad bytes
-        if config.skip_corrupt:
-            return None
-        raise ValueError(f"cannot decode {domain.name(item)}: {error}. Repair or remove it") from error
+        return f"{domain.name(item)}: {str(error) or type(error).__name__}"
     if picture.alpha is None:
         seen = picture.pixels
     else:  # nobody sees the colours below transparent pixels, and alpha only where it is a channel

@@ -325,7 +325,8 @@ def test_decode_on_demand_names_a_damaged_image(config):
     assert said.startswith("cannot decode train3: bytes of train3 make no sense. Repair it, or start another run with")
     large = dataclasses.replace(config, image_size=(90, 90))
     said = refusal(ValueError, decoding.decode([pictures_of(**NUMBERS)], large).train[0].__getitem__, 0)
-    assert "train0: 1 of 1 pictures are " in said and "give --data.image-size " in said
+    assert said.startswith("cannot use train0: 1 of 1 pictures are ") and "give --data.image-size " in said
+    assert "Repair" not in said and "skip-corrupt" not in said
 
 
 def test_decode_refuses_small_images_even_if_corrupt_are_skipped(config):

@@ -1,5 +1,7 @@
 """Levels of images: measured, given, and warned of when most of the range is idle."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -75,9 +77,19 @@ def test_measured_refuses_mixed_depths(tmp_path):
     folder(tmp_path / "in", [RAMP, RAMP.astype(np.uint8)])
     with pytest.raises(ValueError, match="auto needs images of one type, and .* has uint16 and uint8: convert them"):
         sources.measured(config(f"folder:{tmp_path}/in", levels="auto"))
-    (tmp_path / "in" / "2.png").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="cannot decode .*2.png: it is no PNG"):
-        sources.measured(config(f"folder:{tmp_path}/in", levels="auto"))
+
+
+def test_measured_names_all_damaged_images(tmp_path):
+    folder(tmp_path / "in", [RAMP] * 5)
+    for i in (1, 3):
+        (tmp_path / "in" / f"{i}.png").write_bytes(b"damaged")
+    given = config(f"folder:{tmp_path}/in", levels="auto")
+    with pytest.raises(
+        ValueError, match="2 of 5 images cannot be decoded:\n  .*1.png: it is no .*\n  .*3.png: "
+    ) as said:
+        sources.measured(given)
+    assert "leave them out with --data.skip-corrupt" in str(said.value)
+    assert sources.measured(dataclasses.replace(given, skip_corrupt=True)).levels == (0.0, 4095.0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])

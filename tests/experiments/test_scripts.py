@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,18 @@ def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
     for name, left in zip(names, (2, 42), strict=True):
         with Image.open(name) as image:
             np.testing.assert_array_equal(shown[2:10, left : left + 8], np.asarray(image))
+
+
+def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
+    config = dataclasses.replace(trained, data=dataclasses.replace(trained.data, bits=16))
+    between = types.SimpleNamespace(config=config, interpolate=lambda start, end, num: np.zeros((num, *start.shape)))
+    monkeypatch.setattr(sample, "load_sampler", lambda *arguments: between)
+    names = [str(tmp_path / f"{level}.png") for level in (100, 30)]
+    for name, level in zip(names, (100, 30), strict=True):
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(name)
+    sample.interpolate("", tmp_path / "out.png", steps=1, images=tuple(names))
+    with Image.open(tmp_path / "out.png") as grid:
+        assert np.asarray(grid)[4, [4, 14, 24]].tolist() == [100, 0, 30]
 
 
 def test_sample_overwrites_nothing(trained, tmp_path):

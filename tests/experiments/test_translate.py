@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 import translate
-from genjax.data import pictures
+from genjax.data import folders, pictures
+from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 
 pytestmark = pytest.mark.slow
@@ -140,6 +142,17 @@ def test_main_names_the_flag_for_large_images(trained_identity, tmp_path, monkey
         run(monkeypatch, trained_identity.workdir, tmp_path / "large.png", tmp_path / "out", "a2b",
             "--max-megapixels", "1")  # fmt: skip
     assert "its 1.1 megapixels exceed --max-megapixels 1" in caplog.text
+
+
+@pytest.mark.parametrize("given, limit", [(None, 1), (2, 2)])
+def test_files_of_take_as_large_images_as_training(tmp_path, given, limit):
+    pictures.write(tmp_path / "large.png", Picture(np.zeros((1500, 1500, 3), np.uint8)))
+    data = DataConfig(source="unused", image_size=(8, 8), channels=(3, 3), batch_size=1, max_megapixels=1)
+    options = translate.Translate(workdir="", direction="a2b", images=(), out="", max_megapixels=given)
+    files, page = translate.files_of(data, options), folders.Page(epath.Path(tmp_path / "large.png"), None)
+    for fn in (files.size, files.read):
+        with pytest.raises(ValueError, match=f"its 2.2 megapixels exceed --max-megapixels {limit} "):
+            fn(page)
 
 
 def test_main_writes_png_when_asked(trained_identity, tmp_path, monkeypatch):

@@ -96,6 +96,11 @@ def test_painted_finds_the_hole(picture, kind):
     assert said == kind
 
 
+def test_painted_refuses_floats():
+    with pytest.raises(ValueError, match="samples are floating point, signed or of 32 bits: give a picture of 8 or 16"):
+        masks.painted(Picture(np.zeros((8, 6, 1), np.float32)))
+
+
 def test_erased_is_the_transparent_part():
     soft = np.where(HOLE, 100, 200).astype(np.uint8)
     np.testing.assert_array_equal(masks.erased(Picture(PHOTO, soft)), HOLE)

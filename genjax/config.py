@@ -73,7 +73,7 @@ class TrainConfig:
     """Length of a training, and its records. Only num_steps and steps_per_dispatch change results."""
 
     num_steps: int
-    """Optimiser steps in all."""
+    """Optimiser steps in all, unless epochs is given."""
     epochs: float = 0.0
     """Passes over the training images (with two domains: over the larger one), from which num_steps is computed when
     the training begins. 0: num_steps counts."""

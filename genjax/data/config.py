@@ -20,8 +20,8 @@ class DataConfig:
     source: str
     """Demo images: mnist5k, digits, satellite, faces or faces:N for N faces; with two domains icons, satellite-relief,
     gray-colour and its parts gray-colour-west and gray-colour-east, faces-glasses or faces-glasses:N. Or npz:PATH,
-    folder:PATH, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or python:MODULE.FUNCTION for a function of your
-    own."""
+    folder:PATH, folder:PATH_A,PATH_B for two domains, pairs:PATH for pictures with A in the left half and B in the
+    right, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -49,7 +49,8 @@ class DataConfig:
     load_scale: tuple[float, ...] = ()
     """Scale of pictures before crops of image_size, as a multiple of it: 1.117 for 286 with 256. One number, or one for
     the height and one for the width. Training crops at random places, everything else around the centre. Empty:
-    pictures are scaled to image_size, and with cover only the centre is used."""
+    pictures are scaled to image_size, and with cover only the centre is used. The flag without a number removes a
+    configuration's own load_scale."""
     resize: Resize = "cover"
     """Scales pictures to cover the size (image_size, by load_scale), stretches them to it, scales them to its width, or
     keeps their own scale (none). The last two crop as with a load_scale. All are bicubic."""
@@ -108,7 +109,7 @@ class DataConfig:
         require(self.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {self.max_megapixels}")
         require(
             not (self.load_scale and self.resize == "none"),
-            "--data.load-scale has no effect with resize none: choose one",
+            "--data.load-scale has no effect with --data.resize none: give --data.load-scale without a number",
         )
         require(
             self.binarize != "fixed" or not (self.crops or self.cache == "none"),

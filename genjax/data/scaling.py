@@ -87,10 +87,10 @@ def too_small(sizes: Sequence[tuple[int, int]], total: int, config: DataConfig) 
         f"{smallest[0]}x{smallest[1]}, smaller than" if len(set(sizes)) == 1
         else f"smaller (one is {smallest[0]}x{smallest[1]}) than"
     )  # fmt: skip
-    return (
-        f"{len(sizes)} of {total} pictures are {which} --data.image-size {wanted[0]}x{wanted[1]}: "
-        f"give --data.image-size {height} {width} (or --data.upscale){', or remove them' if len(sizes) < total else ''}"
-    )
+    smaller = f"give --data.image-size {height} {width} (or --data.upscale)"
+    few = 2 * len(sizes) < total  # a small size for the sake of a few pictures would spoil the others
+    remedy = f"remove them, or {smaller}" if few else smaller
+    return f"{len(sizes)} of {total} pictures are {which} --data.image-size {wanted[0]}x{wanted[1]}: {remedy}"
 
 
 def _filtered(

@@ -1,7 +1,6 @@
 """Log of a training: metrics read from the device one step late, to rows and to the terminal."""
 
 import logging
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -49,8 +48,11 @@ class Progress:
         shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
         self._bar.set_postfix_str(shown, refresh=False)
         if self._active and self._bar.disable:
-            left = (self._num_steps - step) * self._images_per_step / self._rate if self._rate else math.inf
-            logger.info("step %d/%d  %.0f img/s  %.0f s left  %s", step, self._num_steps, self._rate, left, shown)
+            pace = ""
+            if self._rate:  # known after the first row of training metrics
+                left = (self._num_steps - step) * self._images_per_step / self._rate
+                pace = f"  {self._rate:.0f} img/s  {left:.0f} s left"
+            logger.info("step %d/%d%s  %s", step, self._num_steps, pace, shown)
 
     def __enter__(self) -> "Progress":
         return self

@@ -34,7 +34,7 @@ MAY_CHANGE = frozenset({
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
-FORMAT = "0.2"
+FORMAT = "0.3"
 """First version of genjax with this format of run directories."""
 
 RESULT = "result.json"

@@ -40,7 +40,7 @@ def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) ->
         "square": _inside(rows, height // 4, height // 2) & _inside(columns, width // 4, width // 2),
     }
     if name not in fixed:
-        raise ValueError(f"no mask is called {name!r}: give {NAMES}")
+        raise ValueError(f"no mask or file is called {name!r}: give {NAMES}, or the path of a picture")
     return np.broadcast_to(fixed[name], (num, height, width))
 
 

@@ -94,8 +94,8 @@ def test_load_names_an_image_too_small(config, folder):
     root = folder({f"{i}.png": i for i in range(6)} | {"x/small.png": encode(flat(9, 7, 30))})
     said = refusal(ValueError, load, root, config)
     assert said == (
-        "1 of 7 pictures are 7x30, smaller than --data.image-size 8x8: give --data.image-size 7 8 (or --data.upscale), "
-        f"or remove them; one is {root}/x/small.png"
+        "1 of 7 pictures are 7x30, smaller than --data.image-size 8x8: remove them, or give --data.image-size 7 8 "
+        f"(or --data.upscale); one is {root}/x/small.png"
     )
     assert refusal(ValueError, load, root, config, skip_corrupt=True) == said  # it is not damaged
     assert sorted(sum(levels(load(root, config, upscale=True)), [])) == [*range(6), 9]

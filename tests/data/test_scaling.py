@@ -129,5 +129,5 @@ def test_too_small_proposes_a_size_that_fits():
     )
     assert scaling.too_small([(20, 300), (60, 50)], 9, config) == (
         "2 of 9 pictures are smaller (one is 60x50) than --data.image-size 64x64: "
-        f"give --data.image-size 20 50 {remedy}, or remove them"
+        f"remove them, or give --data.image-size 20 50 {remedy}"
     )

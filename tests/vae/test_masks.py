@@ -54,7 +54,7 @@ def test_named_depends_on_key_and_position_alone(name):
 
 def test_named_refuses_other_names():
     for name in ("half", "random", "random-x", "Square"):
-        with pytest.raises(ValueError, match=f"no mask is called '{name}': give half-left"):
+        with pytest.raises(ValueError, match=f"no mask or file is called '{name}': give half-left"):
             named(name)
     with pytest.raises(ValueError, match="hides 672 of 672 pixels"):
         named("random-1.0")

@@ -66,7 +66,11 @@ def linear(decay=0.5, **options):
         ),
         (DataConfig, {"load_scale": (1.1, 0.9)}, "--data.load-scale needs one or two numbers of at least 1"),
         (DataConfig, {"load_scale": (float("nan"),)}, "--data.load-scale needs one or two numbers of at least 1"),
-        (DataConfig, {"load_scale": (1.5,), "resize": "none"}, "--data.load-scale has no effect with resize none"),
+        (
+            DataConfig,
+            {"load_scale": (1.5,), "resize": "none"},
+            "--data.load-scale has no effect with --data.resize none",
+        ),
         (
             DataConfig,
             {"load_scale": (1.5,), "binarize": "fixed"},

@@ -108,7 +108,8 @@ class DataConfig:
         require(self.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {self.max_megapixels}")
         require(
             not (self.load_scale and self.resize == "none"),
-            "--data.load-scale has no effect with resize none: choose one",
+            "--data.load-scale has no effect with --data.resize none: give --data.load-scale without a number, or "
+            "another --data.resize",
         )
         require(
             self.binarize != "fixed" or not (self.crops or self.cache == "none"),

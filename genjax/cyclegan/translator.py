@@ -25,9 +25,9 @@ CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
 class Translator:
     """Translates images between two domains with a trained CycleGAN.
 
-    Images in are uint8, or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0, 1] of
-    the same height and width. The translation of an image has the same bits whatever other images are passed. A program
-    is compiled for each height and width, and the last few are kept.
+    Images in are uint8, uint16 or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0,
+    1] of the same height and width. The translation of an image has the same bits whatever other images are passed. A
+    program is compiled for each height and width, and the last few are kept.
     """
 
     config: CycleGanRun

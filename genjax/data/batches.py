@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Batch(NamedTuple):
     """Examples of one step: NumPy arrays on the host, JAX arrays split along the first axis on the devices."""
 
-    images: tuple[Any, ...]  # uint8 [b, h, w, c], one for each domain
+    images: tuple[Any, ...]  # uint8 or uint16 [b, h, w, c], one for each domain
     position: Any  # int32 [b]: index of the example in the global batch; in evaluation, in the whole set
 
 

@@ -28,10 +28,10 @@ DEFAULT_INFERENCE = InferenceConfig()
 class Sampler:
     """Draws, encodes, decodes and restores images with a trained VAE.
 
-    Inputs are uint8 [n, h, w, c]; outputs are floats, in [0, 1] for a Bernoulli likelihood and near it for a Gaussian
-    one. Each method compiles once, on the devices of `mesh`. The result for an image has the same bits for any other
-    images in the call and any number of devices. Keys are root keys (`keys.root_key(seed)`): image i depends only on
-    the key and position[i], and never shares noise with a training of the same seed.
+    Inputs are uint8 or uint16 [n, h, w, c]; outputs are floats, in [0, 1] for a Bernoulli likelihood and near it for a
+    Gaussian one. Each method compiles once, on the devices of `mesh`. The result for an image has the same bits for any
+    other images in the call and any number of devices. Keys are root keys (`keys.root_key(seed)`): image i depends only
+    on the key and position[i], and never shares noise with a training of the same seed.
     """
 
     config: VaeRun

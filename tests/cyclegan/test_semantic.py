@@ -1,6 +1,7 @@
 """Semantic losses: classifiers agree about an image and its translation."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import flax.linen as nn
@@ -29,11 +30,17 @@ WEIGHTS = dataclasses.replace(losses.CLASSIC, semantic_a2b=0.5)
 ALONE = LossConfig(adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0, semantic_a2b=1.0)
 
 
+@functools.cache
+def fresh(shape, num_classes):
+    """Makes a classifier's first parameters from a seed; compiled once for all tests."""
+    with cheaply_compiled():
+        return jax.jit(lambda seed: classifier.init(shape, num_classes, keys.root_key(seed)))
+
+
 @pytest.fixture(scope="module")
 def two_classifiers():
     """Two of three classes, with wide logits."""
-    fresh = jax.jit(lambda: [classifier.init(SHAPE, 3, keys.root_key(seed)) for seed in (7, 8)])()
-    a, b = jax.device_get(jax.tree.map(lambda leaf: 1.5 * leaf, fresh))
+    a, b = (jax.tree.map(lambda leaf: 1.5 * leaf, jax.device_get(fresh(SHAPE, 3)(seed))) for seed in (7, 8))
     return {"a": a, "b": b}
 
 
@@ -158,13 +165,13 @@ def test_semantic_noise_leaves_discriminators_alone(step):
 
 def test_train_step_ignores_classifiers_without_weights(make_cyclegan, two_classifiers):
     """The traced program is the same, to the letter, whether there are classifiers or none."""
-    config = make_cyclegan(cyclegan={"num_blocks": 0})
-    state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
+    config, task = make_cyclegan(), make_task(small_networks)
+    state = jax.eval_shape(lambda: task.init(config, keys.root_key(0)))
     batch = batches.Batch(tuple(np.zeros((8, *SHAPE), np.uint8) for _ in range(2)), np.arange(8, dtype=np.int32))
 
     def program(*more):
         def update(state, batch):
-            return steps.train_step(config, state, batch, keys.root_key(1), *more)
+            return task.train_step(config, state, batch, keys.root_key(1), *more)
 
         return str(jax.make_jaxpr(update, axis_env=[("data", 1)])(state, batch))
 
@@ -177,8 +184,8 @@ def saved(tmp_path):
 
     def save(seed=0, shape=SHAPE, num_classes=3):
         path = tmp_path / f"classifier-{seed}.npz"
-        fresh = jax.jit(lambda: classifier.init(shape, num_classes, keys.root_key(seed)))()
-        return str(path), classifier.save(path, classifier.Classifier(shape, jax.device_get(fresh)))
+        params = jax.device_get(fresh(shape, num_classes)(seed))
+        return str(path), classifier.save(path, classifier.Classifier(shape, params))
 
     return save
 

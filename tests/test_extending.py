@@ -62,13 +62,13 @@ def noise_run(path):
 def test_fit_trains_with_another_loss_term(tmp_path):
     run = noise_run(tmp_path)
     config = MyRun(**vars(run) | {"loss": MyLoss(**vars(run.loss))})
-    task = cyclegan.make_task(terms={**losses.TERMS, "brightness": brightness})
+    task = cyclegan.make_task(small_networks, {**losses.TERMS, "brightness": brightness})
     rows, _ = rows_of_three_steps(task, config)
     for row in (row for row in rows if "g_loss" in row):
         terms = {name: value for name, value in row.items() if hasattr(config.loss, name)}
         expected = sum(getattr(config.loss, name) * value for name, value in terms.items())
         assert row["brightness"] > 0 and row["g_loss"] == pytest.approx(expected, rel=1e-5)
-    assert load_translator(config.workdir, config_class=MyRun).step == 3
+    assert load_translator(config.workdir, make_networks=small_networks, config_class=MyRun).step == 3
     with pytest.raises(ValueError, match="extra fields found .brightness.* loaded with config_class="):
         load_translator(config.workdir)
     weaker = dataclasses.replace(config, loss=dataclasses.replace(config.loss, brightness=1.0))
@@ -102,6 +102,7 @@ def linear_vae(config):
     return dataclasses.replace(from_config(config), encoder=LinearEncoder(config.vae.latent_dim))
 
 
+@pytest.mark.slow
 def test_fit_trains_another_network_of_a_vae(tmp_path):
     rows, result = rows_of_three_steps(vae.make_task(linear_vae), tiny_run(str(tmp_path / "run")))
     assert set(result.state.ema["encoder"]) == {"Dense_0"} and len({row["elbo"] for row in rows if "elbo" in row}) == 3
@@ -127,6 +128,7 @@ def stripes(config):
 """
 
 
+@pytest.mark.slow
 def test_fit_trains_on_another_source(tmp_path, monkeypatch):
     (tmp_path / "my_images.py").write_text(STRIPES)
     monkeypatch.syspath_prepend(tmp_path)

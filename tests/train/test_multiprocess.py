@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from genjax.train import checkpoint, run_directory
 from genjax.train.rows import read_rows
 from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
-from tiny import cheaply_compiled
+from tiny import CHEAP, cheaply_compiled
 
 pytestmark = pytest.mark.process
 
@@ -80,8 +81,10 @@ def test_batches_are_identical_and_losses_nearly(one, two):
 @pytest.mark.parametrize("family", ["vae", "cyclegan"])
 def test_two_processes_have_equal_inputs(family, tmp_path, monkeypatch):
     """Images, noise, transforms, decisions of the pools."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # programs that call the host are in no cache
-    first, second = checks.inputs_of_two_processes(family, tmp_path)
+    with monkeypatch.context() as patch:
+        for name, value in CHEAP.items():  # programs that call the host are in no cache
+            patch.setenv(name, value)
+        first, second = checks.inputs_of_two_processes(family, tmp_path)
     with cheaply_compiled():
         assert first | second == checks.inputs_of(family, tmp_path, mesh_of(4))
     assert len(first) == len(second) >= 3 * tiny_runs.config(family, tmp_path).data.batch_size / 2
@@ -134,18 +137,23 @@ def test_processes_end_when_one_dies(one, tmp_path, victim):
 
 
 def test_two_processes_resume_one_processs_run(one, tmp_path):
-    tiny_runs.finish(tiny_runs.start(command_in(tmp_path / "run", checkpoints=1), tiny_runs.environment(1)))
-    resumed = results(ends(start_pair(command_in(tmp_path / "run", checkpoints=2))))
-    assert (resumed["resumed_from"], resumed["step"]) == (40, 80)
-    rows, expected = (list(read_rows(Path(workdir) / "metrics.jsonl")) for workdir in (tmp_path / "run", one[0]))
-    for row, other in zip(rows, expected, strict=False):
+    """As it was before its last checkpoint."""
+    workdir = shutil.copytree(one[0], tmp_path / "run")
+    *_, before, last = sorted(checkpoint.steps(workdir / "checkpoints"))
+    shutil.rmtree(workdir / "checkpoints" / str(last))
+    resumed = results(ends(start_pair(command_in(workdir))))
+    assert (resumed["resumed_from"], resumed["step"]) == (before, STEPS) and before < last == STEPS
+    rows, expected = (list(read_rows(Path(path) / "metrics.jsonl")) for path in (workdir, one[0]))
+    for row, other in zip(rows, expected, strict=True):
         assert row.get("fingerprint", {}).get("batch") == other.get("fingerprint", {}).get("batch")
 
 
-def test_two_processes_share_the_saving_of_large_arrays(tmp_path):
+def test_two_processes_share_the_saving_of_large_arrays(tmp_path, monkeypatch):
     wide = ("--vae.hidden-sizes", "1024", "1024")  # 4 MiB for four devices: as much as devices share at the least
     every = ("num-steps", "log-every", "eval-every", "checkpoint-every")
     short = (part for name in every for part in (f"--train.{name}", "2"))
+    for name, value in CHEAP.items():
+        monkeypatch.setenv(name, value)
     ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))
     run = run_directory.load_config(tmp_path / "run")
     abstract = parallel.abstract(mesh_of(1), lambda: vae.TASK.init(run, keys.root_key(0)))

@@ -55,7 +55,7 @@ def test_flat_vae_keeps_any_image_shape(make_run, architecture, shape):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_every_parameter_learns_and_stays_float32(make_run, architecture, precision):
+def test_every_parameter_learns_and_stays_float32(make_run, cheap, architecture, precision):
     config = shaped(make_run, architecture, (9, 10, 3), precision, likelihood="gaussian_learned")
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 10, 3)), jnp.float32)
     noise = keys.normal(keys.per_example(keys.root_key(1), np.arange(4)), 5)

@@ -111,7 +111,7 @@ def test_pseudo_gibbs_is_as_right_as_the_encoder():
     assert covariance > 0.2
 
 
-def test_map_finds_the_posterior_mode():
+def test_map_finds_the_posterior_mode(cheap):
     sampler, w, image = linear_vae()
     found = sampler.restore(Mask(LEFT), image, keys.root_key(0), "map", 2, LONG)
     z_mean, _ = posterior(w, np.eye(SIDE * SIDE)[~LEFT.ravel()], image)
@@ -153,7 +153,9 @@ def digits(trained):
 
 
 @pytest.mark.parametrize("method", ["metropolis", "importance", "hmc"])
-def test_restore_keeps_observed_pixels_and_rows_apart(trained, sampler, digits, method):
+def test_restore_keeps_observed_pixels_and_rows_apart(request, trained, sampler, digits, method):
+    if method != "importance":  # for the machine code that users run, one method is enough
+        request.getfixturevalue("cheap")
     key, mask = keys.root_key(3), np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
     whole = sampler.restore(Mask(mask), digits, key, method, 7, QUICK)
     assert whole.health.shape == (70,)
@@ -168,8 +170,8 @@ def test_restore_keeps_observed_pixels_and_rows_apart(trained, sampler, digits, 
     assert np.std(whole.images, axis=1).max() > 0.01
 
 
-@pytest.mark.parametrize("factor, kernel", [(2, "box"), (2, "bicubic"), (4, "box"), (4, "bicubic"), (8, "bicubic")])
-def test_restore_downsample_agrees_within_half_a_level(sampler, digits, factor, kernel):
+@pytest.mark.parametrize("factor, kernel", [(2, "bicubic"), (4, "box"), (8, "bicubic")])
+def test_restore_downsample_agrees_within_half_a_level(sampler, digits, factor, kernel, cheap):
     operator = Downsample(factor, kernel)
     small = np.clip(operator.apply(digits / 255), 0, 1)
     found = sampler.restore(operator, small, keys.root_key(0), "importance", 2, QUICK).images
@@ -213,7 +215,7 @@ class HalfMeans:
         return (left + right) / 2
 
 
-def test_restore_takes_operators_from_outside(sampler, digits):
+def test_restore_takes_operators_from_outside(sampler, digits, cheap):
     y = (digits[:3, :, :4].astype(np.float32) + digits[:3, :, 4:]) / 510
     found = sampler.restore(HalfMeans(), y, keys.root_key(0), "hmc", 3, QUICK).images
     left, right = np.split(found, 2, axis=3)
@@ -223,7 +225,7 @@ def test_restore_takes_operators_from_outside(sampler, digits):
 
 
 @pytest.mark.parametrize("method", ["map", "hmc"])
-def test_restore_refuses_results_that_are_nan(sampler, digits, method):
+def test_restore_refuses_results_that_are_nan(sampler, digits, method, cheap):
     broken = dataclasses.replace(sampler, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sampler.params))
     some = np.eye(8, dtype=bool)
     with pytest.raises(ValueError, match=f"{method} found no finite restoration of image 0 \\(3 of 3 images\\)"):

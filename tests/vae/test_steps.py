@@ -31,7 +31,7 @@ def test_train_step_parts_replicas_without_mean(make_run, monkeypatch):
     assert not replicas_agree(state)
 
 
-def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch):
+def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap):
     """Looks at what really enters the loss inside the compiled step."""
     config = make_run()
 
@@ -53,7 +53,7 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch):
 
     one = inputs(1)
     assert len(one) == 16
-    for num in (2, 4, 8):
+    for num in (2, 8):
         assert inputs(num) == one, f"on {num} devices"
 
 

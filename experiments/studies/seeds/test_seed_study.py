@@ -18,7 +18,7 @@ from genjax.train.multi_seed import fit_seeds
 from studies.seeds import statistics
 from tiny import tiny_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 TINY = "--data.batch-size 16 --vae.hidden-sizes 16 --vae.latent-dim 4 --train.num-steps 12 --train.log-every 2"
 TINY += " --train.eval-every 4 --train.checkpoint-every 4 --train.num-sample-images 8 --vae.test-draws 2"
@@ -168,8 +168,9 @@ def test_main_decomposes_a_crossed_design(tmp_path, monkeypatch, capsys):
 def test_train_fills_in_the_classifiers_sha256(tmp_path, monkeypatch):
     """A run directory records them, so that a finished run is recognised."""
     image, sha256 = (32, 32, 1), {}
+    init = jax.jit(lambda seed: classifier.init(image, 3, keys.root_key(seed)))
     for seed, domain in enumerate("ab"):
-        params = classifier.init(image, 3, keys.root_key(seed))
+        params = jax.device_get(init(seed))
         sha256[domain] = classifier.save(tmp_path / f"{domain}.npz", classifier.Classifier(image, params))
     trained = []
     monkeypatch.setattr(seed_study, "fit_seeds", lambda task, configs: trained.append((task, configs)) or 1 / 0)

@@ -11,6 +11,8 @@ from genjax.data import batches
 from genjax.train import fingerprint
 from tiny import tiny_cyclegan
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = (*nets.GENERATORS, *nets.DISCRIMINATORS)
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
 

@@ -110,6 +110,7 @@ def test_find_warnings_depends_on_data_and_losses(make_cyclegan):
         assert find(make_cyclegan(loss=loss), RELATED, won) == {}
 
 
+@pytest.mark.slow
 def test_find_warnings_detects_hidden_images(make_cyclegan):
     """B is a hundredth of A around mid-grey, and back again exactly what was there."""
 

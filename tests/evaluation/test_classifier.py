@@ -29,6 +29,7 @@ def fitted():
     return fit(*halves())
 
 
+@pytest.mark.slow
 def test_fit_learns_the_classes(fitted):
     images, labels = halves(200)
     assert classifier.accuracy(fitted, images, labels) > 0.97

@@ -93,6 +93,7 @@ def empty_every_file(path):
             file.write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, empty_every_file], ids=lambda damage: damage.__name__)
 def test_saver_ignores_damage_to_older_checkpoints(copied, damage):
     damage(Path(copied.workdir, "checkpoints", "8"))
@@ -131,6 +132,7 @@ def test_restore_latest_fails_without_a_whole_checkpoint(copied):
     assert checkpoint.steps(checkpoints) == [8, 12]
 
 
+@pytest.mark.slow
 def test_set_aside_keeps_both_of_one_step(copied):
     for _ in range(2):
         truncate(Path(copied.workdir, "checkpoints", "12"))

@@ -5,6 +5,8 @@ import pytest
 from folded import draw, right_mass
 from genjax.vae.inference import InferenceConfig, agreement_of_chains
 
+pytestmark = pytest.mark.slow
+
 ROUNDS, PARTICLES = 8, 64
 QUICK = InferenceConfig(
     num_chains=8, num_particles=PARTICLES, thinning=1, num_warmup=20, num_restarts=4, num_ascent_steps=50

@@ -1,6 +1,7 @@
 """Images of files and data sets, decoded once into the cache, or on demand: the same images either way."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 DECODER_VERSION = 4
 """Part of every cache key: raise it when a change of the code changes pixels."""
+
+READERS = ("imagecodecs", "pillow_heif", "tifffile")
+"""Optional packages that decode some pictures."""
 
 NAMED = 5
 """Damaged images that an error or a warning names; the file that it mentions names all."""
@@ -163,9 +167,10 @@ def decode_all(images: Set, split: str, config: DataConfig) -> Entry:
     # Damaged images have no part in the key: with skip_corrupt, the next start finds the others decoded.
     crops = [config.crops and split == "train", config.load_size]
     treatment = [config.resize, crops, config.image_size, config.upscale, config.cache, config.ground, config.bits]
-    address = json.dumps(
-        [images.identity, images.channels, treatment, DECODER_VERSION, PIL.__version__, genjax.__version__]
-    )
+    # What was too large, or needed a package, is no longer damaged once the user has followed the error's remedy.
+    able = [config.max_megapixels, [name for name in READERS if importlib.util.find_spec(name)]]
+    versions = [DECODER_VERSION, PIL.__version__, genjax.__version__]
+    address = json.dumps([images.identity, images.channels, treatment, able, versions])
     directory = Path(files.resolve(config.cache_dir))
     path = directory / f"{hashlib.sha256(address.encode()).hexdigest()}.npy"
     height, width = config.load_size or config.image_size  # a guess for pictures that keep their proportions

@@ -93,7 +93,10 @@ def _lazy_images(folders: layouts.Folders, config: DataConfig, half: int | None 
         picture = pictures.decode(page.path.read_bytes(), page.number, config.max_megapixels)
         return picture if half is None else _half(picture, half)
 
-    return LazyImages(found, str, read, lambda page: [*file_version(page.path), page.number, half],
+    def name(page: Page) -> str:
+        return str(page) if half is None else f"{page} ({('left', 'right')[half]} half)"
+
+    return LazyImages(found, name, read, lambda page: [*file_version(page.path), page.number, half],
                       lambda page: [*_content(page.path), page.number, half])  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def find(config: DataConfig) -> list[Folders]:
         return [_one_domain(root)] * 2
     if "," in place and not root.exists():  # a comma may also belong to a name
         check_domains(config, 2)
-        return _two_folders(*_at_comma(place))
+        return _two_folders(*at_comma(place))
     if len(config.channels) == 1:
         return [_one_domain(root)]
     return [_lettered(root, letter) for letter in "AB"]
@@ -53,7 +53,7 @@ def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]
             )
 
 
-def _at_comma(place: str) -> tuple[epath.Path, epath.Path]:
+def at_comma(place: str) -> tuple[epath.Path, epath.Path]:
     """Parts A,B at the first comma between two folders; at the first of all if there is none."""
     ends = [i for i, character in enumerate(place) if character == ","]
     parts = [(files.resolve(place[:i].strip()), files.resolve(place[i + 1 :].strip())) for i in ends]

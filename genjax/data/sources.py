@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.data import conversion, crops, folders, levels, npz, pictures, python, scaling, tfds
+from genjax.data import conversion, crops, folders, layouts, levels, npz, pictures, python, scaling, tfds
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
@@ -67,7 +67,8 @@ def reader(source: str) -> Reader:
         if form == source or (colon and rest and form.startswith(f"{prefix}:")):
             return found
     path = Path(source).expanduser()
-    kind = "folder:" if source and path.is_dir() else "npz:" if path.is_file() else ""
+    two = "," in source and all(part.is_dir() for part in layouts.at_comma(source))
+    kind = "folder:" if source and (path.is_dir() or two) else "npz:" if path.is_file() else ""
     meant = f"did you mean {kind}{source}? Or " if kind else ""
     raise ValueError(f"unknown data source {source!r}: {meant}give {', '.join(READERS)}")
 

@@ -306,6 +306,14 @@ def test_decode_remembers_damaged_images(config, caplog):
     )
 
 
+def test_decode_tries_again_after_the_remedy(config, monkeypatch):
+    refusal(ValueError, decoding.decode, [pictures_of(bad=["train3"], **NUMBERS)], config)
+    decoding.decode([pictures_of(**NUMBERS)], dataclasses.replace(config, max_megapixels=300))
+    refusal(ValueError, decoding.decode, [pictures_of(**NUMBERS)], config)  # remembered
+    monkeypatch.setattr(decoding, "READERS", (*decoding.READERS, "json"))  # as a package installed now
+    decoding.decode([pictures_of(**NUMBERS)], config)
+
+
 def test_decode_on_demand_checks_all_images_if_asked(config, caplog):
     domain, opened = functools.partial(pictures_of, bad=["train3", "test1"], **NUMBERS), []
     config = dataclasses.replace(config, source="folder:x", skip_corrupt=True)

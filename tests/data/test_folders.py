@@ -458,7 +458,7 @@ def test_load_splits_pictures_side_by_side(config, folder):
         np.testing.assert_array_equal(a[..., :1] + 100, b)
     folder({"val/odd.png": encode(flat(9, 8, 17))})
     said = refusal(ValueError, sources.load, changed, seed=0)
-    assert f"\n  {root}/val/odd.png: its width of 17 pixels is odd" in said
+    assert f"\n  {root}/val/odd.png (left half): its width of 17 pixels is odd" in said
     said = refusal(ValueError, sources.load, dataclasses.replace(changed, channels=(3,), paired=False), seed=0)
     assert "has 2 domain(s), and --data.channels (3,) is for 1" in said
 
@@ -469,6 +469,7 @@ def test_reader_asks_for_the_kind_of_a_path(folder, tmp_path):
     assert f"did you mean folder:{root}? Or give digits" in refusal(ValueError, sources.reader, str(root)).replace(
         "mnist5k, ", ""
     )
+    assert f"did you mean folder:{root},{tmp_path}?" in refusal(ValueError, sources.reader, f"{root},{tmp_path}")
     assert f"did you mean npz:{tmp_path}/images.npz?" in refusal(ValueError, sources.reader, f"{tmp_path}/images.npz")
     assert "did you mean" not in refusal(ValueError, sources.reader, f"{tmp_path}/none")
 

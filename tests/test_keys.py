@@ -87,3 +87,18 @@ def test_implementation_does_not_follow_the_environment():
 def test_root_key_refuses_ambiguous_seeds(seed):
     with pytest.raises(ValueError, match=rf"a seed must lie in \[0, 2\*\*31\), got {seed}"):
         keys.root_key(seed)
+
+
+@pytest.mark.parametrize(("kind", "names"), [
+    (Draw, (
+        "IMAGES_A IMAGES_B ELEMENT POOL_A POOL_B FRACTION_A FRACTION_B FOOLED_A FOOLED_B REAL_A "
+        "REAL_B FAKE_A FAKE_B CLASSIFIED_A CLASSIFIED_B "
+    )),
+    (Stream, (
+        "INIT TRAIN VALIDATION TEST SAMPLE SHUFFLE_FIRST SHUFFLE_SECOND BINARIZE PRIOR RECONSTRUCT "
+        "RESTORE MASK CROP_FIRST CROP_SECOND "
+    )),
+])  # fmt: skip
+def test_addresses_stay(kind, names):
+    """A key is derived from these numbers, so another number is other noise, and another digest."""
+    assert [(address.name, address.value) for address in kind] == [(name, i) for i, name in enumerate(names.split())]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from folded import Y, draw
-from genjax.vae.inference import InferenceConfig, agreement_of_chains, agreement_of_restarts
+from genjax.vae.inference import InferenceConfig, agreement_of_chains, agreement_of_restarts, resample
 
 QUICK = InferenceConfig(num_proposals=100, num_restarts=8)
 
@@ -42,6 +42,23 @@ def test_agreement_of_chains_falls_with_distance():
         assert found[0] == pytest.approx(expected, abs=0.06)
     np.testing.assert_array_equal(agreement_of_chains(jnp.zeros((6, 2, 3, 1))), [0, 0])
     np.testing.assert_array_equal(agreement_of_chains(jnp.asarray(noise[:1])), [0])
+
+
+@pytest.mark.parametrize("num", [8, 9])
+def test_agreement_of_chains_is_split_r_hat(num):
+    """By the book: halves of each chain, which share the middle step of an odd number."""
+    steps = np.random.default_rng(num).normal(size=(num, 1, 3, 1))
+    half = -(-num // 2)
+    halves = np.concatenate([steps[:half, 0, :, 0], steps[-half:, 0, :, 0]], axis=1)
+    within, between = halves.var(axis=0, ddof=1).mean(), half * halves.mean(axis=0).var(ddof=1)
+    r_hat_squared = ((half - 1) / half * within + between / half) / within
+    np.testing.assert_allclose(agreement_of_chains(jnp.asarray(steps)), min(1 / r_hat_squared, 1), rtol=1e-5)
+
+
+def test_resample_picks_rows_by_weight():
+    weight = jnp.asarray([[0.0, 1.0, 3.0], [2.0, 2.0, 0.0]])
+    picked = resample(weight, jnp.asarray([[0.0, 0.2, 0.26, 1.0]] * 2))
+    np.testing.assert_array_equal(picked, [[1, 1, 2, 2], [0, 0, 0, 2]])  # a uniform number may round up to 1
 
 
 def test_agreement_of_chains_is_that_of_the_worst_latent():

@@ -77,6 +77,14 @@ def test_train_step_agrees_across_devices_in_float32(make_run):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(a) + 1e-7 * total
 
 
+def test_summarize_adds_standard_errors_of_elbo():
+    values = {"elbo": np.random.default_rng(0).normal(size=(3, 5)), "rate": np.ones((3, 5))}
+    found = steps.summarize(values)
+    assert found["rate"] == 1 and found["elbo"] == pytest.approx(values["elbo"].mean())
+    draws = np.sqrt((values["elbo"].var(axis=0, ddof=1) / 3).sum()) / 5
+    assert found["elbo_draw_se"] == pytest.approx(draws) and found["elbo_image_se"] > 0
+
+
 def test_train_step_gradient_is_finite_difference(make_run, x64):
     config = make_run(vae={"architecture": "conv", "hidden_sizes": (4,), "likelihood": "gaussian_learned", "beta": 0.7},
                       data={"binarize": "none", "dequantize": True})  # fmt: skip

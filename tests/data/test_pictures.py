@@ -597,7 +597,7 @@ def test_read_takes_each_page_of_deep_tiff(read, tmp_path, planes):
         for page in (deep, deep[::-1]):
             writer.write(page, photometric="rgb", metadata=None)
     np.testing.assert_array_equal(pictures.decode(buffer.getvalue(), 1).pixels, deep[::-1])
-    with pytest.raises(ValueError, match="it holds 2 frames or pages, not one: --data.pages all"):
+    with pytest.raises(ValueError, match="it holds 2 frames or pages, not one: a training with --data.pages all"):
         read(buffer.getvalue())
     (tmp_path / "pages").write_bytes(buffer.getvalue())
     assert pictures.count_pages(epath.Path(tmp_path / "pages")) == 2

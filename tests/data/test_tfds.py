@@ -168,7 +168,7 @@ def test_load_names_split_and_row(load, prepare, tmp_path):
     directory = prepare(tmp_path / "tfds", train=range(5))  # two of 4x4, two of 4x5 and one of 4x6
     said = refusal(load, f"tfds:{directory}", image_size=(4, 5), decode_threads=1)
     assert f"one is tfds:{directory} train[" in said
-    assert "2 of 5 pictures are 4x4, smaller than --data.image-size 4x5: give --data.image-size 4 4 (or" in said
+    assert "2 of 5 pictures are 4x4, smaller than --data.image-size 4x5: remove them, or give --data.image-size" in said
 
 
 # Two domains.

@@ -342,7 +342,6 @@ WRONG = {
         lambda: nn.ModuleDict({"model": Resnet(3, 3).model[:12]}),
         "begins as a generator but has no model.19.bias",
     ),
-    "channels that are neither grey nor colour": (lambda: Resnet(4, 3), r"channels needs 1 .*, got \(4, 3\)"),
     "a weight that is not finite": (
         lambda: with_weight(Resnet(3, 3), "model.1.bias", torch.full((4,), torch.inf)),
         r"not finite in float32: model.1.bias \[4\]",

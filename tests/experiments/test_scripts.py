@@ -61,7 +61,9 @@ def test_train_lists_the_configurations_it_knows(tmp_path):
 def test_train_refuses_a_value_with_its_number(tmp_path):
     done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batch-size", 0)
     unboxed = " ".join(done.stderr.replace("│", " ").split())
-    assert done.returncode == 2 and "batch_size must be at least 1, got 0" in unboxed and "Traceback" not in unboxed
+    assert (
+        done.returncode == 2 and "--data.batch-size must be at least 1, got 0" in unboxed and "Traceback" not in unboxed
+    )
 
 
 def test_train_prints_an_error_as_one_line(tmp_path):

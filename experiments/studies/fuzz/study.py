@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Fuzz:
     """Number of trials."""
     seed: int = 0
     """Seed of all damage."""
+    ways: tuple[str, ...] = tuple(ways_in.WAYS_IN)
+    """Ways in to try."""
 
 
 def main() -> dict[str, Any]:
@@ -54,15 +57,18 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Fuzz, description=__doc__)
     if options.number < 1:
         raise ValueError(f"--number must be at least 1, got {options.number}")
+    cli.check_different(ways=options.ways)
+    if others := set(options.ways) - ways_in.WAYS_IN.keys():
+        raise ValueError(f"--ways {min(others)!r} is none of {', '.join(ways_in.WAYS_IN)}")
     workdir = Path(files.resolve(options.workdir))
     if not (workdir / "prepared" / "done").exists():
         shutil.rmtree(workdir / "prepared", ignore_errors=True)
-        ways_in.prepare(workdir / "prepared")
+        ways_in.prepare(workdir / "prepared", options.ways)
         (workdir / "prepared" / "done").touch()
     record = workdir / "trials.jsonl"
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
     known = {row["trial"]: row for row in rows}  # the last row of a trial counts
-    worker = Worker(options.seed, workdir)
+    worker = Worker(options.seed, options.ways, workdir)
     with record.open("a") as lines:
         for i in range(options.number):
             if i in known and known[i]["outcome"] in ENDS:
@@ -92,13 +98,13 @@ def summary(rows: list[dict], workdir: Path) -> dict[str, Any]:
 class Worker:
     """A process that runs trials, replaced when a trial ends it."""
 
-    def __init__(self, seed: int, workdir: Path):
-        self._seed, self._workdir = seed, workdir
+    def __init__(self, seed: int, ways: Sequence[str], workdir: Path):
+        self._drawn, self._workdir = (seed, ways), workdir
         self._start()
 
     def _start(self) -> None:
         self._pipe, end = multiprocessing.Pipe()
-        arguments = (end, self._seed, self._workdir)
+        arguments = (end, *self._drawn, self._workdir)
         self._process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         end.close()
@@ -106,7 +112,7 @@ class Worker:
 
     def trial(self, i: int) -> dict:
         """Runs trial `i` and returns its row."""
-        way = draw(self._seed, i, self._workdir / "prepared")[0]
+        way = draw(*self._drawn, i, self._workdir / "prepared")[0]
         self._pipe.send(i)
         try:
             row = self._pipe.recv() if self._pipe.poll(SECONDS) else {"outcome": "hang", "seconds": SECONDS}
@@ -126,12 +132,11 @@ class Worker:
         self._process.join()
 
 
-def draw(seed: int, i: int, prepared: Path) -> tuple[str, Path, bytes, str]:
+def draw(seed: int, ways: Sequence[str], i: int, prepared: Path) -> tuple[str, Path, bytes, str]:
     """Returns the way in of trial `i`, the prepared file, its damaged content, and the name to give to it."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, i])))
-    names = list(ways_in.WAYS_IN)
-    shares = np.array([ways_in.WAYS_IN[name].share for name in names])
-    way = names[rng.choice(len(names), p=shares / shares.sum())]
+    shares = np.array([ways_in.WAYS_IN[name].share for name in ways])
+    way = ways[rng.choice(len(ways), p=shares / shares.sum())]
     seeds = ways_in.WAYS_IN[way].seeds(prepared)
     path = seeds[rng.integers(len(seeds))]
     others = [other.read_bytes() for other in seeds]
@@ -139,12 +144,12 @@ def draw(seed: int, i: int, prepared: Path) -> tuple[str, Path, bytes, str]:
     return way, path, content, mutations.NAMES[rng.integers(len(mutations.NAMES))]
 
 
-def serve(pipe: Connection, seed: int, workdir: Path) -> None:
+def serve(pipe: Connection, seed: int, ways: Sequence[str], workdir: Path) -> None:
     """Runs the trials whose numbers come through the pipe."""
     pipe.send("ready")
     while True:
         i, began = pipe.recv(), time.perf_counter()
-        outcome = trial(seed, i, workdir)
+        outcome = trial(seed, ways, i, workdir)
         pipe.send({**outcome, "seconds": round(time.perf_counter() - began, 2), "megabytes": peak_megabytes()})
 
 
@@ -155,9 +160,9 @@ def peak_megabytes() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1000
 
 
-def trial(seed: int, i: int, workdir: Path) -> dict[str, str]:
+def trial(seed: int, ways: Sequence[str], i: int, workdir: Path) -> dict[str, str]:
     """Runs one trial in a folder of its own; returns its outcome, and for a fault what was said."""
-    way, path, content, name = draw(seed, i, workdir / "prepared")
+    way, path, content, name = draw(seed, ways, i, workdir / "prepared")
     before, said = fingerprint(workdir / "prepared"), io.StringIO()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place, contextlib.redirect_stderr(said):
         run = ways_in.WAYS_IN[way].run

@@ -20,8 +20,8 @@ def test_draw_depends_on_seed_and_number_alone(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(bytes(100))
     way = ways_in.WayIn(1, lambda root: [root / "x.png"], lambda *_: None)
     monkeypatch.setattr(ways_in, "WAYS_IN", {"one": way, "two": way})
-    drawn = [study.draw(0, i, tmp_path) for i in range(20)]
-    assert drawn == [study.draw(0, i, tmp_path) for i in range(20)] != [study.draw(1, i, tmp_path) for i in range(20)]
+    drawn, again, others = ([study.draw(seed, ("one", "two"), i, tmp_path) for i in range(20)] for seed in (0, 0, 1))
+    assert drawn == again != others
     assert {way for way, *_ in drawn} == {"one", "two"}
 
 
@@ -58,7 +58,7 @@ def test_trial_tells_faults_from_errors(tmp_path, monkeypatch, run, outcome):
     way = ways_in.WayIn(1, lambda root: [root / "x.png"], run)
     monkeypatch.setattr(ways_in, "WAYS_IN", {"one": way})
     monkeypatch.setattr(mutations, "NAMES", ("esc\x1b[31m",))
-    row = study.trial(0, 0, tmp_path)
+    row = study.trial(0, ("one",), 0, tmp_path)
     assert row["outcome"] == outcome
     assert (row["outcome"] in study.ENDS) or Path(row["kept"]).exists()
 
@@ -67,12 +67,13 @@ def test_trial_tells_faults_from_errors(tmp_path, monkeypatch, run, outcome):
 def test_main_finds_no_fault_and_continues(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the process that runs the trials
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
-    monkeypatch.setattr(sys, "argv", ["study.py", "--workdir", str(tmp_path), "--number", "40"])
+    ways = ("train on a folder", "train on npz", "load a VAE's records", "report on a VAE")
+    monkeypatch.setattr(sys, "argv", ["study.py", "--workdir", str(tmp_path), "--number", "40", "--ways", *ways])
     with cheaply_compiled():
         first = study.main()
     assert (first["trials"], first["faults"]) == (40, 0)
     rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert {row["outcome"] for row in rows} == {"well", "error"} and len({row["way"] for row in rows}) > 7
+    assert {row["outcome"] for row in rows} == {"well", "error"} and {row["way"] for row in rows} == set(ways)
     (tmp_path / "trials.jsonl").write_text("".join(json.dumps(row | {"outcome": "hang"}) + "\n" for row in rows[:2]))
     again = study.main()
     assert (again["trials"], again["faults"]) == (40, 0)  # a trial that did not answer in time is tried again

@@ -35,10 +35,11 @@ class WayIn(NamedTuple):
     seeds: Callable[[Path], list[Path]]  # (folder of prepared files) -> files to damage
     # (prepared files, the file that was damaged, its copy's content, folder of the trial, a name) -> None
     run: Callable[[Path, Path, bytes, Path, str], None]
+    family: str | None = None  # the family of the finished run that it needs
 
 
-def prepare(root: Path) -> None:
-    """Writes pictures, arrays, and a finished run of each family, all tiny, below `root`."""
+def prepare(root: Path, ways: Sequence[str]) -> None:
+    """Writes pictures, arrays, and a finished run of each family that `ways` need, all tiny, below `root`."""
     for name, content in _pictures().items():
         (root / "pictures").mkdir(parents=True, exist_ok=True)
         (root / "pictures" / name).write_bytes(content)
@@ -48,8 +49,11 @@ def prepare(root: Path) -> None:
     labels = rng.integers(0, 10, 12)
     np.savez(root / "npz" / "plain.npz", x_train=images, y_train=labels)
     np.savez_compressed(root / "npz" / "splits.npz", x_train=images, x_validation=images[:2], x_test=images[:3])
-    loop.fit(vae.TASK, _vae(root))
-    loop.fit(cyclegan.TASK, _cyclegan(root))
+    families = {WAYS_IN[way].family for way in ways}
+    if "vae" in families:
+        loop.fit(vae.TASK, _vae(root))
+    if "cyclegan" in families:
+        loop.fit(cyclegan.TASK, _cyclegan(root))
 
 
 def _pictures() -> dict[str, bytes]:
@@ -189,21 +193,22 @@ WAYS_IN = {
     "train on a folder": WayIn(24, _all_pictures, _train_on_folder),
     "train on npz": WayIn(12, lambda root: sorted((root / "npz").iterdir()), _train_on_npz),
     "translate": WayIn(16, _all_pictures, _picture(lambda root, path, place: (
-        "translate", "--workdir", root / "cyclegan", "--direction", "a2b", "--images", path, OUT, place / "out"))),
+        "translate", "--workdir", root / "cyclegan", "--direction", "a2b", "--images", path, OUT, place / "out")),
+        "cyclegan"),
     "reconstruct": WayIn(8, _all_pictures, _picture(lambda root, path, place: (
-        "sample", "reconstruct", "--workdir", root / "vae", "--images", path, OUT, place / "out.png"))),
+        "sample", "reconstruct", "--workdir", root / "vae", "--images", path, OUT, place / "out.png")), "vae"),
     "inpaint": WayIn(6, _all_pictures, _picture(lambda root, path, place: (
         "inpaint", "--workdir", root / "vae", "--images", path, "--mask", "half-left", "--method", "pseudo_gibbs",
-        "--num-samples", 1, OUT, place / "out"))),
+        "--num-samples", 1, OUT, place / "out")), "vae"),
     "mask": WayIn(6, _all_pictures, _picture(lambda root, path, place: (
         "inpaint", "--workdir", root / "vae", "--images", root / "pictures" / "grey.png", "--mask", path, "--method",
-        "pseudo_gibbs", "--num-samples", 1, OUT, place / "out"))),
-    "load a VAE's records": WayIn(6, _records("vae"), _damaged_run(_load, "vae")),
-    "load a VAE's checkpoint": WayIn(4, _checkpoints("vae"), _damaged_run(_load, "vae")),
-    "load a CycleGAN's checkpoint": WayIn(4, _checkpoints("cyclegan"), _damaged_run(_load, "cyclegan")),
-    "report on a VAE": WayIn(6, _records("vae"), _damaged_run(_report, "vae")),
-    "report on a CycleGAN": WayIn(4, _records("cyclegan"), _damaged_run(_report, "cyclegan")),
-    "resume a VAE": WayIn(2, _records("vae"), _damaged_run(_resume, "vae")),
-    "resume a VAE from its checkpoint": WayIn(2, _checkpoints("vae"), _damaged_run(_resume, "vae")),
+        "pseudo_gibbs", "--num-samples", 1, OUT, place / "out")), "vae"),
+    "load a VAE's records": WayIn(6, _records("vae"), _damaged_run(_load, "vae"), "vae"),
+    "load a VAE's checkpoint": WayIn(4, _checkpoints("vae"), _damaged_run(_load, "vae"), "vae"),
+    "load a CycleGAN's checkpoint": WayIn(4, _checkpoints("cyclegan"), _damaged_run(_load, "cyclegan"), "cyclegan"),
+    "report on a VAE": WayIn(6, _records("vae"), _damaged_run(_report, "vae"), "vae"),
+    "report on a CycleGAN": WayIn(4, _records("cyclegan"), _damaged_run(_report, "cyclegan"), "cyclegan"),
+    "resume a VAE": WayIn(2, _records("vae"), _damaged_run(_resume, "vae"), "vae"),
+    "resume a VAE from its checkpoint": WayIn(2, _checkpoints("vae"), _damaged_run(_resume, "vae"), "vae"),
 }  # fmt: skip
 """All ways in by name; shares are of 100."""

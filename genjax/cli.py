@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -36,22 +35,14 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 GRACE_SECONDS = 3  # for the other processes to print the same error: when process 0 ends, JAX aborts them
 
 REMEDY = "the last checkpoint is whole: run the same command again in all processes"
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters, but for tabs and ends of lines, that change how a terminal shows what follows."""
-
 LAST_WORDS = f"error: this process was aborted, most likely because another process of the run died; {REMEDY}"
-
-
-def printable(text: object) -> str:
-    """Escapes control characters, which names of files and values of damaged records may hold."""
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 class _Formatter(logging.Formatter):
     """Formats log lines without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return files.printable(super().format(record))
 
 
 @contextlib.contextmanager
@@ -177,12 +168,14 @@ def run(main: Callable[[], Json]) -> Json:
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            sys.exit(f"error: {printable(error)}" + (": make room, and give the same command again" if full else ""))
+            sys.exit(
+                f"error: {files.printable(error)}" + (": make room, and give the same command again" if full else "")
+            )
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             said = str(error).partition("\n")[0]
-            sys.exit(f"error: out of memory ({printable(said)}): use fewer images at once or a smaller network")
+            sys.exit(f"error: out of memory ({files.printable(said)}): use fewer images at once or a smaller network")
         except KeyboardInterrupt:
             print("interrupted: the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Paths, and atomic writes: no reader finds half a file, and errors name the path."""
+"""Paths, and atomic writes: no reader finds half a file, and errors name the path, as text for a terminal."""
 
 import contextlib
 import hashlib
@@ -14,6 +14,14 @@ import numpy as np
 from etils import epath
 
 Json = dict[str, Any]  # a JSON object
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters, but for tabs and ends of lines, that change how a terminal shows what follows."""
+
+
+def printable(text: object) -> str:
+    """Escapes control characters, which names of files and values of damaged records may hold."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 def resolve(path: epath.PathLike) -> epath.Path:

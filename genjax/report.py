@@ -15,7 +15,7 @@ from etils import epath
 
 from genjax import files
 from genjax.families import FAMILIES
-from genjax.files import flatten
+from genjax.files import flatten, printable
 from genjax.task import Row
 from genjax.train.rows import read_rows
 
@@ -143,7 +143,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[Element]:
             if name not in ("step", "fingerprint", "warnings") and value is not None:
                 steps, values = series.setdefault(metric, {}).setdefault(split or "training", ([], []))
                 steps.append(row["step"])
-                values.append(value)
+                values.append(value + 0.0)  # TypeError for what is no number
     changing = {m: by for m, by in series.items() if any(len(set(values)) > 1 for _, values in by.values())}
     if not changing:
         return
@@ -156,7 +156,7 @@ def _curves(rows: Sequence[Row]) -> Iterator[Element]:
     figure.subplots_adjust(0.05, 0.5 / height, 0.99, 1 - 0.3 / height, hspace=0.45, wspace=0.2)
     for i, (metric, by_split) in enumerate(changing.items(), 1):
         axes = figure.add_subplot(lines, 3, i)
-        axes.set_title(metric, fontsize=10)
+        axes.set_title(printable(metric), fontsize=10, parse_math=False)  # a damaged record may hold any name
         axes.set_xlabel("step", fontsize=8)
         for split, (steps, values) in by_split.items():
             axes.plot(steps, values, "o-" if split == "validation" else "-", markersize=3, linewidth=1.2, label=split)

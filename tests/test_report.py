@@ -117,6 +117,17 @@ def test_write_report_names_a_run_with_other_records(trained, tmp_path, record):
     assert not (tmp_path / "report.html").exists()
 
 
+def test_write_report_draws_metrics_of_any_name(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    (tmp_path / "run" / "metrics.jsonl").write_text(rows.replace('"loss"', '"lo\\u001b[31m$\\\\frac$ss"'))
+    write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})  # warnings are errors here
+    assert (tmp_path / "report.html").exists()
+    (tmp_path / "run" / "metrics.jsonl").write_text(rows + '{"step": 99, "loss": "much"}\n')
+    with pytest.raises(ValueError, match="is damaged .TypeError"):
+        write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
+
+
 def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):
     def page(*warnings):
         shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)

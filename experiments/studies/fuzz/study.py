@@ -171,12 +171,12 @@ def trial(seed: int, ways: Sequence[str], i: int, workdir: Path) -> dict[str, st
             outcome = "well"
         except SystemExit as error:
             print(error.code, file=said)
-            named = name in said.getvalue() or cli.printable(name) in said.getvalue() or place in said.getvalue()
+            named = name in said.getvalue() or files.printable(name) in said.getvalue() or place in said.getvalue()
             outcome = "error" if str(error.code).startswith("error: ") and named else "error without a name"
         except BaseException:
             traceback.print_exc(file=said)
             outcome = "traceback"
-    if cli.CONTROL.search(said.getvalue()):
+    if files.CONTROL.search(said.getvalue()):
         outcome = "control characters in a message"
     if fingerprint(workdir / "prepared") != before:
         outcome = "something else was changed"

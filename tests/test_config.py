@@ -481,6 +481,10 @@ def test_data_config_crops_scaled_pictures(changes, crops):
     assert build(DataConfig, **changes).crops == crops
 
 
+def test_inference_needs_no_warmup():
+    assert build(InferenceConfig, num_warmup=0).num_warmup == 0
+
+
 def test_configurations_are_frozen_at_every_level():
     vae, cyclegan = run(), cyclegan_run()
     parts = [vae, vae.data, vae.optim, vae.train, vae.vae, cyclegan, cyclegan.cyclegan, cyclegan.loss]

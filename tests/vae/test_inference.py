@@ -47,7 +47,7 @@ def test_agreement_of_chains_falls_with_distance():
 @pytest.mark.parametrize("num", [8, 9])
 def test_agreement_of_chains_is_split_r_hat(num):
     """By the book: halves of each chain, which share the middle step of an odd number."""
-    steps = np.random.default_rng(num).normal(size=(num, 1, 3, 1))
+    steps = np.random.default_rng(num).normal(size=(num, 1, 3, 1)) + np.arange(3)[:, None]  # chains apart
     half = -(-num // 2)
     halves = np.concatenate([steps[:half, 0, :, 0], steps[-half:, 0, :, 0]], axis=1)
     within, between = halves.var(axis=0, ddof=1).mean(), half * halves.mean(axis=0).var(ddof=1)

@@ -16,8 +16,11 @@ from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.config import DataConfig
 from genjax.vae.config import VaeConfig, VaeRun
 
-FLAGS = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+FLAGS: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
 """Options of XLA's compiler with which small programs compile in half the time."""
+
+if jax.__version_info__ < (0, 11):  # later releases refuse an option that they do not have
+    FLAGS["xla_cpu_use_fusion_emitters"] = False
 
 CHEAP = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": " ".join(f"--{name}={FLAGS[name]}" for name in FLAGS)}
 """`cheaply_compiled` for a process that a test starts: environment variables."""

@@ -82,7 +82,10 @@ def _exists(target: epath.Path) -> bool:
 
 
 def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
-    """Maps each image to the file of its translation, with .png added to the names of formats that are only read."""
+    """Maps each image to the file of its translation.
+
+    Formats that are only read get .png added to the name.
+    """
     found = folders.named_pages(sources, data)
     for source in map(files.resolve, sources):
         if source.is_dir() and (out == source or source in out.parents):

@@ -69,7 +69,7 @@ def place(word: np.unsignedinteger, room: int) -> int:
 
 
 def check_pairs(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> None:
-    """Raises ValueError if two scaled pictures of a pair differ in size, as no crop would show the same in both."""
+    """Raises ValueError for scaled pairs of two sizes: no crop would show the same in both."""
     for a, b in zip(first, second, strict=True):
         if a.shape[:2] != b.shape[:2]:
             sizes = " and ".join(f"{height}x{width}" for height, width in (a.shape[:2], b.shape[:2]))

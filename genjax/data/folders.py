@@ -136,7 +136,7 @@ def pages(paths: Sequence[epath.Path], config: DataConfig) -> list[Page]:
 
 
 def named_pages(paths: Sequence[epath.PathLike], config: DataConfig) -> dict[Page, epath.Path]:
-    """Maps each image in `paths`, or below a folder in them, to a name as `named_images` does, and its page's number.
+    """Maps each image, or page of one, to a name as `named_images` does.
 
     Raises ValueError or FileNotFoundError for a path without images.
     """
@@ -145,7 +145,7 @@ def named_pages(paths: Sequence[epath.PathLike], config: DataConfig) -> dict[Pag
 
 
 def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path]:
-    """Maps each image file in `paths`, or below a folder in them, to its name or its path below that folder.
+    """Maps each image file of `paths` to its name, or to its path below a folder in `paths`.
 
     Raises ValueError or FileNotFoundError for a path without images.
     """

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def _dated(profile: bytes) -> bytes:
-    """Sets the date of a profile, which Pillow sets to the time of its making, so that files have the same bytes."""
+    """Sets a fixed date, in place of now, so that files have the same bytes."""
     return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
 
 

@@ -56,7 +56,7 @@ def shown(images: A) -> A:
 
 
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """Lays uint8 images [n, h, w, c] out row by row on grey, `gap` pixels apart, in at most n columns: [H, W, c]."""
+    """Lays uint8 images [n, h, w, c] out in rows on grey, `gap` pixels apart: [H, W, c]."""
     num, height, width, channels = images.shape
     columns = min(columns, num)
     rows = -(-num // columns)  # rounded up
@@ -75,5 +75,5 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:
-    """Writes a uint8 image [h, w, c], `shown` in grey or colour, to a PNG file, whole or not at all."""
+    """Writes a uint8 image [h, w, c] to a PNG file as `shown`, whole or not at all."""
     files.write_atomically(path, encode_png(image))

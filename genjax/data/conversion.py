@@ -35,8 +35,8 @@ def to_floats(picture: Picture, config: DataConfig, domain: int = 0) -> np.ndarr
 def from_floats(values: np.ndarray, like: Picture, config: DataConfig, domain: int = 0) -> Picture:
     """Rounds floats in [0, 1], [h, w, c], to an opaque picture with the depth of `like`.
 
-    It has 16 bits for levels of the domain that 8 do not hold, and is float32 for those that 16 do not. Values outside [0, 1]
-    are clipped. The ICC profile of `like` is kept if it fits the channels.
+    It has 16 bits for levels of the domain that 8 do not hold, and is float32 for those that 16 do not. Values outside
+    [0, 1] are clipped. The ICC profile of `like` is kept if it fits the channels.
     """
     dtype = like.pixels.dtype
     levels = config.levels_of(domain)

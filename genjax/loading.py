@@ -17,7 +17,7 @@ from genjax.vae.sampler import Sampler
 
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator"]
 
-Which = Literal["last", "best"]  # the last checkpoint, or the best one on validation
+Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
 
 
 def load_sampler(
@@ -54,11 +54,10 @@ def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int
     directory = files.resolve(config.workdir) / "checkpoints"
     # Shapes and types alone; any key gives the same ones.
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
-    if which == "best":
-        restored = checkpoint.restore(directory, checkpoint.best_step(directory), abstract)
-    else:
-        latest = checkpoint.restore_latest(directory, abstract)
-        if latest is None:
-            raise FileNotFoundError(f"{directory} holds no checkpoint yet")
+    if which != "last" and checkpoint.steps(directory):
+        restored = checkpoint.restore(directory, checkpoint.chosen_step(directory, which), abstract)
+    elif latest := checkpoint.restore_latest(directory, abstract):
         restored = latest
+    else:
+        raise FileNotFoundError(f"{directory} holds no checkpoint yet")
     return restored.step, restored.state

@@ -131,11 +131,14 @@ def test_traverse_passes_through_the_reconstruction(trained, sampler, test_image
     assert np.abs(rows - ends).max(axis=(1, 2, 3)).min() < 0.01 < np.abs(rows - ends).max()
 
 
-def test_load_sampler_finds_best_and_last(trained):
+def test_load_sampler_finds_best_last_and_steps(trained):
     rows = read_rows(Path(trained.workdir, "metrics.jsonl"))
     elbo = {row["step"]: row["validation/elbo"] for row in rows if "validation/elbo" in row}
     assert load_sampler(trained.workdir, "best").step == max(elbo, key=elbo.get)
     assert load_sampler(trained.workdir).step == 12
+    assert load_sampler(trained.workdir, 8).step == 8
+    with pytest.raises(ValueError, match="no such checkpoint is kept: give last, or a step of .*8 "):
+        load_sampler(trained.workdir, 250)
 
 
 def test_load_sampler_changes_nothing(trained):

@@ -211,9 +211,16 @@ def scores(directory: epath.PathLike) -> dict[int, float]:
     return found
 
 
-def best_step(directory: epath.PathLike) -> int:
-    """Returns the step with the lowest score among the kept checkpoints; ValueError if none has a score."""
-    found = scores(directory)
-    if not found:
-        raise ValueError(f"no checkpoint in {directory} has a validation score: use the last one instead")
-    return min(found, key=found.__getitem__)
+def chosen_step(directory: epath.PathLike, which: int | str) -> int:
+    """Returns the step of a kept checkpoint: `which` itself, or with "best" the step with the lowest score.
+
+    Raises ValueError for any other value and if no checkpoint has a score; it lists the kept checkpoints.
+    """
+    found, kept = scores(directory), steps(directory)
+    if which == "best" and found:
+        return min(found, key=found.__getitem__)
+    if type(which) is int and which in kept:
+        return which
+    listed = ", ".join(f"{step} (validation score {found[step]:.5g})" if step in found else str(step) for step in kept)
+    reason = "no checkpoint has a validation score" if which == "best" else "no such checkpoint is kept"
+    raise ValueError(f"cannot load checkpoint {which!r} of {directory}, as {reason}: give last, or a step of {listed}")

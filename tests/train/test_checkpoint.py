@@ -160,16 +160,25 @@ def test_saver_keeps_last_best_periodic_and_named(tmp_path):
     scores = {1: 9.0, 2: 3.0, 3: 7.0, 4: 8.0, 5: 5.0, 6: None, 7: 6.0, 8: 6.0, 9: 6.5}
     save_scores(tmp_path, config, scores, keep=[3, 10])
     assert checkpoint.steps(tmp_path) == [2, 3, 4, 8, 9]
-    assert checkpoint.best_step(tmp_path) == 2
+    assert checkpoint.chosen_step(tmp_path, "best") == 2
 
 
-def test_best_step_passes_over_scoreless_checkpoints(tmp_path):
+def test_chosen_step_passes_over_scoreless_checkpoints(tmp_path):
     config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
     save_scores(tmp_path, config, {1: 4.0, 2: 3.0, 3: None, 4: float("nan"), 5: float("-inf")})
     zero_the_metadata(tmp_path / "2")
-    assert checkpoint.best_step(tmp_path) == 1
+    assert checkpoint.chosen_step(tmp_path, "best") == 1
     with pytest.raises(ValueError, match="has a validation score"):
-        checkpoint.best_step(tmp_path / "none")
+        checkpoint.chosen_step(tmp_path / "none", "best")
+
+
+@pytest.mark.parametrize("which", [3, 2.0, True, "Best", "2", "", None])
+def test_chosen_step_refuses_all_but_kept_steps(tmp_path, which):
+    config = TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
+    save_scores(tmp_path, config, {1: 4.0, 2: None})
+    assert checkpoint.chosen_step(tmp_path, 2) == 2
+    with pytest.raises(ValueError, match=r"a step of 1 \(validation score 4\), 2$"):
+        checkpoint.chosen_step(tmp_path, which)
 
 
 @pytest.mark.parametrize("num", [1, 2])

@@ -30,13 +30,13 @@ def matmul_precision(precision: Precision) -> str:
     return {"float32": "highest", "tensorfloat32": "tensorfloat32", "bfloat16": "default"}[precision]
 
 
-def with_precision(fn: Callable, config: RunConfig) -> Callable:
-    """Wraps `fn` so that it is traced with the matrix precision of `config`."""
+def with_precision(fn: Callable, precision: Precision) -> Callable:
+    """Wraps `fn` so that it is traced with the matrix precision `precision`."""
 
     # JAX reads the setting while it traces, so it holds for the compiled program.
     @functools.wraps(fn)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        with jax.default_matmul_precision(matmul_precision(config.precision)):
+        with jax.default_matmul_precision(matmul_precision(precision)):
             return fn(*args, **kwargs)
 
     return traced
@@ -48,7 +48,7 @@ def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tupl
     if task.load_constants is not None:
         # They become part of the program rather than of the state, so no checkpoint holds them.
         train_step = functools.partial(train_step, constants=task.load_constants(config)[1])
-    train_step = with_precision(train_step, config)
+    train_step = with_precision(train_step, config.precision)
 
     def step(state: S, batch: Batch, seed: Array) -> tuple[S, dict[str, Array]]:
         # The step comes from the state, so a resumed run draws what an uninterrupted one draws.
@@ -86,7 +86,7 @@ def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., P
     Unlike training, all states share one key for each draw, so that metrics differ only because states differ. Each
     process gets the rows of all devices. Stream, seed and draw are inputs of the program, so it compiles once.
     """
-    fn = with_precision(fn, config)
+    fn = with_precision(fn, config.precision)
 
     def evaluate(state: State, batch: Batch, stream: Array, seed: Array, draw: Array) -> PyTree:
         rows = fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, draw))
@@ -102,16 +102,20 @@ def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., P
 
 
 def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callable[[tuple, tuple], PyTree]:
-    """Compiles `fn(config, *shared, *rows) -> pytree of [n, ...]` as a function (shared, rows), for any n.
+    """Compiles `fn(config, *shared, *rows) -> pytree of [n, ...]` as a function (shared, rows), as `compile_chunks`."""
+    return compile_chunks(with_precision(functools.partial(fn, config), config.precision), mesh, chunk)
+
+
+def compile_chunks(fn: Callable, mesh: Mesh, chunk: int) -> Callable[[tuple, tuple], PyTree]:
+    """Compiles `fn(*shared, *rows) -> pytree of [n, ...]` as a function (shared, rows), for any n.
 
     `shared` is replicated; each leaf of `rows` is a host array [n, ...]. Every device always computes `chunk` rows, so
     the result of a row has the same bits for any n, any split into calls and any number of devices. Raises ValueError
     for no rows, or for leaves of different lengths.
     """
-    fn = with_precision(fn, config)
 
     def gathered(shared: tuple, rows: tuple) -> PyTree:
-        return lax.all_gather(fn(config, *shared, *rows), "data", tiled=True)
+        return lax.all_gather(fn(*shared, *rows), "data", tiled=True)
 
     compiled = parallel.pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
     width = chunk * mesh.size  # one shape for all calls: XLA may round other shapes differently

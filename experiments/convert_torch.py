@@ -46,7 +46,7 @@ ImageSize = Annotated[
 ]
 Workdir = Annotated[str, arg(help="Directory of the run.")]
 Out = Annotated[str, arg(help=f"Folder for {NAMES['a2b']} and {NAMES['b2a']}; neither is overwritten.")]
-Checkpoint = Annotated[Which, arg(help="The last checkpoint, or the best on validation (paired data only).")]
+Checkpoint = Annotated[Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
 
 
 def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: ImageSize = (256, 256)) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Inpaint(restored_files.RestoreOptions):
     for those that are transparent in the images; or an image file of any size: white, or transparent, is missing, and
     on a transparent layer what is painted in one colour."""
     which: Which = "last"
-    """The last checkpoint, or the best on validation."""
+    """The last checkpoint, the best on validation, or that of a step."""
 
 
 def main() -> dict[str, Any]:

@@ -25,7 +25,7 @@ Dims = Annotated[int, arg(help="Number of latent dimensions, from the first on, 
 Temperature = Annotated[float, arg(help="Standard deviation of z; below 1, images are more alike.")]
 Steps = Annotated[int, arg(help="Images in a row that the VAE draws.")]
 Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
-Which = Annotated[loading.Which, arg(help="The last checkpoint, or the best on validation.")]
+Which = Annotated[loading.Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
 
 
 def prior(

@@ -37,7 +37,7 @@ class SuperResolve(restored_files.RestoreOptions):
     scale_down: bool = False
     """Takes images of any size, scales them as training does and then down, to compare the results with them."""
     which: Which = "last"
-    """The last checkpoint, or the best on validation."""
+    """The last checkpoint, the best on validation, or that of a step."""
 
 
 def main() -> dict[str, Any]:

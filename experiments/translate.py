@@ -23,6 +23,7 @@ from genjax import cli, files, parallel
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.cyclegan.translated_files import Files, translate_files
+from genjax.cyclegan.translator import SideBySide
 from genjax.data import conversion, folders, formats, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
@@ -50,8 +51,9 @@ class Translate:
     """Writes each translation in the format of its image, or all as PNG, with .png added to other names."""
     max_megapixels: int | None = None
     """Largest image that is translated; by default as large as the training took."""
-    which: Which = "last"
-    """The last checkpoint, or the best on validation (paired data only)."""
+    which: tuple[Which, ...] = ("last",)
+    """The last checkpoint, the best on validation, or that of a step. The translations of several, such as 2000 4000
+    last, stand side by side in one picture."""
 
 
 def main() -> dict[str, Any]:
@@ -64,7 +66,12 @@ def main() -> dict[str, Any]:
         first = next(target for page, target in targets.items() if page not in missing)
         num = len(targets) - len(missing)
         raise ValueError(f"{first} exists already ({num} of {len(targets)} do): give another --out, or --skip-existing")
-    translator = load_translator(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
+    cli.check_different(which=options.which)
+    if len(options.which) > 1 and options.alpha == "keep":
+        raise ValueError("--alpha keep needs one --which, as translations side by side are wider than the image")
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    translators = tuple(load_translator(options.workdir, which, mesh) for which in options.which)
+    translator = translators[0] if len(translators) == 1 else SideBySide(translators)
     try:
         failed = translate_files(translator, options.direction, missing, files_of(data, options))
     except OSError as error:
@@ -73,7 +80,9 @@ def main() -> dict[str, Any]:
         raise
     if failed and failed == len(missing):
         raise ValueError(f"none of the {failed} images could be translated (see above)")
-    return {"images": len(missing) - failed, "failed": failed, "step": translator.step, "out": options.out}
+    steps = [translator.step for translator in translators]
+    step = steps[0] if len(steps) == 1 else " ".join(map(str, steps))  # in the order of the pictures
+    return {"images": len(missing) - failed, "failed": failed, "step": step, "out": options.out}
 
 
 def _exists(target: epath.Path) -> bool:

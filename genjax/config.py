@@ -85,6 +85,11 @@ class TrainConfig:
     """Steps between checkpoints; a multiple of eval_every, so that each has a validation loss."""
     num_sample_images: int = 64
     """Validation images in each grid of samples."""
+    best_by: str = "auto"
+    """Validation loss that selects the best checkpoint: elbo (VAE), l1 (to the truth, for pairs), or kid:NETWORK,
+    frechet:NETWORK, mind:NETWORK between generated and real images, with NETWORK as for evaluate.py --features. auto:
+    the first that a run has; for a CycleGAN without pairs kid:alexnet if the extra features is installed. none: no
+    checkpoint is the best."""
     keep_period: int = 0
     """Steps between checkpoints that are never deleted; 0 keeps only the last two and the best."""
     max_nonfinite_steps: int = 20

@@ -15,7 +15,7 @@ from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
-__all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator"]
+__all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator", "restore"]
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
 
@@ -30,7 +30,7 @@ def load_sampler(
     there is no VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
     """
     config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
-    step, state = _restore(vae.make_task(make_model), config, mesh, which)
+    step, state = restore(vae.make_task(make_model), config, mesh, which)
     return Sampler(config, make_model(config), state.ema, step, mesh)
 
 
@@ -43,12 +43,15 @@ def load_translator(
     `make_networks` and `config_class` are those of the task that trained it; the rest is as for `load_sampler`.
     """
     config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
-    step, state = _restore(cyclegan.make_task(make_networks), config, mesh, which)
+    step, state = restore(cyclegan.make_task(make_networks), config, mesh, which)
     return Translator(config, state.ema, step, mesh, make_networks)
 
 
-def _restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
-    """Returns the step and the state of a checkpoint of the run with `config`."""
+def restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
+    """Returns the step and the state of a checkpoint of the run in `config.workdir`, for any family.
+
+    Raises ValueError or FileNotFoundError as `load_sampler` does.
+    """
     from genjax.train import checkpoint  # here: Orbax is slow to import and loads google.cloud
 
     directory = files.resolve(config.workdir) / "checkpoints"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
@@ -41,6 +42,19 @@ Evaluate = Callable[[S, Splits, Split], dict[str, float]]
 Evaluator = Callable[[C, Mesh], Evaluate[S]]
 
 
+class Generated(NamedTuple):
+    """Pictures that a model generated, [n, h, w, c] in [0, 1], and what they are compared with."""
+
+    pictures: np.ndarray
+    domain: int  # of the pictures: real ones of this domain are what they should resemble
+    inputs: np.ndarray | None = None  # what they were translated from
+    truth: np.ndarray | None = None  # what picture i should be, where images are paired
+
+
+Generate = Callable[[S, Splits, Split, int, int], dict[str, Generated]]
+"""(state, images, split, number, seed) -> sets of at most `number` pictures by name, such as samples or a2b."""
+
+
 class Task(NamedTuple, Generic[C, S]):
     """A family of models as pure functions; those that take a batch are written per device, see `parallel`."""
 
@@ -54,8 +68,11 @@ class Task(NamedTuple, Generic[C, S]):
     evaluators: tuple[Evaluator[C, S], ...]  # metrics over whole sets of images; each metric name occurs once
     # (config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name
     visualize: Callable[..., dict[str, Array]]
-    # validation metrics -> validation loss that selects the best checkpoint (lower is better), or None
-    score: Callable[[dict[str, float]], float | None]
+    # config -> validation losses that may select the best checkpoint, by their name in --train.best-by: the metrics
+    # whose mean they are. The first one is the default.
+    scores: Callable[[C], Mapping[str, tuple[str, ...]]]
+    # (config, mesh) -> a function that generates pictures. Compile here, as for an evaluator.
+    generate: Callable[[C, Mesh], Generate[S]]
     # (config, images) -> a monitor of the rows that a training writes
     monitor: Callable[[C, Splits], Monitor] | None = None
     # config -> (config with the SHA-256 of the files it names, arrays that training reads and never changes)

@@ -86,7 +86,8 @@ def trained_identity(tmp_path_factory) -> CycleGanRun:
         write_noise(root / "images" / name, number)
     data = {"source": f"folder:{root / 'images'}", "channels": (3, 3), "cache_dir": str(root / "cache")}
     run = tiny_cyclegan(
-        str(root / "run"), data=data, train={"num_steps": 4}, optim={"learning_rate": 1e-9},
+        str(root / "run"), data=data, train={"num_steps": 4, "eval_every": 2, "checkpoint_every": 2},
+        optim={"learning_rate": 1e-9},
         cyclegan={"output": "residual", "num_blocks": 0, "discriminator": "pixel", "pool_size": 0},
     )  # fmt: skip
     with cheaply_compiled():

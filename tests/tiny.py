@@ -66,7 +66,9 @@ def tiny_cyclegan(workdir: str, **changes: Any) -> CycleGanRun:
         workdir=workdir,
         data=DataConfig(source="folder:unused", image_size=(16, 16), channels=(1, 1), batch_size=8),
         optim=OptimConfig(learning_rate=2e-3, b1=0.5),
-        train=TrainConfig(num_steps=12, log_every=2, eval_every=4, checkpoint_every=4, num_sample_images=8),
+        train=TrainConfig(
+            num_steps=12, log_every=2, eval_every=4, checkpoint_every=4, num_sample_images=8, best_by="none"
+        ),
         cyclegan=CycleGanConfig(
             base_channels=2, num_blocks=1, discriminator_channels=2, discriminator_layers=1, pool_size=12
         ),

@@ -2,7 +2,7 @@
 
 import functools
 
-from genjax.cyclegan import classifiers, diversity, evaluation, losses, monitor, nets, steps
+from genjax.cyclegan import classifiers, diversity, evaluation, generation, losses, monitor, nets, steps
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
 from genjax.optim import Params
@@ -27,7 +27,8 @@ def make_task(
             functools.partial(diversity.diversity, make_networks=make_networks),
         ),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
-        score=evaluation.score,
+        scores=lambda config: {"l1": ("l1_a2b", "l1_b2a")} if config.data.paired else {},
+        generate=functools.partial(generation.compile_generate, make_networks=make_networks),
         monitor=monitor.make_monitor,
         load_constants=functools.partial(_load_constants, terms=terms),
     )

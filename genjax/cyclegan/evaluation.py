@@ -49,11 +49,6 @@ def summarize(values: Values) -> dict[str, float]:
     return reported
 
 
-def score(metrics: dict[str, float]) -> float | None:
-    """Returns the validation loss that selects the best checkpoint: the mean L1 to the truth; None without pairs."""
-    return (metrics["l1_a2b"] + metrics["l1_b2a"]) / 2 if "l1_a2b" in metrics else None
-
-
 def visualize(
     config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, *, make_networks: MakeNetworks = make_networks
 ) -> dict[str, Array]:

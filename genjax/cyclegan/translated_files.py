@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from genjax.cyclegan.canvas_sizes import Group
 from genjax.cyclegan.nets import Direction
-from genjax.cyclegan.translator import Translator
+from genjax.cyclegan.translator import SideBySide, Translator
 from genjax.data.folders import Page
 from genjax.data.pictures import Picture
 
@@ -35,7 +35,9 @@ class Files(NamedTuple):
     write: Callable[[Page, epath.Path, Picture, np.ndarray], None]  # a translation [h, w, c'] of the picture
 
 
-def translate_files(translator: Translator, direction: Direction, targets: dict[Page, epath.Path], files: Files) -> int:
+def translate_files(
+    translator: Translator | SideBySide, direction: Direction, targets: dict[Page, epath.Path], files: Files
+) -> int:
     """Translates each picture to the file that `targets` maps it to; returns the number of failures, which it logs."""
     with logging_redirect_tqdm(), tqdm(total=len(targets), unit="img", disable=None) as progress:
         pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1)))
@@ -54,7 +56,7 @@ class _Loaded(NamedTuple):
 
 def _outcomes(
     pool: ThreadPoolExecutor,
-    translator: Translator,
+    translator: Translator | SideBySide,
     direction: Direction,
     items: Sequence[tuple[Page, epath.Path]],
     files: Files,

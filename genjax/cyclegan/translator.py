@@ -118,6 +118,22 @@ class Translator:
         return translate
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SideBySide:
+    """Several checkpoints of a run, whose translations of an image stand side by side in one picture."""
+
+    translators: tuple[Translator, ...]
+
+    def groups(self, sizes: np.ndarray) -> list[Group]:
+        """Groups images as each translator does."""
+        return self.translators[0].groups(sizes)
+
+    def translate_group(self, direction: Direction, images: list[np.ndarray], group: Group) -> list[np.ndarray]:
+        """Translates images [h, w, c] of a group to pictures [h, w * number of translators, c']."""
+        each = [translator.translate_group(direction, images, group) for translator in self.translators]
+        return [np.concatenate(of_one, axis=1) for of_one in zip(*each, strict=True)]
+
+
 def is_there(params: Params) -> bool:
     """Returns True if a run has these parameters; a converted run holds NaN for a missing generator."""
     return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(params))

@@ -89,3 +89,8 @@ def _seen(features: Features, images: np.ndarray) -> np.ndarray:
     # Grey is repeated after the resize, which has less to do then.
     found = inputs.resized(images, size)
     return found if features.channels is None else inputs.with_channels(found, features.channels)
+
+
+def installed() -> bool:
+    """True if the extra `features` is installed."""
+    return False

@@ -16,6 +16,7 @@ from genjax import files, keys, parallel
 from genjax.compiled import TrainStep, compile_train_step
 from genjax.config import seed_of
 from genjax.data import batches
+from genjax.evaluation import best
 from genjax.files import Json
 from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
@@ -56,7 +57,7 @@ def compile_programs(task: Task[C, S], config: C, mesh: Mesh) -> Programs[S]:
         compile_train_step(task, config, mesh),
         fingerprint.compile_fingerprint(mesh, config.train.steps_per_dispatch),
         fingerprint.compile_check_replicas(mesh),
-        [evaluator(config, mesh) for evaluator in task.evaluators],
+        [*(evaluator(config, mesh) for evaluator in task.evaluators), best.compile_distance(task, config, mesh)],
         sample_images.compile_grids(task, config, mesh),
     )
 
@@ -125,7 +126,7 @@ def _train(
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 found = evaluate(programs, run, state, "validation")
-                score = task.score(found)
+                score = best.score(task, run.config, found)
                 log.after_evaluation(step, found)
                 programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
                 log.flush()  # for those who watch the run
@@ -142,8 +143,9 @@ def _train(
 
 def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, float]) -> None:
     """Raises FloatingPointError if all steps were skipped, or the test score is not finite."""
-    score, skipped, steps = task.score(test), int(state.skipped), run.config.train.num_steps
-    figures = test.values() if score is None else [score]  # without pairs, a CycleGAN has no score
+    skipped, steps = int(state.skipped), run.config.train.num_steps
+    score = best.score(task, run.config, test)
+    figures = test.values() if score is None else [score]
     if skipped == steps or not all(map(math.isfinite, figures)):
         raise FloatingPointError(
             f"{run.workdir}: the training diverged. The loss or a gradient was not finite in {skipped} of {steps} "

@@ -20,7 +20,8 @@ from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
 from genjax.data.config import Levels
 from genjax.data.splits import Splits
-from genjax.families import FAMILIES, family_of
+from genjax.evaluation import best
+from genjax.families import FAMILIES, family_of, task_of
 from genjax.files import Json
 from genjax.task import C
 from genjax.train import environment, writers
@@ -34,7 +35,7 @@ MAY_CHANGE = frozenset({
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
-FORMAT = "0.3"
+FORMAT = "0.4"
 """First version of genjax with this format of run directories."""
 
 RESULT = "result.json"
@@ -82,14 +83,24 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
 
 
 def with_images(config: C) -> tuple[C, epath.Path, Splits]:
-    """Loads a run's images; returns its configuration with measured levels and number of steps, its path, the images.
+    """Loads a run's images; returns its configuration with all that is measured or automatic, its path, the images.
 
     Raises ValueError as `check_workdir` does, and for images that cannot be loaded.
     """
     config = dataclasses.replace(config, data=sources.measured(config.data))  # the same each time, so a run resumes
     workdir = check_workdir(config, steps_known=config.train.epochs == 0)  # before images, which may take long
+    config = with_best_by(config, workdir)
     splits = sources.load(config.data, seed_of(config, "data"))
     return with_num_steps(config, max(map(len, splits.train))), workdir, splits
+
+
+def with_best_by(config: C, workdir: epath.Path) -> C:
+    """Returns `config` with the validation loss that --train.best-by auto means: that of the run, if it has begun."""
+    asked, record = config.train.best_by, workdir / "config.json"
+    if asked == best.AUTO and record.exists():
+        asked = load_config(workdir, type(config)).train.best_by
+    chosen = best.resolve(task_of(config), config, asked)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, best_by=chosen))
 
 
 def check_workdir(config: RunConfig, steps_known: bool = True) -> epath.Path:
@@ -273,6 +284,8 @@ def _check_resumable(saved: RunConfig, config: RunConfig, steps_known: bool) -> 
     longer = steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps
     if longer or not steps_known:
         differing.discard(steps)
+    if config.train.best_by == best.AUTO:
+        differing.discard("train.best_by")
     dispatch = "train.steps_per_dispatch"
     if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # all values above 1 give the same bits
         differing.remove(dispatch)

@@ -4,7 +4,7 @@ import functools
 
 from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
-from genjax.vae import steps
+from genjax.vae import generation, steps
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 
@@ -23,7 +23,8 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
             ),
         ),
         visualize=functools.partial(steps.visualize, make_model=make_model),
-        score=steps.score,
+        scores=lambda config: {"elbo": ("negative_elbo",)},
+        generate=functools.partial(generation.compile_generate, make_model=make_model),
     )
 
 

@@ -111,11 +111,6 @@ def visualize(
     }
 
 
-def score(metrics: dict[str, float]) -> float:
-    """Returns the validation loss that selects the best checkpoint: the negative ELBO."""
-    return metrics["negative_elbo"]
-
-
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:
     metrics = terms._asdict()
     bits = losses.bits_per_dim(config.data, terms.elbo)

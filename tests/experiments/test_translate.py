@@ -118,6 +118,19 @@ def test_main_refuses_folders_without_images(trained_identity, tmp_path, monkeyp
         run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", "a2b", "--which", "best")
 
 
+def test_main_puts_checkpoints_side_by_side(trained_identity, tmp_path, monkeypatch):
+    image = pixels(8, 12, 3)
+    (tmp_path / "in").mkdir()
+    pictures.write(tmp_path / "in" / "a.png", Picture(image))
+    which = ("a2b", "--which", "2", "last")
+    results = run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "out", *which)
+    assert results["step"] == "2 4"
+    written = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    np.testing.assert_array_equal(written, np.concatenate([image, image], axis=1))
+    with pytest.raises(ValueError, match="--alpha keep needs one --which"):
+        run(monkeypatch, trained_identity.workdir, tmp_path / "in", tmp_path / "more", *which, "--alpha", "keep")
+
+
 def test_main_writes_formats_only_read_as_png(trained_identity, tmp_path, monkeypatch, caplog):
     (tmp_path / "in").mkdir()
     deep = pixels(8, 12, 1, np.uint16)

@@ -55,7 +55,7 @@ class Study:
     methods: tuple[Method, ...] = ("hmc",)
     """Methods of drawing latents; each is a row of the table."""
     which: Which = "last"
-    """The last checkpoint, or the best on validation."""
+    """The last checkpoint, the best on validation, or that of a step."""
     seed: int = 0
     """Seed of the draws."""
     inference: InferenceConfig = DEFAULT_INFERENCE

@@ -1,0 +1,84 @@
+"""Choice of the best checkpoint: the validation loss that `--train.best-by` names, lower is better."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jax.sharding import Mesh
+
+from genjax.data import image_arrays
+from genjax.data.splits import Splits
+from genjax.evaluation import features, set_distances
+from genjax.keys import SCORING_SEED
+from genjax.task import C, Evaluate, S, Split, Task
+
+NUM = 500
+"""Largest number of pictures of a set, and of real ones, that an evaluation during training compares."""
+
+DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "kid": lambda generated, real: set_distances.kid(generated, real).value,
+    "frechet": set_distances.frechet,
+    "mind": set_distances.mind,
+}
+"""Distances of generated from real features that may select a checkpoint."""
+
+AUTO, NONE = "auto", "none"
+WITHOUT_PAIRS = "kid:alexnet"
+"""Loss of a family that has none of its own, as a CycleGAN without pairs, where the extra `features` is installed."""
+
+
+def resolve(task: Task[C, S], config: C, best_by: str) -> str:
+    """Returns the loss that `best_by` asks for: itself, or that of the family for auto.
+
+    Raises ValueError for a name that the family does not have, and if the networks that it needs are not there.
+    """
+    own = task.scores(config)
+    if best_by == AUTO:
+        return next(iter(own), WITHOUT_PAIRS if features.installed() else NONE)
+    metric, _, network = best_by.partition(":")
+    if best_by in own or best_by == NONE:
+        return best_by
+    if metric not in DISTANCES or not network:
+        distances = ", ".join(f"{name}:NETWORK" for name in DISTANCES)
+        raise ValueError(
+            f"--train.best-by {best_by} is no validation loss of this run: give {', '.join([AUTO, NONE, *own])}, or "
+            f"{distances}, with NETWORK as for evaluate.py --features"
+        )
+    features.load(network)
+    return best_by
+
+
+def score(task: Task[C, S], config: C, metrics: dict[str, float]) -> float | None:
+    """Returns the mean of the metrics that the resolved `--train.best-by` names; None for none."""
+    best_by = config.train.best_by
+    if best_by == NONE:
+        return None
+    own = task.scores(config)
+    prefix = best_by.partition(":")[0] + "_"
+    names = own[best_by] if best_by in own else [name for name in metrics if name.startswith(prefix)]
+    return float(np.mean([metrics[name] for name in names]))
+
+
+def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
+    """Compiles an evaluator of the distance that `--train.best-by` names, METRIC_SET for each generated set.
+
+    It returns nothing for a loss that the family measures itself. A distance is NaN if a picture is not finite.
+    """
+    metric, _, network = config.train.best_by.partition(":")
+    if not network:
+        return lambda state, splits, split: {}
+    extract, generate = features.compile_extract(features.load(network), mesh), task.generate(config, mesh)
+    real: dict[tuple[Split, int], np.ndarray] = {}  # features of real images, which are the same at each evaluation
+
+    def evaluate(state: S, splits: Splits, split: Split) -> dict[str, float]:
+        found = {}
+        for name, made in generate(state, splits, split, NUM, SCORING_SEED).items():
+            if (split, made.domain) not in real:
+                images = image_arrays.evenly_spaced(getattr(splits, split)[made.domain], NUM)
+                real[split, made.domain] = extract(images)
+            finite = bool(np.isfinite(made.pictures).all())
+            drawn = extract(image_arrays.to_uint8(made.pictures))
+            distance = DISTANCES[metric]
+            found[f"{metric}_{name}"] = distance(drawn, real[split, made.domain]) if finite else float("nan")
+        return found
+
+    return evaluate

@@ -1,0 +1,79 @@
+"""Choice of the best checkpoint by --train.best-by."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genjax import cyclegan, parallel, vae
+from genjax.data import sources
+from genjax.evaluation import best, features
+from genjax.task import Generated
+from genjax.train import checkpoint, loop
+from genjax.train.rows import read_rows
+from tiny import cheaply_compiled, tiny_cyclegan, tiny_run
+
+
+def by(config, best_by):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, best_by=best_by))
+
+
+def test_resolve_finds_the_loss_of_the_family(monkeypatch):
+    paired = by(tiny_cyclegan("unused", data={"paired": True}), "auto")
+    assert best.resolve(vae.TASK, tiny_run("unused"), "auto") == "elbo"
+    assert best.resolve(cyclegan.TASK, paired, "auto") == "l1"
+    for there, chosen in ((True, "kid:alexnet"), (False, "none")):
+        monkeypatch.setattr(features, "installed", lambda there=there: there)
+        assert best.resolve(cyclegan.TASK, tiny_cyclegan("unused"), "auto") == chosen
+
+
+@pytest.mark.parametrize("name", ["l1", "ELBO", "kid", "kid:", "coverage:pixels", ":pixels", ""])
+def test_resolve_refuses_what_is_no_loss(name):
+    with pytest.raises(ValueError, match=rf"--train.best-by {name} is no .*: give auto, none, elbo, or kid:NETWORK, "):
+        best.resolve(vae.TASK, tiny_run("unused"), name)
+    with pytest.raises(ValueError, match="there are no features 'none'"):
+        best.resolve(vae.TASK, tiny_run("unused"), "kid:none")
+
+
+def test_score_is_the_mean_of_both_directions():
+    config = by(tiny_cyclegan("unused", data={"paired": True}), "l1")
+    metrics = {"l1_a2b": 1.0, "l1_b2a": 3.0, "l1_copy": 9.0, "kid_a2b": 5.0, "kid_b2a": 6.0}
+    assert best.score(cyclegan.TASK, config, metrics) == 2.0
+    assert best.score(cyclegan.TASK, by(config, "kid:pixels"), metrics) == 5.5
+    assert best.score(cyclegan.TASK, by(config, "none"), metrics) is None
+
+
+@pytest.fixture(scope="module")
+def by_kid(tmp_path_factory):
+    """A finished VAE whose best checkpoint has the least KID of pixels."""
+    run = tiny_run(str(tmp_path_factory.mktemp("kid") / "run"), train={"best_by": "kid:pixels"})
+    with cheaply_compiled():
+        loop.fit(vae.TASK, run)
+    return run
+
+
+def test_distance_selects_the_best_checkpoint(by_kid):
+    rows = [row for row in read_rows(Path(by_kid.workdir, "metrics.jsonl")) if "validation/kid_samples" in row]
+    found = {row["step"]: row["validation/kid_samples"] for row in rows}
+    assert len(set(found.values())) == 3
+    scores = checkpoint.scores(Path(by_kid.workdir, "checkpoints"))
+    assert scores == {step: found[step] for step in scores} and min(found.values()) in scores.values()
+    assert "kid_samples" in json.loads(Path(by_kid.workdir, "result.json").read_text())["test"]
+
+
+def test_auto_resumes_with_the_loss_of_the_run(by_kid):
+    with cheaply_compiled():
+        longer = dataclasses.replace(by_kid.train, num_steps=16, best_by="auto")
+        assert loop.fit(vae.TASK, dataclasses.replace(by_kid, train=longer)).test.keys() >= {"kid_samples"}
+        with pytest.raises(ValueError, match="train.best_by: kid:pixels -> elbo"):
+            loop.fit(vae.TASK, by(by_kid, "elbo"))
+
+
+def test_distance_of_pictures_not_finite_is_nan():
+    config = by(tiny_run("unused"), "frechet:pixels")
+    lost = {"samples": Generated(np.full((3, 8, 8, 1), np.nan), 0)}
+    task = vae.TASK._replace(generate=lambda config, mesh: lambda *arguments: lost)
+    evaluate = best.compile_distance(task, config, parallel.make_mesh())
+    assert np.isnan(evaluate(None, sources.load(config.data, 0), "validation")["frechet_samples"])

@@ -32,7 +32,9 @@ def brightness(config, state, batch, key):
 
 # Compiling takes most of a tiny training: these draw no pictures, and evaluate the brightness of the images.
 TASK = vae.TASK._replace(
-    evaluators=(per_image_means(brightness),), visualize=lambda *arguments: {}, score=lambda metrics: None
+    evaluators=(per_image_means(brightness),),
+    visualize=lambda *arguments: {},
+    scores=lambda config: {"elbo": ("brightness",)},
 )
 
 
@@ -73,7 +75,7 @@ def test_compare_finds_equal_runs_of_different_lengths(run, make_run, capsys):
     fit(TASK, shorter)
     assert compare(run, shorter) == {
         "equal": True, "first_difference": None, "last_equal": 8, "first_row": None, "groups": [], "metrics": [],
-        "first_checkpoint": None, "leaves": [], "steps_compared": 2, "checkpoints_compared": 1,
+        "first_checkpoint": None, "leaves": [], "steps_compared": 2, "checkpoints_compared": 2,
         "config_differences": ["train.log_every", "train.num_steps"], "data_differences": [],
         "environment_differences": [],
     }  # fmt: skip
@@ -100,7 +102,7 @@ def test_compare_tells_batches_from_noise(run, make_run, capsys, change, field, 
     assert not found["equal"] and (found["first_difference"], found["last_equal"]) == (2, None)
     assert found["groups"] == [*batch, "ema.decoder", "ema.encoder", "net.opt_state", "net.params"]
     assert "elbo" in found["metrics"] and found["config_differences"] == [field]
-    assert found["first_checkpoint"] == 8 and "ema.decoder.Dense_0.bias" in found["leaves"]
+    assert found["first_checkpoint"] == 4 and "ema.decoder.Dense_0.bias" in found["leaves"]
     assert "skipped" not in found["leaves"] and "net.opt_state.count" not in found["leaves"]
     said = "another batch (other images, or another order)" if batch else "the same batch"
     assert f"step 2: {said}, and the state differs in ema.decoder, ema.encoder" in capsys.readouterr().err

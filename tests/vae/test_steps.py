@@ -135,10 +135,6 @@ def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weigh
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(later))
 
 
-def test_score_is_the_bound_whatever_the_loss():
-    assert steps.score({"loss": 1.0, "elbo": -9.0, "negative_elbo": 9.0, "rate": 2.0, "distortion": 7.0}) == 9
-
-
 def test_eval_step_does_not_augment(make_run):
     config = make_run(data={"binarize": "none", "flip": True})
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()

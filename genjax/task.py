@@ -68,9 +68,9 @@ class Task(NamedTuple, Generic[C, S]):
     evaluators: tuple[Evaluator[C, S], ...]  # metrics over whole sets of images; each metric name occurs once
     # (config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name
     visualize: Callable[..., dict[str, Array]]
-    # config -> validation losses that may select the best checkpoint, by their name in --train.best-by: the metrics
-    # whose mean they are. The first one is the default.
-    scores: Callable[[C], Mapping[str, tuple[str, ...]]]
+    # validation losses that may select the best checkpoint, by their name in --train.best-by: the metrics whose mean
+    # they are. The first one is the default; with two domains it needs pairs.
+    scores: Mapping[str, tuple[str, ...]]
     # (config, mesh) -> a function that generates pictures. Compile here, as for an evaluator.
     generate: Callable[[C, Mesh], Generate[S]]
     # (config, images) -> a monitor of the rows that a training writes

@@ -27,7 +27,7 @@ def make_task(
             functools.partial(diversity.diversity, make_networks=make_networks),
         ),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
-        scores=lambda config: {"l1": ("l1_a2b", "l1_b2a")} if config.data.paired else {},
+        scores={"l1": ("l1_a2b", "l1_b2a")},
         generate=functools.partial(generation.compile_generate, make_networks=make_networks),
         monitor=monitor.make_monitor,
         load_constants=functools.partial(_load_constants, terms=terms),

@@ -1,6 +1,6 @@
 """Choice of the best checkpoint: the validation loss that `--train.best-by` names, lower is better."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jax.sharding import Mesh
@@ -31,7 +31,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
 
     Raises ValueError for a name that the family does not have, and if the networks that it needs are not there.
     """
-    own = task.scores(config)
+    own = task.scores if len(config.data.channels) == 1 or config.data.paired else {}
     if best_by == AUTO:
         return next(iter(own), WITHOUT_PAIRS if features.installed() else NONE)
     metric, _, network = best_by.partition(":")
@@ -47,14 +47,12 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     return best_by
 
 
-def score(task: Task[C, S], config: C, metrics: dict[str, float]) -> float | None:
-    """Returns the mean of the metrics that the resolved `--train.best-by` names; None for none."""
-    best_by = config.train.best_by
+def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float | None:
+    """Returns the mean of the metrics that a resolved `--train.best-by` names; None for none."""
     if best_by == NONE:
         return None
-    own = task.scores(config)
     prefix = best_by.partition(":")[0] + "_"
-    names = own[best_by] if best_by in own else [name for name in metrics if name.startswith(prefix)]
+    names = task.scores.get(best_by) or [name for name in metrics if name.startswith(prefix)]
     return float(np.mean([metrics[name] for name in names]))
 
 

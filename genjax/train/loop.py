@@ -126,7 +126,7 @@ def _train(
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
                 found = evaluate(programs, run, state, "validation")
-                score = best.score(task, run.config, found)
+                score = best.score(task, run.config.train.best_by, found)
                 log.after_evaluation(step, found)
                 programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
                 log.flush()  # for those who watch the run
@@ -144,7 +144,7 @@ def _train(
 def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, float]) -> None:
     """Raises FloatingPointError if all steps were skipped, or the test score is not finite."""
     skipped, steps = int(state.skipped), run.config.train.num_steps
-    score = best.score(task, run.config, test)
+    score = best.score(task, run.config.train.best_by, test)
     figures = test.values() if score is None else [score]
     if skipped == steps or not all(map(math.isfinite, figures)):
         raise FloatingPointError(

@@ -23,7 +23,7 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
             ),
         ),
         visualize=functools.partial(steps.visualize, make_model=make_model),
-        scores=lambda config: {"elbo": ("negative_elbo",)},
+        scores={"elbo": ("negative_elbo",)},
         generate=functools.partial(generation.compile_generate, make_model=make_model),
     )
 

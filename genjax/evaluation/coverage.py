@@ -23,8 +23,8 @@ def prdc(generated: np.ndarray, reference: np.ndarray) -> dict[str, Interval]:
     exceed 1. The intervals hold the other set fixed. Raises ValueError for fewer than six images, and as `checked`.
     """
     x, y = checked(K_DENSITY + 1, generated=generated, reference=reference)
-    own_radii = _squared_radii(x, K_MANIFOLD)
-    radii, wide = _squared_radii(y, K_MANIFOLD), _squared_radii(y, K_DENSITY)
+    own_radii = _squared_radii(x)[:, K_MANIFOLD]
+    radii, wide = _squared_radii(y)[:, [K_MANIFOLD, K_DENSITY]].T
     precise, dense = np.empty(len(x), bool), np.empty(len(x))
     recalled, covered = np.zeros(len(y), bool), np.zeros(len(y), bool)
     for rows, squared in squared_distances(x, y):
@@ -41,6 +41,6 @@ def prdc(generated: np.ndarray, reference: np.ndarray) -> dict[str, Interval]:
     }
 
 
-def _squared_radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Computes the squared distance of each row to its k-th nearest other row, [n], times REACH."""
-    return REACH * nearest(features, features, k + 1).distances[:, k] ** 2
+def _squared_radii(features: np.ndarray) -> np.ndarray:
+    """Computes the squared distances to the k-th nearest other row, for k from 0 on, times REACH."""
+    return REACH * nearest(features, features, K_DENSITY + 1).distances ** 2

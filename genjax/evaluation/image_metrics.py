@@ -4,6 +4,8 @@
 return the same kind. The others take NumPy arrays and compute in float64.
 """
 
+import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import TypeVar
 
@@ -11,8 +13,13 @@ import numpy as np
 from jax import Array
 
 from genjax.data.image_arrays import LUMA
+from genjax.evaluation import intervals
+from genjax.evaluation.intervals import Interval
 
 A = TypeVar("A", np.ndarray, Array)
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(images [n, h, w, c], others) -> distances [n], such as LPIPS."""
 
 SSIM_SIGMA, SSIM_SIZE = 1.5, 11  # standard deviation and size of the Gaussian window of Wang et al. 2004, in pixels
 
@@ -117,6 +124,43 @@ def ssim(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     return similarity.mean(axis=(1, 2, 3))  # over windows and channels
+
+
+def paired(images: np.ndarray, truth: np.ndarray, lpips: Distance | None = None) -> dict[str, Interval]:
+    """Compares images with their truths: l1, psnr, ssim, and lpips if its function is given, over all images.
+
+    psnr (dB) is that of the mean squared error over all images; the others are means of the images' values. Images
+    smaller than the window of SSIM get no ssim. Raises ValueError for shapes that differ, fewer than two images, and
+    images that are not finite.
+    """
+    if images.shape != truth.shape or len(images) < 2:
+        raise ValueError(f"expected at least 2 images and as many truths, got {images.shape} and {truth.shape}")
+    error = squared_error(images, truth)
+    if not np.isfinite(error).all():
+        raise ValueError(f"image {int(np.isfinite(error).argmin())}, or its truth, is not finite")
+    mean = float(error.mean())
+    # A mean of PSNRs would be infinite if one image is exact. d psnr = 10 / ln 10 d error / error.
+    standard_error = 10 / math.log(10) * float(error.std(ddof=1)) / math.sqrt(len(error)) / max(mean, FLAT)
+    found = {
+        "l1": intervals.of_mean(l1(images, truth)),
+        "psnr": intervals.normal(float(decibels(np.array(mean))), standard_error),
+    }
+    if min(images.shape[1:3]) >= SSIM_SIZE:
+        found["ssim"] = intervals.of_mean(ssim(images, truth))
+    if lpips is not None:
+        found["lpips"] = intervals.of_mean(lpips(images, truth))
+    return found
+
+
+def pairwise_diversity(images: np.ndarray, distance: Distance, seed: int = 0) -> Interval:
+    """Computes the mean distance of images that are paired at random, each in one pair: 0 if all are equal.
+
+    With LPIPS this is LPIPS diversity (Zhu et al. 2017, BicycleGAN). Raises ValueError for fewer than four images.
+    """
+    if len(images) < 4:
+        raise ValueError(f"at least 4 images are needed for their diversity, got {len(images)}: give more images")
+    order = np.random.default_rng(seed).permutation(len(images))[: len(images) // 2 * 2]
+    return intervals.of_mean(distance(images[order[::2]], images[order[1::2]]))
 
 
 def diversity(images: np.ndarray, reference: np.ndarray) -> float:

@@ -49,8 +49,8 @@ def kid(generated: np.ndarray, reference: np.ndarray, seed: int = 0) -> Interval
         for weights, of_pairs, counts in ((weights_x, sums[0], counts_x), (weights_y, sums[1], counts_y)):
             # An image and itself are no pair.
             pairs = (weights @ counts) ** 2 - weights**2 @ counts
-            within += np.einsum("ra,ab,rb->r", weights, of_pairs, weights, optimize=True) / pairs
-        across = np.einsum("ra,ab,rb->r", weights_x, between, weights_y, optimize=True)
+            within += np.sum(weights @ of_pairs * weights, axis=1) / pairs
+        across = np.sum(weights_x @ between * weights_y, axis=1)
         return within - 2 * across / ((weights_x @ counts_x) * (weights_y @ counts_y))
 
     drawn = distance(rng.exponential(size=(DRAWS, len(starts_x))), rng.exponential(size=(DRAWS, len(starts_y))))

@@ -130,6 +130,58 @@ def test_intersection_and_union_count_dark_pixels(kind):
     assert image_metrics.iou(1.0, 4.0) == 0.25 and image_metrics.iou(0.0, 0.0) == 1
 
 
+def test_paired_averages_each_metric():
+    images, truth = noisy((6, 12, 13, 3), 0.1)
+    found = image_metrics.paired(images, truth, lambda x, y: image_metrics.l1(x, y) ** 2)
+    l1 = image_metrics.l1(images, truth)
+    assert found["l1"].value == pytest.approx(l1.mean()) and found["lpips"].value == pytest.approx((l1**2).mean())
+    assert found["ssim"].value == pytest.approx(image_metrics.ssim(images, truth).mean())
+    assert found["psnr"].value == pytest.approx(metrics.peak_signal_noise_ratio(truth, images, data_range=1.0))
+    for interval in found.values():
+        assert interval.low < interval.value < interval.high
+    assert set(image_metrics.paired(images[:, :8], truth[:, :8])) == {"l1", "psnr"}
+    exact = image_metrics.paired(truth, truth)
+    assert exact["psnr"].value == np.inf and exact["l1"] == (0, 0, 0)
+
+
+def test_paired_psnr_interval_covers_other_samples():
+    hits, rng = [], np.random.default_rng(0)
+    for _ in range(100):
+        error = np.sqrt(rng.gamma(2, size=(40, 1, 1, 1))) * np.ones((40, 2, 2, 1)) / 10
+        psnr = image_metrics.paired(error, np.zeros_like(error))["psnr"]
+        hits.append(psnr.low <= -10 * np.log10(2 / 100) <= psnr.high)
+    assert np.mean(hits) >= 0.88
+
+
+def test_paired_refuses_what_is_undefined():
+    images, truth = noisy((3, 12, 12, 1), 0.1)
+    with pytest.raises(ValueError, match=r"as many truths, got \(3, 12, 12, 1\) and \(2, 12, 12, 1\)"):
+        image_metrics.paired(images, truth[:2])
+    with pytest.raises(ValueError, match="expected at least 2 images"):
+        image_metrics.paired(images[:1], truth[:1])
+    images[2, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="image 2, or its truth, is not finite"):
+        image_metrics.paired(images, truth)
+
+
+def test_pairwise_diversity_pairs_each_image_once():
+    levels = 2.0 ** np.arange(9).reshape(-1, 1, 1, 1)
+    pairs = []
+
+    def distance(x, y):
+        pairs.append(np.concatenate([x, y]).ravel())
+        return np.abs(x - y).mean(axis=(1, 2, 3))
+
+    assert image_metrics.pairwise_diversity(levels, distance, seed=1).value > 0
+    assert len(set(pairs[0])) == len(pairs[0]) == 8
+    assert image_metrics.pairwise_diversity(np.ones((8, 2, 2, 1)), distance).value == 0
+    many = np.random.default_rng(0).uniform(size=(4000, 1, 1, 1))
+    found = image_metrics.pairwise_diversity(many, distance)
+    assert found.low < 1 / 3 < found.high < found.low + 0.05  # the mean distance of two uniform numbers
+    with pytest.raises(ValueError, match="at least 4 images are needed for their diversity, got 3"):
+        image_metrics.pairwise_diversity(levels[:3], distance)
+
+
 def test_diversity_is_ratio_of_pairwise_distances():
     images, reference = 0.4 + 0.3 * uniform(6, 16, 16, 1), uniform(7, 16, 16, 3, seed=1)
     assert image_metrics.diversity(np.broadcast_to(reference[:1], reference.shape), reference) == pytest.approx(0)

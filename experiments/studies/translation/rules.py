@@ -45,12 +45,7 @@ def metrics(inputs: np.ndarray, translated: np.ndarray, truth: np.ndarray) -> di
     their luminances, inverted the share of images with a negative correlation. diversity is relative to the truths.
     """
     inputs, truth = inputs / 255, truth / 255
-    found = {
-        "l1": float(image_metrics.l1(translated, truth).mean()),
-        # A mean of PSNRs would be infinite if one image is exact.
-        "psnr": float(image_metrics.decibels(image_metrics.squared_error(translated, truth).mean())),
-        "ssim": float(image_metrics.ssim(translated, truth).mean()),
-    }
+    found = {name: metric.value for name, metric in image_metrics.paired(translated, truth).items()}
     if truth.shape[-1] == 1:
         both, either = image_metrics.intersection_and_union(translated, truth)
         found["iou"] = image_metrics.iou(float(both.mean()), float(either.mean()))

@@ -44,9 +44,10 @@ def main() -> dict[str, Any]:
     }
     results: dict[str, Any] = {}
     runs = {}
-    for family, (heading, config) in families.items():
+    for number, (family, (heading, config)) in enumerate(families.items(), 1):
         config = dataclasses.replace(config, workdir=str(workdir / family), seed=options.seed)
-        results |= {f"{family}.{name}": value for name, value in cli.train(config).items()}
+        found = cli.train(config, heading=f"{number} of {len(families)}: {cli.title(config)}")
+        results |= {f"{family}.{name}": value for name, value in found.items()}
         runs[heading] = config.workdir
         if family == "vae":
             _draw_restorations(config.workdir)

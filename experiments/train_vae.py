@@ -13,7 +13,7 @@ def main() -> dict[str, Any]:
     """Trains, writes the report, and returns the results."""
     config = cli.choose_config(vae.CONFIGS)
     results = cli.train(config)
-    return {**results, "report": cli.write_report(f"VAE on {config.data.source}", config.workdir)}
+    return {**results, "report": cli.write_report(cli.title(config), config.workdir)}
 
 
 if __name__ == "__main__":

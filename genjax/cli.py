@@ -19,7 +19,7 @@ import absl.logging
 import jax
 import tyro
 
-from genjax import files, parallel, report
+from genjax import files, flag_help, parallel, report
 from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.files import Json
@@ -117,24 +117,37 @@ def check_different(**options: Sequence[object]) -> None:
 
 
 def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | None = None) -> C:
-    """Parses the command line (or `args`): the name of a configuration, then flags that change its fields."""
-    given = (sys.argv[1:] if args is None else list(args))[:1]
-    if given and not given[0].startswith("-") and given[0] not in configs:
-        print(f"error: no configuration is called {given[0]!r}: give {', '.join(configs)}", file=sys.stderr)
+    """Parses the command line (or `args`): the name of a configuration, then flags that change its fields.
+
+    Help and errors are about the named configuration; without a name, the help lists all.
+    """
+    given = sys.argv[1:] if args is None else list(args)
+    if given and given[0] in configs:
+        name, make = given[0], configs[given[0]]
+        config = dataclasses.replace(make(), workdir=tyro.MISSING)
+        prog, described = f"{sys.argv[0]} {name}", flag_help.description(make)
+        return tyro.cli(type(config), default=config, args=given[1:], prog=prog, description=described)
+    if given and not given[0].startswith(("-h", "--help", "--tyro")):  # the last ones print completions for shells
+        names = ", ".join(configs)
+        print(f"error: no configuration is called {given[0]!r}: give {names}, and then flags", file=sys.stderr)
         sys.exit(2)  # a wrong command line, as tyro's own
-    required = {
-        name: (make.__doc__ or "", dataclasses.replace(make(), workdir=tyro.MISSING)) for name, make in configs.items()
-    }
-    return tyro.extras.overridable_config_cli(required, args=args)
+    overview = {name: (flag_help.summary(make), make()) for name, make in configs.items()}
+    return tyro.extras.overridable_config_cli(overview, args=args)
 
 
-def train(config: RunConfig, task: Task | None = None) -> Json:
+def title(config: RunConfig) -> str:
+    """Returns what a training is, such as VAE on digits."""
+    return f"{task_of(config).title} on {config.data.source}"
+
+
+def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Json:
     """Trains `config` and returns the results to print: step, digest, seconds, test metrics.
 
-    `task` defaults to that of the family. If a signal stopped the training, it has saved, and the program exits here
-    with 128 + the signal's number, as shells do.
+    `task` defaults to that of the family, and `heading`, which is logged first, to the title. If a signal stopped the
+    training, it has saved, and the program exits here with 128 + the signal's number, as shells do.
     """
     began = time.perf_counter()
+    logging.info("%s, in %s", heading or title(config), config.workdir)
     result = fit(task or task_of(config), config)
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
@@ -164,7 +177,8 @@ def run(main: Callable[[], Json]) -> Json:
     with processes():
         try:
             setup()
-            results = main()
+            with flag_help.REGISTRY:
+                results = main()
         except (ValueError, OSError, FloatingPointError) as error:
             logging.debug("traceback of the error below", exc_info=True)
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

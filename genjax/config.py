@@ -7,12 +7,14 @@ docstring is the flag's help.
 
 import dataclasses
 import math
+import re
 from typing import Literal, TypeVar
 
 from genjax.checks import check_finite, check_seed, check_used, flag, require
 from genjax.data.config import DataConfig
 
 Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 SeedName = Literal["init", "data", "noise"]
 RunT = TypeVar("RunT", bound="RunConfig")
 
@@ -95,15 +97,36 @@ class TrainConfig:
     max_nonfinite_steps: int = 20
     """Steps in a row with a loss or gradient that is not finite, after which the run ends. With steps_per_dispatch
     above 1, a call counts if all of its steps are not finite."""
-    tensorboard: bool = False
-    """Writes TensorBoard event files too (needs the extra: pip install 'genjax-images[tensorboard]')."""
+    track: tuple[Tracker, ...] = ()
+    """Sends rows, grids of samples and the configuration to trackers too: tensorboard (event files in
+    WORKDIR/tensorboard), wandb, mlflow, or several of them. Each needs the extra of its name: pip install
+    'genjax-images[tensorboard]'."""
+    profile: str = ""
+    """START:STOP writes a profile of the steps after START up to STOP into WORKDIR/profile; 10:15 is a good choice."""
+    show_parameters: bool = False
+    """Logs a table of all parameters and their shapes when a run begins."""
     steps_per_dispatch: int = 1
     """Training steps per compiled call (a lax.scan); num_steps and the numbers of steps above must be multiples of it.
     It saves time for small fully connected networks; convolutional ones are slower on a CPU. All values above 1 give
     the same bits, which differ from those of 1 in the last digits."""
 
+    @property
+    def profiled_steps(self) -> tuple[int, int] | None:
+        """START and STOP of `profile`."""
+        start, _, stop = self.profile.partition(":")
+        return (int(start), int(stop)) if self.profile else None
+
     def __post_init__(self) -> None:
         check_finite(self, "train")
+        found = re.fullmatch(r"(\d+):(\d+)|", self.profile)
+        require(
+            found is not None and (not self.profile or int(found[1]) < int(found[2])),
+            f"--train.profile needs START:STOP with START below STOP, such as 10:15, got {self.profile}",
+        )
+        require(
+            len(set(self.track)) == len(self.track),
+            f"--train.track needs different trackers, got {' '.join(self.track)}",
+        )
         require(self.epochs >= 0, f"--train.epochs must not be negative, got {self.epochs}")
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
         for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch"):
@@ -132,11 +155,11 @@ class SeedConfig:
     """Seeds of single random streams, in place of the run's seed; for studies of the spread over seeds."""
 
     init: int | None = None
-    """Seed of the initial parameters."""
+    """Seed of the initial parameters; None: the run's."""
     data: int | None = None
-    """Seed of the order of the training images and of their fixed binarisation."""
+    """Seed of the order of the training images and of their fixed binarisation; None: the run's."""
     noise: int | None = None
-    """Seed of the noise in steps and sample grids: augmentation, latents, pool decisions."""
+    """Seed of the noise in steps and sample grids: augmentation, latents, pool decisions; None: the run's."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -18,56 +18,82 @@ class Term(NamedTuple):
     better: Literal["lower", "higher"] | None = None
 
 
+NATS, UNIT, SIGNED = "nats per image", "pixels in [0, 1]", "pixels in [-1, 1]"
+
+
+def _of(subject: Subject, terms: dict[str, tuple]) -> dict[str, Term]:
+    return {name: Term(subject, *term) for name, term in terms.items()}
+
+
 GLOSSARY: dict[str, Term] = {
-    # Likelihoods of a VAE.
-    "negative_elbo": Term("likelihood", "negative ELBO", "nats per image", "distortion + rate, a bound on -log p(x)", "lower"),
-    "elbo": Term("likelihood", "ELBO", "nats per image", "lower bound on log p(x): the negative ELBO with the other sign", "higher"),
-    "bits_per_dim": Term("likelihood", "bits per dimension", "bits", "the negative ELBO in bits, for each pixel and channel", "lower"),
-    "distortion": Term("likelihood", "distortion", "nats per image", "-log p(x|z): how badly the reconstruction fits", "lower"),
-    "rate": Term("likelihood", "rate", "nats per image", "KL(q(z|x) || p(z)): what the latents tell about the image"),
-    "elbo_draw_se": Term("likelihood", "error from the noise", "nats per image", "standard error of the ELBO if its noise were drawn anew"),
-    "elbo_image_se": Term("likelihood", "error from the images", "nats per image", "standard error of the ELBO over other images"),
-    # Sets of generated pictures, by features of a network.
-    "kid": Term("quality", "KID", "", "kernel distance of generated from real images, without bias: 0 if both are alike", "lower"),
-    "frechet": Term("quality", "Frechet distance", "", "distance of means and covariances of features; FID only with the standard Inception", "lower"),
-    "mind": Term("quality", "MIND", "", "mean Wasserstein distance of features along random lines", "lower"),
-    "precision": Term("quality", "precision", "share", "generated images that lie among the real ones", "higher"),
-    "recall": Term("quality", "recall", "share", "real images that lie among the generated ones", "higher"),
-    "density": Term("quality", "density", "", "real neighbourhoods around a generated image, by their number in a real set", "higher"),
-    "coverage": Term("quality", "coverage", "share", "real images with a generated one in their neighbourhood", "higher"),
-    "authenticity": Term("quality", "authenticity", "share", "generated images that are no near copies of a training image", "higher"),
-    "train_test_gap": Term("quality", "train-test gap", "-1 to 1", "how much closer to training images generated images are than test images: 1 if copied"),
-    "lpips_diversity": Term("quality", "LPIPS diversity", "", "mean perceptual distance of two generated images; compare it with that of real ones"),
-    "diversity": Term("quality", "diversity", "", "spread of translations, divided by that of the target's images: 0 if all are alike, as in mode collapse", "higher"),
-    # Pairs of a translation and its truth.
-    "l1": Term("pairs", "L1 to the truth", "pixels in [0, 1]", "mean absolute difference from the true image", "lower"),
-    "iou": Term("pairs", "IoU of ink", "share", "intersection over union of the dark pixels with those of the truth", "higher"),
-    "psnr": Term("pairs", "PSNR", "dB", "-10 log10 of the squared difference from the truth", "higher"),
-    "ssim": Term("pairs", "SSIM", "", "structural similarity to the truth: 1 for equal images", "higher"),
-    "lpips": Term("pairs", "LPIPS", "", "perceptual distance from the truth: 0 for equal images", "lower"),
-    # Translations beside their inputs.
-    "cycle": Term("translation", "cycle", "pixels", "L1 from an image to its translation there and back; training rows take pixels in [-1, 1], evaluations in [0, 1]", "lower"),
-    "probe": Term("translation", "probe", "pixels in [0, 1]", "the cycle with one grey level of noise on the translation: far above it if the image hides in noise", "lower"),
-    "change": Term("translation", "change", "pixels in [0, 1]", "L1 from an image to its translation"),
-    "correlation": Term("translation", "correlation", "-1 to 1", "correlation of the luminances of an image and its translation"),
-    "inverted": Term("translation", "inverted", "share", "images whose light and dark are swapped"),
-    "lpips_content": Term("translation", "LPIPS to the input", "", "perceptual distance of a translation from its image: what is kept is near"),
-    # Losses of a training step.
-    "loss": Term("losses", "loss", "nats per image", "distortion + beta * rate: what training minimises"),
-    "g_loss": Term("losses", "generators' loss", "", "weighted sum of the terms that the generators minimise"),
-    "d_a_loss": Term("losses", "loss of discriminator A", "", "half the sum of its losses on real and translated images and of its penalties"),
-    "d_b_loss": Term("losses", "loss of discriminator B", "", "half the sum of its losses on real and translated images and of its penalties"),
-    "identity": Term("losses", "identity", "pixels in [-1, 1]", "L1 from an image of the target domain to its translation"),
-    "adversarial": Term("losses", "adversarial", "", "how real a discriminator finds the translations"),
-    "affine": Term("losses", "affine consistency", "pixels in [-1, 1]", "L1 from the translation of a turned image to the turned translation"),
-    "semantic": Term("losses", "semantic", "nats", "cross-entropy of the class of a translation against that of its image"),
-    # Discriminators.
-    "accuracy": Term("discriminators", "accuracy", "share", "images that a discriminator is right about: 0.5 by chance"),
-    "gap": Term("discriminators", "gap", "", "mean logit of a discriminator on real images, less that on translated ones"),
-    # Optimiser.
-    "beta": Term("optimiser", "beta", "", "weight of the rate in the loss"),
-    "learning_rate": Term("optimiser", "learning rate", "", "learning rate of Adam"),
-    "skipped": Term("optimiser", "skipped steps", "steps", "steps so far that were not finite, and so changed nothing"),
+    **_of("likelihood", {
+        "negative_elbo": ("negative ELBO", NATS, "distortion + rate, a bound on -log p(x)", "lower"),
+        "elbo": ("ELBO", NATS, "lower bound on log p(x): the negative ELBO with the other sign", "higher"),
+        "bits_per_dim": ("bits per dimension", "bits",
+                         "the negative ELBO in bits, for each pixel and channel", "lower"),
+        "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),
+        "rate": ("rate", NATS, "KL(q(z|x) || p(z)): what the latents tell about the image"),
+        "elbo_draw_se": ("error from the noise", NATS, "standard error of the ELBO if its noise were drawn anew"),
+        "elbo_image_se": ("error from the images", NATS, "standard error of the ELBO over other images"),
+    }),
+    **_of("quality", {
+        "kid": ("KID", "", "kernel distance of generated from real images, without bias; about 0 if alike", "lower"),
+        "frechet": ("Frechet distance", "",
+                    "distance of means and covariances of features; FID with the standard Inception only", "lower"),
+        "mind": ("MIND", "", "mean Wasserstein distance of features along random lines", "lower"),
+        "precision": ("precision", "share", "generated images that lie among the real ones", "higher"),
+        "recall": ("recall", "share", "real images that lie among the generated ones", "higher"),
+        "density": ("density", "",
+                    "real neighbourhoods around a generated image, relative to those around a real one", "higher"),
+        "coverage": ("coverage", "share", "real images with a generated one in their neighbourhood", "higher"),
+        "authenticity": ("authenticity", "share",
+                         "generated images that are no near copies of a training image", "higher"),
+        "train_test_gap": ("train-test gap", "-1 to 1",
+                           "how much closer to training images generated ones are than test images; 1 if copied"),
+        "lpips_diversity": ("LPIPS diversity", "",
+                            "mean perceptual distance of two generated images; compare with real ones"),
+        "diversity": ("diversity", "",
+                      "spread of translations, divided by that of the target's images; 0 in mode collapse", "higher"),
+    }),
+    **_of("pairs", {
+        "l1": ("L1 to the truth", UNIT, "mean absolute difference from the true image", "lower"),
+        "iou": ("IoU of ink", "share", "intersection over union of the dark pixels with those of the truth", "higher"),
+        "psnr": ("PSNR", "dB", "-10 log10 of the squared difference from the truth", "higher"),
+        "ssim": ("SSIM", "", "structural similarity to the truth: 1 for equal images", "higher"),
+        "lpips": ("LPIPS", "", "perceptual distance from the truth: 0 for equal images", "lower"),
+    }),
+    **_of("translation", {
+        "cycle": ("cycle", "pixels",
+                  "L1 from an image to its translation there and back (training: pixels in [-1, 1])", "lower"),
+        "probe": ("probe", UNIT,
+                  "the cycle with one grey level of noise on the translation; it shows hidden images", "lower"),
+        "change": ("change", UNIT, "L1 from an image to its translation"),
+        "correlation": ("correlation", "-1 to 1", "correlation of the luminances of an image and its translation"),
+        "inverted": ("inverted", "share", "images whose light and dark are swapped"),
+        "lpips_content": ("LPIPS to the input", "",
+                          "perceptual distance of a translation from its image: what is kept is near"),
+    }),
+    **_of("losses", {
+        "loss": ("loss", NATS, "distortion + beta * rate: what training minimises"),
+        "g_loss": ("generators' loss", "", "weighted sum of the terms that the generators minimise"),
+        "d_a_loss": ("loss of discriminator A", "",
+                     "half the sum of its losses on real and translated images, with penalties"),
+        "d_b_loss": ("loss of discriminator B", "",
+                     "half the sum of its losses on real and translated images, with penalties"),
+        "identity": ("identity", SIGNED, "L1 from an image of the target domain to its translation"),
+        "adversarial": ("adversarial", "", "how real a discriminator finds the translations"),
+        "affine": ("affine consistency", SIGNED, "L1 from the translation of a turned image to the turned translation"),
+        "semantic": ("semantic", "nats", "cross-entropy of a translation's class against that of its image"),
+    }),
+    **_of("discriminators", {
+        "accuracy": ("accuracy", "share", "images that a discriminator is right about: 0.5 by chance"),
+        "gap": ("gap", "", "mean logit of a discriminator on real images, less that on translated ones"),
+    }),
+    **_of("optimiser", {
+        "beta": ("beta", "", "weight of the rate in the loss"),
+        "learning_rate": ("learning rate", "", "learning rate of Adam"),
+        "skipped": ("skipped steps", "steps", "steps so far that were not finite, and so changed nothing"),
+    }),
 }  # fmt: skip
 """Terms by name, or by the beginning of names that tell what they are measured on."""
 

@@ -60,6 +60,9 @@ class Task(NamedTuple, Generic[C, S]):
 
     name: str  # name of the family, as in config.json and on the command line
     config_class: type[C]
+    title: str  # the name in words
+    # names of the metrics that a line of progress shows, in this order: the first three of them that a row has
+    headline: tuple[str, ...]
     units: str  # units of its metrics, as reports show them
     init: Callable[[C, Array], S]  # (config, key) -> the state before the first step
     # (config, state, batch, key) -> (state, scalar metrics, `skipped` among them); with load_constants it also takes

@@ -19,6 +19,8 @@ def make_task(
     return Task(
         name="cyclegan",
         config_class=CycleGanRun,
+        title="CycleGAN",
+        headline=("cycle_a", "g_loss", "d_a_loss", "l1_a2b", "l1_b2a", "cycle_a2b", "cycle_b2a"),
         units="pixels in [0, 1]",
         init=functools.partial(steps.init, make_networks=make_networks),
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),

@@ -73,17 +73,24 @@ def _plot(series: Mapping[str, Points], description: str) -> Element:
         line = lambda points: "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in points)  # noqa: E731
         if split == "training":
             points = _thinned(points)
-            drawn += [tag("path", d=line(points), class_="raw"), tag("path", d=line(_smoothed(points)), class_="training")]
+            drawn += [
+                tag("path", d=line(points), class_="raw"),
+                tag("path", d=line(_smoothed(points)), class_="training"),
+            ]
         else:
             drawn.append(tag("path", d=line(points), class_="validation"))
-            drawn += [tag("circle", cx=f"{x(step):.1f}", cy=f"{y(v):.1f}", r="2.5", class_="validation") for step, v in points]
+            drawn += [
+                tag("circle", cx=f"{x(step):.1f}", cy=f"{y(v):.1f}", r="2.5", class_="validation") for step, v in points
+            ]
     return tag("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description)
 
 
 def _range(series: Mapping[str, Points]) -> tuple[float, float]:
     """Returns the values that a plot shows: those after the first tenth of the steps, as a start may tower above."""
     end = max(step for points in series.values() for step, _ in points)
-    values = [value for points in series.values() for step, value in points if step >= end / 10 and math.isfinite(value)]
+    values = [
+        value for points in series.values() for step, value in points if step >= end / 10 and math.isfinite(value)
+    ]
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element
 
 
-def tag(name: str, *content: Element | str, **attributes: str) -> Element:
+def tag(name: str, /, *content: Element | str, **attributes: str) -> Element:
     """Makes an element that holds texts and elements; `class_` becomes the attribute class."""
     element = Element(name, {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()})
     for part in content:

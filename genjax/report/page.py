@@ -20,18 +20,22 @@ STYLE = """
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem;
   margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .25rem; letter-spacing: -.01em; }
-h2 { font-size: 1.5rem; line-height: 1.25; margin: 3.5rem 0 .25rem; padding-top: 1.5rem; border-top: 1px solid var(--line); }
+h2 { font-size: 1.5rem; line-height: 1.25; margin: 3.5rem 0 .25rem; padding-top: 1.5rem;
+  border-top: 1px solid var(--line); }
 h3 { font-size: 1.1rem; margin: 2.25rem 0 .5rem; }
 h4 { font-size: .9rem; margin: 1.25rem 0 .25rem; color: var(--soft); font-weight: 600; }
 p { margin: .4rem 0; max-width: 44rem; } .soft, figcaption, summary { color: var(--soft); }
-nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; } a { color: var(--a); }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem; margin: 1.25rem 0; padding: 0; }
+nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+  a { color: var(--a); }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem;
+  margin: 1.25rem 0; padding: 0; }
 .figures div { background: var(--box); border-radius: .5rem; padding: .8rem 1rem; }
 .figures dt { color: var(--soft); font-size: .85rem; } .figures dd { margin: 0; }
 .figures dd.value { font-size: 1.6rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; }
 .figures dd.note { font-size: .8rem; color: var(--soft); }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-weight: 400; }
+th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); font-weight: 400; }
 thead th { color: var(--soft); font-size: .8rem; } td { font-variant-numeric: tabular-nums; }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; } pre { background: var(--box);
   border-radius: .5rem; padding: .75rem 1rem; white-space: pre-wrap; margin: .5rem 0; }
@@ -41,12 +45,15 @@ figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; }
 .pictures img { image-rendering: pixelated; width: 100%; border-radius: .25rem; display: block; }
 .pictures img[hidden] { display: none; } input[type=range] { width: 100%; accent-color: var(--a); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem 1.25rem; }
-svg { width: 100%; display: block; } svg text { font: 9px system-ui, sans-serif; fill: var(--soft); } svg .end { text-anchor: end; }
-path { fill: none; } .axis { stroke: var(--line); } .raw { stroke: var(--a); opacity: .25; } .training { stroke: var(--a); stroke-width: 1.5; }
+svg { width: 100%; display: block; } svg text { font: 9px system-ui, sans-serif; fill: var(--soft); }
+  svg .end { text-anchor: end; }
+path { fill: none; } .axis { stroke: var(--line); } .raw { stroke: var(--a); opacity: .25; }
+  .training { stroke: var(--a); stroke-width: 1.5; }
 path.validation { stroke: var(--b); stroke-width: 1.5; } circle.validation { fill: var(--b); }
 .key span { font-weight: 600; } .key .t { color: var(--a); } .key .v { color: var(--b); }
 details { margin: .4rem 0; } summary { cursor: pointer; } summary:hover { color: var(--ink); }
-@media print { body { max-width: none; padding: 0; } h2 { break-before: page; } figure, .figures div { break-inside: avoid; }
+@media print { body { max-width: none; padding: 0; } h2 { break-before: page; }
+  figure, .figures div { break-inside: avoid; }
   input[type=range] { display: none; } }
 """
 

@@ -21,7 +21,7 @@ from genjax.train.rows import read_rows
 MOST_PICTURES = 12
 """Grids of a kind that the page holds; of more, evenly spaced ones."""
 
-COLUMNS = ("input", "translation", "cycle", "truth")
+RECORDS = ("config", "data", "environment")
 
 
 class Outcome(NamedTuple):
@@ -45,7 +45,7 @@ def damage(run: epath.PathLike) -> Iterator[None]:
 def of_run(workdir: epath.Path) -> Iterator[Element]:
     """Yields all sections of the run in `workdir`."""
     rows = list(read_rows(workdir / "metrics.jsonl"))
-    config, data, environment = (files.read_json(workdir / f"{name}.json") for name in ("config", "data", "environment"))
+    config, data, environment = (files.read_json(workdir / f"{name}.json") for name in RECORDS)
     task = FAMILIES[config["family"]]
     yield tag("p", _summary(workdir, config, data, environment), class_="soft")
     outcome = _outcome(workdir, rows)
@@ -116,7 +116,8 @@ def _headline(task: Task, config: Json, outcome: Outcome) -> Iterator[Element]:
         term = glossary.explain(name)
         error = outcome.metrics.get("elbo_image_se") if name == "elbo" else None
         interval = f" ± {1.96 * error:.2g}" if isinstance(error, float) else ""
-        unit = " · ".join(filter(None, [term.unit if term else "", f"{term.better} is better" if term and term.better else ""]))
+        better = f"{term.better} is better" if term and term.better else ""
+        unit = " · ".join(filter(None, [term.unit if term else "", better]))
         value = tag("dd", f"{number(outcome.metrics[name])}{interval}", class_="value")
         boxes.append(tag("div", tag("dt", glossary.title(name)), value, tag("dd", unit, class_="note")))
     if boxes:
@@ -178,7 +179,7 @@ def _pictures(directory: epath.Path) -> Iterator[Element]:
         steps = sorted(by_step)
         if len(steps) > MOST_PICTURES:
             steps = [steps[i * (len(steps) - 1) // (MOST_PICTURES - 1)] for i in range(MOST_PICTURES)]
-        images = [picture(by_step[step].read_bytes(), by_step[step].suffix[1:], f"{title}, step {step}") for step in steps]
+        images = [_picture(by_step[step], f"{title}, step {step}") for step in steps]
         for image in images[:-1]:
             image.set("hidden", "hidden")
         caption = tag("figcaption", f"{title}, step {steps[-1]}")
@@ -186,18 +187,23 @@ def _pictures(directory: epath.Path) -> Iterator[Element]:
     yield tag("div", *figures, class_="pictures")
 
 
+def _picture(path: epath.Path, alt: str) -> Element:
+    return picture(path.read_bytes(), path.suffix[1:], alt)
+
+
 def _evaluations(workdir: epath.Path) -> Iterator[Element]:
     """Yields the tables that experiments/evaluate.py wrote, the latest step first."""
-    found = [(int(name[1]), path) for path in workdir.iterdir() if (name := re.fullmatch(r"evaluation-(\d+)\.json", path.name))]
-    for step, path in sorted(found, reverse=True):
+    named = [(re.fullmatch(r"evaluation-(\d+)\.json", path.name), path) for path in workdir.iterdir()]
+    for step, path in sorted(((int(name[1]), path) for name, path in named if name), reverse=True):
         record = files.read_json(path)
         network, sets = record["features"], record["sets"]
         yield tag("h3", f"Pictures as a set, step {step}")
-        yield tag("p", f"Features of {network['name']}, {record['split']} images; 95% intervals in brackets.", class_="soft")
+        what = f"Features of {network['name']}, {record['split']} images; 95% intervals in brackets."
+        yield tag("p", what, class_="soft")
         names = list(dict.fromkeys(metric for one in sets.values() for metric in one["metrics"]))
         rows = [(glossary.title(name), *(_value(one["metrics"].get(name)) for one in sets.values())) for name in names]
-        header = ("metric", *(f"{name} ({one['num_generated']:,} and {one['num_reference']:,})" for name, one in sets.items()))
-        yield table(rows, header)
+        counts = {name: f"{one['num_generated']:,} and {one['num_reference']:,}" for name, one in sets.items()}
+        yield table(rows, ("metric", *(f"{name} ({count})" for name, count in counts.items())))
 
 
 def _value(metric: Json | None) -> str:
@@ -228,10 +234,11 @@ def _curves(rows: Sequence[Row]) -> Iterator[Element]:
     drawn = list(curves.curves(rows))
     if drawn:
         yield tag("h3", "Curves")
-        key = tag("p", tag("span", "training", class_="t"), ", thin as logged, thick as a running mean; ",
-                  tag("span", "validation", class_="v"), ". Values before a tenth of the steps may lie outside.",
-                  class_="key soft")  # fmt: skip
-        yield key
+        yield tag(
+            "p", tag("span", "training", class_="t"), ", thin as logged, thick as a running mean; ",
+            tag("span", "validation", class_="v"), ". Values before a tenth of the steps may lie outside.",
+            class_="key soft",
+        )  # fmt: skip
         yield from drawn
 
 
@@ -242,7 +249,8 @@ def _repeat(workdir: epath.Path, config: Json, data: Json, environment: Json) ->
     if commands.exists():
         yield tag("pre", commands.read_text().rstrip())
     if (workdir / "result.json").exists() and (digest := files.read_json(workdir / "result.json").get("digest")):
-        yield tag("p", "The same command on the same machine and software ends with the state of SHA-256 ", tag("code", str(digest)), ".")
+        promise = "The same command on the same machine and software ends with the state of SHA-256 "
+        yield tag("p", promise, tag("code", str(digest)), ".")
     yield details("Configuration (config.json)", table(explained(config), ("flag", "value", "meaning")))
     yield details("Images (data.json)", table(pairs(flatten(data))))
     yield details("Environment (environment.json)", table(pairs(flatten(environment))))

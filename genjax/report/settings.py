@@ -23,7 +23,8 @@ def explained(config: Json) -> list[tuple[str, str, str]]:
 
 def _meanings(kind: type, part: str = "") -> Iterator[tuple[str, str]]:
     """Yields each field of a dataclass and its parts by its dotted name, with the first sentence of its docstring."""
-    docs = dict(pair for base in reversed(kind.__mro__[:-1]) if dataclasses.is_dataclass(base) for pair in _docstrings(base))
+    classes = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+    docs = dict(pair for base in classes for pair in _docstrings(base))
     for field in dataclasses.fields(kind):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             yield from _meanings(field.type, f"{part}{field.name}.")

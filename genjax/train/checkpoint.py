@@ -157,6 +157,11 @@ class Saver:
             cleanup_tmp_directories=True,
         )
 
+    @property
+    def best_score(self) -> float:
+        """The lowest score of a checkpoint, infinity if none has one."""
+        return min(self._scores.values(), default=math.inf)
+
     def save(self, step: int, state: PyTree, environment: Json, score: float | None, rows: Json | None = None) -> None:
         """Starts saving `state`; `score` (lower is better) is None if the state was not evaluated.
 

@@ -1,6 +1,8 @@
 """Training loop for every family: batches in, metrics and checkpoints out; the same call resumes a run."""
 
 import contextlib
+import dataclasses
+import functools
 import logging
 import math
 import signal
@@ -21,7 +23,7 @@ from genjax.files import Json
 from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, run_directory, sample_images
+from genjax.train import checkpoint, fingerprint, preemption, profiling, run_directory, sample_images, trackers
 from genjax.train.log import NONFINITE_REMEDY, Log, Progress
 from genjax.train.rows import finite
 from genjax.train.run_directory import Run
@@ -81,7 +83,9 @@ def fit(task: Task[C, S], config: C, make_programs: MakePrograms = compile_progr
         programs = make_programs(task, config, mesh)
         state, start, covered = _restore_or_init(task, run, mesh)
         monitor = task.monitor(config, run.splits) if task.monitor else None
-        writer = Writer(run.workdir, covered, config.train.tensorboard, parallel.is_main_process(), monitor)
+        tracked = trackers.Start(run.workdir, start, files.flatten(dataclasses.asdict(config)))
+        start_trackers = functools.partial(trackers.make, config.train.track, tracked)
+        writer = Writer(run.workdir, covered, parallel.is_main_process(), monitor, start_trackers)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
         state, step, stopped_by = _train(task, run, mesh, programs, writer, state, start)
@@ -113,23 +117,27 @@ def _train(
         preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save
         checkpoint.Saver(run.workdir / "checkpoints", train, run_directory.finished_steps(run.workdir)) as saver,
         writer,
-        Progress(start, train.num_steps, data.batch_size, main) as progress,
+        Progress(start, train.num_steps, data.batch_size, task.headline, main) as progress,
+        profiling.profiled(run.workdir / "profile", train.profiled_steps) as profile,
         contextlib.closing(loaded),
         jax.transfer_guard_host_to_device("disallow"),  # an accidental copy to the device in the loop is an error
     ):
-        log = Log(writer, progress, train, int(state.skipped))
+        log = Log(writer, progress, train, int(state.skipped), saver.best_score)
+        profile(start, state)
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
             state, metrics, stop = programs.train_step(state, batch, seed, signals[requested()])
             fingerprints = programs.fingerprint(state, batch) if step % train.log_every == 0 else {}
             # Dispatch is asynchronous. Reading the metrics of the step before keeps the host ahead of the device.
             log.after_step(step, metrics, fingerprints, stop)
+            profile(step, state)
             last, score = step == train.num_steps, None
             if step % train.eval_every == 0 or last:
+                log.before_evaluation(step)
                 found = evaluate(programs, run, state, "validation")
                 score = best.score(task, run.config.train.best_by, found)
-                log.after_evaluation(step, found)
-                programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
-                log.flush()  # for those who watch the run
+                log.after_evaluation(step, found, score)
+                writer.write_pictures(step, programs.write_grids(run.workdir, step, state, run.splits, noise_seed))
+                log.flush()
             if step % train.checkpoint_every == 0 or last or log.stopped_by:
                 # ORDER MATTERS: rows must be on the disk before the checkpoint that covers them. Resuming cuts off rows
                 # after the checkpoint, and could not write missing ones again.
@@ -174,8 +182,9 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int,
     restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, lambda: init(0)))
     if restored is None:
         state = parallel.replicate(mesh, init, parallel.replicate_scalar(mesh, seed_of(run.config, "init")))
-        params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
-        logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+        if run.config.train.show_parameters:
+            params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
+            logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
         return state, 0, {}
     several = run.config.train.steps_per_dispatch
     if restored.step % several:

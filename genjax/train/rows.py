@@ -1,11 +1,13 @@
-"""Files of rows: metrics.jsonl, timing.jsonl.
+"""Files of rows: metrics.jsonl, timing.jsonl, and the table metrics.csv made of the first.
 
 metrics.jsonl holds no clock times, so equal runs have equal files. Rows are appended. Each checkpoint names the rows
 that it covers. A resumed training checks those, cuts off later ones, and writes them again.
 """
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import math
@@ -20,7 +22,7 @@ from genjax.task import Row
 
 logger = logging.getLogger(__name__)
 
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+METRICS, TIMING, TABLE = "metrics.jsonl", "timing.jsonl", "metrics.csv"
 
 
 def read_rows(path: epath.PathLike) -> Iterator[Json]:
@@ -47,6 +49,25 @@ def read_rows(path: epath.PathLike) -> Iterator[Json]:
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Replaces numbers that are not finite by None, as JSON cannot hold them."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def write_csv(workdir: epath.Path) -> None:
+    """Writes metrics.csv: a line for each step with its metrics of training and evaluation, without fingerprints.
+
+    A metric that is not finite, or was not measured at a step, is empty.
+    """
+    steps: dict[int, Json] = {}
+    for row in read_rows(workdir / METRICS):
+        row.pop("fingerprint", None)
+        if "warnings" in row:
+            row["warnings"] = "; ".join(row["warnings"].values())
+        steps.setdefault(row["step"], {}).update(row)
+    if steps:
+        names = dict.fromkeys(name for row in steps.values() for name in row)
+        table = csv.DictWriter(buffer := io.StringIO(), names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(steps.values())
+        files.write_atomically(workdir / TABLE, buffer.getvalue())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +102,7 @@ def read_covered(path: epath.Path, covered: Extent) -> list[bytes]:
 class RowFile:
     """A .jsonl file that rows are appended to, after `lines`; the first flush cuts off whatever else it holds.
 
-    gs:// files cannot be appended to, so there each flush writes the whole file again: flush seldom.
+    gs:// files cannot be appended to: there each flush with `sync` writes the whole file again, and others do nothing.
     """
 
     def __init__(self, path: epath.Path, lines: Sequence[bytes], active: bool):
@@ -106,19 +127,19 @@ class RowFile:
         if self._active:
             self._pending += line
 
-    def flush(self) -> None:
-        """Writes all buffered rows to the disk."""
-        if not self._active:
+    def flush(self, sync: bool = True) -> None:
+        """Writes all buffered rows to the file, and with `sync` to the disk."""
+        if not self._active or (self._remote and not sync):
             return
         if self._remote:
             self._path.write_bytes(self._content + self._pending)
             self._content += self._pending
         else:
-            self._append_to_disk()
+            self._append_to_disk(sync)
         self._size += len(self._pending)
         self._pending.clear()
 
-    def _append_to_disk(self) -> None:
+    def _append_to_disk(self, sync: bool) -> None:
         if not self._pending and not self._path.exists():
             return  # an empty file would look like one whose rows were cut off
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,4 +148,5 @@ class RowFile:
                 file.truncate(self._size)
             file.write(self._pending)
             file.flush()
-            os.fsync(file.fileno())  # the next thing written may be a checkpoint that covers these rows
+            if sync:  # earlier rows too: the next thing written may be a checkpoint that covers them
+                os.fsync(file.fileno())

@@ -24,14 +24,15 @@ from genjax.evaluation import best
 from genjax.families import FAMILIES, family_of, task_of
 from genjax.files import Json
 from genjax.task import C
-from genjax.train import environment, writers
+from genjax.train import environment, trackers
 
 logger = logging.getLogger(__name__)
 
 MAY_CHANGE = frozenset({
     "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
     "data.max_megapixels", "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every",
-    "train.num_sample_images", "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.tensorboard",
+    "train.num_sample_images", "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.track",
+    "train.profile", "train.show_parameters",
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""
 
@@ -69,8 +70,7 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     """
     environment.check_float32()
     parallel.check_batch_size(mesh, config.data.batch_size)
-    if config.train.tensorboard:
-        writers.import_tensorboard()  # fails now, not after the images are loaded
+    trackers.check(config.train.track, files.resolve(config.workdir))  # fails now, not after the images are loaded
     config, workdir, splits = with_images(config)
     images = sources.describe(splits) | sources.left_out(config.data)
     run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size})

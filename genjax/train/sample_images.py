@@ -15,8 +15,8 @@ from genjax.data.splits import Splits
 from genjax.keys import Stream
 from genjax.task import C, S, Task
 
-WriteGrids = Callable[[epath.Path, int, S, Splits, int], None]
-"""(run directory, step, state, images, seed of the noise): writes samples/NAME-STEP.png."""
+WriteGrids = Callable[[epath.Path, int, S, Splits, int], dict[str, np.ndarray]]
+"""(run directory, step, state, images, seed of the noise): writes samples/NAME-STEP.png, and returns them by NAME."""
 
 
 def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
@@ -30,7 +30,7 @@ def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
         config.data.batch_size,
     )
 
-    def write_grids(workdir: epath.Path, step: int, state: S, splits: Splits, seed: int) -> None:
+    def write_grids(workdir: epath.Path, step: int, state: S, splits: Splits, seed: int) -> dict[str, np.ndarray]:
         shown = min(num, *(len(array) for array in splits.validation))
         chosen = tuple(image_arrays.evenly_spaced(array, shown) for array in splits.validation)
         drawn = [
@@ -38,12 +38,14 @@ def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:
             for batch in batches.eval_batches(chosen, size, parallel.process_rows(size))
         ]
         if not parallel.is_main_process():  # but every process had to compute its part
-            return
+            return {}
+        grids = {}
         for name in drawn[0]:
             pictures = np.concatenate([part[name] for part in drawn])[:shown]
             _, height, width, _ = pictures.shape
             columns = max(1, round(math.sqrt(shown * height / width)))  # a grid that is about square
-            grid = image_arrays.grid(image_arrays.to_uint8(pictures), columns)
-            image_arrays.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grid)
+            grids[name] = image_arrays.grid(image_arrays.to_uint8(pictures), columns)
+            image_arrays.write_png(workdir / "samples" / f"{name}-{step:08d}.png", grids[name])
+        return grids
 
     return write_grids

@@ -1,19 +1,19 @@
-"""Writer of a run's rows, with the monitor's warnings in them; to TensorBoard too if asked."""
+"""Writer of a run's rows, with the monitor's warnings in them; to trackers too if asked."""
 
 import dataclasses
 import json
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from etils import epath
 
 from genjax.files import Json
 from genjax.task import RECENT_ROWS, Monitor, Row
-from genjax.train.rows import METRICS, TIMING, Extent, RowFile, finite, read_covered
+from genjax.train.rows import METRICS, TIMING, Extent, RowFile, finite, read_covered, write_csv
+from genjax.train.trackers import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 class Writer:
     """Writes the rows of a run after those that a checkpoint covers, with the monitor's warnings, if `active`.
 
-    It logs when a warning appears or disappears. It writes nothing before the first flush. Raises ValueError if rows in
-    `covered` (file name -> `Extent` as JSON) are not there.
+    It logs when a warning appears or disappears. It writes nothing before the first flush, and metrics.csv at its end.
+    Raises ValueError if rows in `covered` (file name -> `Extent` as JSON) are not there.
     """
 
     def __init__(
-        self, workdir: epath.Path, covered: Mapping[str, Json], tensorboard: bool, active: bool = True,
-        monitor: Monitor | None = None,
+        self, workdir: epath.Path, covered: Mapping[str, Json], active: bool = True, monitor: Monitor | None = None,
+        start_trackers: Callable[[], Sequence[Tracker]] = tuple,
     ):  # fmt: skip
         self.workdir, self._active, self._monitor = workdir, active, monitor
         self._began = time.perf_counter()
@@ -40,8 +40,8 @@ class Writer:
             self._remember(json.loads(line))
         self._metrics = RowFile(workdir / METRICS, metrics, active)
         self._timing = RowFile(workdir / TIMING, timing, active)
-        self._make_tensorboard = import_tensorboard().SummaryWriter if tensorboard and active else None
-        self._tensorboard: Any = None
+        self._start_trackers = start_trackers if active else tuple
+        self._trackers: list[Tracker] = []
 
     @property
     def covered(self) -> dict[str, Json]:
@@ -58,8 +58,19 @@ class Writer:
             row["warnings"] = self._warnings = self._monitor(self._recent, self._evaluation)
             self._log_changes(step, before)
         self._metrics.append(row)
-        if self._tensorboard is not None:
-            self._tensorboard.write_scalars(step, metrics)
+        self._track(lambda tracker: tracker.scalars(step, metrics))
+
+    def write_pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Gives trackers pictures, uint8 [h, w, c] by name; the run has its own in samples/."""
+        self._track(lambda tracker: tracker.pictures(step, pictures))
+
+    def _track(self, send: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                send(tracker)
+            except Exception as error:  # of the network, perhaps: no reason to lose a training
+                self._trackers.remove(tracker)
+                logger.warning("%s gets no more rows, training goes on: %s", type(tracker).__name__, error)
 
     def _remember(self, row: Row) -> None:
         if any(name.startswith("validation/") for name in row):
@@ -81,30 +92,22 @@ class Writer:
         seconds = round(time.perf_counter() - self._began, 3)
         self._timing.append({"step": step, "seconds": seconds, "images_per_second": round(images_per_second, 1)})
 
-    def flush(self) -> None:
-        """Writes all rows to the disk; call it before saving a checkpoint that covers them."""
-        self._metrics.flush()
-        self._timing.flush()
-        if self._tensorboard is not None:
-            self._tensorboard.flush()
+    def flush(self, sync: bool = True) -> None:
+        """Writes all rows, with `sync` to the disk; call it so before saving a checkpoint that covers them.
+
+        Without, they are in the files for those who watch the run, and a power cut may take them.
+        """
+        self._metrics.flush(sync)
+        self._timing.flush(sync)
 
     def __enter__(self) -> "Writer":
-        if self._make_tensorboard is not None:
-            self._tensorboard = self._make_tensorboard(str(self.workdir / "tensorboard"))
+        self._trackers = list(self._start_trackers())
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.flush()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-
-
-def import_tensorboard() -> ModuleType:
-    """Imports CLU's TensorBoard writer; raises ValueError if TensorFlow or TensorBoard is missing."""
-    try:
-        from clu import metric_writers
-    except ImportError as error:
-        raise ValueError(
-            f"--train.tensorboard needs TensorFlow and TensorBoard ({error}): pip install 'genjax-images[tensorboard]'"
-        ) from error
-    return metric_writers
+        try:
+            self.flush()
+            if self._active:
+                write_csv(self.workdir)
+        finally:
+            self._track(lambda tracker: tracker.close())

@@ -14,6 +14,8 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
     return Task(
         name="vae",
         config_class=VaeRun,
+        title="VAE",
+        headline=("elbo", "rate", "distortion"),
         units="likelihoods in nats per image",
         init=functools.partial(steps.init, make_model=make_model),
         train_step=functools.partial(steps.train_step, make_model=make_model),

@@ -1,0 +1,37 @@
+"""Profile of a few steps of a training, with JAX's profiler."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import jax
+from etils import epath
+
+from genjax.parallel import PyTree
+
+
+@contextlib.contextmanager
+def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int, PyTree], None]]:
+    """Yields a function to call after each step with its number and outputs; writes a trace of the steps (start, stop].
+
+    The trace, in `directory`/plugins/profile/TIME, begins at the first step called with at or after `start`, and ends
+    once `stop` was computed, or with the context. Nothing happens for None.
+    """
+    start, stop = steps or (0, 0)
+    running = False
+
+    def after_step(step: int, outputs: PyTree) -> None:
+        nonlocal running
+        if running and step >= stop:
+            jax.block_until_ready(outputs)  # which the devices may still be computing
+            jax.profiler.stop_trace()
+            running = False
+        elif not running and start <= step < stop:
+            jax.block_until_ready(outputs)  # so that no earlier step is in the trace
+            jax.profiler.start_trace(str(directory))
+            running = True
+
+    try:
+        yield after_step
+    finally:
+        if running:
+            jax.profiler.stop_trace()

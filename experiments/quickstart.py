@@ -4,6 +4,7 @@ $ python experiments/quickstart.py
 """
 
 import dataclasses
+import logging
 import time
 from typing import Any
 
@@ -52,6 +53,7 @@ def main() -> dict[str, Any]:
         if family == "vae":
             _draw_restorations(config.workdir)
         report.write_report(path, "genjax quickstart", runs)
+    logging.info("open %s in a browser: it shows what was learned", path)
     return {**results, "seconds": round(time.perf_counter() - began, 1), "report": str(path)}
 
 

@@ -10,10 +10,9 @@ from genjax import cli
 
 
 def main() -> dict[str, Any]:
-    """Trains, writes the report, and returns the results."""
+    """Trains, and returns the results."""
     config = cli.choose_config(cyclegan.CONFIGS)
-    results = cli.train(config)
-    return {**results, "report": cli.write_report(cli.title(config), config.workdir)}
+    return cli.train(config)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def require(condition: bool, message: str) -> None:
 
 def flag(part: str, name: str) -> str:
     """Returns the flag of a field: `flag("data", "batch_size")` is --data.batch-size."""
-    return f"--{part}.{name.replace('_', '-')}"
+    return f"--{part}{'.' if part else ''}{name.replace('_', '-')}"
 
 
 def check_finite(config: "DataclassInstance", part: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import TypeVar
 import absl.logging
 import jax
 import tyro
+from etils import epath
 
 from genjax import files, flag_help, parallel, report
 from genjax.config import RunConfig
@@ -144,11 +146,14 @@ def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Jso
     """Trains `config` and returns the results to print: step, digest, seconds, test metrics.
 
     `task` defaults to that of the family, and `heading`, which is logged first, to the title. If a signal stopped the
-    training, it has saved, and the program exits here with 128 + the signal's number, as shells do.
+    training, it has saved, and the program exits here with 128 + the signal's number, as shells do. The report in the
+    run's directory is written anew at each evaluation, and at the end.
     """
     began = time.perf_counter()
     logging.info("%s, in %s", heading or title(config), config.workdir)
-    result = fit(task or task_of(config), config)
+    write = functools.partial(_write_report, title(config))
+    result = fit(task or task_of(config), config, after_evaluation=write)
+    path = write(files.resolve(config.workdir))
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
@@ -158,14 +163,21 @@ def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Jso
         "digest": result.digest,
         "seconds": round(time.perf_counter() - began, 1),
         **finite(result.test),
+        "report": path,
     }
 
 
-def write_report(title: str, workdir: str) -> str:
-    """Writes the report of a finished training into its directory, in process 0; returns its path."""
-    path = files.resolve(workdir) / "report.html"
+def _write_report(title: str, workdir: epath.Path) -> str:
+    """Writes the report of a training into its directory, in process 0; returns its path.
+
+    A report that fails is logged, as the training is worth more.
+    """
+    path = workdir / "report.html"
     if parallel.is_main_process():
-        report.write_report(path, title, {"Training": workdir})
+        try:
+            report.write_report(path, title, {"Training": workdir})
+        except (ValueError, OSError) as error:
+            logging.warning("no report is written: %s", error)
     return str(path)
 
 

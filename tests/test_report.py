@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genjax import files
-from genjax.report import write_report
+from genjax.report import curves, settings, write_report
 
 
 def test_write_report_makes_one_whole_page(trained, tmp_path):
@@ -17,8 +17,10 @@ def test_write_report_makes_one_whole_page(trained, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "<h1>A &lt;title&gt;</h1>" in page and "Digits &amp; more" in page
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-    assert len(sources) == 3 and all(source.startswith("data:image/png;base64,") for source in sources)
-    for fact in ("vae.latent_dim", "packages.jax", "train", "samples, step 12", "test images after step 12", "elbo"):
+    assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
+    facts = ("--vae.latent-dim", "packages.jax", "samples, step 12", "test images after step 12", "negative ELBO",
+             "seed 0", "Best of 3 evaluations on validation images, by elbo: step ", "Peak learning rate")  # fmt: skip
+    for fact in facts:
         assert fact in page
 
 
@@ -51,7 +53,7 @@ def test_write_report_escapes_all_it_shows(trained, tmp_path):
             file.write(json.dumps({"step": 12, "warnings": warnings}) + "\n")
     write_report(tmp_path / "report.html", f"{markup}title", {f"{markup}heading": run})
     page = Parsed((tmp_path / "report.html").read_text())
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1 and not any("&lt;1" in text for text in page.texts if "querySelector" in text)
     assert all(tag.get("src", "data:").startswith("data:") for tag in page.attributes)
     shown = " ".join(page.texts)
     wheres = "title heading step metric value kind old sentence config.json data.json environment.json"
@@ -69,7 +71,9 @@ def test_write_report_forbids_all_but_its_own(trained, tmp_path):
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert rules["default-src"] == "'none'" and "script-src" not in rules
+    script = re.search("<script>(.*?)</script>", text, re.DOTALL)[1]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["default-src"] == "'none'" and rules["script-src"] == f"'sha256-{allowed}'"
     assert rules["style-src"] == f"'sha256-{digest}'" and rules["img-src"] == "data:"
     assert page.tags.index("meta") < page.tags.index("style") and text.startswith("<!doctype html>")
 
@@ -141,5 +145,51 @@ def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):
     told = page(
         {}, {"ill": "It is < well: rest."}, {"ill": "It is < well: rest.", "odd": "It is odd."}, {"odd": "Odd."}
     )
-    assert "<ul><li>Odd.</li></ul><p>Earlier: ill (steps 10 to 20).</p>" in told
+    assert '<ul class="warning"><li>Odd.</li></ul><p>Earlier: ill (steps 10 to 20).</p>' in told
     assert "<li>It is &lt; well: rest.</li>" in page({}, {"ill": "It is < well: rest."})
+
+
+def test_write_report_steps_through_training(trained, tmp_path):
+    """Of many grids it holds a dozen, first and last included, and shows the last."""
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    grid = next(Path(tmp_path, "run", "samples").glob("samples-*.png")).read_bytes()
+    for step in range(16, 200, 4):
+        Path(tmp_path, "run", "samples", f"samples-{step:08d}.png").write_bytes(grid)
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    page = Parsed((tmp_path / "report.html").read_text())
+    shown = [tag for tag in page.attributes if "samples, step" in tag.get("alt", "")]
+    assert len(shown) == 12 and ["hidden" in tag for tag in shown] == [True] * 11 + [False]
+    assert shown[0]["alt"] == "samples, step 4" and shown[-1]["alt"] == "samples, step 196"
+
+
+def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    metrics = {"kid": {"value": 0.01234, "low": 0.01, "high": 0.02}, "mind": {"value": 3.5, "low": None, "high": None}}
+    sets = {"samples": {"num_generated": 1234, "num_reference": 500, "metrics": metrics}}
+    record = {"step": 12, "split": "test", "features": {"name": "pixels"}, "sets": sets}
+    files.write_json(tmp_path / "run" / "evaluation-12.json", record)
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>0.01234 (0.01 to 0.02)</td>" in page and "<td>3.5</td>" in page and "samples (1,234 and 500)" in page
+
+
+def test_write_report_puts_runs_side_by_side(trained, trained_identity, tmp_path):
+    runs = {"first": trained.workdir, "again": trained.workdir, "other": trained_identity.workdir}
+    write_report(tmp_path / "report.html", "t", runs)
+    page = (tmp_path / "report.html").read_text()
+    assert '<a href="#run-2">again</a>' in page and page.count("<h2") == 3
+    table = page[page.index("first: test, step 12") : page.index("<h2")]
+    assert table.count("negative ELBO") == 1 and "cycle" not in table
+
+
+def test_curves_smooth_and_thin_without_bias():
+    points = [(step, 2.0) for step in range(1, 1001)]
+    assert len(curves._thinned(points)) == 250 and {value for _, value in curves._thinned(points)} == {2.0}
+    assert all(abs(value - 2) < 1e-12 for _, value in curves._smoothed(points))
+    assert curves._thinned([(1, 0.0), (2, 1.0)]) == [(1, 0.0), (2, 1.0)]
+
+
+def test_settings_explain_every_flag(trained):
+    rows = settings.explained(files.read_json(Path(trained.workdir, "config.json")))
+    without = [name for name, _, meaning in rows if not meaning]
+    assert without == ["genjax", "family"] and len(rows) > 40

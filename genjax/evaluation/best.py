@@ -48,12 +48,13 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
 
 
 def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float | None:
-    """Returns the mean of the metrics that a resolved `--train.best-by` names; None for none."""
+    """Returns the mean of the metrics that a resolved `--train.best-by` names; None for none and if one is missing."""
     if best_by == NONE:
         return None
     prefix = best_by.partition(":")[0] + "_"
     names = task.scores.get(best_by) or [name for name in metrics if name.startswith(prefix)]
-    return float(np.mean([metrics[name] for name in names]))
+    values = [metrics.get(name) for name in names]
+    return float(np.mean(values)) if values and None not in values else None
 
 
 def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:

@@ -10,10 +10,10 @@ from genjax.task import Row
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 46, 8, 18  # of a plot and its margins, in units of the drawing
 MOST_POINTS = 300
-SMOOTHING = 0.9
-"""Share of the mean before in a smoothed point; the first points are means of all so far."""
+WINDOWS = 15
+"""Number of windows of the running mean in a curve."""
 
-NOT_DRAWN = ("step", "fingerprint", "warnings")
+NOT_DRAWN = ("step", "fingerprint", "warnings", "elbo_draw_se", "elbo_image_se")
 SUBJECTS = {
     "quality": "Quality of generated images", "likelihood": "Likelihood", "pairs": "Translations and truth",
     "translation": "Translations and inputs", "losses": "Losses", "discriminators": "Discriminators",
@@ -41,8 +41,8 @@ def _series(rows: Sequence[Row]) -> dict[str, dict[str, Points]]:
     found: dict[str, dict[str, Points]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in NOT_DRAWN and value is not None:
-                split, _, metric = name.rpartition("/")
+            split, _, metric = name.rpartition("/")
+            if metric not in NOT_DRAWN and value is not None:
                 # TypeError for what is no number
                 found.setdefault(metric, {}).setdefault(split or "training", []).append((row["step"], value + 0.0))
     return found
@@ -103,9 +103,10 @@ def _thinned(points: Points) -> Points:
 
 
 def _smoothed(points: Points) -> Points:
-    """Computes the running mean of values, in which older ones fade."""
+    """Computes the running mean of values, in which older ones fade; the first are means of all so far."""
     smoothed, mean, weight = [], 0.0, 0.0
+    share = min(1.0, WINDOWS / len(points))  # of the newest value
     for step, value in points:
-        mean, weight = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * weight + 1 - SMOOTHING
+        mean, weight = (1 - share) * mean + share * value, (1 - share) * weight + share
         smoothed.append((step, mean / weight))
     return smoothed

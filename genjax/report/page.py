@@ -31,7 +31,8 @@ nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap:
   margin: 1.25rem 0; padding: 0; }
 .figures div { background: var(--box); border-radius: .5rem; padding: .8rem 1rem; }
 .figures dt { color: var(--soft); font-size: .85rem; } .figures dd { margin: 0; }
-.figures dd.value { font-size: 1.6rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; }
+.figures dd.value { font-size: 1.45rem; font-weight: 600; white-space: nowrap;
+  font-variant-numeric: tabular-nums; line-height: 1.3; }
 .figures dd.note { font-size: .8rem; color: var(--soft); }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top;
@@ -40,7 +41,8 @@ thead th { color: var(--soft); font-size: .8rem; } td { font-variant-numeric: ta
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; } pre { background: var(--box);
   border-radius: .5rem; padding: .75rem 1rem; white-space: pre-wrap; margin: .5rem 0; }
 .warning { border-left: 3px solid var(--b); padding-left: .9rem; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.5rem; }
+.pictures { display: grid; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.5rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; }
 .pictures img { image-rendering: pixelated; width: 100%; border-radius: .25rem; display: block; }
 .pictures img[hidden] { display: none; } input[type=range] { width: 100%; accent-color: var(--a); }

@@ -47,7 +47,7 @@ def of_run(workdir: epath.Path) -> Iterator[Element]:
     rows = list(read_rows(workdir / "metrics.jsonl"))
     config, data, environment = (files.read_json(workdir / f"{name}.json") for name in RECORDS)
     task = FAMILIES[config["family"]]
-    yield tag("p", _summary(workdir, config, data, environment), class_="soft")
+    yield tag("p", _summary(workdir, task, config, data, environment), class_="soft")
     outcome = _outcome(workdir, rows)
     if outcome is None:
         yield tag("p", "Not evaluated yet.")
@@ -80,14 +80,14 @@ def side_by_side(runs: Mapping[str, epath.Path]) -> Iterator[Element]:
         yield table(((glossary.title(name), *row) for name, row in zip(names, cells, strict=True)), header)
 
 
-def _summary(workdir: epath.Path, config: Json, data: Json, environment: Json) -> str:
+def _summary(workdir: epath.Path, task: Task, config: Json, data: Json, environment: Json) -> str:
     """Says what was trained on what, with which seed, on which machine, and how fast."""
     images = " and ".join(f"{array['shape'][0]:,}" for array in data["train"])
     size = "x".join(map(str, config["data"]["image_size"]))
     speed = sorted(row["images_per_second"] for row in read_rows(workdir / "timing.jsonl"))
     pace = f", {speed[len(speed) // 2]:,.0f} images a second (median)" if speed else ""
     return (
-        f"{config['family']}, trained on {images} images of {config['data']['source']} at {size} pixels; seed "
+        f"{task.title}, trained on {images} images of {config['data']['source']} at {size} pixels; seed "
         f"{config['seed']}, {config['train']['num_steps']:,} steps of {config['data']['batch_size']} images, on "
         f"{environment.get('devices')} device(s) ({environment.get('device')}){pace}."
     )

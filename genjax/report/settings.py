@@ -1,10 +1,9 @@
 """Settings of a run in words: each flag with its value and the first sentence of its help."""
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 from collections.abc import Iterator
+
+import docstring_parser
 
 from genjax.checks import flag
 from genjax.families import FAMILIES
@@ -24,22 +23,10 @@ def explained(config: Json) -> list[tuple[str, str, str]]:
 def _meanings(kind: type, part: str = "") -> Iterator[tuple[str, str]]:
     """Yields each field of a dataclass and its parts by its dotted name, with the first sentence of its docstring."""
     classes = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
-    docs = dict(pair for base in classes for pair in _docstrings(base))
+    described = [field for base in classes for field in docstring_parser.parse_from_object(base).params]
+    docs = {field.arg_name: " ".join((field.description or "").split()) for field in described}
     for field in dataclasses.fields(kind):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             yield from _meanings(field.type, f"{part}{field.name}.")
         else:
             yield f"{part}{field.name}", docs.get(field.name, "").split(". ")[0].rstrip(".")
-
-
-def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
-    """Yields the fields that a class itself declares, with the docstrings below them; none without its source."""
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except OSError:
-        return
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
-    for field, below in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
-                yield field.target.id, " ".join(below.value.value.split())

@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple
 
 import jax
 from clu import parameter_overview
+from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 
@@ -67,9 +68,19 @@ def compile_programs(task: Task[C, S], config: C, mesh: Mesh) -> Programs[S]:
 MakePrograms = Callable[[Task[C, S], C, Mesh], Programs[S]]
 
 
-def fit(task: Task[C, S], config: C, make_programs: MakePrograms = compile_programs) -> Result[S]:
+def no_report(workdir: epath.Path) -> None:
+    """Does nothing after an evaluation."""
+
+
+def fit(
+    task: Task[C, S],
+    config: C,
+    make_programs: MakePrograms = compile_programs,
+    after_evaluation: Callable[[epath.Path], object] = no_report,
+) -> Result[S]:
     """Trains up to `config.train.num_steps`, from the latest checkpoint in `config.workdir` if there is one.
 
+    Process 0 calls `after_evaluation` with the run's directory, whose rows and grids are on the disk then.
     After SIGINT or SIGTERM to any one process, all processes save at the same step and return. Raises ValueError for an
     invalid configuration, data or directory, before anything is overwritten, and OSError if rows or a checkpoint cannot
     be written. Raises FloatingPointError if the loss or a gradient was not finite in `max_nonfinite_steps` steps in a
@@ -88,7 +99,7 @@ def fit(task: Task[C, S], config: C, make_programs: MakePrograms = compile_progr
         writer = Writer(run.workdir, covered, parallel.is_main_process(), monitor, start_trackers)
         # ORDER MATTERS: all checks are done, so from here on files of an earlier run may be overwritten.
         run_directory.write(run, unfinished=start < config.train.num_steps)
-        state, step, stopped_by = _train(task, run, mesh, programs, writer, state, start)
+        state, step, stopped_by = _train(task, run, mesh, programs, writer, state, start, after_evaluation)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
         test = evaluate(programs, run, state, "test")
@@ -100,8 +111,9 @@ def fit(task: Task[C, S], config: C, make_programs: MakePrograms = compile_progr
 
 
 def _train(
-    task: Task[C, S], run: Run[C], mesh: Mesh, programs: Programs[S], writer: Writer, state: S, start: int
-) -> tuple[S, int, int]:
+    task: Task[C, S], run: Run[C], mesh: Mesh, programs: Programs[S], writer: Writer, state: S, start: int,
+    after_evaluation: Callable[[epath.Path], object],
+) -> tuple[S, int, int]:  # fmt: skip
     """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     several = train.steps_per_dispatch
@@ -138,6 +150,8 @@ def _train(
                 log.after_evaluation(step, found, score)
                 writer.write_pictures(step, programs.write_grids(run.workdir, step, state, run.splits, noise_seed))
                 log.flush()
+                if main:
+                    after_evaluation(run.workdir)
             if step % train.checkpoint_every == 0 or last or log.stopped_by:
                 # ORDER MATTERS: rows must be on the disk before the checkpoint that covers them. Resuming cuts off rows
                 # after the checkpoint, and could not write missing ones again.

@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, overload
 
@@ -199,6 +201,7 @@ def write(run: Run, unfinished: bool) -> None:
         files.write_json(run.workdir / "data.json", run.description)
         if unfinished:
             files.write_json(run.workdir / "environment.json", run.environment)
+            _append_command(run.workdir / "commands.txt")
             (run.workdir / RESULT).unlink(missing_ok=True)
             for step in finished_steps(run.workdir):
                 logger.info("the result after %d steps stays in %s", step, run.workdir / f"result-{step}.json")
@@ -206,6 +209,12 @@ def write(run: Run, unfinished: bool) -> None:
         raise ValueError(
             f"cannot write to workdir {run.workdir} ({error}): make room there, or choose another --workdir"
         ) from error
+
+
+def _append_command(path: epath.Path) -> None:
+    """Adds the command of this program to those that began or resumed the run."""
+    earlier = path.read_text() if path.exists() else ""
+    files.write_atomically(path, f"{earlier}{shlex.join(['python', *sys.argv])}\n")
 
 
 def write_result(run: Run, result: Json) -> None:

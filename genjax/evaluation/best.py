@@ -53,8 +53,9 @@ def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float
         return None
     prefix = best_by.partition(":")[0] + "_"
     names = task.scores.get(best_by) or [name for name in metrics if name.startswith(prefix)]
-    values = [metrics.get(name) for name in names]
-    return float(np.mean(values)) if values and None not in values else None
+    if not names or any(metrics.get(name) is None for name in names):
+        return None
+    return float(np.mean([metrics[name] for name in names]))
 
 
 def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:

@@ -118,10 +118,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_finite(self, "train")
-        found = re.fullmatch(r"(\d+):(\d+)|", self.profile)
+        found = re.fullmatch(r"(\d+):(\d+)", self.profile)
         require(
-            found is not None and (not self.profile or int(found[1]) < int(found[2])),
+            not self.profile or (found is not None and int(found[1]) < int(found[2])),
             f"--train.profile needs START:STOP with START below STOP, such as 10:15, got {self.profile}",
+        )
+        steps = self.profiled_steps
+        require(
+            steps is None or self.epochs > 0 or steps[1] <= self.num_steps,
+            f"--train.profile {self.profile} ends after --train.num-steps {self.num_steps}: give earlier steps",
         )
         require(
             len(set(self.track)) == len(self.track),

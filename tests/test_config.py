@@ -201,6 +201,12 @@ def linear(decay=0.5, **options):
         (VaeConfig, {"beta": -1.0}, "--vae.beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup": 1.0}, "--vae.beta-warmup must be a share in [0, 1), got 1.0"),
         (VaeConfig, {"beta": 0.0, "beta_warmup": 0.1}, "--vae.beta-warmup 0.1 has no effect with beta 0"),
+        *(
+            (TrainConfig, {"profile": given}, f"START:STOP with START below STOP, such as 10:15, got {given}")
+            for given in ("3", "5:5", "a:b", "3:4:5", "-1:2")
+        ),
+        (TrainConfig, {"profile": "99:101"}, "--train.profile 99:101 ends after --train.num-steps 100: give earlier"),
+        (TrainConfig, {"track": ("wandb", "wandb")}, "--train.track needs different trackers, got wandb wandb"),
         (TrainConfig, {"epochs": -1.0}, "--train.epochs must not be negative, got -1.0"),
         (VaeConfig, {"validation_draws": 1}, "--vae.validation-draws must be at least 2, for an error, got 1"),
         (VaeConfig, {"test_draws": 1}, "--vae.test-draws must be at least 2, for an error, got 1"),

@@ -72,7 +72,9 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     """
     environment.check_float32()
     parallel.check_batch_size(mesh, config.data.batch_size)
-    trackers.check(config.train.track, files.resolve(config.workdir))  # fails now, not after the images are loaded
+    trackers.check(config.train.track)  # fails now, not after the images are loaded
+    if (config.train.track or config.train.profile) and "://" in str(files.resolve(config.workdir)):
+        raise ValueError(f"--train.track and --train.profile need a local --workdir, got {config.workdir}")
     config, workdir, splits = with_images(config)
     images = sources.describe(splits) | sources.left_out(config.data)
     run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size})

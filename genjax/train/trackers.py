@@ -128,14 +128,12 @@ TRACKERS: dict[str, tuple[str, Callable[[Start], Tracker]]] = {
 """Package and maker of each tracker, by its name in --train.track, which is that of the extra too."""
 
 
-def check(names: Collection[str], workdir: epath.Path) -> None:
-    """Raises ValueError if the package of a tracker is missing, or `workdir` is not local, where trackers write."""
+def check(names: Collection[str]) -> None:
+    """Raises ValueError if the package of a tracker is missing."""
     for name in names:
         package, _ = TRACKERS[name]
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"--train.track {name} needs {package}: pip install 'genjax-images[{name}]'")
-        if "://" in str(workdir):
-            raise ValueError(f"--train.track {name} needs a local --workdir, got {workdir}")
 
 
 def make(names: Collection[str], start: Start) -> list[Tracker]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from genjax.data.splits import Splits
 from genjax.evaluation.per_image import per_image_means
 from genjax.keys import Stream
 from genjax.loading import load_sampler
-from genjax.train import checkpoint, environment, fingerprint, loop, run_directory, writers
+from genjax.train import checkpoint, environment, fingerprint, loop, run_directory, trackers, writers
 from genjax.train.rows import read_rows
 from tiny import cheaply_compiled, write_noise
 
@@ -460,11 +461,12 @@ def test_fit_warns_of_a_changed_environment(finished, make_run, monkeypatch, cap
         ({"vae": {"latent_dim": 9}}, "vae.latent_dim: 4 -> 9"),
         ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),
         ({"train": {"steps_per_dispatch": 2}}, "train.steps_per_dispatch: 1 -> 2"),
-        ({"train": {"num_steps": 24, "tensorboard": True}}, "needs TensorFlow and TensorBoard"),
+        ({"train": {"num_steps": 24, "track": ("mlflow",)}}, "needs a package of clouds: pip install"),
     ],
     ids=str,
 )
-def test_fit_refuses_before_it_writes(finished, make_run, change, message):
+def test_fit_refuses_before_it_writes(finished, make_run, change, message, monkeypatch):
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", ("a package of clouds", None))
     before = listing(finished)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         fit(make_run(**change))
@@ -574,3 +576,40 @@ def test_fit_resumes_moved_runs(finished, make_run, tmp_path):
     shutil.move(finished.workdir, tmp_path / "elsewhere")
     moved = make_run(str(tmp_path / "elsewhere"), train={"num_steps": 16})
     assert fit(moved).resumed_from == 12
+
+
+def test_fit_shows_trackers_what_it_writes(make_run, monkeypatch):
+    """Rows as in metrics.jsonl, the grids of samples/, and where a resumed run goes on."""
+    starts, rows, grids = [], [], []
+
+    def recorder(start):
+        starts.append(start)
+        return SimpleNamespace(
+            scalars=lambda step, metrics: rows.append({"step": step, **metrics}),
+            pictures=lambda step, pictures: grids.extend(f"{name}-{step:08d}.png" for name in pictures),
+            close=lambda: None,
+        )
+
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", ("json", recorder))
+    for num_steps in (4, 8):
+        fit(make_run(train={"num_steps": num_steps, "track": ("wandb",)}))
+    workdir = Path(make_run().workdir)
+    written = read_rows(workdir / "metrics.jsonl")
+    assert rows == [{name: row[name] for name in row if name != "fingerprint"} for row in written]
+    assert sorted(grids) == sorted(path.name for path in (workdir / "samples").iterdir())
+    assert [start.step for start in starts] == [0, 4] and starts[0].hyperparameters["vae.latent_dim"] == 4
+
+
+def test_fit_profiles_steps(make_run, monkeypatch):
+    calls = []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda directory: calls.append(directory))
+    monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stopped"))
+    fit(make_run(train={"num_steps": 4, "profile": "1:3"}))
+    assert calls == [f"{make_run().workdir}/profile", "stopped"]
+
+
+def test_fit_logs_parameters_if_asked(make_run, caplog):
+    caplog.set_level(logging.INFO)
+    for show in (False, True):
+        fit(make_run(f"{make_run().workdir}-{show}", train={"num_steps": 4, "show_parameters": show}))
+        assert ("kernel" in caplog.text) == show

@@ -84,6 +84,18 @@ def test_row_file_appends_and_never_rewrites(path):
     assert path.read_text() == '{"step": 2}\n' and os.stat(path).st_ino == inode
 
 
+def test_row_file_syncs_earlier_rows_too(path, monkeypatch):
+    """Rows written without `sync` have to be on the disk before a checkpoint that covers them."""
+    synced = []
+    monkeypatch.setattr("genjax.train.rows.os.fsync", lambda _: synced.append(path.read_text()))
+    file = RowFile(path, [], active=True)
+    file.append({"step": 1})
+    file.flush(sync=False)
+    assert path.read_text() == '{"step": 1}\n' and not synced
+    file.flush()
+    assert synced == ['{"step": 1}\n']
+
+
 def test_row_file_mends_a_flush_that_failed(path, monkeypatch):
     """A full disk takes a part of what is written."""
     covered = append(path, [1])

@@ -200,7 +200,9 @@ MAY_CHANGE = {
     "train.num_sample_images": 3,
     "train.keep_period": 8,
     "train.max_nonfinite_steps": 3,
-    "train.tensorboard": True,
+    "train.track": ("wandb", "mlflow"),
+    "train.profile": "3:5",
+    "train.show_parameters": True,
 }
 
 

@@ -1,0 +1,93 @@
+"""The command line of trainings: help, errors, and what is said first."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from configs import cyclegan, vae
+from genjax import cli, flag_help
+from genjax.families import FAMILIES
+
+
+def said(capsys, monkeypatch, configs, *args, columns=80):
+    """What the command prints before it ends."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.argv", ["train.py", *args])
+    with pytest.raises(SystemExit), flag_help.REGISTRY:
+        cli.choose_config(configs)
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def broken(lines, width):
+    """Lines that end although the first word of the next one would fit, within the help of one flag."""
+    text = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
+    for (indent, line), (other, following) in zip(text, text[1:], strict=False):
+        inside = line and following and indent == other and not line.startswith("-")
+        if inside and indent + len(line) + 1 + len(following.split()[0]) <= width:
+            yield line
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(("configs", "name"), [(vae.CONFIGS, "digits"), (cyclegan.CONFIGS, "folder")])
+def test_help_wraps_at_the_width_alone(capsys, monkeypatch, configs, name, columns):
+    lines = said(capsys, monkeypatch, configs, name, "--help", columns=columns).splitlines()
+    assert all(len(line) <= columns for line in lines if not line.startswith("$"))
+    boxed = [line.removeprefix("│ ").removesuffix(" │") for line in lines if line.startswith("│")]
+    assert len(boxed) > 100 and not list(broken(boxed, columns - 4))
+
+
+def test_help_describes_all_fields(capsys, monkeypatch):
+    text = said(capsys, monkeypatch, vae.CONFIGS, "digits", "--help", columns=10_000)
+    lines = [line.strip("│ ") for line in text.splitlines()]
+    flags = [i for i, line in enumerate(lines) if line.startswith("--")]
+    assert len(flags) > 60 and all(len(lines[i].partition("  ")[2] or lines[i + 1]) > 20 for i in flags)
+
+
+def test_help_without_a_name_lists_configurations(capsys, monkeypatch):
+    text = said(capsys, monkeypatch, vae.CONFIGS, "--help")
+    assert all(f"• {name}" in text for name in vae.CONFIGS) and "Hardware" not in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--data.batchsize", "8"), "Unrecognized options: --data.batchsize"),
+        (("--data.batch-size", "many"), "Error parsing --data.batch-size: invalid literal for int()"),
+        (("--train.num-steps", "0"), "Error parsing train: --train.num-steps must be at least 1, got 0"),
+        (("--data.channels", "1", "1"), "a VAE has one domain, and --data.channels names two: (1, 1)"),
+    ],
+)
+def test_errors_are_about_the_named_configuration(capsys, monkeypatch, flags, expected):
+    text = said(capsys, monkeypatch, vae.CONFIGS, "digits", "--workdir", "x", *flags, columns=120)
+    assert expected in text and "dummy" not in text
+    assert "train.py digits --help" in text and not any(name in text for name in ("faces", "satellite", "mnist"))
+
+
+@pytest.mark.parametrize("first", ["digit", "--workdir"])
+def test_choose_config_wants_a_name_first(capsys, monkeypatch, first):
+    text = said(capsys, monkeypatch, vae.CONFIGS, first, "digits")
+    assert text.startswith(f"error: no configuration is called '{first}': give quickstart, mnist5k, digits")
+
+
+def test_choose_config_changes_only_what_is_given():
+    chosen = cli.choose_config(vae.CONFIGS, ["digits", "--workdir", "x", "--vae.beta", "2"])
+    assert chosen.vae.beta == 2 and chosen.workdir == "x" and chosen.train == vae.digits().train
+
+
+def test_train_says_first_what_it_trains(monkeypatch, caplog):
+    result = SimpleNamespace(stopped_by=None, step=1, resumed_from=0, digest="", test={})
+    monkeypatch.setattr(cli, "fit", lambda task, config: logging.info("trained") or result)
+    caplog.set_level(logging.INFO)
+    config = vae.digits()
+    cli.train(config)
+    cli.train(config, heading=f"1 of 2: {cli.title(config)}")
+    assert [line.partition(",")[0] for line in caplog.messages] == [
+        "VAE on digits", "trained", "1 of 2: VAE on digits", "trained"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", FAMILIES.values(), ids=list(FAMILIES))
+def test_tasks_have_titles_and_headlines(task):
+    assert task.title and len(set(task.headline)) == len(task.headline) >= 3

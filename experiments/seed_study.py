@@ -8,8 +8,9 @@ All runs are scored on the same images with the same noise, so their spread is t
 a VAE's elbo say what other noise and other images would change.
 
 Runs train one after another, each in its own directory, with the same digests as from the training script. Repeat the
-command to resume: it skips finished runs, and an interrupted run goes on. With further seeds it trains only those.
-Other flags are those of the configuration, such as --train.num-steps 500.
+command to resume: it skips finished runs, and an interrupted run goes on. With further seeds it trains only those; a
+table of more seeds is not overwritten. Other flags are those of the configuration, such as --train.num-steps 500.
+compare_studies.py compares two studies.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,7 @@ def main() -> dict[str, Any]:
     config, vary = choose(options, flags)
     workdir, crossed = files.resolve(options.workdir), options.design == "crossed"
     configs = run_configs(options, config, vary)
+    _check_workdir(workdir, configs)
     results = train(configs)
 
     names = list(next(iter(results.values()))["test"])
@@ -94,19 +96,21 @@ def choose(options: Options, flags: Sequence[str]) -> tuple[RunConfig, list[str]
         raise ValueError(f"--vary takes one or more of {','.join(STREAMS)}, with commas between, got {options.vary}")
     if options.design == "crossed" and len(vary) < 2:
         raise ValueError(f"--design crossed needs two or more streams to cross: give --vary {','.join(STREAMS)}")
-    _check_workdir(files.resolve(options.workdir))
     config = cli.choose_config(CONFIGS[family], [name, "--workdir", options.workdir, *flags])
     if config.seed != 0 or config.seeds != SeedConfig():
         raise ValueError("a study takes its seeds from --seeds and --vary: leave out --seed and --seeds.STREAM")
     return config, vary
 
 
-def _check_workdir(workdir: epath.Path) -> None:
-    """Raises ValueError if study.json or curves.png would overwrite another program's file."""
+def _check_workdir(workdir: epath.Path, names: Collection[str]) -> None:
+    """Raises ValueError if study.json or curves.png would overwrite another program's file, or more than these runs."""
     record, drawn = workdir / "study.json", workdir / "curves.png"
     saved = files.read_json(record) if record.exists() else {}
     if (record.exists() or drawn.exists()) and not (isinstance(saved, dict) and "study" in saved):
         raise ValueError(f"{record} or curves.png beside it is not a study's: move them, or choose another --workdir")
+    if lost := [name for name in saved.get("runs", ()) if name not in names]:
+        remedy = "add their seeds to --seeds, move study.json and curves.png away, or choose another --workdir"
+        raise ValueError(f"{record} holds {', '.join(lost)}, which its new table would lack: {remedy}")
 
 
 def run_configs(options: Options, config: C, vary: Sequence[str]) -> dict[str, C]:

@@ -124,7 +124,7 @@ def test_main_prints_runs_and_takes_more_seeds(tmp_path, monkeypatch, capsys, ca
     assert list(record["runs"]) == [f"seed-{seed}" for seed in range(3)] and record["mean.elbo"] == results["mean.elbo"]
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match=r"seed-0 holds a run with another configuration:\n  seeds.data: None -> 0"):
-        call(monkeypatch, f"{command} --vary data")
+        call(monkeypatch, f"{command} 2 --vary data")
 
     path = tmp_path / "seed-1" / "result.json"
     older = {name: value for name, value in tests[1].items() if name != "scoring_seed"}
@@ -134,12 +134,12 @@ def test_main_prints_runs_and_takes_more_seeds(tmp_path, monkeypatch, capsys, ca
 
     environment = files.read_json(tmp_path / "seed-1" / "environment.json")
     files.write_json(tmp_path / "seed-1" / "environment.json", environment | {"python": "2.7"})
-    call(monkeypatch, command)
+    call(monkeypatch, f"{command} 2")
     assert any("seed-1 was trained in another environment: python: 2.7 ->" in line for line in caplog.messages)
     data = files.read_json(tmp_path / "seed-1" / "data.json")
     files.write_json(tmp_path / "seed-1" / "data.json", data | {"train": data["test"]})
     with pytest.raises(ValueError, match="the images have changed since the run in .*seed-1 began"):
-        call(monkeypatch, command)
+        call(monkeypatch, f"{command} 2")
 
 
 def test_main_resumes_epochs_and_measured_levels(tmp_path, monkeypatch):
@@ -198,6 +198,16 @@ def test_choose_refuses_to_overwrite_other_files(tmp_path, monkeypatch, name):
     with pytest.raises(ValueError, match="is not a study's: move them, or choose another --workdir"):
         call(monkeypatch, f"vae:digits --workdir {tmp_path} {TINY} --seeds 0 1")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("flags", ["--seeds 0 3", "--seeds 0 1 2 --design crossed"])
+def test_main_never_drops_runs_from_a_table(tmp_path, monkeypatch, flags):
+    saved = {"study": "vae:digits", "runs": {f"seed-{seed}": {} for seed in (0, 1, 2)}}
+    files.write_json(tmp_path / "study.json", saved)
+    with pytest.raises(ValueError, match="holds .*seed-1, seed-2, which .* would lack: add their seeds to --seeds"):
+        call(monkeypatch, f"vae:digits --workdir {tmp_path} {TINY} {flags}")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
+    assert files.read_json(tmp_path / "study.json") == saved
 
 
 @pytest.mark.parametrize(

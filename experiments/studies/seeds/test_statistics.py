@@ -16,6 +16,57 @@ def test_summarize_gives_students_interval():
     )  # from the tables
 
 
+SLEEP = [
+    [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
+    [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+]
+"""Hours of sleep gained with two drugs by the same ten people (Student 1908); intervals and p are R's, of t.test."""
+
+
+def test_paired_difference_is_clear_where_intervals_overlap():
+    old, new = map(statistics.summarize, SLEEP)
+    assert old.high > new.low  # so that neither interval alone tells the drugs apart
+    found = statistics.paired_difference(*SLEEP)
+    np.testing.assert_allclose(found, (1.58, 0.7001142, 2.4598858, 0.00283289), rtol=1e-6)
+
+
+def test_welch_difference_matches_published_values_and_scipy():
+    found = statistics.welch_difference(*SLEEP)
+    np.testing.assert_allclose(found, (1.58, -0.2054832, 3.3654832, 0.07939414), rtol=1e-6)
+    old, new = [1.0, 2.0, 4.0], [0.5, 9.0, 3.0, 7.0, 8.0]
+    expected = stats.ttest_ind(new, old, equal_var=False)
+    found, interval = statistics.welch_difference(old, new), expected.confidence_interval()
+    np.testing.assert_allclose(found[1:], (interval.low, interval.high, expected.pvalue), rtol=1e-12)
+
+
+def test_hedges_g_is_unbiased():
+    rng = np.random.default_rng(0)
+    np.testing.assert_allclose(statistics.hedges_g([0.0, 2.0], [2.0, 4.0]), np.sqrt(2) / np.sqrt(np.pi))
+    for old, new in ((3, 3), (4, 8)):
+        pairs = ((rng.normal(size=old), 1.5 + rng.normal(size=new)) for _ in range(8000))
+        np.testing.assert_allclose(np.mean([statistics.hedges_g(*pair) for pair in pairs]), 1.5, rtol=0.03)
+
+
+def test_bootstrap_difference_matches_what_draws_can_be():
+    """Two differences, 1 and 4, are drawn as (1, 1), (1, 4), (4, 1), (4, 4)."""
+    assert statistics.bootstrap_difference([3.0, 5.0], [4.0, 9.0], paired=True) == (1, 4)
+    assert statistics.bootstrap_difference([3.0, 5.0], [4.0, 9.0], paired=False) == (-1, 6)
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=200), rng.normal(size=100)
+    half = 1.96 * np.sqrt(np.var(old) / 200 + np.var(new) / 100)
+    expected = new.mean() - old.mean() + np.array([-half, half])
+    np.testing.assert_allclose(statistics.bootstrap_difference(old, new, paired=False), expected, atol=0.06 * half)
+
+
+def test_differences_take_equal_and_nan_values():
+    equal, worse = [1.0, 1.0], [3.0, 3.0]
+    for difference in (statistics.paired_difference, statistics.welch_difference):
+        np.testing.assert_equal(tuple(difference(equal, worse)), (2, 2, 2, np.nan))
+        assert all(np.isnan(difference(equal, [1.0, np.nan])))
+    assert np.isnan(statistics.hedges_g(equal, worse)) and np.isnan(statistics.hedges_g(equal, [1.0, np.nan]))
+    assert all(np.isnan(statistics.bootstrap_difference(equal, [1.0, np.nan], paired=False)))
+
+
 def test_decompose_finds_additive_effects_exactly():
     a, b, c = np.array([0.0, 2.0, 7.0]), np.array([1.0, 0.0, 0.0]), np.array([4.0, -4.0, 0.0])
     found = statistics.decompose(5 + a[:, None, None] + b[:, None] + c, ["a", "b", "c"])

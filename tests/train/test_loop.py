@@ -125,6 +125,18 @@ def test_fit_writes_rows_at_evaluations(make_run, monkeypatch):
     assert [row["step"] for row in read_rows(Path(make_run().workdir, "metrics.jsonl"))] == [2, 4, 4, 6, 8, 8]
 
 
+def test_fit_calls_back_with_rows_and_grids_written(make_run):
+    seen = []
+
+    def after_evaluation(workdir):
+        rows = [row["step"] for row in read_rows(workdir / "metrics.jsonl")]
+        seen.append((max(rows), len(list((workdir / "samples").glob("samples-*.png")))))
+
+    config = make_run()
+    loop.fit(vae.TASK, config, lambda *_: programs_of(config), after_evaluation)
+    assert seen == [(4, 1), (8, 2), (12, 3)]
+
+
 def test_fit_logs_fingerprints_of_state_and_batch(trained):
     workdir, source = Path(trained.workdir), sources.load(trained.data, trained.seed).train
     rows = {row["step"]: row["fingerprint"] for row in read_rows(workdir / "metrics.jsonl") if "fingerprint" in row}

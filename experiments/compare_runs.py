@@ -23,7 +23,7 @@ from genjax import cli, files, keys
 from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
-from genjax.train import checkpoint, run_directory
+from genjax.train import checkpoint, config_file
 from genjax.train.rows import METRICS, read_rows
 
 DIFFERENT = 3
@@ -54,7 +54,7 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
     Raises ValueError or OSError, with the path, for a directory without a run and for files that cannot be read.
     """
     runs = [files.resolve(workdir) for workdir in (a, b)]
-    configs = [run_directory.read_config(run) for run in runs]
+    configs = [config_file.read(run) for run in runs]
     fields = {
         "config": configs,
         "data": [_images(run) for run in runs],
@@ -146,7 +146,7 @@ def compare_checkpoints(directories: Sequence[epath.Path]) -> Comparison:
     for step in steps:
         if len({checkpoint.record(directory, step).digest for directory in directories}) > 1:
             try:
-                configs = [run_directory.load_config(directory.parent) for directory in directories]
+                configs = [config_file.load(directory.parent) for directory in directories]
             except ValueError as error:  # of a class derived from the library's, which is not known here
                 lines = [f"step {step}: the states differ; their leaves cannot be compared, as {error}"]
                 return Comparison(steps, step, [], [heading, *lines])

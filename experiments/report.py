@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from genjax import cli, files, report
-from genjax.train import run_directory
+from genjax.train import config_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def main() -> dict[str, Any]:
     if several and not options.out:
         raise ValueError(f"a page about {len(options.workdirs)} runs needs a file: give --out FILE.html")
     for workdir in options.workdirs:
-        run_directory.read_config(workdir)
+        config_file.read(workdir)
     path = files.resolve(options.out) if options.out else files.resolve(options.workdirs[0]) / "report.html"
     if options.out and path.suffix != ".html":
         raise ValueError(f"--out {options.out} must end in .html, as what is written is a page")

@@ -28,7 +28,7 @@ from genjax.data import conversion, folders, formats, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.loading import Which, load_translator
-from genjax.train import run_directory
+from genjax.train import config_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Translate:
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=__doc__)
-    data = run_directory.load_config(options.workdir, CycleGanRun).data
+    data = config_file.load(options.workdir, CycleGanRun).data
     targets = _targets(options.images, files.resolve(options.out), data, options.format)
     missing = {page: target for page, target in targets.items() if not _exists(target)}
     if len(missing) < len(targets) and not options.skip_existing:

@@ -10,7 +10,7 @@ from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import MakeNetworks, make_networks
 from genjax.cyclegan.translator import Translator, is_there
 from genjax.task import C, S, Task
-from genjax.train import run_directory
+from genjax.train import config_file
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
@@ -29,7 +29,7 @@ def load_sampler(
     `make_model` and `config_class` are those of the task that trained it. Raises ValueError or FileNotFoundError if
     there is no VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
     """
-    config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
+    config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
     step, state = restore(vae.make_task(make_model), config, mesh, which)
     return Sampler(config, make_model(config), state.ema, step, mesh)
 
@@ -42,7 +42,7 @@ def load_translator(
 
     `make_networks` and `config_class` are those of the task that trained it; the rest is as for `load_sampler`.
     """
-    config, mesh = run_directory.load_config(workdir, config_class), mesh or parallel.make_mesh()
+    config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
     step, state = restore(cyclegan.make_task(make_networks), config, mesh, which)
     return Translator(config, state.ema, step, mesh, make_networks)
 

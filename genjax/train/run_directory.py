@@ -9,9 +9,8 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, overload
+from typing import Generic, NamedTuple
 
-import cattrs
 import filelock
 import jax
 from etils import epath
@@ -20,26 +19,14 @@ from jax.sharding import Mesh
 from genjax import files, parallel
 from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
-from genjax.data.config import Levels
 from genjax.data.splits import Splits
 from genjax.evaluation import best
-from genjax.families import FAMILIES, family_of, task_of
+from genjax.families import task_of
 from genjax.files import Json
 from genjax.task import C
-from genjax.train import environment, trackers
+from genjax.train import config_file, environment, trackers
 
 logger = logging.getLogger(__name__)
-
-MAY_CHANGE = frozenset({
-    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
-    "data.max_megapixels", "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every",
-    "train.num_sample_images", "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.track",
-    "train.profile", "train.show_parameters",
-})  # fmt: skip
-"""Fields that do not change results, and so may differ when a run is resumed."""
-
-FORMAT = "0.4"
-"""First version of genjax with this format of run directories."""
 
 RESULT = "result.json"
 """Result of the finished run. It is kept under its step too, as a longer training removes this one."""
@@ -102,7 +89,7 @@ def with_best_by(config: C, workdir: epath.Path) -> C:
     """Returns `config` with the validation loss that --train.best-by auto means: that of the run, if it has begun."""
     asked, record = config.train.best_by, workdir / "config.json"
     if asked == best.AUTO and record.exists():
-        asked = load_config(workdir, type(config)).train.best_by
+        asked = config_file.load(workdir, type(config)).train.best_by
     chosen = best.resolve(task_of(config), config, asked)
     return dataclasses.replace(config, train=dataclasses.replace(config.train, best_by=chosen))
 
@@ -117,7 +104,8 @@ def check_workdir(config: RunConfig, steps_known: bool = True) -> epath.Path:
     workdir = files.resolve(config.workdir)
     try:
         if (workdir / "config.json").exists():
-            _check_resumable(load_config(workdir, type(config)), config, steps_known)
+            saved = config_file.load(workdir, type(config))
+            config_file.check_resumable(saved, config, finished_steps(workdir), steps_known)
         elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
@@ -195,11 +183,8 @@ def write(run: Run, unfinished: bool) -> None:
     """
     if not parallel.is_main_process():
         return
-    fields = dataclasses.asdict(run.config)
-    del fields["workdir"]  # so that a run may be moved
     try:
-        record = {"genjax": FORMAT, "family": family_of(type(run.config)), **fields}
-        files.write_json(run.workdir / "config.json", record)
+        config_file.write(run.workdir, run.config)
         files.write_json(run.workdir / "data.json", run.description)
         if unfinished:
             files.write_json(run.workdir / "environment.json", run.environment)
@@ -230,84 +215,3 @@ def finished_steps(workdir: epath.Path) -> list[int]:
     """Lists the numbers of steps after which a training has finished in `workdir`, ascending."""
     names = [path.name for path in workdir.iterdir()] if workdir.exists() else []
     return sorted(int(found[1]) for name in names if (found := KEPT_RESULT.fullmatch(name)))
-
-
-def read_config(workdir: epath.PathLike) -> Json:
-    """Reads config.json of the run in `workdir`: the family, and the fields of its configuration.
-
-    Raises ValueError or FileNotFoundError if there is no run, or one of another version of genjax.
-    """
-    path = files.resolve(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
-    record = files.read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("family"), str):
-        raise ValueError(f"{path} is not a configuration of this version of genjax: it names no family")
-    if record["family"] not in FAMILIES:
-        raise ValueError(f"{workdir} holds a {record['family']} run, and genjax has the families {', '.join(FAMILIES)}")
-    made_by = record.pop("genjax", "0.1")
-    if made_by != FORMAT:
-        raise ValueError(
-            f"{workdir} was made by genjax {made_by} and needs that version; this one reads runs of {FORMAT}: "
-            "install that version, or start another run in another --workdir"
-        )
-    return record
-
-
-@overload
-def load_config(workdir: epath.PathLike) -> RunConfig: ...
-@overload
-def load_config(workdir: epath.PathLike, kind: type[C]) -> C: ...
-def load_config(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfig:
-    """Reads the configuration of the run in `workdir`, of class `kind`: a family's own or a subclass of it.
-
-    Raises as `read_config` does, and ValueError for a run of another family or with other fields.
-    """
-    record = read_config(workdir)
-    family = record.pop("family")
-    if kind is not RunConfig and family != family_of(kind):
-        raise ValueError(f"{workdir} holds a {family} run, and a {family_of(kind)} run is needed")
-    try:
-        config_class = FAMILIES[family].config_class if kind is RunConfig else kind
-        converter = cattrs.Converter(forbid_extra_keys=True)
-        numbers = tuple[float, ...]
-        converter.register_structure_hook(
-            Levels, lambda given, _: given if isinstance(given, str) else converter.structure(given, numbers)
-        )
-        return converter.structure({**record, "workdir": str(workdir)}, config_class)
-    except (AttributeError, TypeError, cattrs.BaseValidationError) as error:
-        known = isinstance(error, cattrs.BaseValidationError)
-        detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else str(error)
-        derived = ". A run of a derived configuration is loaded with config_class=" if "extra fields" in detail else ""
-        path = files.resolve(workdir) / "config.json"
-        raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}{derived}") from error
-
-
-def _reason(error: BaseException, kind: type | None) -> str:
-    """Returns the reason for a rejected value: the message of the configuration's own check, or cattrs's."""
-    return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
-
-
-def _check_resumable(saved: RunConfig, config: RunConfig, steps_known: bool) -> None:
-    old, new = files.flatten(dataclasses.asdict(saved)), files.flatten(dataclasses.asdict(config))
-    differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
-    steps = "train.num_steps"
-    longer = steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps
-    if longer or not steps_known:
-        differing.discard(steps)
-    if config.train.best_by == best.AUTO:
-        differing.discard("train.best_by")
-    dispatch = "train.steps_per_dispatch"
-    if dispatch in differing and min(old[dispatch], new[dispatch]) > 1:  # all values above 1 give the same bits
-        differing.remove(dispatch)
-    if differing:
-        fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
-        workdir = files.resolve(config.workdir)
-        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
-        if differing == {steps} and new[steps] in finished_steps(workdir):
-            kept = workdir / f"result-{new[steps]}.json"
-            hint += f"\n(the result after {new[steps]} steps is in {kept}, its checkpoint in checkpoints/{new[steps]})"
-        raise ValueError(
-            f"{workdir} holds a run with another configuration:\n{fields}{hint}\n"
-            "Resume it with its own, or choose another --workdir"
-        )

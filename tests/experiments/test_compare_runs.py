@@ -16,7 +16,7 @@ import pytest
 import compare_runs
 from genjax import cyclegan, files, keys, vae
 from genjax.evaluation.per_image import per_image_means
-from genjax.train import checkpoint, run_directory
+from genjax.train import checkpoint, config_file, run_directory
 from genjax.train.loop import fit
 from tiny import tiny_run
 
@@ -236,7 +236,7 @@ def test_compare_names_damaged_files(run, copied, tmp_path):
     Path(copied.workdir, "metrics.jsonl").write_text('{"step": 2\n')
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
         compare(copied, run)
-    Path(copied.workdir, "config.json").write_text(json.dumps({"genjax": run_directory.FORMAT, "family": "gan"}))
+    Path(copied.workdir, "config.json").write_text(json.dumps({"genjax": config_file.FORMAT, "family": "gan"}))
     with pytest.raises(ValueError, match="holds a gan run, and genjax has the families vae, cyclegan"):
         compare(copied, run)
 

@@ -19,7 +19,7 @@ from genjax import cyclegan, files, keys, parallel
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
-from genjax.train import checkpoint, loop, run_directory
+from genjax.train import checkpoint, config_file, loop, run_directory
 from tiny import cheaply_compiled
 
 torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
@@ -253,7 +253,7 @@ def test_to_genjax_records_file_and_sha256(one_sided):
     environment = json.loads((one_sided / "environment.json").read_text())
     sha256 = hashlib.sha256((one_sided.parent / "latest_net_G.pth").read_bytes()).hexdigest()
     assert environment["converted"] == {"b2a": {"file": "latest_net_G.pth", "sha256": sha256}}
-    assert run_directory.load_config(one_sided).data.source == "converted:latest_net_G.pth"
+    assert config_file.load(one_sided).data.source == "converted:latest_net_G.pth"
 
 
 def test_fit_refuses_a_converted_run(one_sided, make_cyclegan):
@@ -261,10 +261,10 @@ def test_fit_refuses_a_converted_run(one_sided, make_cyclegan):
     with pytest.raises(ValueError, match=r"another configuration:[\s\S]*data.source: converted:latest_net_G.pth -> "):
         loop.fit(cyclegan.TASK, make_cyclegan(str(one_sided)))
     with pytest.raises(ValueError, match="unknown data source 'converted:latest_net_G.pth'"):
-        sources.load(run_directory.load_config(one_sided).data, 0)
+        sources.load(config_file.load(one_sided).data, 0)
     assert sorted(one_sided.rglob("*")) == before
     # Nor could it unnoticed if there were images: all but the generators is NaN.
-    init = lambda: cyclegan.TASK.init(run_directory.load_config(one_sided), keys.root_key(0))  # noqa: E731
+    init = lambda: cyclegan.TASK.init(config_file.load(one_sided), keys.root_key(0))  # noqa: E731
     abstract = parallel.abstract(parallel.make_mesh(), init)
     state = checkpoint.restore(one_sided / "checkpoints", 0, abstract).state
     weights = jax.tree.leaves((state.g_a2b, state.g_b2a, state.d_a, state.d_b, state.ema["a2b"]))
@@ -397,7 +397,7 @@ def test_script_prints_one_json_line_or_names_pytorch(tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert (results["directions"], results["generator"]) == ("a2b", "resnet")
-    assert run_directory.load_config(tmp_path / "run").data.image_size == (32, 64)
+    assert config_file.load(tmp_path / "run").data.image_size == (32, 64)
 
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "torch.py").write_text("raise ImportError('not installed')")

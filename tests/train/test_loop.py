@@ -18,7 +18,7 @@ from genjax.data.splits import Splits
 from genjax.evaluation.per_image import per_image_means
 from genjax.keys import Stream
 from genjax.loading import load_sampler
-from genjax.train import checkpoint, environment, fingerprint, loop, run_directory, trackers, writers
+from genjax.train import checkpoint, config_file, environment, fingerprint, loop, trackers, writers
 from genjax.train.rows import read_rows
 from tiny import cheaply_compiled, write_noise
 
@@ -197,7 +197,7 @@ def test_fit_turns_epochs_into_steps(make_run, whole):
     num_train = len(sources.load(make_run().data, seed=0).train[0])
     config = make_run(train={"num_steps": 1000, "epochs": 12 * 16 / num_train})
     assert outcome(config) == whole
-    assert run_directory.load_config(config.workdir).train.num_steps == 12
+    assert config_file.load(config.workdir).train.num_steps == 12
     assert outcome(config) == whole  # both ways of giving the length go on
     assert outcome(make_run()) == whole
     with pytest.raises(ValueError, match="train.num_steps: 12 -> 6"):
@@ -280,7 +280,7 @@ def test_fit_refuses_after_another_training_while_loading(make_run, monkeypatch)
     monkeypatch.setattr(sources, "load", load_after_another)
     with pytest.raises(ValueError, match="data.batch_size: 8 -> 16"):
         fit(make_run())
-    assert run_directory.load_config(make_run().workdir).data.batch_size == 8
+    assert config_file.load(make_run().workdir).data.batch_size == 8
 
 
 def test_fit_finishes_the_last_save_despite_signals(make_run, monkeypatch, whole):

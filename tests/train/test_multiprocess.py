@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genjax import keys, parallel, vae
-from genjax.train import checkpoint, run_directory
+from genjax.train import checkpoint, config_file
 from genjax.train.rows import read_rows
 from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
@@ -155,7 +155,7 @@ def test_two_processes_share_the_saving_of_large_arrays(tmp_path, monkeypatch):
     for name, value in CHEAP.items():
         monkeypatch.setenv(name, value)
     ended = results(ends(start_pair([*command_in(tmp_path / "run"), *wide, *short])))
-    run = run_directory.load_config(tmp_path / "run")
+    run = config_file.load(tmp_path / "run")
     abstract = parallel.abstract(mesh_of(1), lambda: vae.TASK.init(run, keys.root_key(0)))
     assert checkpoint.restore(tmp_path / "run" / "checkpoints", 2, abstract).digest == ended["digest"]
 

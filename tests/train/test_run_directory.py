@@ -18,7 +18,7 @@ import pytest
 from etils import epath
 
 from genjax import files, parallel
-from genjax.train import environment, run_directory
+from genjax.train import config_file, environment, run_directory
 from genjax.vae.config import VaeRun
 
 
@@ -62,7 +62,7 @@ def test_load_config_returns_what_was_written(make_run):
     )
     workdir = claim(run)
     assert str(workdir) == run.workdir and set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
-    loaded = run_directory.load_config(run.workdir, VaeRun)
+    loaded = config_file.load(run.workdir, VaeRun)
     assert loaded == run
     assert type(loaded.vae.hidden_sizes) is tuple and type(loaded.data.image_size) is tuple
 
@@ -70,18 +70,16 @@ def test_load_config_returns_what_was_written(make_run):
 def test_load_config_follows_a_moved_run(make_run, tmp_path):
     run = make_run()
     claim(run).rename(tmp_path / "moved")
-    assert run_directory.load_config(tmp_path / "moved", VaeRun) == dataclasses.replace(
-        run, workdir=str(tmp_path / "moved")
-    )
+    assert config_file.load(tmp_path / "moved", VaeRun) == dataclasses.replace(run, workdir=str(tmp_path / "moved"))
     assert run.workdir not in (tmp_path / "moved" / "config.json").read_text()
 
 
 def test_load_config_knows_the_family(make_run, make_cyclegan, tmp_path):
     for run in (make_run(), make_cyclegan(str(tmp_path / "other"))):
-        assert run_directory.load_config(claim(run)) == run
+        assert config_file.load(claim(run)) == run
     path = claim(make_run()) / "config.json"
     edit(path, lambda record: record.update(family="gan"))
-    assert refusal(run_directory.load_config, path.parent) == (
+    assert refusal(config_file.load, path.parent) == (
         f"{path.parent} holds a gan run, and genjax has the families vae, cyclegan"
     )
 
@@ -101,7 +99,7 @@ def test_load_config_knows_the_family(make_run, make_cyclegan, tmp_path):
 def test_load_config_names_the_wrong_field(make_run, change, message):
     path = claim(make_run()) / "config.json"
     edit(path, change)
-    said = refusal(run_directory.load_config, path.parent, VaeRun)
+    said = refusal(config_file.load, path.parent, VaeRun)
     assert said.startswith(f"{path} is not a configuration of this version of genjax: ") and message in said
     assert refusal(claim, make_run()) == said
 
@@ -110,7 +108,7 @@ def test_load_config_names_the_version_needed(make_run):
     path = claim(make_run()) / "config.json"
     for change, version in ((lambda record: record.pop("genjax"), "0.1"), (lambda r: r.update(genjax="0.2"), "0.2")):
         edit(path, change)
-        said = refusal(run_directory.load_config, path.parent)
+        said = refusal(config_file.load, path.parent)
         assert said.startswith(f"{path.parent} was made by genjax {version} and needs that version")
         assert refusal(claim, make_run()) == said
 
@@ -119,13 +117,13 @@ def test_load_config_names_the_version_needed(make_run):
 def test_load_config_refuses_other_json(make_run, text):
     path = claim(make_run()) / "config.json"
     path.write_bytes(text)
-    assert re.match(f"{path} is (not a configuration|damaged)", refusal(run_directory.load_config, path.parent, VaeRun))
+    assert re.match(f"{path} is (not a configuration|damaged)", refusal(config_file.load, path.parent, VaeRun))
 
 
 def test_load_config_refuses_another_family(make_run):
     workdir = claim(make_run())
     edit(workdir / "config.json", lambda record: record.update(family="diffusion"))
-    for function, argument in ((claim, [make_run()]), (run_directory.load_config, [workdir, VaeRun])):
+    for function, argument in ((claim, [make_run()]), (config_file.load, [workdir, VaeRun])):
         assert (
             refusal(function, *argument)
             == f"{workdir} holds a diffusion run, and genjax has the families vae, cyclegan"
@@ -133,9 +131,7 @@ def test_load_config_refuses_another_family(make_run):
 
 
 def test_load_config_names_a_directory_without_run(tmp_path):
-    assert str(tmp_path / "config.json") in refusal(
-        run_directory.load_config, tmp_path, VaeRun, error=FileNotFoundError
-    )
+    assert str(tmp_path / "config.json") in refusal(config_file.load, tmp_path, VaeRun, error=FileNotFoundError)
 
 
 # Resuming
@@ -210,12 +206,12 @@ MAY_CHANGE = {
 def test_check_workdir_allows_what_leaves_numbers_alone(make_run, name):
     claim(make_run())
     run = changed(make_run, **{name: MAY_CHANGE[name]})
-    assert run_directory.load_config(claim(run), VaeRun) == run != make_run()
+    assert config_file.load(claim(run), VaeRun) == run != make_run()
 
 
 def test_may_change_is_complete():
     files = {"classifier_a", "classifier_b"}  # whose SHA-256 may not
-    assert run_directory.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
+    assert config_file.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
 
 
 @pytest.mark.parametrize(
@@ -226,11 +222,11 @@ def test_check_workdir_lets_num_steps_rise_only(make_run, schedule, steps, allow
     workdir = claim(make_run(optim={"schedule": schedule}))
     run = make_run(optim={"schedule": schedule}, train={"num_steps": steps})
     if allowed:
-        assert run_directory.load_config(claim(run), VaeRun).train.num_steps == steps
+        assert config_file.load(claim(run), VaeRun).train.num_steps == steps
     else:
         said = refusal(claim, run)
         assert f"train.num_steps: 12 -> {steps}" in said and "num_steps may only rise" in said
-        assert run_directory.load_config(workdir, VaeRun).train.num_steps == 12
+        assert config_file.load(workdir, VaeRun).train.num_steps == 12
 
 
 def test_check_workdir_fixes_num_steps_with_instance_noise(make_cyclegan, tmp_path):
@@ -326,7 +322,7 @@ def test_check_workdir_refuses_files(make_run, tmp_path, below):
 def test_resolve_refuses_other_schemes(make_run, workdir):
     said = f"{workdir}: only local paths and gs://BUCKET/... are supported"
     assert refusal(claim, make_run(workdir)) == said
-    assert refusal(run_directory.load_config, workdir, VaeRun) == said
+    assert refusal(config_file.load, workdir, VaeRun) == said
 
 
 def test_resolve_refuses_unknown_users():
@@ -379,7 +375,7 @@ def test_opened_records_measured_levels(make_run, tmp_path):
         with run_directory.opened(run, parallel.make_mesh()) as found:
             assert found.config.data.levels == (0.0, 4095.0)
             run_directory.write(found, unfinished=True)
-        assert run_directory.load_config(run.workdir, VaeRun).data.levels == (0.0, 4095.0)
+        assert config_file.load(run.workdir, VaeRun).data.levels == (0.0, 4095.0)
     save(1000)
     with pytest.raises(ValueError, match=r"data.levels: \(0.0, 4095.0\) -> \(0.0, 1000.0\)"):
         with run_directory.opened(run, parallel.make_mesh()):

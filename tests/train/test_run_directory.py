@@ -22,6 +22,10 @@ from genjax.train import config_file, environment, run_directory
 from genjax.vae.config import VaeRun
 
 
+WRITTEN = {"config.json", "data.json", "environment.json", "commands.txt"}
+"""Files of a run that has begun."""
+
+
 def refusal(function, *args, error=ValueError):
     with pytest.raises(error) as caught:
         function(*args)
@@ -61,7 +65,7 @@ def test_load_config_returns_what_was_written(make_run):
         data={"binarize": "none", "dequantize": True, "image_size": (9, 7), "channels": (3,)},
     )
     workdir = claim(run)
-    assert str(workdir) == run.workdir and set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
+    assert str(workdir) == run.workdir and set(contents(workdir)) == WRITTEN
     loaded = config_file.load(run.workdir, VaeRun)
     assert loaded == run
     assert type(loaded.vae.hidden_sizes) is tuple and type(loaded.data.image_size) is tuple
@@ -304,7 +308,7 @@ def test_check_workdir_takes_empty_and_half_begun(make_run, tmp_path):
         for file in left:
             (tmp_path / name / file).write_text('{"family":')
         workdir = claim(make_run(str(tmp_path / name)))
-        assert set(contents(workdir)) == {"config.json", "data.json", "environment.json"}
+        assert set(contents(workdir)) == WRITTEN
 
 
 @pytest.mark.parametrize("below", ["", "/run", "/deep/run"])
@@ -496,3 +500,11 @@ def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
     after = environment.describe(make_run(precision="bfloat16"))
     lines = [line.split(":")[0] for line in files.differences(before, after)]
     assert lines == ["flags.XLA_FLAGS", "precision"]
+
+
+def test_write_appends_each_command(make_run, monkeypatch):
+    for argv in (["train.py", "digits", "--workdir", "my runs/a"], ["train.py", "again"]):
+        monkeypatch.setattr("sys.argv", argv)
+        workdir = claim(make_run())
+    commands = (workdir / "commands.txt").read_text()
+    assert commands == "python train.py digits --workdir 'my runs/a'\npython train.py again\n"

@@ -68,7 +68,9 @@ def test_train_refuses_a_value_with_its_number(tmp_path):
 
 def test_train_prints_an_error_as_one_line(tmp_path):
     done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.source", f"folder:{tmp_path}/none")
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: no such folder: {tmp_path}/none\n")
+    title, error = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, error) == (1, "", f"error: no such folder: {tmp_path}/none")
+    assert f"VAE on folder:{tmp_path}/none, in " in title
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -34,7 +34,10 @@ def programs_of(config):
     """Compiled functions, which runs that are alike share, as the seeds of a study do."""
     several = config.train.steps_per_dispatch
     lengths = dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every"), several)
-    alike = dataclasses.replace(config, workdir="", seed=0, train=dataclasses.replace(config.train, **lengths))
+    records = {"track": (), "profile": "", "show_parameters": False}
+    alike = dataclasses.replace(
+        config, workdir="", seed=0, train=dataclasses.replace(config.train, **lengths, **records)
+    )
     return programs_for(alike)
 
 

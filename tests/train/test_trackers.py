@@ -77,6 +77,7 @@ def test_wandb_goes_on_under_the_same_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own queries
 def test_mlflow_goes_on_under_the_same_name(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")

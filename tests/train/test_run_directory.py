@@ -21,7 +21,6 @@ from genjax import files, parallel
 from genjax.train import config_file, environment, run_directory
 from genjax.vae.config import VaeRun
 
-
 WRITTEN = {"config.json", "data.json", "environment.json", "commands.txt"}
 """Files of a run that has begun."""
 

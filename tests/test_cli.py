@@ -76,7 +76,8 @@ def test_choose_config_changes_only_what_is_given():
 
 def test_train_says_first_what_it_trains(monkeypatch, caplog):
     result = SimpleNamespace(stopped_by=None, step=1, resumed_from=0, digest="", test={})
-    monkeypatch.setattr(cli, "fit", lambda task, config: logging.info("trained") or result)
+    monkeypatch.setattr(cli, "fit", lambda task, config, **_: logging.info("trained") or result)
+    monkeypatch.setattr(cli.report, "write_report", lambda *arguments: None)
     caplog.set_level(logging.INFO)
     config = vae.digits()
     cli.train(config)

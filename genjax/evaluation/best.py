@@ -1,25 +1,18 @@
 """Choice of the best checkpoint: the validation loss that `--train.best-by` names, lower is better."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jax.sharding import Mesh
 
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
-from genjax.evaluation import features, set_distances
+from genjax.evaluation import features, whole_sets
 from genjax.keys import SCORING_SEED
 from genjax.task import C, Evaluate, S, Split, Task
 
 NUM = 500
 """Largest number of pictures of a set, and of real ones, that an evaluation during training compares."""
-
-DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "kid": lambda generated, real: set_distances.kid(generated, real).value,
-    "frechet": set_distances.frechet,
-    "mind": set_distances.mind,
-}
-"""Distances of generated from real features that may select a checkpoint."""
 
 AUTO, NONE = "auto", "none"
 WITHOUT_PAIRS = "kid:alexnet"
@@ -37,8 +30,8 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     metric, _, network = best_by.partition(":")
     if best_by in own or best_by == NONE:
         return best_by
-    if metric not in DISTANCES or not network:
-        distances = ", ".join(f"{name}:NETWORK" for name in DISTANCES)
+    if metric not in whole_sets.DISTANCES or not network:
+        distances = ", ".join(f"{name}:NETWORK" for name in whole_sets.DISTANCES)
         raise ValueError(
             f"--train.best-by {best_by} is no validation loss of this run: give {', '.join([AUTO, NONE, *own])}, or "
             f"{distances}, with NETWORK as for evaluate.py --features"
@@ -77,7 +70,7 @@ def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
                 real[split, made.domain] = extract(images)
             finite = bool(np.isfinite(made.pictures).all())
             drawn = extract(image_arrays.to_uint8(made.pictures))
-            distance = DISTANCES[metric]
+            distance = whole_sets.DISTANCES[metric]
             found[f"{metric}_{name}"] = distance(drawn, real[split, made.domain]) if finite else float("nan")
         return found
 

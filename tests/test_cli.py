@@ -75,12 +75,12 @@ def test_choose_config_changes_only_what_is_given():
     assert chosen.vae.beta == 2 and chosen.workdir == "x" and chosen.train == vae.digits().train
 
 
-def test_train_says_first_what_it_trains(monkeypatch, caplog):
+def test_train_says_first_what_it_trains(monkeypatch, caplog, tmp_path):
     result = SimpleNamespace(stopped_by=None, step=1, resumed_from=0, digest="", test={})
-    monkeypatch.setattr(cli, "fit", lambda task, config, **_: logging.info("trained") or result)
-    monkeypatch.setattr(cli.report, "write_report", lambda *arguments: None)
+    monkeypatch.setattr(cli, "fit", lambda *_, **__: logging.info("trained") or result)
+    monkeypatch.setattr(cli.report, "write_report", lambda *_: None)
     caplog.set_level(logging.INFO)
-    config = dataclasses.replace(vae.digits(), workdir="unused")
+    config = dataclasses.replace(vae.digits(), workdir=str(tmp_path))
     cli.train(config)
     cli.train(config, heading=f"1 of 2: {cli.title(config)}")
     assert [line.partition(",")[0] for line in caplog.messages] == [

@@ -44,7 +44,8 @@ class Progress:
         self._redirected = contextlib.ExitStack()
         self._began = self._since = start_step, time.perf_counter()
         self._first: tuple[int, float] | None = None
-        self._rate, self._figures = 0.0, ""
+        self._rate = 0.0
+        self._figures: list[str] = []
 
     def after_step(self, step: int) -> None:
         """Shows that `step` steps are done."""
@@ -72,7 +73,7 @@ class Progress:
 
     def evaluated(self, step: int, metrics: Mapping[str, float], score: float | None, best: bool) -> None:
         """Logs a line that stays: the metrics of an evaluation, its score, and if it is the best so far."""
-        figures = [f"step {step} of {self._num_steps}  validation", self._shown(metrics)]
+        figures = [f"step {step} of {self._num_steps}  validation", *self._shown(metrics)]
         figures += [] if score is None else [f"score {score:.4g}" + (", the best so far" if best else "")]
         if self._active:
             logger.info("%s", "  ".join(figures))
@@ -80,15 +81,18 @@ class Progress:
     def _line(self, step: int) -> str:
         line = f"step {step} of {self._num_steps}"
         if self._rate:
-            line += f"  {self._rate:,.0f} img/s"
+            line += f"  {self._rate:,.{0 if self._rate >= 10 else 1}f} img/s"
         if self._first is not None and step > self._first[0]:
             per_step = (time.perf_counter() - self._first[1]) / (step - self._first[0])
             line += f"  {tqdm.format_interval((self._num_steps - step) * per_step)} left"
-        return f"{line}  {self._figures}".rstrip()
+        columns = math.inf if self._bar.disable else self._bar.ncols or math.inf
+        for figure in self._figures:
+            line += f"  {figure}" if len(line) + len(figure) + 2 < columns else ""
+        return line
 
-    def _shown(self, metrics: Mapping[str, float]) -> str:
-        names = [name for name in self._headline if name in metrics] or list(metrics)[:NUM_SHOWN]
-        return "  ".join(f"{name} {metrics[name]:.4g}" for name in names[:NUM_SHOWN])
+    def _shown(self, metrics: Mapping[str, float]) -> list[str]:
+        names = [name for name in self._headline if name in metrics] or list(metrics)
+        return [f"{name} {metrics[name]:.4g}" for name in names[:NUM_SHOWN]]
 
     def _say(self, text: str) -> None:
         self._bar.set_description_str(text)

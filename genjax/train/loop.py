@@ -102,6 +102,7 @@ def fit(
         state, step, stopped_by = _train(task, run, mesh, programs, writer, state, start, after_evaluation)
         if step < config.train.num_steps:
             return Result(step, state, fingerprint.tree_digest(state), start, signal.Signals(stopped_by), {})
+        logger.info("evaluating the test images ...")
         test = evaluate(programs, run, state, "test")
         _check_learned(task, run, state, test)
         result = Result(step, state, fingerprint.tree_digest(state), start, None, test)

@@ -239,9 +239,10 @@ def test_sample_prints_one_json_line(trained, tmp_path):
     assert json.loads(done.stdout)["images"] == 4 and (tmp_path / "x.png").exists()
 
 
-def test_genjax_never_imports_tensorflow():
+def test_genjax_imports_no_trackers_unasked():
     modules = "genjax.loading, genjax.report, genjax.train.loop, genjax.vae"
-    code = f"import sys, {modules}; assert not {{'tensorflow', 'tensorboard'}} & set(sys.modules)"
+    trackers = {"tensorflow", "tensorboard", "tensorboardX", "wandb", "mlflow"}
+    code = f"import sys, {modules}; assert not {trackers!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -59,7 +59,7 @@ def main() -> dict[str, Any]:
 
 def _draw_restorations(workdir: str, num: int = 8) -> None:
     """Completes and enlarges a few test digits, and writes the pictures to the run's samples for the report."""
-    sampler, inference = load_sampler(workdir), InferenceConfig(num_particles=16, num_restarts=4)
+    sampler, inference = load_sampler(workdir), InferenceConfig(num_particles=8, num_restarts=2, num_ascent_steps=60)
     key, data = keys.root_key(0), sampler.config.data
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test
     truth = image_arrays.unit_floats(image_arrays.evenly_spaced(test, num))

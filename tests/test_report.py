@@ -167,7 +167,7 @@ def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
     metrics = {"kid": {"value": 0.01234, "low": 0.01, "high": 0.02}, "mind": {"value": 3.5, "low": None, "high": None}}
     sets = {"samples": {"num_generated": 1234, "num_reference": 500, "metrics": metrics}}
     record = {"step": 12, "split": "test", "features": {"name": "pixels"}, "sets": sets}
-    files.write_json(tmp_path / "run" / "evaluation-12.json", record)
+    files.write_json(tmp_path / "run" / "evaluation-12.json", [record])
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "report.html").read_text()
     assert "<td>0.01234 (0.01 to 0.02)</td>" in page and "<td>3.5</td>" in page and "samples (1,234 and 500)" in page

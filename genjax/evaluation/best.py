@@ -1,5 +1,6 @@
 """Choice of the best checkpoint: the validation loss that `--train.best-by` names, lower is better."""
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,8 @@ from genjax.data.splits import Splits
 from genjax.evaluation import features, whole_sets
 from genjax.keys import SCORING_SEED
 from genjax.task import C, Evaluate, S, Split, Task
+
+logger = logging.getLogger(__name__)
 
 NUM = 500
 """Largest number of pictures of a set, and of real ones, that an evaluation during training compares."""
@@ -65,9 +68,12 @@ def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
     def evaluate(state: S, splits: Splits, split: Split) -> dict[str, float]:
         found = {}
         for name, made in generate(state, splits, split, NUM, SCORING_SEED).items():
+            images = getattr(splits, split)[made.domain]
+            if min(len(images), len(made.pictures)) < 2:
+                logger.warning("%s_%s needs at least 2 %s images: there is no score", metric, name, split)
+                continue
             if (split, made.domain) not in real:
-                images = image_arrays.evenly_spaced(getattr(splits, split)[made.domain], NUM)
-                real[split, made.domain] = extract(images)
+                real[split, made.domain] = extract(image_arrays.evenly_spaced(images, NUM))
             finite = bool(np.isfinite(made.pictures).all())
             drawn = extract(image_arrays.to_uint8(made.pictures))
             distance = whole_sets.DISTANCES[metric]

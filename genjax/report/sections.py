@@ -194,8 +194,8 @@ def _picture(path: epath.Path, alt: str) -> Element:
 def _evaluations(workdir: epath.Path) -> Iterator[Element]:
     """Yields the tables that experiments/evaluate.py wrote, the latest step first."""
     named = [(re.fullmatch(r"evaluation-(\d+)\.json", path.name), path) for path in workdir.iterdir()]
-    for step, path in sorted(((int(name[1]), path) for name, path in named if name), reverse=True):
-        record = files.read_json(path)
+    found = sorted(((int(name[1]), path) for name, path in named if name), reverse=True)
+    for step, record in ((step, record) for step, path in found for record in files.read_json(path)):
         network, sets = record["features"], record["sets"]
         yield tag("h3", f"Pictures as a set, step {step}")
         what = f"Features of {network['name']}, {record['split']} images; 95% intervals in brackets."

@@ -76,3 +76,13 @@ def test_distance_of_pictures_not_finite_is_nan():
     task = vae.TASK._replace(generate=lambda config, mesh: lambda *arguments: lost)
     evaluate = best.compile_distance(task, config, parallel.make_mesh())
     assert np.isnan(evaluate(None, sources.load(config.data, 0), "validation")["frechet_samples"])
+
+
+def test_distance_of_too_few_images_is_no_score(caplog):
+    config = by(tiny_run("unused"), "kid:pixels")
+    made = {"samples": Generated(np.zeros((3, 8, 8, 1)), 0)}
+    task = vae.TASK._replace(generate=lambda config, mesh: lambda *arguments: made)
+    one = sources.load(config.data, 0)._replace(validation=(np.zeros((1, 8, 8, 1), np.uint8),))
+    found = best.compile_distance(task, config, parallel.make_mesh())(None, one, "validation")
+    assert found == {} and best.score(task, "kid:pixels", found) is None
+    assert "kid_samples needs at least 2 validation images" in caplog.text

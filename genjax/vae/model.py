@@ -20,7 +20,7 @@ from genjax.optim import Params
 from genjax.parallel import PyTree
 from genjax.vae import nets
 from genjax.vae.config import VaeRun
-from genjax.vae.likelihood import Bernoulli, Gaussian, Likelihood
+from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
 
 # Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6).
 LOG_SIGMA_BOUND = 6.0
@@ -74,7 +74,7 @@ class Model(Protocol):
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d], which come from the prior if e ~ N(0, I)."""
 
-    def decode(self, params: Params, groups: Groups) -> Likelihood:
+    def decode(self, params: Params, groups: Groups) -> Distribution:
         """Returns p(x|z)."""
 
 
@@ -116,7 +116,7 @@ class FlatVae:
         """Returns the latents of noise e [b, d]: e itself."""
         return (e,)
 
-    def decode(self, params: Params, groups: Groups) -> Likelihood:
+    def decode(self, params: Params, groups: Groups) -> Distribution:
         """Returns p(x|z) of the one group z [b, d]."""
         (z,) = groups
         outputs: PyTree = self.decoder.apply({"params": params["decoder"]}, z)

@@ -8,7 +8,7 @@ import scipy.stats
 
 from genjax.data.config import DataConfig
 from genjax.vae import losses
-from genjax.vae.likelihood import Gaussian
+from genjax.vae.distributions import Gaussian
 from genjax.vae.model import Latents, Posterior
 from tiny import tiny_run
 

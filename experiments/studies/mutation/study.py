@@ -38,7 +38,7 @@ TESTS = {
     "data/batches.py": ("data/test_batches.py",),
     "data/augment.py": ("data/test_augment.py",),
     "vae/losses.py": ("vae/test_losses.py", "vae/test_steps.py"),
-    "vae/likelihood.py": ("vae/test_likelihood.py", "vae/test_losses.py", "vae/test_model.py"),
+    "vae/distributions.py": ("vae/test_distributions.py", "vae/test_losses.py", "vae/test_model.py"),
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),

@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of images [..., h, w, c]: log probability in nats, mean, draws."""
+"""Distributions p(x|z) of images [..., h, w, c]: log probability in nats, mean, draws."""
 
 import math
 from typing import NamedTuple
@@ -63,7 +63,7 @@ class Gaussian(NamedTuple):
         return self.location + jnp.exp(self.log_sigma) * noise
 
 
-Likelihood = Bernoulli | Gaussian
+Distribution = Bernoulli | Gaussian
 
 
 def _sum_over_pixels(x: Array) -> Array:

@@ -8,7 +8,7 @@ import scipy.stats
 
 from genjax import keys
 from genjax.vae.config import VaeConfig
-from genjax.vae.likelihood import Bernoulli, Gaussian
+from genjax.vae.distributions import Bernoulli, Gaussian
 
 
 def test_bernoulli_log_prob_equals_scipy(x64):

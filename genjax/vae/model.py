@@ -52,7 +52,11 @@ class Posterior(NamedTuple):
 
     def kl(self) -> Array:
         """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""
-        return 0.5 * jnp.sum(jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma, axis=-1)
+        return jnp.sum(self.kl_per_dimension(), axis=-1)
+
+    def kl_per_dimension(self) -> Array:
+        """Returns the summands of `kl`: [..., d]."""
+        return 0.5 * (jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma)
 
 
 class Model(Protocol):

@@ -39,6 +39,7 @@ TESTS = {
     "data/augment.py": ("data/test_augment.py",),
     "vae/losses.py": ("vae/test_losses.py", "vae/test_steps.py"),
     "vae/distributions.py": ("vae/test_distributions.py", "vae/test_losses.py", "vae/test_model.py"),
+    "vae/likelihood.py": ("vae/test_likelihood.py",),
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),

@@ -29,6 +29,13 @@ GLOSSARY: dict[str, Term] = {
     **_of("likelihood", {
         "negative_elbo": ("negative ELBO", NATS, "distortion + rate, a bound on -log p(x)", "lower"),
         "elbo": ("ELBO", NATS, "lower bound on log p(x): the negative ELBO with the other sign", "higher"),
+        "nll": ("negative log-likelihood", NATS,
+                "-log p(x), estimated with the true value at or below it in expectation", "lower"),
+        "nll_draw_se": ("error from the noise", NATS, "standard error of nll if its noise were drawn anew"),
+        "nll_image_se": ("error from the images", NATS, "standard error of nll over other images"),
+        "mutual_information": ("mutual information", NATS,
+                               "what latents tell images apart by; at most the log of the number of images"),
+        "active_units": ("active units", "latents", "latents whose mean varies over images, by more than 0.01"),
         "bits_per_dim": ("bits per dimension", "bits",
                          "the negative ELBO in bits, for each pixel and channel", "lower"),
         "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),

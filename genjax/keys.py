@@ -39,6 +39,7 @@ class Stream(enum.IntEnum):
     MASK = 11
     CROP_FIRST = 12
     CROP_SECOND = 13
+    LIKELIHOOD = 14
 
 
 class Draw(enum.IntEnum):

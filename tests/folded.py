@@ -9,8 +9,8 @@ import numpy as np
 
 from genjax import keys
 from genjax.vae import restoration
+from genjax.vae.distributions import Gaussian
 from genjax.vae.inference import Target
-from genjax.vae.likelihood import Gaussian
 from genjax.vae.model import Posterior
 from genjax.vae.operators import Mask
 from genjax.vae.restoration import Settings

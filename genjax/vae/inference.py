@@ -16,7 +16,7 @@ from jax import Array, lax
 from genjax import keys
 from genjax.checks import check_finite, flag
 from genjax.optim import Params
-from genjax.vae.likelihood import Likelihood
+from genjax.vae.distributions import Distribution
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Operator
 
@@ -86,7 +86,7 @@ class Target(NamedTuple):
         posterior = self.model.encode(self.params, images.reshape(-1, *images.shape[2:]))
         return jax.tree.map(lambda leaf: leaf.reshape(*images.shape[:2], -1), posterior)
 
-    def decode(self, e: Array) -> Likelihood:
+    def decode(self, e: Array) -> Distribution:
         """Returns p(x|z) of e [b, k, d], with images [b, k, h, w, c]."""
         groups = self.model.generate(self.params, e.reshape(-1, e.shape[-1]))
         likelihood = self.model.decode(self.params, groups)

@@ -1,70 +1,160 @@
-"""Likelihoods p(x|z) of images [..., h, w, c]: log probability in nats, mean, draws."""
+"""Likelihood of images under a VAE, log p(x), by importance weighting (Burda, Grosse and Salakhutdinov 2016).
+
+log p(x) is at least E log mean_i w_i with w_i = p(x, e_i) / q(e_i|x), and this bound rises to it with the number of
+draws e_i. The noise of draw i of an image follows from the image's position and i alone.
+"""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
 from genjax import keys
+from genjax.data import augment
+from genjax.data.config import DataConfig
+from genjax.evaluation.per_image import image_standard_error
+from genjax.files import Json
+from genjax.optim import Params
+from genjax.vae import losses
+from genjax.vae.inference import Target, normal
+from genjax.vae.model import Model, Posterior, log_normal
+from genjax.vae.operators import Mask
+
+ACTIVE = 0.01
+"""Variance over images of E[e|x] above which a latent is active (Burda, Grosse and Salakhutdinov 2016)."""
 
 
-class Bernoulli(NamedTuple):
-    """Independent binary pixels; grey values count as expected values, and their log_prob is not normalised."""
-
-    logits: Array  # [..., h, w, c]
-
-    def log_prob(self, x: Array) -> Array:
-        """Returns log p(x|z) of images in [0, 1]: [...]."""
-        return _sum_over_pixels(self.log_prob_per_pixel(x))
-
-    def log_prob_per_pixel(self, x: Array) -> Array:
-        """Returns the summands of `log_prob`: [..., h, w, c]."""
-        # x log s(l) + (1 - x) log(1 - s(l)) = x l - softplus(l): finite, with finite gradients, for logits of any size.
-        return x * self.logits - jax.nn.softplus(self.logits)
-
-    def mean(self) -> Array:
-        """Returns E[x|z], in [0, 1]."""
-        return jax.nn.sigmoid(self.logits)
-
-    def sample(self, image_keys: Array) -> Array:
-        """Draws x from p(x|z), each image from its own of `image_keys` [...]."""
-        uniform = keys.uniform(image_keys.reshape(-1), self.logits.shape[-3:]).reshape(self.logits.shape)
-        return (uniform < self.mean()).astype(self.logits.dtype)
+ROWS = 512
+"""Rows of a matrix [n, n] that are in memory at once."""
 
 
-class Gaussian(NamedTuple):
-    """Independent Gaussian pixels with one sigma.
+class Estimate(NamedTuple):
+    """Importance-weighted estimate for each image, in nats."""
 
-    With sigma^2 = 1/2, log p(x) = -||x - mean||^2 - (D / 2) log pi for D pixels.
+    log_prob: Any
+    """[b], a lower bound on log p(x) in expectation."""
+    variance: Any
+    """[b], of log_prob if the noise were drawn anew; NaN for a single draw."""
+    distortion: Any
+    """[b], mean of -log p(x|z) over the draws from q(z|x)."""
+    posterior: Posterior
+    """q(e|x), [b, d]."""
+    e: Any
+    """[b, d], the first draw."""
+
+
+class Sums(NamedTuple):
+    """Sums over the draws so far."""
+
+    log_weight: Array  # [b], log of the sum of weights
+    log_square: Array  # [b], log of the sum of squared weights
+    distortion: Array  # [b]
+
+
+def estimate_rows(
+    model: Model, data: DataConfig, num_samples: int, at_once: int, params: Params, key: Array, position: Array,
+    images: Array,
+) -> Estimate:  # fmt: skip
+    """Estimates log p(x) of uint8 images [b, h, w, c], binarised or dequantised as in training."""
+    image_key, latent_key = jax.random.split(key)
+    x = augment.evaluation_images(data, keys.per_example(image_key, position), images)
+    target = target_of(model, params, x)
+    return importance_weighted(target, keys.per_example(latent_key, position), num_samples, at_once)
+
+
+def target_of(model: Model, params: Params, images: Array) -> Target:
+    """Returns p(e|x) of whole images [b, h, w, c], with log p(x, e) up to a constant."""
+    return Target(model, params, Mask(np.zeros((1, 1, 1, 1, 1), bool)), images[:, None])
+
+
+def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_once: int) -> Estimate:
+    """Estimates log p(x) from `num_samples` draws of e for each image, `at_once` of them decoded at a time."""
+    # The encoder sees each image once, however many draws are decoded.
+    posterior = target.model.encode(target.params, target.y[:, 0])
+    each = jax.tree.map(lambda leaf: leaf[:, None], posterior)
+
+    def draw(index: Array) -> Array:
+        sample_keys = jax.vmap(lambda key: keys.per_example(key, index))(image_keys)
+        return each.sample(normal(sample_keys, target))
+
+    def add(part: Array, sums: Sums) -> Sums:
+        index = part * at_once + jnp.arange(at_once)
+        e = draw(index)
+        log_joint = target.log_joint(e)
+        # The last part may reach beyond the number of draws.
+        counts = (index < num_samples)[None]
+        log_weight = jnp.where(counts, log_joint - each.log_prob(e), -jnp.inf)
+        return Sums(
+            jnp.logaddexp(sums.log_weight, jax.nn.logsumexp(log_weight, axis=1)),
+            jnp.logaddexp(sums.log_square, jax.nn.logsumexp(2 * log_weight, axis=1)),
+            sums.distortion + jnp.sum(jnp.where(counts, log_normal(e) - log_joint, 0.0), axis=1),
+        )
+
+    zeros = jnp.zeros(len(image_keys))
+    sums = lax.fori_loop(0, -(-num_samples // at_once), add, Sums(zeros - jnp.inf, zeros - jnp.inf, zeros))
+    # The delta method: the variance of log(mean of w) is that of the mean, relative to its square.
+    share = jnp.exp(sums.log_square - 2 * sums.log_weight)
+    variance = (share - 1 / num_samples) * (num_samples / max(num_samples - 1, 1))
+    return Estimate(
+        sums.log_weight - math.log(num_samples),
+        variance if num_samples > 1 else jnp.full_like(share, jnp.nan),
+        sums.distortion / num_samples,
+        posterior,
+        draw(jnp.arange(1))[:, 0],
+    )
+
+
+def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> Json:
+    """Averages the estimates of n >= 2 images: nats per image, bits per dimension, and which latents are in use.
+
+    `nll_draw_se` is about other noise on the same images, `nll_image_se` about other images.
     """
-
-    location: Array  # means [..., h, w, c]
-    log_sigma: Array  # []; its logarithm, so that a learned sigma stays positive
-
-    def log_prob(self, x: Array) -> Array:
-        """Returns the log density of images: [...]."""
-        return _sum_over_pixels(self.log_prob_per_pixel(x))
-
-    def log_prob_per_pixel(self, x: Array) -> Array:
-        """Returns the summands of `log_prob`: [..., h, w, c]."""
-        scaled = (x - self.location) * jnp.exp(-self.log_sigma)
-        return -0.5 * scaled**2 - self.log_sigma - 0.5 * math.log(2 * math.pi)
-
-    def mean(self) -> Array:
-        """Returns E[x|z], near [0, 1]."""
-        return self.location
-
-    def sample(self, image_keys: Array) -> Array:
-        """Draws x from p(x|z), each image from its own of `image_keys` [...]."""
-        num_pixels = math.prod(self.location.shape[-3:])
-        noise = keys.normal(image_keys.reshape(-1), num_pixels).reshape(self.location.shape)
-        return self.location + jnp.exp(self.log_sigma) * noise
+    found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
+    kl = np.mean(found.posterior.kl_per_dimension(), axis=0)
+    ends = np.cumsum(group_sizes)[:-1]
+    distortion, nll = float(found.distortion.mean()), -float(found.log_prob.mean())
+    bits = losses.bits_per_dim(data, jnp.asarray(-nll))
+    return {
+        "nll": nll,
+        "nll_image_se": image_standard_error(found.log_prob[None]),
+        "nll_draw_se": float(np.sqrt(found.variance.sum()) / len(found.variance)),
+        **({} if bits is None else {"bits_per_dim": float(bits)}),
+        "negative_elbo": distortion + float(kl.sum()),
+        "distortion": distortion,
+        "rate": float(kl.sum()),
+        "mutual_information": mutual_information(found.posterior, found.e),
+        "active_units": int(np.sum(np.var(found.posterior.mean, axis=0) > ACTIVE)),
+        "kl_per_group": [float(group.sum()) for group in np.split(kl, ends)],
+        "kl_per_dimension": [group.tolist() for group in np.split(kl, ends)],
+    }
 
 
-Likelihood = Bernoulli | Gaussian
+def mutual_information(posterior: Posterior, e: np.ndarray) -> float:
+    """Estimates the mutual information of images and latents in nats, from a draw e [n, d] for each of n images.
+
+    It is E log q(e|x) - log q(e), with q(e) the mean of q(e|x) over the n images, and so at most log n (Hoffman and
+    Johnson 2016). Rate less mutual information is KL(q(e) || p(e)).
+    """
+    # Of log q(e_i|x_j), [n, n], a sum of squares is two products of matrices. Its terms cancel: float64.
+    mean, log_sigma = (np.asarray(leaf, np.float64) for leaf in posterior)
+    precision, e = np.exp(-2 * log_sigma), np.asarray(e, np.float64)
+    constant = -0.5 * np.sum(mean**2 * precision, axis=1) - np.sum(log_sigma, axis=1)
+    total = 0.0
+    for start in range(0, len(e), ROWS):
+        part = e[start : start + ROWS]
+        log_prob = -0.5 * part**2 @ precision.T + part @ (mean * precision).T + constant
+        own = log_prob[np.arange(len(part)), start + np.arange(len(part))]
+        highest = log_prob.max(axis=1)
+        log_mean = highest + np.log(np.mean(np.exp(log_prob - highest[:, None]), axis=1))
+        total += float(np.sum(own - log_mean))
+    return total / len(e)
 
 
-def _sum_over_pixels(x: Array) -> Array:
-    return jnp.sum(x, axis=(-3, -2, -1))
+def group_sizes(model: Model, params: Params) -> list[int]:
+    """Returns the number of latents in each group."""
+    groups = jax.eval_shape(model.generate, params, jax.ShapeDtypeStruct((1, model.latent_dim), float))
+    return [math.prod(group.shape[1:]) for group in groups]

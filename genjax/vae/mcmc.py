@@ -10,8 +10,8 @@ from jax import Array, lax
 from genjax import keys
 from genjax.vae import annealing, inference
 from genjax.vae.annealing import LogProb
+from genjax.vae.distributions import Bernoulli, Distribution
 from genjax.vae.inference import Draws, InferenceConfig, Target, normal, uniform
-from genjax.vae.likelihood import Bernoulli, Likelihood
 from genjax.vae.model import log_normal
 
 T = TypeVar("T")
@@ -35,11 +35,11 @@ def gibbs(
             f"Gibbs sampling cannot impute binary pixels for {type(target.operator).__name__}: "
             "choose method importance, map or hmc"
         )
-    State = tuple[Array, Array, Likelihood]  # image, noise, p(x|z) of it
+    State = tuple[Array, Array, Distribution]  # image, noise, p(x|z) of it
 
     def step(state: State, t: Array) -> State:
         x, e, likelihood = state
-        e_keys, accept_keys, x_keys = _step_keys(chain_keys, t, 3)
+        e_keys, accept_keys, x_keys = step_keys(chain_keys, t, 3)
         posterior = target.encode(x)
         proposed = posterior.sample(normal(e_keys, target))
         its_likelihood = target.decode(proposed)
@@ -76,9 +76,9 @@ def hmc(
 
     def move(log_prob: LogProb, e: Array, log_size: Array, t: Array) -> tuple[Array, Array]:
         size = jnp.exp(log_size)[..., None] * jnp.exp(log_scale)
-        return _hamiltonian_step(log_prob, e, size, _step_keys(chain_keys, t, 3), config.num_integration_steps)
+        return hamiltonian_step(log_prob, e, size, step_keys(chain_keys, t, 3), config.num_integration_steps)
 
-    noise = normal(_step_keys(chain_keys, jnp.int32(-1), 1)[0], target)
+    noise = normal(step_keys(chain_keys, jnp.int32(-1), 1)[0], target)
     e, log_size, health = annealing.anneal(start, target.log_joint, move, anneal_keys, noise, num_warmup)
 
     def step(e: Array, t: Array) -> Array:
@@ -88,11 +88,11 @@ def hmc(
     return Draws(_draws(trace, config), jnp.where(jnp.isfinite(height[:, 0]), health, jnp.nan))
 
 
-def _hamiltonian_step(
-    log_prob: LogProb, e: Array, size: Array, step_keys: tuple[Array, ...], num_steps: int
+def hamiltonian_step(
+    log_prob: LogProb, e: Array, size: Array, move_keys: tuple[Array, ...], num_steps: int
 ) -> tuple[Array, Array]:
     """Moves e [b, k, d] by steps of `size` [b, k, d]; returns it, and the chance of acceptance [b, k]."""
-    momentum_keys, accept_keys, size_keys = step_keys
+    momentum_keys, accept_keys, size_keys = move_keys
     # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
     size = size * (0.7 + 0.6 * uniform(size_keys))[..., None]
 
@@ -134,7 +134,7 @@ def _draws(trace: Array, config: InferenceConfig) -> Array:
     return draws.reshape(len(draws), -1, draws.shape[-1])
 
 
-def _step_keys(chain_keys: Array, t: Array, num: int) -> tuple[Array, ...]:
+def step_keys(chain_keys: Array, t: Array, num: int) -> tuple[Array, ...]:
     """Makes `num` arrays of keys [b, k] for step `t` of each chain."""
     split = jax.vmap(jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, t), num)))(chain_keys)
     return tuple(split[..., i] for i in range(num))

@@ -20,7 +20,7 @@ from genjax.optim import Params
 from genjax.parallel import PyTree
 from genjax.vae import nets
 from genjax.vae.config import VaeRun
-from genjax.vae.likelihood import Bernoulli, Gaussian, Likelihood
+from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
 
 # Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6).
 LOG_SIGMA_BOUND = 6.0
@@ -52,7 +52,11 @@ class Posterior(NamedTuple):
 
     def kl(self) -> Array:
         """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""
-        return 0.5 * jnp.sum(jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma, axis=-1)
+        return jnp.sum(self.kl_per_dimension(), axis=-1)
+
+    def kl_per_dimension(self) -> Array:
+        """Returns the summands of `kl`: [..., d]."""
+        return 0.5 * (jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma)
 
 
 class Model(Protocol):
@@ -74,7 +78,7 @@ class Model(Protocol):
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d], which come from the prior if e ~ N(0, I)."""
 
-    def decode(self, params: Params, groups: Groups) -> Likelihood:
+    def decode(self, params: Params, groups: Groups) -> Distribution:
         """Returns p(x|z)."""
 
 
@@ -116,7 +120,7 @@ class FlatVae:
         """Returns the latents of noise e [b, d]: e itself."""
         return (e,)
 
-    def decode(self, params: Params, groups: Groups) -> Likelihood:
+    def decode(self, params: Params, groups: Groups) -> Distribution:
         """Returns p(x|z) of the one group z [b, d]."""
         (z,) = groups
         outputs: PyTree = self.decoder.apply({"params": params["decoder"]}, z)

@@ -15,7 +15,7 @@ from jax import Array
 from PIL import Image
 
 from genjax.data import image_arrays
-from genjax.vae.likelihood import Bernoulli, Likelihood
+from genjax.vae.distributions import Bernoulli, Distribution
 
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
@@ -37,7 +37,7 @@ class Operator(Protocol):
         `image_shape` is that of the model's images. Raises ValueError for shapes or types that do not match it.
         """
 
-    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+    def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) in nats: [b, k]."""
 
     def impute(self, images: Array, y: Array) -> Array:
@@ -73,7 +73,7 @@ class Mask:
             raise ValueError(f"image {int(share.argmax())} has no observed pixel: for new images, sample the prior")
         return Mask(missing[..., None]), y
 
-    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+    def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(observed pixels|z): [b, k]."""
         return jnp.sum(jnp.where(self.missing, 0.0, likelihood.log_prob_per_pixel(y)), axis=(2, 3, 4))
 
@@ -123,7 +123,7 @@ class Downsample:
         rows, columns = (downsampling_matrix(size, self.factor, self.kernel) for size in images.shape[-3:-1])
         return np.einsum("ih,...hwc,jw->...ijc", rows, images, columns, optimize=True)
 
-    def log_prob(self, likelihood: Likelihood, y: Array) -> Array:
+    def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) up to a constant, exact for Gaussian pixels and approximate for binary ones.
 
         A sum of binary pixels is scored as factor^2 Bernoulli pixels that all have the mean of the sum.

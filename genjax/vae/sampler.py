@@ -14,7 +14,7 @@ from genjax.data import image_arrays
 from genjax.keys import Stream
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import restoration, sampling
+from genjax.vae import likelihood, restoration, sampling
 from genjax.vae.config import VaeRun
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.model import Model, Posterior
@@ -78,6 +78,25 @@ class Sampler:
         rows = np.repeat(self._checked(image[None]), len(values), axis=0)
         dimensions = np.full(len(values), dimension, np.int32)
         return self._compiled(sampling.traverse)((self.params,), (rows, dimensions, values))
+
+    def estimate_likelihood(
+        self, images: np.ndarray, num_samples: int = 5000, seed: int = keys.SCORING_SEED, at_once: int = 128,
+        position: np.ndarray | None = None,
+    ) -> likelihood.Estimate:  # fmt: skip
+        """Estimates log p(x) of each image by `num_samples` importance-weighted draws, in nats: see likelihood.py.
+
+        Images are binarised or dequantised as in training. The noise of image i depends on `seed` and position[i] (by
+        default i). Devices decode `at_once` draws of each of 8 images at a time, which changes results by rounding.
+        """
+        images = self._checked(images)
+        position = np.arange(len(images)) if position is None else position
+        settings = (self.config.data, num_samples, min(at_once, num_samples))
+        run = self._compiled(likelihood.estimate_rows, *settings, stream=Stream.LIKELIHOOD, chunk=8)
+        found: likelihood.Estimate = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images))
+        lost = np.flatnonzero(~np.isfinite(found.log_prob))
+        if len(lost):
+            raise ValueError(f"image {lost[0]} has no finite likelihood: check the model's parameters")
+        return found
 
     def restore(
         self, operator: Operator, observed: np.ndarray, key: Array, method: Method = "hmc", num_samples: int = 8,

@@ -1,72 +1,119 @@
+"""Estimates of log p(x) against closed forms, by a linear VAE with Gaussian pixels."""
+
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 
-from genjax import keys
-from genjax.vae.config import VaeConfig
-from genjax.vae.likelihood import Bernoulli, Gaussian
+from genjax import keys, parallel
+from genjax.vae import likelihood
+from genjax.vae.likelihood import Estimate
+from genjax.vae.model import Posterior, from_config
+from genjax.vae.sampler import Sampler
+from linear_gaussian import LinearGaussian
+from tiny import cheaply_compiled
+
+REPEATS = 200
 
 
-def test_bernoulli_log_prob_equals_scipy(x64):
+def estimate(model, num_samples, at_once=50, repeats=1):
+    """Estimates [repeats, 5] for the model's five images, each repeat with noise of its own."""
+    images = jnp.tile(model.images().astype(float), (repeats, 1, 1, 1))
+
+    @jax.jit
+    def run(key):
+        image_keys = keys.per_example(key, jnp.arange(len(images)))
+        target = likelihood.target_of(model, {}, images)
+        return likelihood.importance_weighted(target, image_keys, num_samples, at_once)
+
+    with cheaply_compiled():
+        found = run(keys.root_key(0))
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(repeats, 5, *leaf.shape[1:]), found)
+
+
+def test_importance_weighted_is_exact_at_true_posterior():
+    np.testing.assert_allclose(estimate(LinearGaussian(), 3).log_prob[0], LinearGaussian().log_prob(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("widen", [-0.2, 0.4])
+def test_importance_weighted_rises_to_the_likelihood(widen):
+    model = LinearGaussian(widen)
+    means = [estimate(model, k, repeats=REPEATS).log_prob.mean() for k in (1, 4, 30)]
+    exact = model.log_prob().mean()
+    assert means[0] < means[1] - 0.02 and means[1] < means[2] < exact + 0.002 and means[2] > exact - 0.02
+    kl = 2 * (0.5 * (np.exp(2 * widen) - 1) - widen)
+    assert means[0] == pytest.approx(exact - kl, abs=0.06)  # one draw: the ELBO
+    np.testing.assert_allclose(estimate(model, 5000, 1000).log_prob[0], model.log_prob(), atol=0.02)
+
+
+def test_variance_is_that_of_estimates_with_other_noise():
+    found = estimate(LinearGaussian(0.4), 60, repeats=REPEATS)
+    np.testing.assert_allclose(found.log_prob.var(axis=0, ddof=1), found.variance.mean(axis=0), rtol=0.3)
+    assert np.isnan(estimate(LinearGaussian(0.4), 1).variance).all()
+
+
+def test_summarize_splits_the_elbo(make_run):
+    model = LinearGaussian(0.4)
+    found = jax.tree.map(lambda leaf: leaf[0], estimate(model, 5000, 1000))
+    summary = likelihood.summarize(found, make_run().data, [1, 1])
+    elbo = model.log_prob().mean() - 2 * (0.5 * (np.exp(0.8) - 1) - 0.4)
+    assert summary["negative_elbo"] == pytest.approx(-elbo, abs=0.05)
+    assert summary["negative_elbo"] == pytest.approx(summary["distortion"] + summary["rate"])
+    assert summary["rate"] == pytest.approx(sum(summary["kl_per_group"]))
+
+
+def mixture(num=400, apart=10.0):
+    """Posteriors about two points, far apart in the first of two latents, and a draw from each."""
     rng = np.random.default_rng(0)
-    logits, x = rng.normal(scale=3, size=(4, 5, 6, 1)), rng.integers(0, 2, (4, 5, 6, 1))
-    expected = scipy.stats.bernoulli.logpmf(x, 1 / (1 + np.exp(-logits)))
-    likelihood = Bernoulli(jnp.asarray(logits))
-    np.testing.assert_allclose(likelihood.log_prob_per_pixel(jnp.asarray(x)), expected, rtol=1e-9)
-    np.testing.assert_allclose(likelihood.log_prob(jnp.asarray(x)), expected.sum((1, 2, 3)), rtol=1e-10)
+    mean = np.stack([np.where(np.arange(num) < num / 2, apart, -apart), np.zeros(num)], axis=1)
+    return Posterior(mean, np.zeros((num, 2))), mean + rng.normal(size=mean.shape)
 
 
-@pytest.mark.parametrize("logit", [1e4, -1e4, 104.0, -104.0, 0.0])
-@pytest.mark.parametrize("x", [0.0, 1.0])
-def test_bernoulli_log_prob_is_finite_for_any_logit(logit, x):
-    def log_prob(logits):
-        return Bernoulli(logits).log_prob(jnp.full((1, 1, 1, 1), x))[0]
-
-    value, grad = jax.value_and_grad(log_prob)(jnp.full((1, 1, 1, 1), logit))
-    expected = {0.0: -math.log(2)}.get(logit, 0.0 if (logit > 0) == (x == 1) else -abs(logit))
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(grad, x - 1 / (1 + math.exp(-min(max(logit, -700), 700))), atol=1e-6)
+def test_mutual_information_of_two_clusters_is_one_bit(monkeypatch):
+    assert likelihood.mutual_information(*mixture()) == pytest.approx(math.log(2), abs=1e-9)
+    assert likelihood.mutual_information(*mixture(apart=0.0)) == pytest.approx(0, abs=1e-9)
+    posterior, e = mixture(apart=0.5)
+    whole = likelihood.mutual_information(posterior, e)
+    monkeypatch.setattr(likelihood, "ROWS", 7)
+    assert likelihood.mutual_information(posterior, e) == pytest.approx(whole, rel=1e-12)
 
 
-def test_gaussian_log_prob_equals_scipy(x64):
-    rng = np.random.default_rng(1)
-    mean, x = rng.normal(size=(2, 3, 4, 5, 1))
-    expected = scipy.stats.norm.logpdf(x, mean, np.exp(-0.7))
-    likelihood = Gaussian(jnp.asarray(mean), jnp.asarray(-0.7))
-    np.testing.assert_allclose(likelihood.log_prob_per_pixel(jnp.asarray(x)), expected)
-    np.testing.assert_allclose(likelihood.log_prob(jnp.asarray(x)), expected.sum((1, 2, 3)))
+def test_mutual_information_is_exact_for_small_sigma():
+    num = 50
+    mean = np.random.default_rng(0).normal(size=(num, 2)) * 30
+    posterior = Posterior(mean, np.full((num, 2), -6.0))
+    assert likelihood.mutual_information(posterior, mean) == pytest.approx(math.log(num), rel=1e-9)
 
 
-def test_gaussian_default_sigma_gives_squared_error(x64):
-    rng = np.random.default_rng(2)
-    mean, x = rng.uniform(size=(2, 3, 4, 5, 1))
-    expected = -((x - mean) ** 2).sum((1, 2, 3)) - 20 / 2 * math.log(math.pi)
-    likelihood = Gaussian(jnp.asarray(mean), jnp.log(VaeConfig().sigma))
-    np.testing.assert_allclose(likelihood.log_prob(jnp.asarray(x)), expected, rtol=1e-12)
+def test_active_units_are_those_whose_mean_varies(make_run):
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(1000, 3)) * [1.0, 0.05, 0.2]
+    ones = np.ones(1000)
+    found = Estimate(-ones, ones, ones, Posterior(mean, np.zeros((1000, 3))), mean)
+    summary = likelihood.summarize(found, make_run().data, [2, 1])
+    assert summary["active_units"] == 2
+    assert [len(group) for group in summary["kl_per_dimension"]] == [2, 1]
+    np.testing.assert_allclose(np.concatenate(summary["kl_per_dimension"]), (mean**2).mean(axis=0) / 2, rtol=1e-5)
+    assert summary["bits_per_dim"] == pytest.approx(1 / 64 / math.log(2))
+    assert summary["nll_draw_se"] == pytest.approx(1 / math.sqrt(1000)) and summary["nll_image_se"] == 0
 
 
-@pytest.mark.parametrize(
-    "likelihood, variance",
-    [
-        (Bernoulli(jnp.array([-2.0, 0.0, 1.0, 3.0]).reshape(1, 1, 2, 2, 1)), None),
-        (Gaussian(jnp.array([-2.0, 0.0, 1.0, 3.0]).reshape(1, 1, 2, 2, 1), jnp.log(0.5)), 0.25),
-    ],
-    ids=["bernoulli", "gaussian"],
-)
-def test_sample_has_the_likelihoods_moments(likelihood, variance):
-    num = 20_000
-    many = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (2, num, *leaf.shape[2:])) if leaf.ndim else leaf, likelihood
-    )
-    image_keys = keys.per_example(keys.root_key(0), jnp.arange(2 * num)).reshape(2, num)
-    x, mean = np.asarray(many.sample(image_keys)), np.asarray(likelihood.mean())[0]
-    variance = mean * (1 - mean) if variance is None else np.full(mean.shape, variance)
-    error = np.sqrt(variance / (2 * num))
-    assert (np.abs(x.mean((0, 1)) - mean[0]) < 4 * error).all()
-    np.testing.assert_allclose(x.var((0, 1)), variance[0], rtol=0.05)
-    one = jax.tree.map(lambda leaf: leaf[1:, 5:6] if leaf.ndim else leaf, many)
-    np.testing.assert_array_equal(one.sample(image_keys[1:, 5:6]), x[1:, 5:6])  # an image's own key decides
+@pytest.mark.slow
+def test_estimate_likelihood_is_the_same_for_any_chunk_and_devices(make_run, cheap):
+    run = make_run()
+    model = from_config(run)
+    params = jax.jit(model.init)(keys.root_key(0))
+    images = np.random.default_rng(0).integers(0, 256, (13, 8, 8, 1), np.uint8)
+
+    def found(num_devices, at_once, rows=slice(None)):
+        sampler = Sampler(run, model, params, 0, parallel.make_mesh(jax.devices()[:num_devices]))
+        return sampler.estimate_likelihood(images[rows], 50, 0, at_once, np.arange(13)[rows])
+
+    one = found(1, 50)
+    for other in (found(8, 50), found(1, 7)):
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(found(1, 7, slice(4, 6)).log_prob, one.log_prob[4:6], rtol=1e-6)
+    assert likelihood.group_sizes(model, params) == [4]

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.vae.likelihood import Bernoulli
+from genjax.vae.distributions import Bernoulli
 from genjax.vae.operators import Downsample
 
 

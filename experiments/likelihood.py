@@ -1,0 +1,141 @@
+"""Estimates log p(x) of a trained VAE on test images of its run, in nats, and which latents are in use.
+
+$ python experiments/likelihood.py --workdir runs/mnist5k --num 500 --samples 5000
+
+iwae, the importance-weighted estimate (Burda, Grosse and Salakhutdinov 2016), is a bound: the true -log p(x) is lower,
+or equal. Results are added to WORKDIR/likelihood-STEP.json, each with its protocol: images and their SHA-256,
+binarisation, number of samples, seed. A result of another protocol stays there; one of the same protocol is replaced.
+"""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import jax
+import numpy as np
+import tyro
+from etils import epath
+
+from genjax import cli, files, parallel
+from genjax.checks import check_seed, require
+from genjax.config import seed_of
+from genjax.data import sources
+from genjax.files import Json
+from genjax.loading import Sampler, Which, load_sampler
+from genjax.train.rows import finite
+from genjax.vae import likelihood
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BLOCK = 200
+"""Images between two lines of progress."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options: the trained VAE, and the protocol of the estimate."""
+
+    workdir: str
+    """Directory of the training run."""
+    method: Literal["iwae"] = "iwae"
+    """How log p(x) is estimated."""
+    num: int = 1000
+    """Number of test images, evenly spaced; all of them if there are fewer."""
+    samples: int = 5000
+    """iwae: draws of latents for each image."""
+    seed: int = 0
+    """Seed of all noise, that of binarisation included."""
+    at_once: int = 128
+    """Draws of each image that a device decodes at a time. Fewer take less memory; results differ by rounding."""
+    which: Which = "last"
+    """The last checkpoint, the best on validation, or that of a step."""
+
+    def __post_init__(self) -> None:
+        check_seed("--seed", self.seed)
+        require(self.num >= 2, f"--num must be at least 2, for a standard error, got {self.num}")
+        for name in ("samples", "at_once"):
+            value = getattr(self, name)
+            require(value >= 1, f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+def main() -> dict[str, Any]:
+    """Estimates, adds the result to likelihood-STEP.json, and returns its numbers."""
+    options = tyro.cli(Options, description=__doc__)
+    sampler = load_sampler(options.workdir, options.which)
+    data, path = sampler.config.data, files.resolve(options.workdir) / f"likelihood-{sampler.step}.json"
+    require(
+        not (sampler.config.vae.likelihood == "bernoulli" and data.binarize == "none"),
+        "this VAE scores grey levels as expected values of binary pixels, which have no likelihood: train with "
+        "--data.binarize stochastic or fixed",
+    )
+    earlier = read(path)  # before the work, which a damaged file would lose
+    (test,) = sources.load(data, seed_of(sampler.config, "data")).test
+    require(len(test) >= 2, f"{data.source} has 1 test image, and at least 2 are needed for a standard error")
+    position = np.linspace(0, len(test) - 1, min(options.num, len(test))).astype(int)
+    images = test[position]
+    protocol = {
+        "split": "test",
+        "images": len(images),
+        "of": len(test),
+        "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+        "binarize": data.binarize,
+        "dequantize": data.dequantize,
+        "seed": options.seed,
+    }
+    results, printed = earlier, {"step": sampler.step, "images": len(images)}
+    for method in METHODS if options.method == "all" else (options.method,):
+        settings, numbers = METHODS[method](sampler, options, images, position)
+        numbers = {
+            name: value if isinstance(value, list) else finite({name: value})[name] for name, value in numbers.items()
+        }
+        result = {"method": method, "protocol": protocol | settings, **numbers}
+        results = [*(one for one in results if not same(one, result)), result]
+        printed |= {f"{method}.{name}": value for name, value in numbers.items() if not isinstance(value, list)}
+        if parallel.is_main_process():  # after each method, as the next may take long
+            files.write_json(path, {"step": sampler.step, "results": results})
+    return {**printed, "out": str(path)}
+
+
+def iwae(sampler: Sampler, options: Options, images: np.ndarray, position: np.ndarray) -> tuple[Json, Json]:
+    """Estimates by importance weighting; returns settings and numbers."""
+
+    def estimate(rows: slice) -> likelihood.Estimate:
+        return sampler.estimate_likelihood(images[rows], options.samples, options.seed, options.at_once, position[rows])
+
+    sizes = likelihood.group_sizes(sampler.model, sampler.params)
+    numbers = likelihood.summarize(in_blocks(estimate, len(images)), sampler.config.data, sizes)
+    return {"samples": options.samples}, numbers
+
+
+METHODS: dict[str, Callable[[Sampler, Options, np.ndarray, np.ndarray], tuple[Json, Json]]] = {"iwae": iwae}
+
+
+def in_blocks(estimate: Callable[[slice], T], num: int) -> T:
+    """Joins the estimates [n, ...] of slices of `num` images, and logs how far it is."""
+    parts = []
+    for start in range(0, num, BLOCK):
+        parts.append(estimate(slice(start, start + BLOCK)))
+        logger.info("%d of %d images", min(start + BLOCK, num), num)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def read(path: epath.Path) -> list[Json]:
+    """Reads the results in likelihood-STEP.json, none if it does not exist; ValueError if it holds anything else."""
+    found = files.read_json(path) if path.exists() else {"results": []}
+    results = found.get("results") if isinstance(found, dict) else None
+    if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        raise ValueError(f"{path} is damaged, it holds no results: move it away")
+    return results
+
+
+def same(one: Json, other: Json) -> bool:
+    """True if two results have one method and one protocol."""
+    return (one.get("method"), one.get("protocol")) == (other["method"], other["protocol"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

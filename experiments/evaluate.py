@@ -12,7 +12,7 @@ the metrics. With a run, the table is also written to evaluation-STEP.json in it
 import dataclasses
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tyro
@@ -25,12 +25,15 @@ from genjax.data import folders, image_arrays, pictures, sources
 from genjax.data.config import DataConfig
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
-from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
+from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
 from genjax.families import task_of
 from genjax.loading import Which
 from genjax.task import Split
 from genjax.train import config_file
 from studies import markdown
+
+SHOWN = 24
+"""Pictures of a set that are drawn beside their nearest training pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +75,39 @@ def main() -> dict[str, Any]:
     else:
         sets = {"images": _of_files(options, network)}
     measure = compile_measure(network, mesh, options.metrics, options.seed)
-    found = {name: Measured(len(each.pictures), len(each.real), measure(each)) for name, each in sets.items()}
+    found = {name: measure(each) for name, each in sets.items()}
     print(table(found), file=sys.stderr)
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
-    record |= {"features": described, "seed": options.seed, "sets": {name: one.record() for name, one in found.items()}}
+    record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
     out = str(files.resolve(options.workdir) / f"evaluation-{record['step']}.json") if options.workdir else ""
     if out and parallel.is_main_process():
         _add(files.resolve(out), record)
+        _draw_nearest(files.resolve(options.workdir), record["step"], sets, found)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
     head = {"step": record["step"]} if options.workdir else {}
     return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
+
+
+def _record(measured: Measured) -> dict[str, Any]:
+    """Returns what stands in evaluation-STEP.json about a set."""
+    metrics = {name: value._asdict() for name, value in measured.metrics.items()}
+    return {"num_generated": measured.num_pictures, "num_reference": measured.num_real, "metrics": metrics}
+
+
+def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: dict[str, Measured]) -> None:
+    """Draws some pictures of each set beside the training pictures nearest to them, for the report."""
+    for name, each in sets.items():
+        rows = found[name].nearest
+        if rows is not None and each.train is not None:
+            shown = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)
+            beside = (each.train[rows[shown, k]] for k in range(rows.shape[1]))
+            joined = np.concatenate(
+                [each.pictures[shown], *(image_arrays.to_uint8(image_arrays.unit_floats(near)) for near in beside)],
+                axis=2,
+            )
+            path = workdir / "samples" / f"nearest {name}_generated_nearest training pictures-{step:08d}.png"
+            image_arrays.write_png(path, image_arrays.grid(joined, columns=4))
 
 
 def _add(path: epath.Path, record: dict[str, Any]) -> None:
@@ -90,19 +115,6 @@ def _add(path: epath.Path, record: dict[str, Any]) -> None:
     settings = lambda one: [one[name] for name in ("features", "split", "seed")]  # noqa: E731
     kept = [one for one in (files.read_json(path) if path.exists() else []) if settings(one) != settings(record)]
     files.write_json(path, [*kept, record])
-
-
-class Measured(NamedTuple):
-    """Metrics of a set, with the numbers of pictures that they rest on."""
-
-    num_pictures: int
-    num_real: int
-    metrics: dict[str, Interval]
-
-    def record(self) -> dict[str, Any]:
-        """Returns what stands in evaluation-STEP.json."""
-        metrics = {name: value._asdict() for name, value in self.metrics.items()}
-        return {"num_generated": self.num_pictures, "num_reference": self.num_real, "metrics": metrics}
 
 
 def _check(options: Evaluate) -> None:

@@ -74,6 +74,14 @@ def encode_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_animation(frames: Sequence[np.ndarray], milliseconds: int = 80) -> bytes:
+    """Encodes uint8 images [h, w, c] as an endless WebP animation without loss, `shown` in grey or colour."""
+    buffer = io.BytesIO()
+    first, *others = (Image.fromarray(np.broadcast_to(frame, (*frame.shape[:2], 3))) for frame in map(shown, frames))
+    first.save(buffer, "WEBP", save_all=True, append_images=others, duration=milliseconds, loop=0, lossless=True)
+    return buffer.getvalue()
+
+
 def write_png(path: epath.PathLike, image: np.ndarray) -> None:
     """Writes a uint8 image [h, w, c] to a PNG file as `shown`, whole or not at all."""
     files.write_atomically(path, encode_png(image))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jax.sharding import Mesh
 
+from genjax.config import RunConfig
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.evaluation import features, whole_sets
@@ -29,7 +30,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     """
     own = task.scores if len(config.data.channels) == 1 or config.data.paired else {}
     if best_by == AUTO:
-        return next(iter(own), WITHOUT_PAIRS if features.installed() else NONE)
+        return next(iter(own), WITHOUT_PAIRS if features.installed() and _fits(config) else NONE)
     metric, _, network = best_by.partition(":")
     if best_by in own or best_by == NONE:
         return best_by
@@ -39,8 +40,15 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
             f"--train.best-by {best_by} is no validation loss of this run: give {', '.join([AUTO, NONE, *own])}, or "
             f"{distances}, with NETWORK as for evaluate.py --features"
         )
-    features.load(network)
+    loaded = features.load(network)
+    for shape in config.data.image_shapes:
+        features.check(loaded, shape)
     return best_by
+
+
+def _fits(config: RunConfig) -> bool:
+    """True if the network of WITHOUT_PAIRS takes the images of a run."""
+    return all(min(size) >= features.LEAST and channels in (1, 3) for *size, channels in config.data.image_shapes)
 
 
 def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float | None:

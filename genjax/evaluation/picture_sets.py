@@ -20,6 +20,10 @@ LEAST = 64
 """Height and width to which smaller pictures are enlarged for LPIPS, whose networks see nothing in smaller ones."""
 
 
+NEAREST = 3
+"""Nearest training pictures that are found for each picture."""
+
+
 class Sets(NamedTuple):
     """Pictures [n, h, w, c], uint8 or floats in [0, 1], and what they are compared with; None where there is none."""
 
@@ -30,9 +34,19 @@ class Sets(NamedTuple):
     truth: np.ndarray | None = None  # what picture i should be
 
 
+class Measured(NamedTuple):
+    """Metrics of a set of pictures, with the numbers of pictures that they rest on."""
+
+    num_pictures: int
+    num_real: int
+    metrics: dict[str, Interval]
+    nearest: np.ndarray | None
+    """[n, NEAREST], rows of the training pictures nearest to each picture; None without training pictures."""
+
+
 def compile_measure(
     network: Features, mesh: Mesh, metrics: Collection[str] = METRICS, seed: int = 0
-) -> Callable[[Sets], dict[str, Interval]]:
+) -> Callable[[Sets], Measured]:
     """Compiles a function that computes those of `metrics` that its sets and `network` have, in their order.
 
     LPIPS is measured with alexnet or vgg16 alone. Raises ValueError for too few pictures, and for features that are not
@@ -41,8 +55,9 @@ def compile_measure(
     extract = features.compile_extract(network, mesh)
     perceptual = _compile_lpips(network.name, mesh) if network.name in lpips.SHA256 else None
 
-    def measure(sets: Sets) -> dict[str, Interval]:
+    def measure(sets: Sets) -> Measured:
         found: dict[str, Interval] = {}
+        nearest = None
         asked = [name for name in metrics if name in whole_sets.NAMES]
         of_training = sets.train is not None and set(metrics) & set(OF_TRAINING)
         if asked or of_training:
@@ -52,6 +67,7 @@ def compile_measure(
             train = extract(sets.train)
             found["authenticity"] = memorisation.authenticity(drawn, train)
             found["train_test_gap"] = memorisation.train_test_gap(drawn, train, real)
+            nearest = memorisation.nearest_training(drawn, train, NEAREST).rows
         if perceptual is not None and "lpips_diversity" in metrics:
             found["lpips_diversity"] = image_metrics.pairwise_diversity(sets.pictures, perceptual, seed)
         if perceptual is not None and "lpips_content" in metrics and sets.inputs is not None:
@@ -60,7 +76,8 @@ def compile_measure(
             found |= image_metrics.paired(
                 image_arrays.unit_floats(sets.pictures), image_arrays.unit_floats(sets.truth), perceptual
             )
-        return {name: found[name] for name in metrics if name in found}
+        named = {name: found[name] for name in metrics if name in found}
+        return Measured(len(sets.pictures), len(sets.real), named, nearest)
 
     return measure
 

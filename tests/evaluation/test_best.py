@@ -24,9 +24,10 @@ def test_resolve_finds_the_loss_of_the_family(monkeypatch):
     paired = by(tiny_cyclegan("unused", data={"paired": True}), "auto")
     assert best.resolve(vae.TASK, tiny_run("unused"), "auto") == "elbo"
     assert best.resolve(cyclegan.TASK, paired, "auto") == "l1"
-    for there, chosen in ((True, "kid:alexnet"), (False, "none")):
+    for there, channels, chosen in ((True, 3, "kid:alexnet"), (True, 4, "none"), (False, 3, "none")):
         monkeypatch.setattr(features, "installed", lambda there=there: there)
-        assert best.resolve(cyclegan.TASK, tiny_cyclegan("unused"), "auto") == chosen
+        unpaired = tiny_cyclegan("unused", data={"channels": (channels, channels)})
+        assert best.resolve(cyclegan.TASK, unpaired, "auto") == chosen
 
 
 @pytest.mark.parametrize("name", ["l1", "ELBO", "kid", "kid:", "coverage:pixels", ":pixels", ""])
@@ -86,3 +87,10 @@ def test_distance_of_too_few_images_is_no_score(caplog):
     found = best.compile_distance(task, config, parallel.make_mesh())(None, one, "validation")
     assert found == {} and best.score(task, "kid:pixels", found) is None
     assert "kid_samples needs at least 2 validation images" in caplog.text
+
+
+@pytest.mark.skipif(not features.installed(), reason="needs the extra features")
+def test_resolve_refuses_images_that_a_network_cannot_take():
+    config = tiny_cyclegan("unused", data={"channels": (4, 4)})
+    with pytest.raises(ValueError, match="these features see images of 3 .* and these have 4"):
+        best.resolve(cyclegan.TASK, config, "kid:alexnet")

@@ -15,7 +15,7 @@ def pictures(num, seed):
 
 
 def measured(sets, **options):
-    return compile_measure(PIXELS, parallel.make_mesh(), **options)(sets)
+    return compile_measure(PIXELS, parallel.make_mesh(), **options)(sets).metrics
 
 
 def test_measure_leaves_out_what_does_not_apply():
@@ -50,6 +50,14 @@ def test_measure_gives_lpips_of_small_pictures():
     x = pictures(8, 0)[:, :8, :8, :1]
     names = ("lpips_diversity", "lpips_content", "lpips")
     measure = compile_measure(features.load("alexnet"), parallel.make_mesh(), names)
-    found = measure(Sets(x, x, inputs=np.roll(x, 1, axis=0), truth=x))
+    found = measure(Sets(x, x, inputs=np.roll(x, 1, axis=0), truth=x)).metrics
     assert tuple(found) == names and found["lpips"].value < 1e-6 < 0.1 < found["lpips_content"].value
     assert image_metrics.SSIM_SIZE > 8 and picture_sets.LEAST == 64
+
+
+def test_measure_finds_the_nearest_training_pictures():
+    train = pictures(40, 0)
+    found = compile_measure(PIXELS, parallel.make_mesh(), ())(Sets(train[[7, 3]], pictures(9, 1), train))
+    assert found.nearest is None and found.metrics == {}
+    found = compile_measure(PIXELS, parallel.make_mesh(), ("authenticity",))(Sets(train[[7, 3]], pictures(9, 1), train))
+    assert list(found.nearest[:, 0]) == [7, 3] and found.num_real == 9

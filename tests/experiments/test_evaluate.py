@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import evaluate
 from genjax import keys
 from genjax.data import pictures
 from genjax.data.pictures import Picture
+from genjax.evaluation.picture_sets import Measured
 from genjax.loading import load_sampler
 
 pytestmark = pytest.mark.slow
@@ -36,6 +38,9 @@ def test_main_measures_samples_beside_training_images(copied, monkeypatch, capsy
     (record,) = json.loads((copied / "evaluation-12.json").read_text())
     assert record["sets"]["samples"]["num_generated"] == 60 and record["split"] == "test"
     assert record["sets"]["samples"]["metrics"]["kid"]["value"] == results["kid_samples"]
+    (drawn,) = copied.glob("samples/nearest samples*-00000012.png")
+    with Image.open(drawn) as picture:
+        assert picture.size == (4 * (4 * 8 + 2) + 2, 6 * (8 + 2) + 2)
 
 
 def test_main_keeps_evaluations_with_other_settings(copied, monkeypatch):
@@ -51,7 +56,9 @@ def test_main_keeps_evaluations_with_other_settings(copied, monkeypatch):
 
 def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate, "compile_measure", lambda *_: lambda sets: seen.append(sets) or {})
+    monkeypatch.setattr(
+        evaluate, "compile_measure", lambda *_: lambda sets: seen.append(sets) or Measured(1, 1, {}, None)
+    )
     run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 10, "--seed", 3)
     drawn = load_sampler(copied).prior(keys.root_key(3), np.arange(10))
     assert np.abs(seen[0].pictures / 255 - drawn).max() <= 0.5 / 255 + 1e-6

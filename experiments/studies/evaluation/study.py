@@ -18,11 +18,11 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from evaluate import Measured, cell, sets_of_run
+from evaluate import cell, sets_of_run
 from genjax import files, glossary, parallel
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
-from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
+from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
 from genjax.keys import SCORING_SEED
 from genjax.train.rows import METRICS as ROWS
 from genjax.train.rows import read_rows
@@ -58,7 +58,7 @@ def main() -> dict[str, Any]:
             logging.info("measuring %s", run.parent)
             sets, _ = sets_of_run(str(run.parent), "last", "test", options.num, SCORING_SEED, mesh)
             for name, each in with_rules(sets) if run == runs[0] else own(sets):
-                columns.setdefault(name, []).append(Measured(len(each.pictures), len(each.real), measure(each)))
+                columns.setdefault(name, []).append(measure(each))
         print(f"\n## {files.resolve(study).name}\n\n{table(columns)}", file=sys.stderr)
         found = [agreement(list(read_rows(run.parent / ROWS))) for run in runs]
         if chosen := [one for one in found if one is not None]:

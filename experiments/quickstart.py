@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+import sample
 from configs import cyclegan as cyclegan_configs
 from configs import vae as vae_configs
 from genjax import cli, files, keys, report
@@ -58,7 +59,7 @@ def main() -> dict[str, Any]:
 
 
 def _draw_restorations(workdir: str, num: int = 8) -> None:
-    """Completes and enlarges a few test digits, and writes the pictures to the run's samples for the report."""
+    """Completes, enlarges and interpolates a few test digits, and writes the pictures to the run's samples."""
     sampler, inference = load_sampler(workdir), InferenceConfig(num_particles=8, num_restarts=2, num_ascent_steps=60)
     key, data = keys.root_key(0), sampler.config.data
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test
@@ -73,9 +74,13 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
         "inpainting_observed_4 samples_mean_truth": (np.where(missing[..., None], 0.5, truth), filled),
         "super-resolution_given_4 samples_mean_truth": (small.repeat(4, axis=1).repeat(4, axis=2), large),
     }
+    directory = files.resolve(workdir) / "samples"
     for name, (observed, samples) in pictures.items():
-        path = files.resolve(workdir) / "samples" / f"{name}-{sampler.step:08d}.png"
-        restored_files.write_grid(path, observed, samples, truth)
+        restored_files.write_grid(directory / f"{name}-{sampler.step:08d}.png", observed, samples, truth)
+    ends = image_arrays.evenly_spaced(test, 2 * num)
+    rows = [sampler.interpolate(start, end, 12) for start, end in zip(ends[::2], ends[1::2], strict=True)]
+    moving = sample.animation(image_arrays.to_uint8(np.concatenate(rows)), 12)
+    files.write_atomically(directory / f"interpolations-{sampler.step:08d}.webp", moving)
 
 
 if __name__ == "__main__":

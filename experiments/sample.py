@@ -18,6 +18,7 @@ from genjax.train import fingerprint
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
+Animated = Annotated[str, arg(help="The PNG to write, or the WebP, as an animation; neither is overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
 Num = Annotated[int, arg(help="Number of images.")]
 Rows = Annotated[int, arg(help="Number of rows, each between two images.")]
@@ -51,10 +52,10 @@ def reconstruct(
 
 
 def interpolate(
-    workdir: Workdir, out: Out, num: Rows = 8, steps: Steps = 10, images: Images = (), which: Which = "last"
+    workdir: Workdir, out: Animated, num: Rows = 8, steps: Steps = 10, images: Images = (), which: Which = "last"
 ) -> dict[str, Any]:
     """Rows from one image to the next, along the line between their latents; both images stand at the ends."""
-    _check(out, num=num, steps=steps)
+    _check(out, (".png", ".webp"), num=num, steps=steps)
     sampler = load_sampler(workdir, which)
     ends = _examples(sampler, images, num + 1)
     if len(ends) < 2:
@@ -69,10 +70,15 @@ def interpolate(
 
 
 def traverse(
-    workdir: Workdir, out: Out, dimensions: Dims = 10, steps: Steps = 11, images: Images = (), which: Which = "last"
+    workdir: Workdir,
+    out: Animated,
+    dimensions: Dims = 10,
+    steps: Steps = 11,
+    images: Images = (),
+    which: Which = "last",
 ) -> dict[str, Any]:
     """One image; each row varies one latent dimension from -3 to 3."""
-    _check(out, dimensions=dimensions, steps=steps)
+    _check(out, (".png", ".webp"), dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
     (image,) = _examples(sampler, images, 1)
     count = min(dimensions, sampler.config.vae.latent_dim)
@@ -80,9 +86,9 @@ def traverse(
     return _write(out, np.concatenate(rows), columns=steps)
 
 
-def _check(out: str, **counts: int) -> None:
-    if files.resolve(out).suffix.lower() != ".png":
-        raise ValueError(f"--out {out} must end in .png, as what is written is a PNG")
+def _check(out: str, suffixes: tuple[str, ...] = (".png",), **counts: int) -> None:
+    if files.resolve(out).suffix.lower() not in suffixes:
+        raise ValueError(f"--out {out} must end in {' or '.join(suffixes)}, as that is what is written")
     if files.resolve(out).exists():
         raise ValueError(f"{out} exists already: give another --out")
     for name, count in counts.items():
@@ -100,8 +106,19 @@ def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
 
 
 def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    image_arrays.write_png(files.resolve(out), image_arrays.grid(image_arrays.to_uint8(pictures), columns))
+    shown = image_arrays.to_uint8(pictures)
+    if files.resolve(out).suffix.lower() == ".webp":
+        files.write_atomically(out, animation(shown, columns))
+    else:
+        image_arrays.write_png(files.resolve(out), image_arrays.grid(shown, columns))
     return {"out": str(out), "images": len(pictures), "digest": fingerprint.tree_digest(pictures)}
+
+
+def animation(pictures: np.ndarray, steps: int) -> bytes:
+    """Encodes rows of `steps` pictures, uint8 [rows * steps, h, w, c], that move side by side, there and back."""
+    rows = pictures.reshape(-1, steps, *pictures.shape[1:])
+    frames = [image_arrays.grid(rows[:, step], columns=min(8, len(rows))) for step in range(steps)]
+    return image_arrays.encode_animation([*frames, *frames[-2:0:-1]])
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -3,6 +3,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -193,3 +194,14 @@ def test_settings_explain_every_flag(trained):
     rows = settings.explained(files.read_json(Path(trained.workdir, "config.json")))
     without = [name for name, _, meaning in rows if not meaning]
     assert without == ["genjax", "family"] and len(rows) > 40
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_page_runs_in_a_browser_without_errors(trained, tmp_path):
+    """Its script adds a slider to each kind of picture; the console, where a broken policy would show, is empty."""
+    write_report(tmp_path / "report.html", "t", {"r": trained.workdir})
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
+    shown = ["--enable-logging=stderr", "--window-size=400,800", "--dump-dom", f"file://{tmp_path / 'report.html'}"]
+    done = subprocess.run(["chromium", *options, *shown], capture_output=True, text=True, timeout=60)
+    assert done.stdout.count('<input type="range"') == 2 and "CONSOLE" not in done.stderr

@@ -37,7 +37,7 @@ def prior(
     if not 0 <= temperature <= 1e6:
         raise ValueError(f"--temperature must lie in [0, 1e6], got {temperature}")
     sampler = load_sampler(workdir, which)
-    return _write(out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
+    return _write(sampler, out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
 
 
 def reconstruct(
@@ -48,7 +48,7 @@ def reconstruct(
     sampler = load_sampler(workdir, which)
     originals = _examples(sampler, images, num)
     rebuilt = sampler.reconstruct(keys.root_key(seed), np.arange(len(originals)), originals)
-    return _write(out, np.concatenate([image_arrays.unit_floats(originals), rebuilt], axis=2), columns=4)
+    return _write(sampler, out, np.concatenate([image_arrays.unit_floats(originals), rebuilt], axis=2), columns=4)
 
 
 def interpolate(
@@ -66,7 +66,7 @@ def interpolate(
         np.concatenate([shown[i], sampler.interpolate(ends[i], ends[i + 1], steps), shown[i + 1]])
         for i in range(len(ends) - 1)
     ]
-    return _write(out, np.concatenate(rows), columns=steps + 2)
+    return _write(sampler, out, np.concatenate(rows), columns=steps + 2)
 
 
 def traverse(
@@ -83,7 +83,7 @@ def traverse(
     (image,) = _examples(sampler, images, 1)
     count = min(dimensions, sampler.config.vae.latent_dim)
     rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in range(count)]
-    return _write(out, np.concatenate(rows), columns=steps)
+    return _write(sampler, out, np.concatenate(rows), columns=steps)
 
 
 def _check(out: str, suffixes: tuple[str, ...] = (".png",), **counts: int) -> None:
@@ -105,13 +105,14 @@ def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
     return folders.read_images(where, data, num=num)
 
 
-def _write(out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
+def _write(sampler: Sampler, out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
     shown = image_arrays.to_uint8(pictures)
     if files.resolve(out).suffix.lower() == ".webp":
         files.write_atomically(out, animation(shown, columns))
     else:
         image_arrays.write_png(files.resolve(out), image_arrays.grid(shown, columns))
-    return {"out": str(out), "images": len(pictures), "digest": fingerprint.tree_digest(pictures)}
+    digest = fingerprint.tree_digest(pictures)
+    return {"step": sampler.step, "out": str(out), "images": len(pictures), "digest": digest}
 
 
 def animation(pictures: np.ndarray, steps: int) -> bytes:

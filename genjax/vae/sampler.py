@@ -14,14 +14,16 @@ from genjax.data import image_arrays
 from genjax.keys import Stream
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import likelihood, restoration, sampling
+from genjax.vae import likelihood, restoration, sampling, sandwich
 from genjax.vae.config import VaeRun
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.model import Model, Posterior
 from genjax.vae.operators import Operator
 from genjax.vae.restoration import Restoration, Settings
+from genjax.vae.sandwich import AnnealingConfig
 
 DEFAULT_INFERENCE = InferenceConfig()
+DEFAULT_ANNEALING = AnnealingConfig()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,10 +95,29 @@ class Sampler:
         settings = (self.config.data, num_samples, min(at_once, num_samples))
         run = self._compiled(likelihood.estimate_rows, *settings, stream=Stream.LIKELIHOOD, chunk=8)
         found: likelihood.Estimate = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images))
-        lost = np.flatnonzero(~np.isfinite(found.log_prob))
-        if len(lost):
-            raise ValueError(f"image {lost[0]} has no finite likelihood: check the model's parameters")
+        _finite(found.log_prob)
         return found
+
+    def bound_likelihood(
+        self, images: np.ndarray, annealing: AnnealingConfig = DEFAULT_ANNEALING, seed: int = keys.SCORING_SEED,
+        position: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Bounds log p(x) of each image from below by annealed importance sampling, in nats: see sandwich.py.
+
+        Images see the same binarisation or dequantisation as in `estimate_likelihood`.
+        """
+        images = self._checked(images)
+        position = np.arange(len(images)) if position is None else position
+        run = self._compiled(sandwich.lower_rows, self.config.data, annealing, stream=Stream.LIKELIHOOD, chunk=8)
+        return _finite(run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images)))
+
+    def sandwich_likelihood(
+        self, position: np.ndarray, annealing: AnnealingConfig = DEFAULT_ANNEALING, seed: int = keys.SCORING_SEED
+    ) -> sandwich.Bounds:
+        """Draws an image for each `position` [n], and bounds its log p(x) from both sides, in nats."""
+        run = self._compiled(sandwich.simulated_rows, annealing, stream=Stream.LIKELIHOOD, chunk=8)
+        bounds = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32),))
+        return sandwich.Bounds(*map(_finite, bounds))
 
     def restore(
         self, operator: Operator, observed: np.ndarray, key: Array, method: Method = "hmc", num_samples: int = 8,
@@ -147,3 +168,14 @@ class Sampler:
             return compile_rows(with_model, self.config, self.mesh, chunk)
 
         return compiled
+
+
+def _finite(log_prob: np.ndarray) -> np.ndarray:
+    """Returns `log_prob` [n], or raises ValueError for one that is not finite."""
+    lost = np.flatnonzero(~np.isfinite(log_prob))
+    if len(lost):
+        raise ValueError(
+            f"image {lost[0]} has no finite likelihood ({len(lost)} of {len(log_prob)} images): "
+            "check the model's parameters"
+        )
+    return log_prob

@@ -40,6 +40,7 @@ TESTS = {
     "vae/losses.py": ("vae/test_losses.py", "vae/test_steps.py"),
     "vae/distributions.py": ("vae/test_distributions.py", "vae/test_losses.py", "vae/test_model.py"),
     "vae/likelihood.py": ("vae/test_likelihood.py",),
+    "vae/sandwich.py": ("vae/test_sandwich.py",),
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),

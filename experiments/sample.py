@@ -22,11 +22,13 @@ Animated = Annotated[str, arg(help="The PNG to write, or the WebP, as an animati
 Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
 Num = Annotated[int, arg(help="Number of images.")]
 Rows = Annotated[int, arg(help="Number of rows, each between two images.")]
-Dims = Annotated[int, arg(help="Number of latent dimensions, from the first on, and so of rows.")]
+Dims = Annotated[int, arg(help="Number of latent dimensions, those in use first, and so of rows.")]
 Temperature = Annotated[float, arg(help="Standard deviation of z; below 1, images are more alike.")]
 Steps = Annotated[int, arg(help="Images in a row that the VAE draws.")]
 Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
+
+ENCODED = 256  # test images that tell which dimensions are in use
 
 
 def prior(
@@ -77,13 +79,18 @@ def traverse(
     images: Images = (),
     which: Which = "last",
 ) -> dict[str, Any]:
-    """One image; each row varies one latent dimension from -3 to 3."""
+    """One image; each row varies one latent dimension from -3 to 3.
+
+    First comes the dimension that differs most between the run's test images, by the variance of E[e|x].
+    """
     _check(out, (".png", ".webp"), dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
     (image,) = _examples(sampler, images, 1)
-    count = min(dimensions, sampler.config.vae.latent_dim)
-    rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in range(count)]
-    return _write(sampler, out, np.concatenate(rows), columns=steps)
+    in_use = sampler.encode(_examples(sampler, (), ENCODED)).mean.var(axis=0)
+    chosen = np.argsort(-in_use, kind="stable")[:dimensions].tolist()
+    rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in chosen]
+    results = _write(sampler, out, np.concatenate(rows), columns=steps)
+    return {**results, "dimensions": " ".join(map(str, chosen))}
 
 
 def _check(out: str, suffixes: tuple[str, ...] = (".png",), **counts: int) -> None:

@@ -19,7 +19,7 @@ import tyro
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cli, files, glossary, keys, loading, parallel
+from genjax import cli, files, glossary, keys, loading, parallel, report
 from genjax.config import seed_of
 from genjax.data import folders, image_arrays, pictures, sources
 from genjax.data.config import DataConfig
@@ -84,6 +84,7 @@ def main() -> dict[str, Any]:
     if out and parallel.is_main_process():
         _add(files.resolve(out), record)
         _draw_nearest(files.resolve(options.workdir), record["step"], sets, found)
+        report.write_run(options.workdir)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
     head = {"step": record["step"]} if options.workdir else {}
     return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}

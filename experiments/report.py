@@ -37,9 +37,11 @@ def main() -> dict[str, Any]:
         raise ValueError(f"--out {options.out} must end in .html, as what is written is a page")
     if options.out and path.exists():
         raise ValueError(f"{path} exists already: give another --out")
-    runs = {workdir: workdir for workdir in options.workdirs}
-    report.write_report(path, f"{len(runs)} runs" if several else files.resolve(options.workdirs[0]).name, runs)
-    return {"out": str(path), "runs": len(runs)}
+    if several:
+        report.write_report(path, f"{len(options.workdirs)} runs", {workdir: workdir for workdir in options.workdirs})
+    else:
+        report.write_run(options.workdirs[0], path)
+    return {"out": str(path), "runs": len(options.workdirs)}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import functools
 import json
 import logging
 import os
@@ -151,9 +150,8 @@ def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Jso
     """
     began = time.perf_counter()
     logging.info("%s, in %s", heading or title(config), config.workdir)
-    write = functools.partial(_write_report, title(config))
-    result = fit(task or task_of(config), config, after_evaluation=write)
-    path = write(files.resolve(config.workdir))
+    result = fit(task or task_of(config), config, after_evaluation=_write_report)
+    path = _write_report(files.resolve(config.workdir))
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
@@ -167,7 +165,7 @@ def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Jso
     }
 
 
-def _write_report(title: str, workdir: epath.Path) -> str:
+def _write_report(workdir: epath.Path) -> str:
     """Writes the report of a training into its directory, in process 0; returns its path.
 
     A report that fails is logged, as the training is worth more.
@@ -175,7 +173,7 @@ def _write_report(title: str, workdir: epath.Path) -> str:
     path = workdir / "report.html"
     if parallel.is_main_process():
         try:
-            report.write_report(path, title, {"Training": workdir})
+            report.write_run(workdir, path)
         except (ValueError, OSError) as error:
             logging.warning("no report is written: %s", error)
     return str(path)

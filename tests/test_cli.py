@@ -78,7 +78,7 @@ def test_choose_config_changes_only_what_is_given():
 def test_train_says_first_what_it_trains(monkeypatch, caplog, tmp_path):
     result = SimpleNamespace(stopped_by=None, step=1, resumed_from=0, digest="", test={})
     monkeypatch.setattr(cli, "fit", lambda *_, **__: logging.info("trained") or result)
-    monkeypatch.setattr(cli.report, "write_report", lambda *_: None)
+    monkeypatch.setattr(cli.report, "write_run", lambda *_: None)
     caplog.set_level(logging.INFO)
     config = dataclasses.replace(vae.digits(), workdir=str(tmp_path))
     cli.train(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genjax import files
-from genjax.report import curves, settings, write_report
+from genjax.report import curves, settings, write_report, write_run
 
 
 def test_write_report_makes_one_whole_page(trained, tmp_path):
@@ -171,7 +171,14 @@ def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
     files.write_json(tmp_path / "run" / "evaluation-12.json", [record])
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "report.html").read_text()
-    assert "<td>0.01234 (0.01 to 0.02)</td>" in page and "<td>3.5</td>" in page and "samples (1,234 and 500)" in page
+    assert "<span>0.01234<small>(0.01 to 0.02)</small></span>" in page and "<span>3.5<small></small></span>" in page
+    assert "samples: 1,234 generated, 500 real" in page
+    first = page[: page.index("</dl>")]
+    assert '<dd class="value">0.01234</dd><dd class="note">95% interval 0.01 to 0.02 · features of pixels' in first
+    files.write_json(tmp_path / "run" / "evaluation-12.json", [record | {"split": "validation"}])
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    page = (tmp_path / "report.html").read_text()
+    assert "0.01234" not in page[: page.index("</dl>")] and "0.01234" in page  # the headline is about test images
 
 
 def test_write_report_puts_runs_side_by_side(trained, trained_identity, tmp_path):
@@ -180,7 +187,7 @@ def test_write_report_puts_runs_side_by_side(trained, trained_identity, tmp_path
     page = (tmp_path / "report.html").read_text()
     assert '<a href="#run-2">again</a>' in page and page.count("<h2") == 3
     table = page[page.index("first: test, step 12") : page.index("<h2")]
-    assert table.count("negative ELBO") == 1 and "cycle" not in table
+    assert table.count("<span>negative ELBO<") == 1 and "cycle" not in table
 
 
 def test_curves_smooth_and_thin_without_bias():
@@ -205,3 +212,12 @@ def test_page_runs_in_a_browser_without_errors(trained, tmp_path):
     shown = ["--enable-logging=stderr", "--window-size=400,800", "--dump-dom", f"file://{tmp_path / 'report.html'}"]
     done = subprocess.run(["chromium", *options, *shown], capture_output=True, text=True, timeout=60)
     assert done.stdout.count('<input type="range"') == 2 and "CONSOLE" not in done.stderr
+
+
+def test_write_run_heads_a_page_once(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    page = write_run(tmp_path / "run").read_text()
+    assert "<h1>VAE on " in page and "<h2" not in page and (tmp_path / "run" / "report.html").read_text() == page
+    Path(tmp_path, "run", "config.json").write_text('{"family": "vae"}')
+    with pytest.raises(ValueError, match="a record of the run in .* is damaged .KeyError"):
+        write_run(tmp_path / "run")

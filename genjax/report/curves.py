@@ -8,12 +8,15 @@ from genjax import glossary
 from genjax.report.elements import number, tag
 from genjax.task import Row
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 46, 8, 18  # of a plot and its margins, in units of the drawing
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 50, 8, 18  # of a plot and its margins, in units of the drawing
 MOST_POINTS = 300
 WINDOWS = 15
 """Number of windows of the running mean in a curve."""
 
-NOT_DRAWN = ("step", "fingerprint", "warnings", "elbo_draw_se", "elbo_image_se")
+NOT_DRAWN = (
+    "step", "fingerprint", "warnings", "elbo_draw_se", "elbo_image_se",
+    "negative_elbo", "bits_per_dim",  # the curve of the ELBO in other units
+)  # fmt: skip
 SUBJECTS = {
     "quality": "Quality of generated images", "likelihood": "Likelihood", "pairs": "Translations and truth",
     "translation": "Translations and inputs", "losses": "Losses", "discriminators": "Discriminators",

@@ -1,7 +1,7 @@
 """Elements of a page. They are trees, never strings: the serialiser escapes whatever text a file of a run puts in."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 
@@ -23,7 +23,7 @@ def picture(content: bytes, kind: str, alt: str) -> Element:
     return tag("img", src=f"data:image/{kind};base64,{base64.b64encode(content).decode()}", alt=alt)
 
 
-def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...] = ()) -> Element:
+def table(rows: Iterable[Sequence[Element | str]], header: tuple[str, ...] = ()) -> Element:
     """Makes a table that scrolls by itself where the screen is narrower."""
     made = tag("table")
     if header:

@@ -8,14 +8,15 @@ from xml.etree import ElementTree
 from etils import epath
 
 from genjax import files
+from genjax.families import FAMILIES
 from genjax.report import sections
 from genjax.report.elements import tag
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5d6872; --line: #dde1e5; --paper: #fff; --box: #f6f7f8;
   --a: #2467a8; --b: #c2571a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #9aa5af; --line: #353c43; --paper: #15191d;
-  --box: #1d2227; --a: #6fb1ee; --b: #f0955a; } }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #9aa5af; --line: #353c43;
+  --paper: #15191d; --box: #1d2227; --a: #6fb1ee; --b: #f0955a; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem;
   margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
@@ -25,9 +26,10 @@ h2 { font-size: 1.5rem; line-height: 1.25; margin: 3.5rem 0 .25rem; padding-top:
 h3 { font-size: 1.1rem; margin: 2.25rem 0 .5rem; }
 h4 { font-size: .9rem; margin: 1.25rem 0 .25rem; color: var(--soft); font-weight: 600; }
 p { margin: .4rem 0; max-width: 44rem; } .soft, figcaption, summary { color: var(--soft); }
+h1 + .soft { margin-top: .5rem; }
 nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
   a { color: var(--a); }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem;
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(13.5rem, 100%), 1fr)); gap: .75rem;
   margin: 1.25rem 0; padding: 0; }
 .figures div { background: var(--box); border-radius: .5rem; padding: .8rem 1rem; }
 .figures dt { color: var(--soft); font-size: .85rem; } .figures dd { margin: 0; }
@@ -37,13 +39,14 @@ nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap:
 .wide { overflow-x: auto; margin: .5rem 0 1rem; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); font-weight: 400; }
-thead th { color: var(--soft); font-size: .8rem; } td { font-variant-numeric: tabular-nums; }
+thead th { color: var(--soft); font-size: .8rem; } tbody th { min-width: 10rem; }
+  td { min-width: 5.5rem; font-variant-numeric: tabular-nums; }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; } pre { background: var(--box);
   border-radius: .5rem; padding: .75rem 1rem; white-space: pre-wrap; margin: .5rem 0; }
+small { display: block; color: var(--soft); font-size: .85em; max-width: 34rem; }
 .warning { border-left: 3px solid var(--b); padding-left: .9rem; }
-.pictures { display: grid; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.5rem; }
-figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; }
+.pictures { columns: 2 24rem; column-gap: 1.5rem; } .pictures figure { break-inside: avoid; margin-bottom: 1.5rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; margin-top: .3rem; }
 .pictures img { image-rendering: pixelated; width: 100%; border-radius: .25rem; display: block; }
 .pictures img[hidden] { display: none; } input[type=range] { width: 100%; accent-color: var(--a); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem 1.25rem; }
@@ -54,7 +57,7 @@ path { fill: none; } .axis { stroke: var(--line); } .raw { stroke: var(--a); opa
 path.validation { stroke: var(--b); stroke-width: 1.5; } circle.validation { fill: var(--b); }
 .key span { font-weight: 600; } .key .t { color: var(--a); } .key .v { color: var(--b); }
 details { margin: .4rem 0; } summary { cursor: pointer; } summary:hover { color: var(--ink); }
-@media print { body { max-width: none; padding: 0; } h2 { break-before: page; }
+@media print { body { max-width: none; padding: 0; } h2 ~ h2 { break-before: page; }
   figure, .figures div { break-inside: avoid; }
   input[type=range] { display: none; } }
 """
@@ -85,8 +88,21 @@ POLICY = (
 """Content security policy: the page has its own style, script and pictures, and loads nothing."""
 
 
+def write_run(workdir: epath.PathLike, path: epath.PathLike | None = None) -> epath.Path:
+    """Writes a page about one run to `path`, by default report.html in its directory; returns the path."""
+    with sections.damage(workdir):
+        config = files.read_json(files.resolve(workdir) / "config.json")
+        title = f"{FAMILIES[config['family']].title} on {config['data']['source']}"
+    written = files.resolve(path or files.resolve(workdir) / "report.html")
+    write_report(written, title, {title: workdir})
+    return written
+
+
 def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.PathLike]) -> None:
-    """Writes a page about `runs` (heading -> run directory) to `path`; ValueError for a damaged record of a run."""
+    """Writes a page about `runs` (heading -> run directory) to `path`; ValueError for a damaged record of a run.
+
+    A heading that repeats the title is left out.
+    """
     policy = tag("meta", http_equiv="Content-Security-Policy", content=POLICY)
     head = tag("head", tag("meta", charset="utf-8"), policy,
                tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -95,7 +111,8 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
     if len(runs) > 1:
         body.extend(sections.side_by_side({heading: files.resolve(run) for heading, run in runs.items()}))
     for i, (heading, run) in enumerate(runs.items(), 1):
-        body.append(tag("h2", heading, id=f"run-{i}"))
+        if heading != title:
+            body.append(tag("h2", heading, id=f"run-{i}"))
         with sections.damage(run):
             body.extend(list(sections.of_run(files.resolve(run))))
     body.append(tag("script", SCRIPT))

@@ -38,6 +38,7 @@ def test_main_measures_samples_beside_training_images(copied, monkeypatch, capsy
     (record,) = json.loads((copied / "evaluation-12.json").read_text())
     assert record["sets"]["samples"]["num_generated"] == 60 and record["split"] == "test"
     assert record["sets"]["samples"]["metrics"]["kid"]["value"] == results["kid_samples"]
+    assert "samples: 60 generated" in (copied / "report.html").read_text()
     (drawn,) = copied.glob("samples/nearest samples*-00000012.png")
     with Image.open(drawn) as picture:
         assert picture.size == (4 * (4 * 8 + 2) + 2, 6 * (8 + 2) + 2)

@@ -6,6 +6,7 @@ import pytest
 
 from genjax import glossary
 from genjax.cyclegan.losses import TERMS
+from genjax.evaluation.picture_sets import METRICS
 from genjax.train.rows import read_rows
 
 
@@ -24,7 +25,7 @@ def test_explain_knows_all_metrics_of_runs(names):
 def test_explain_tells_what_a_metric_is_measured_on():
     assert glossary.title("l1_a2b") == "L1 to the truth, A to B"
     assert glossary.title("d_a_loss") == "loss of discriminator A" and glossary.title("mine") == "mine"
-    assert all(glossary.explain(term) for term in TERMS)
+    assert all(glossary.explain(term) for term in (*TERMS, *METRICS))
 
 
 def test_glossary_sentences_are_short_and_whole():

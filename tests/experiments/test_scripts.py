@@ -185,7 +185,8 @@ def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
 
 def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
     config = dataclasses.replace(trained, data=dataclasses.replace(trained.data, bits=16))
-    between = types.SimpleNamespace(config=config, interpolate=lambda start, end, num: np.zeros((num, *start.shape)))
+    black = lambda start, end, num: np.zeros((num, *start.shape))  # noqa: E731
+    between = types.SimpleNamespace(config=config, step=12, interpolate=black)
     monkeypatch.setattr(sample, "load_sampler", lambda *arguments: between)
     names = [str(tmp_path / f"{level}.png") for level in (100, 30)]
     for name, level in zip(names, (100, 30), strict=True):

@@ -78,7 +78,8 @@ def test_train_saves_on_a_signal(tmp_path, number, code):
     flags = ["--workdir", tmp_path / "run", "--train.num-steps", 10**6, "--train.log-every", 10]
     flags += ["--train.eval-every", 100, "--train.checkpoint-every", 10**6]
     arguments = [sys.executable, SCRIPTS / "train_vae.py", "digits", *map(str, flags)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=os.environ | CHEAP)
     while not list(tmp_path.glob("run/samples/*.png")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -121,7 +122,7 @@ def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size):
         "workdir": tmp_path / "run",
         "data.source": f"folder:{tmp_path / 'images'}", "data.cache-dir": tmp_path / "cache",
         "data.batch-size": 1, "cyclegan.base-channels": 2, "cyclegan.num-blocks": 0,
-        "cyclegan.discriminator-channels": 2,
+        "cyclegan.discriminator-channels": 2, "cyclegan.discriminator-layers": 1,
         "train.num-sample-images": 1, "train.log-every": 1, "train.best-by": "none",
     }  # fmt: skip
     short = {"train.num-steps": 2, "train.eval-every": 2, "train.checkpoint-every": 2}
@@ -184,7 +185,8 @@ def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
 
 def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
     config = dataclasses.replace(trained, data=dataclasses.replace(trained.data, bits=16))
-    between = types.SimpleNamespace(config=config, interpolate=lambda start, end, num: np.zeros((num, *start.shape)))
+    black = lambda start, end, num: np.zeros((num, *start.shape))  # noqa: E731
+    between = types.SimpleNamespace(config=config, step=12, interpolate=black)
     monkeypatch.setattr(sample, "load_sampler", lambda *arguments: between)
     names = [str(tmp_path / f"{level}.png") for level in (100, 30)]
     for name, level in zip(names, (100, 30), strict=True):

@@ -70,7 +70,7 @@ def posterior(w, measure, image):
     return covariance @ w.T @ measure.T @ precision @ y, covariance
 
 
-def moments(sampler, operator, observed, method, num=128, draws=1024):
+def moments(sampler, operator, observed, method, num=64, draws=1024):
     """Moments of E[x|z] over draws of z for as many copies of one image: [L], [L, L]."""
     observed = np.repeat(observed, num, axis=0)
     with cheaply_compiled():

@@ -6,8 +6,9 @@ to add to the trainings; the check must then fail.
 
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,15 +45,21 @@ class Outcome(NamedTuple):
 
 
 def same_bytes(family: str, directory: Path, fault: str = "") -> Outcome:
-    """Checks R1: two runs of the same command are equal; a run with another seed differs."""
-    environment = tiny_runs.environment(1)
-    started = {
-        name: tiny_runs.start(tiny_runs.command(family, directory / name, fault, seed=seed), environment)
-        for name, seed in (("one", 0), ("two", 0), ("other", 1))
-    }
-    one, two, other = (
-        (tiny_runs.finish(process)["digest"], tiny_runs.metrics(directory / name)) for name, process in started.items()
-    )
+    """Checks R1: two runs of the same command are equal; a run with another seed differs.
+
+    The second compiles its own programs, so that these are checked too. The third may take those of the first.
+    """
+
+    def start(name: str, seed: int, **variables: str) -> subprocess.Popen[str]:
+        command = tiny_runs.command(family, directory / name, fault, seed=seed)
+        return tiny_runs.start(command, tiny_runs.environment(1, **variables))
+
+    def finish(name: str, process: subprocess.Popen[str]) -> tuple[str, bytes]:
+        return tiny_runs.finish(process)["digest"], tiny_runs.metrics(directory / name)
+
+    started = {"one": start("one", 0), "two": start("two", 0, JAX_ENABLE_COMPILATION_CACHE="false")}
+    one, two = (finish(name, process) for name, process in started.items())
+    other = finish("other", start("other", 1))
     held = one == two and other[0] != one[0] and other[1] != one[1]
     return Outcome(held, f"{one[0][:8]} {two[0][:8]}, seed 1 {other[0][:8]}")
 
@@ -87,19 +94,18 @@ def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
     return Outcome(held, " ".join(f"{name}:{value}" for name, value in digests.items()))
 
 
-def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "") -> set[str]:
-    """Returns digests of the inputs of the losses in three steps."""
+def inputs_of(family: str, directory: Path, mesh: Mesh, fault: str = "", flags: Sequence[str] = ()) -> set[str]:
+    """Returns digests of the inputs of the losses in three steps, of a training changed by `flags`."""
     with with_fault(family, fault), recorded_inputs(family) as inputs:
-        for _ in _steps(family, directory, mesh, 3):
+        for _ in _steps(family, directory, mesh, 3, flags=flags):
             pass
     return inputs
 
 
-def inputs_of_two_processes(family: str, directory: Path, fault: str = "") -> list[set[str]]:
+def inputs_of_two_processes(family: str, directory: Path, fault: str = "", flags: Sequence[str] = ()) -> list[set[str]]:
     """Returns the same digests from each of two processes with two devices."""
-    processes = tiny_runs.start_processes(
-        [[sys.executable, "-m", "studies.reproducibility.checks", family, str(directory), fault]] * 2, devices=2
-    )
+    command = [sys.executable, "-m", "studies.reproducibility.checks", family, str(directory), fault, *flags]
+    processes = tiny_runs.start_processes([command] * 2, devices=2)
     inputs = []
     for output, errors, process in [(*process.communicate(), process) for process in processes]:
         if process.returncode != 0:
@@ -185,9 +191,14 @@ def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
 
 
 def _steps(
-    family: str, directory: Path, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None
+    family: str,
+    directory: Path,
+    mesh: Mesh,
+    num_steps: int,
+    dtype: DTypeLike | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[tuple[State, dict[str, Array]]]:
-    config: RunConfig = tiny_runs.config(family, directory / "unused")
+    config: RunConfig = tiny_runs.config(family, directory / "unused", flags)
     source = sources.load(config.data, config.seed).train
     return walk(FAMILIES[family], config, source, mesh, num_steps, dtype)
 
@@ -205,9 +216,9 @@ PROMISES: dict[str, Callable[[str, Path, str], Outcome]] = {
 
 def main() -> None:
     """Prints digests of the losses' inputs on the devices of this process, one of several."""
-    family, directory, fault = sys.argv[1:]
+    family, directory, fault, *flags = sys.argv[1:]
     with cli.processes():
-        print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault))), flush=True)
+        print(json.dumps(sorted(inputs_of(family, Path(directory), parallel.make_mesh(), fault, flags))), flush=True)
 
 
 if __name__ == "__main__":

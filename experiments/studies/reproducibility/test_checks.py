@@ -88,7 +88,8 @@ def test_killed_cyclegan_resumes_to_the_same_bytes(tmp_path):
     environment = tiny_runs.environment(8) | CHEAP  # published kills are of the machine code that users run
 
     def command(workdir):
-        flags = "--cyclegan.discriminator pixel --loss.identity-a 0 --loss.identity-b 0"
+        off = (f"--loss.{name}-{domain} 0" for name in ("cycle", "identity") for domain in "ab")
+        flags = " ".join(["--cyclegan.discriminator pixel", *off])
         return [*tiny_runs.command("cyclegan", workdir, checkpoints=3), *flags.split()]
 
     whole = tmp_path / "whole"

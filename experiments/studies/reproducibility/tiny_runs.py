@@ -48,9 +48,9 @@ def _flags(family: str, checkpoints: int) -> list[str]:
     return f"{flags} {lengths} --train.eval-every {every} --train.checkpoint-every {every}".split()
 
 
-def config(family: str, workdir: Path) -> RunConfig:
-    """Returns the configuration that `arguments` describes."""
-    return cli.choose_config(CONFIGS[family], arguments(family, workdir))
+def config(family: str, workdir: Path, flags: Sequence[str] = ()) -> RunConfig:
+    """Returns the configuration that `arguments` describes, changed by further flags."""
+    return cli.choose_config(CONFIGS[family], [*arguments(family, workdir), *flags])
 
 
 def command(family: str, workdir: Path, fault: str = "", **changes: int) -> list[str]:

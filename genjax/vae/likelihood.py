@@ -67,8 +67,16 @@ def estimate_rows(
 
 
 def target_of(model: Model, params: Params, images: Array) -> Target:
-    """Returns p(e|x) of whole images [b, h, w, c], with log p(x, e) up to a constant."""
+    """Returns the target p(e|x) of images [b, h, w, c] without missing pixels."""
     return Target(model, params, Mask(np.zeros((1, 1, 1, 1, 1), bool)), images[:, None])
+
+
+def log_joint(target: Target, e: Array) -> Array:
+    """Returns `target.log_joint(e)` of images without missing pixels, several times as fast on a CPU: [b, k]."""
+    each = target.decode(e).log_prob_per_pixel(target.y).reshape(*e.shape[:2], -1)
+    # XLA fuses a sum over pixels with their logarithms to a slow loop; a product it leaves alone.
+    log_prob = jnp.matmul(each, jnp.ones(each.shape[2], each.dtype), precision="highest") + log_normal(e)
+    return jnp.where(jnp.isnan(log_prob), -jnp.inf, log_prob)
 
 
 def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_once: int) -> Estimate:
@@ -84,14 +92,14 @@ def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_
     def add(part: Array, sums: Sums) -> Sums:
         index = part * at_once + jnp.arange(at_once)
         e = draw(index)
-        log_joint = target.log_joint(e)
+        log_prob = log_joint(target, e)
         # The last part may reach beyond the number of draws.
         counts = (index < num_samples)[None]
-        log_weight = jnp.where(counts, log_joint - each.log_prob(e), -jnp.inf)
+        log_weight = jnp.where(counts, log_prob - each.log_prob(e), -jnp.inf)
         return Sums(
             jnp.logaddexp(sums.log_weight, jax.nn.logsumexp(log_weight, axis=1)),
             jnp.logaddexp(sums.log_square, jax.nn.logsumexp(2 * log_weight, axis=1)),
-            sums.distortion + jnp.sum(jnp.where(counts, log_normal(e) - log_joint, 0.0), axis=1),
+            sums.distortion + jnp.sum(jnp.where(counts, log_normal(e) - log_prob, 0.0), axis=1),
         )
 
     zeros = jnp.zeros(len(image_keys))

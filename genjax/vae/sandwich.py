@@ -21,7 +21,7 @@ from genjax.data.config import DataConfig
 from genjax.optim import Params
 from genjax.vae.annealing import TARGET_ACCEPTANCE
 from genjax.vae.inference import Target, chain_keys, normal, split_keys
-from genjax.vae.likelihood import target_of
+from genjax.vae.likelihood import log_joint, target_of
 from genjax.vae.mcmc import hamiltonian_step, step_keys
 from genjax.vae.model import Model, Posterior, draw_noise
 
@@ -86,13 +86,13 @@ class Path(NamedTuple):
 
     def log_ratio(self, e: Array) -> Array:
         """Returns log p(x, e) - log q(e|x): [b, k]."""
-        return self.target.log_joint(e) - self.start.log_prob(e)
+        return log_joint(self.target, e) - self.start.log_prob(e)
 
     def move(self, e: Array, s: Array, log_size: Array, chains: Array, t: Array, num: int) -> tuple[Array, Array]:
         """Takes step t of chains with keys [b, k] under the density at s; returns e and the chance of acceptance."""
 
         def log_prob(e: Array) -> Array:
-            return (1 - s) * self.start.log_prob(e) + s * self.target.log_joint(e)
+            return (1 - s) * self.start.log_prob(e) + s * log_joint(self.target, e)
 
         size = jnp.broadcast_to(jnp.exp(log_size[..., None] + self.start.log_sigma), e.shape)
         return hamiltonian_step(log_prob, e, size, step_keys(chains, t, 3), num)

@@ -38,6 +38,14 @@ def test_importance_weighted_is_exact_at_true_posterior():
     np.testing.assert_allclose(estimate(LinearGaussian(), 3).log_prob[0], LinearGaussian().log_prob(), rtol=1e-5)
 
 
+def test_log_joint_is_that_of_the_target(x64):
+    model = LinearGaussian()
+    target = likelihood.target_of(model, {}, model.images())
+    e = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 2)))
+    np.testing.assert_allclose(likelihood.log_joint(target, e), target.log_joint(e), rtol=1e-12)
+    assert (likelihood.log_joint(target, e * jnp.nan) == -jnp.inf).all()
+
+
 @pytest.mark.parametrize("widen", [-0.2, 0.4])
 def test_importance_weighted_rises_to_the_likelihood(widen):
     model = LinearGaussian(widen)

@@ -29,17 +29,6 @@ LEAST = 8  # pixels: an image with a shorter side holds too little to be enlarge
 installed = lpips.installed
 """True if the weights of alexnet and vgg16 are there, which the extra `features` installs."""
 
-LPIPS_SIZES = {"alexnet": (128, 128), "vgg16": (64, 64)}
-"""Sizes of the images that the networks of LPIPS see.
-
-AlexNet begins with a stride of 4: at 64 pixels it misses noise of 0.02 on digits of 28 pixels. VGG16 begins with 1.
-"""
-
-LEAST = 8  # pixels: an image with a shorter side holds too little to be enlarged
-
-installed = lpips.installed
-"""True if the weights of alexnet and vgg16 are there, which the extra `features` installs."""
-
 
 class Features(NamedTuple):
     """A feature network, and all that makes its features comparable."""

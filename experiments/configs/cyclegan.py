@@ -19,7 +19,7 @@ def quickstart() -> CycleGanRun:
 
     $ python experiments/train_cyclegan.py quickstart --workdir runs/quickstart/cyclegan
 
-    Hardware: 2 CPU cores. Time: 3 minutes. Result: L1 0.137 to the truth, IoU of ink 0.623; copying has 0.171, 0.460.
+    Hardware: 2 CPU cores. Time: 1.5 minutes. Result: L1 0.143 to the truth, IoU of ink 0.605; copying has 0.171, 0.460.
     """
     return CycleGanRun(
         data=DataConfig(source="icons", image_size=(32, 32), channels=(1, 1), batch_size=4, paired=True, flip=True),

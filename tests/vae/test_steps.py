@@ -38,11 +38,11 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap
     def inputs(num):
         seen = {}
 
-        def record(model, params, x, noise, beta):
+        def record(model, params, x, noise, *rest):
             jax.debug.callback(
                 lambda x, n: seen.update({bytes(row): bytes(e) for row, e in zip(x, n, strict=True)}), x, noise
             )
-            return original(model, params, x, noise, beta)
+            return original(model, params, x, noise, *rest)
 
         original = losses.elbo_terms
         with monkeypatch.context() as patch:
@@ -118,7 +118,7 @@ def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weigh
     config, mesh = make_run(), parallel.make_mesh()
     beta, elbo_terms = losses.beta, losses.elbo_terms
 
-    def rooted(model, params, x, noise, beta):
+    def rooted(model, params, x, noise, beta, free_bits):
         root = jnp.sqrt(beta * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
         terms = elbo_terms(model, params, x, noise, beta)
         return terms._replace(loss=terms.loss + root)

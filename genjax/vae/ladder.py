@@ -17,7 +17,6 @@ from genjax.vae import posterior
 from genjax.vae.nets import Activation
 from genjax.vae.posterior import Posterior, bounded
 
-
 SMALL = nn.initializers.variance_scaling(0.1, "fan_in", "truncated_normal")
 """Initial weights with which cells begin close to the identity, and normals close to N(0, I)."""
 

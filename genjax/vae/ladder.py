@@ -91,9 +91,10 @@ class Latents(nn.Module):
             if features is None:
                 normal = Posterior(jnp.zeros_like(part), jnp.zeros_like(part))
             else:
-                seen = Step(self.hidden_sizes, self.activation, self.dtype, name=f"seen_{level}")(
-                    state + features[level]
-                )
+                seen = features[level]
+                if level:
+                    step = Step(self.hidden_sizes, self.activation, self.dtype, name=f"seen_{level}")
+                    seen = step(state + seen)
                 normal = self._normal(seen, size, f"posterior_{level}", noise.dtype)
             e = normal.sample(part)
             # The first group's prior is N(0, I) itself: there is nothing above it.

@@ -75,7 +75,7 @@ def mnist_ladder() -> VaeRun:
     $ python experiments/train_vae.py mnist-ladder --workdir runs/mnist-ladder --data.source npz:mnist.npz
     $ python experiments/likelihood.py --workdir runs/mnist-ladder --num 10000
 
-    Hardware: 2 CPU cores.
+    Hardware: 2 CPU cores. Time: 55 minutes, estimated from the first 400 steps. Result: not measured.
     """
     return VaeRun(
         data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=256, binarize="stochastic"),

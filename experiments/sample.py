@@ -23,7 +23,10 @@ Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same 
 Num = Annotated[int, arg(help="Number of images.")]
 Rows = Annotated[int, arg(help="Number of rows, each between two images.")]
 Dims = Annotated[int, arg(help="Number of latent dimensions, those in use first, and so of rows.")]
-Temperature = Annotated[float, arg(help="Standard deviation of z; below 1, images are more alike.")]
+Temperature = Annotated[
+    tuple[float, ...],
+    arg(help="Standard deviation of z, or one for each group of latents; below 1, images are more alike."),
+]
 Steps = Annotated[int, arg(help="Images in a row that the VAE draws.")]
 Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
@@ -32,14 +35,16 @@ ENCODED = 256  # test images that tell which dimensions are in use
 
 
 def prior(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 64, temperature: Temperature = 1.0, which: Which = "last"
+    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 64, temperature: Temperature = (1.0,), which: Which = "last"
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); image i does not depend on num."""
     _check(out, num=num)
-    if not 0 <= temperature <= 1e6:
-        raise ValueError(f"--temperature must lie in [0, 1e6], got {temperature}")
+    for one in temperature:
+        if not 0 <= one <= 1e6:
+            raise ValueError(f"--temperature must lie in [0, 1e6], got {one}")
     sampler = load_sampler(workdir, which)
-    return _write(sampler, out, sampler.prior(keys.root_key(seed), np.arange(num), temperature), columns=8)
+    spread = temperature[0] if len(temperature) == 1 else temperature
+    return _write(sampler, out, sampler.prior(keys.root_key(seed), np.arange(num), spread), columns=8)
 
 
 def reconstruct(

@@ -44,6 +44,9 @@ class OptimConfig:
     """Decay of Adam's second moment."""
     eps: float = 1e-8
     """Adam's epsilon, added outside the square root."""
+    weight_decay: float = 0.0
+    """Weight decay, apart from Adam's moments (AdamW: Loshchilov and Hutter 2019): a step takes this share, times the
+    learning rate, off the matrices and kernels, not off biases and scales."""
     ema_decay: float = 0.999
     """Decay of the averaged weights, which evaluation and sampling use; at step t it is
     min(ema_decay, (1 + t) / (10 + t))."""
@@ -58,6 +61,7 @@ class OptimConfig:
         require(
             0 < self.decay <= 1, f"--optim.decay must be a share in (0, 1], got {self.decay}: give --optim.decay 0.5"
         )
+        require(self.weight_decay >= 0, f"--optim.weight-decay must not be negative, got {self.weight_decay}")
         require(self.eps > 0, f"--optim.eps must be positive, got {self.eps}")
         for name in ("b1", "b2", "ema_decay"):
             value = getattr(self, name)

@@ -63,7 +63,7 @@ def init_net(config: OptimConfig, params: Params) -> Net:
 
 
 def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net:
-    """Takes one step of Adam (Kingma and Ba 2015, algorithm 1) with learning rate `rate`."""
+    """Takes one step of Adam (Kingma and Ba 2015, algorithm 1), or of AdamW, with learning rate `rate`."""
     # The rate enters here. Optax's own schedules count updates, so each skipped one would shift them.
     direction, opt_state = _adam(config).update(grads, net.opt_state, net.params)
     updates = jax.tree.map(lambda d: (-rate * d).astype(d.dtype), direction)
@@ -71,7 +71,11 @@ def update_net(config: OptimConfig, net: Net, grads: Params, rate: Array) -> Net
 
 
 def _adam(config: OptimConfig) -> optax.GradientTransformation:
-    return optax.scale_by_adam(config.b1, config.b2, config.eps)
+    adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+    if config.weight_decay == 0:
+        return adam
+    decay = optax.add_decayed_weights(config.weight_decay, lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+    return optax.chain(adam, decay)
 
 
 def ema(config: OptimConfig, step: Array, average: T, params: T) -> T:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 
 from genjax.vae.distributions import Gaussian
-from genjax.vae.model import Latents, Posterior
+from genjax.vae.posterior import Latents, Posterior
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LinearGaussian:
 
     def infer(self, params, images, noise):
         posterior = self.encode(params, images)
-        return Latents((posterior.sample(noise),), posterior.kl())
+        return Latents((posterior.sample(noise),), posterior, posterior.kl_per_dimension())
 
     def generate(self, params, e):
         return (e,)

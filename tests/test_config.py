@@ -255,6 +255,17 @@ def linear(decay=0.5, **options):
             dict.fromkeys(("adversarial_a2b", "adversarial_b2a", "cycle_a", "cycle_b"), 0.0) | {"r1": 1.0},
             "all weights of the loss are 0, so nothing would be trained: give one of them a weight",
         ),
+        (
+            VaeConfig,
+            {"groups": (2, 4)},
+            "--vae.groups (2, 4) has no effect with architecture mlp: give --vae.groups (8, 16, 32), or "
+            "--vae.architecture ladder or chain",
+        ),
+        (VaeConfig, {"architecture": "chain", "groups": (0, 4)}, "--vae.groups needs positive numbers, got (0, 4)"),
+        (VaeConfig, {"architecture": "ladder", "latent_dim": 3}, "--vae.latent-dim 3 has no effect with architecture"),
+        (VaeConfig, {"architecture": "ladder", "hidden_sizes": (3, 4)}, "must be equal, as its cells are residual"),
+        (VaeConfig, {"free_bits": -1.0}, "--vae.free-bits must not be negative, got -1.0"),
+        (OptimConfig, {"weight_decay": -0.1}, "--optim.weight-decay must not be negative, got -0.1"),
         (LossConfig, {"cycle_b": float("nan")}, "--loss.cycle-b must be finite, got nan"),
     ],
 )

@@ -23,6 +23,20 @@ def test_update_is_adam(x64):
     np.testing.assert_allclose(net.params["w"], params, rtol=1e-12)
 
 
+def test_update_with_weight_decay_is_adamw(x64):
+    """Against algorithm 2 of Loshchilov and Hutter for a matrix; a bias does not decay."""
+    plain, decaying = (OptimConfig(learning_rate=0.1, weight_decay=decay) for decay in (0.0, 0.3))
+    rng = np.random.default_rng(0)
+    params = {"kernel": jnp.asarray(rng.normal(size=(2, 3))), "bias": jnp.asarray(rng.normal(size=3))}
+    grads = jax.tree.map(jnp.cos, params)
+    adam, adamw = (
+        optim.update_net(config, optim.init_net(config, params), grads, jnp.asarray(0.1)).params
+        for config in (plain, decaying)
+    )
+    np.testing.assert_allclose(adamw["kernel"], adam["kernel"] - 0.1 * 0.3 * params["kernel"], rtol=1e-12)
+    np.testing.assert_array_equal(adamw["bias"], adam["bias"])
+
+
 def test_learning_rate_warms_up_then_falls(x64):
     config = OptimConfig(learning_rate=2.0, schedule="cosine", warmup=1 / 11)
     rates = [float(optim.learning_rate(config, 110, jnp.int32(step))) for step in (0, 5, 10, 60, 110)]

@@ -11,13 +11,20 @@ from genjax.config import RunConfig
 class VaeConfig:
     """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
-    architecture: Literal["mlp", "conv"] = "mlp"
-    """Fully connected, or convolutional with one stride-2 layer for each entry of hidden_sizes."""
+    architecture: Literal["mlp", "conv", "ladder", "chain"] = "mlp"
+    """mlp: fully connected. conv: convolutional with one stride-2 layer for each entry of hidden_sizes. With several
+    groups of latents, fully connected: ladder, of residual cells, whose posterior goes from the first group to the last
+    with the prior; chain, whose posterior goes back from the last to the first (Burda et al. 2016)."""
     hidden_sizes: tuple[int, ...] = (500, 500)
     """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
-    fully connected and four times the last width, on either side of the latents."""
+    fully connected and four times the last width, on either side of the latents. ladder: equal widths of the residual
+    cells of a step; encoder and decoder have a step for each group."""
     latent_dim: int = 32
-    """Dimensions of z."""
+    """mlp and conv: dimensions of z."""
+    groups: tuple[int, ...] = (8, 16, 32)
+    """ladder and chain: dimensions of each group of latents, from the first, whose prior is N(0, I), to the last."""
+    upper_sizes: tuple[int, ...] = (100, 100)
+    """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
@@ -29,6 +36,9 @@ class VaeConfig:
     """Weight of the KL term in the loss; the logged elbo does not depend on it."""
     beta_warmup: float = 0.0
     """Share of the training over which beta rises linearly from 0."""
+    free_bits: float = 0.0
+    """Nats of each group's KL that cost nothing: in the loss, its mean over the batch counts as at least this (Kingma
+    et al. 2016). 0: none are free."""
     validation_draws: int = 4
     """Draws of noise (binarisation or dequantisation, and latents) for each image in an evaluation on the validation
     images; fewer than on test, as it happens often. All runs and steps share them, so none has better luck."""
@@ -40,6 +50,14 @@ class VaeConfig:
         sizes = self.hidden_sizes
         require(len(sizes) >= 1 and min(sizes) >= 1, f"--vae.hidden-sizes needs positive numbers, got {sizes}")
         require(self.latent_dim >= 1, f"--vae.latent-dim must be at least 1, got {self.latent_dim}")
+        for name in ("groups", "upper_sizes"):
+            value = getattr(self, name)
+            require(len(value) >= 1 and min(value) >= 1, f"{flag('vae', name)} needs positive numbers, got {value}")
+        require(
+            self.architecture != "ladder" or len(set(sizes)) == 1,
+            f"--vae.hidden-sizes of a ladder must be equal, as its cells are residual, got {sizes}",
+        )
+        require(self.free_bits >= 0, f"--vae.free-bits must not be negative, got {self.free_bits}")
         require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
         require(0 <= self.beta_warmup < 1, f"--vae.beta-warmup must be a share in [0, 1), got {self.beta_warmup}")
@@ -48,6 +66,9 @@ class VaeConfig:
             f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
         )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
+        check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
+        check_used(self, "vae", ("groups",), "architecture", ("ladder", "chain"))
+        check_used(self, "vae", ("upper_sizes",), "architecture", ("chain",))
         for name in ("validation_draws", "test_draws"):
             require(
                 getattr(self, name) >= 2,

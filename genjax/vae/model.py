@@ -7,7 +7,7 @@ groups, and sampling, restoration and evaluation work with e only. A flat VAE ha
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import flax.linen as nn
 import jax
@@ -18,45 +18,12 @@ from genjax import keys
 from genjax.nn import layers
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import nets
+from genjax.vae import chain, ladder, nets
 from genjax.vae.config import VaeRun
 from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
-
-# Standard deviations, of the posterior and of a learned likelihood, stay within exp(-6) and exp(6).
-LOG_SIGMA_BOUND = 6.0
-
-Groups = tuple[Array, ...]  # z_1, ..., z_L, each [b, ...]
-
-
-class Latents(NamedTuple):
-    """One draw from q(z|x)."""
-
-    groups: Groups
-    kl: Array  # KL(q(z|x) || p(z)) [b] in nats, summed over the groups
-
-
-class Posterior(NamedTuple):
-    """Approximate posterior q(e|x) = N(mean, diag(exp(2 log_sigma))) of the noise."""
-
-    mean: Array  # [..., d]
-    log_sigma: Array  # [..., d]
-
-    def sample(self, noise: Array) -> Array:
-        """Returns e = mean + sigma * noise, all [..., d] (the reparametrisation of Kingma and Welling 2014)."""
-        return self.mean + jnp.exp(self.log_sigma) * noise
-
-    def log_prob(self, e: Array) -> Array:
-        """Returns log q(e|x) + (d / 2) log 2 pi: [...]."""
-        # Change of variables: the Jacobian of e -> (e - mean) / sigma is the product of 1 / sigma.
-        return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
-
-    def kl(self) -> Array:
-        """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""
-        return jnp.sum(self.kl_per_dimension(), axis=-1)
-
-    def kl_per_dimension(self) -> Array:
-        """Returns the summands of `kl`: [..., d]."""
-        return 0.5 * (jnp.exp(2 * self.log_sigma) + self.mean**2 - 1 - 2 * self.log_sigma)
+from genjax.vae.posterior import Groups, Latents, bounded
+from genjax.vae.posterior import Posterior as Posterior
+from genjax.vae.posterior import log_normal as log_normal
 
 
 class Model(Protocol):
@@ -70,7 +37,16 @@ class Model(Protocol):
         """Returns fresh parameters."""
 
     def encode(self, params: Params, images: Array) -> Posterior:
-        """Returns q(e|x) of images [b, h, w, c] in [0, 1]."""
+        """Returns normals of e of images [b, h, w, c] in [0, 1].
+
+        They are q(e|x) if there is one group; if there are several, each group's given the means of those before it.
+        """
+
+    def observe(self, params: Params, images: Array) -> PyTree:
+        """Returns what `draw` has to know of images [b, h, w, c] in [0, 1]: a pytree of [b, ...]."""
+
+    def draw(self, params: Params, observed: PyTree, noise: Array) -> Latents:
+        """Draws the latents of observed images from standard normal noise [b, d]."""
 
     def infer(self, params: Params, images: Array, noise: Array) -> Latents:
         """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
@@ -109,12 +85,19 @@ class FlatVae:
         outputs: PyTree = self.encoder.apply({"params": params["encoder"]}, images)
         mean, log_sigma = outputs
         # Networks may compute in bfloat16; the posterior and the losses never do.
-        return Posterior(mean.astype(images.dtype), _bounded(log_sigma.astype(images.dtype)))
+        return Posterior(mean.astype(images.dtype), bounded(log_sigma.astype(images.dtype)))
+
+    def observe(self, params: Params, images: Array) -> Posterior:
+        """Returns what `draw` has to know of images: q(e|x)."""
+        return self.encode(params, images)
+
+    def draw(self, params: Params, observed: Posterior, noise: Array) -> Latents:
+        """Draws the latents of observed images from standard normal noise [b, d]."""
+        return Latents((observed.sample(noise),), observed, observed.kl_per_dimension())
 
     def infer(self, params: Params, images: Array, noise: Array) -> Latents:
         """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
-        posterior = self.encode(params, images)
-        return Latents((posterior.sample(noise),), posterior.kl())
+        return self.draw(params, self.encode(params, images), noise)
 
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d]: e itself."""
@@ -128,40 +111,86 @@ class FlatVae:
         if self.likelihood == "bernoulli":
             return Bernoulli(location)
         learned = self.likelihood == "gaussian_learned"
-        return Gaussian(location, _bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
+        return Gaussian(location, bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hierarchy:
+    """A VAE with several groups of latents, whose networks ladder.py and chain.py describe."""
+
+    pixels: FlatVae
+    """The networks from images to what `latents` observes, and from all latents [b, d] to pixels."""
+    latents: nn.Module
+    """The networks between the groups, a function (observed, noise) -> Latents; of the prior if `observed` is None."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimensions of the noise e of an image, over all groups."""
+        return self.pixels.latent_dim
+
+    def init(self, key: Array) -> Params:
+        """Returns fresh parameters of all networks."""
+        pixels_key, latents_key = jax.random.split(key)
+        params = self.pixels.init(pixels_key)
+        observed = self.observe(params, jnp.zeros((1, *self.pixels.image_shape)))
+        return params | {"latents": self.latents.init(latents_key, observed, self._zeros(1))["params"]}
+
+    def encode(self, params: Params, images: Array) -> Posterior:
+        """Returns normals of e of images [b, h, w, c] in [0, 1], each group's given the means of those before it."""
+        return self.infer(params, images, self._zeros(len(images))).posterior
+
+    def observe(self, params: Params, images: Array) -> PyTree:
+        """Returns what `draw` has to know of images [b, h, w, c] in [0, 1]: a pytree of [b, ...]."""
+        return self.pixels.encoder.apply({"params": params["encoder"]}, images)
+
+    def draw(self, params: Params, observed: PyTree, noise: Array) -> Latents:
+        """Draws the latents of observed images from standard normal noise [b, d]."""
+        latents: Latents = self.latents.apply({"params": params["latents"]}, observed, noise)  # type: ignore[assignment]
+        return latents
+
+    def infer(self, params: Params, images: Array, noise: Array) -> Latents:
+        """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
+        return self.draw(params, self.observe(params, images), noise)
+
+    def generate(self, params: Params, e: Array) -> Groups:
+        """Returns the latents of noise e [b, d]."""
+        return self.draw(params, None, e).groups
+
+    def decode(self, params: Params, groups: Groups) -> Distribution:
+        """Returns p(x|z)."""
+        return self.pixels.decode(params, (jnp.concatenate(groups, axis=-1),))
+
+    def _zeros(self, num: int) -> Array:
+        return jnp.zeros((num, self.latent_dim))
 
 
 MakeModel = Callable[[VaeRun], Model]  # makes the model that a configuration describes
 
 
-def from_config(config: VaeRun) -> FlatVae:
+def from_config(config: VaeRun) -> Model:
     """Makes the VAE with the networks, sizes, precision and likelihood of `config`."""
     vae, (shape,) = config.vae, config.data.image_shapes
-    encoder, decoder = {
-        "mlp": (nets.MlpEncoder, nets.MlpDecoder),
-        "conv": (nets.ConvEncoder, nets.ConvDecoder),
-    }[vae.architecture]
     activation, dtype = layers.ACTIVATIONS[vae.activation], layers.compute_dtype(config.precision)
-    return FlatVae(
-        encoder(vae.hidden_sizes, vae.latent_dim, activation, dtype),
-        decoder(vae.hidden_sizes, shape, activation, dtype),
-        shape,
-        vae.latent_dim,
-        vae.likelihood,
-        vae.sigma,
-    )
+    sizes, groups = vae.hidden_sizes, vae.groups
+    latents: nn.Module | None = None
+    if vae.architecture == "ladder":
+        encoder: nn.Module = ladder.Encoder(sizes, len(groups), activation, dtype)
+        decoder: nn.Module = ladder.Decoder(sizes, len(groups), shape, activation, dtype)
+        latents = ladder.Latents(sizes, groups, activation, dtype)
+    elif vae.architecture == "chain":
+        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype)
+        decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, shape, activation, dtype))
+        latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
+    elif vae.architecture == "conv":
+        encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
+        decoder = nets.ConvDecoder(sizes, shape, activation, dtype)
+    else:
+        encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype)
+        decoder = nets.MlpDecoder(sizes, shape, activation, dtype)
+    flat = FlatVae(encoder, decoder, shape, sum(groups) if latents else vae.latent_dim, vae.likelihood, vae.sigma)
+    return flat if latents is None else Hierarchy(flat, latents)
 
 
 def draw_noise(model: Model, key: Array, position: Array) -> Array:
     """Draws standard normal noise [b, d]; row i depends only on `key` and position[i] (int32)."""
     return keys.normal(keys.per_example(key, position), model.latent_dim)
-
-
-def log_normal(e: Array) -> Array:
-    """Returns the log density of N(0, I) plus (d / 2) log 2 pi: [..., d] to [...]."""
-    return -0.5 * jnp.sum(e**2, axis=-1)
-
-
-def _bounded(log_sigma: Array) -> Array:
-    """Bounds log sigma smoothly; unlike those of a clip, gradients never vanish exactly."""
-    return LOG_SIGMA_BOUND * jnp.tanh(log_sigma / LOG_SIGMA_BOUND)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from jax import Array
@@ -42,10 +42,19 @@ class Sampler:
     step: int  # training step of the parameters
     mesh: Mesh
 
-    def prior(self, key: Array, position: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c]."""
+    def prior(self, key: Array, position: np.ndarray, temperature: float | Sequence[float] = 1.0) -> np.ndarray:
+        """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c].
+
+        Raises ValueError unless there is one temperature, or one for each group of latents.
+        """
+        spread = np.asarray(temperature, np.float32)
+        if spread.ndim:
+            sizes = likelihood.group_sizes(self.model, self.params)
+            if len(spread) != len(sizes):
+                raise ValueError(f"{len(sizes)} groups of latents need as many temperatures, got {len(spread)}")
+            spread = np.repeat(spread, sizes)[None]
         run = self._compiled(sampling.prior, stream=Stream.PRIOR)
-        return run((self.params, key, np.float32(temperature)), (np.asarray(position, np.int32),))
+        return run((self.params, key, spread), (np.asarray(position, np.int32),))
 
     def reconstruct(self, key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Draws z from q(z|x) and decodes it, binarising or dequantising the images as training does."""

@@ -15,7 +15,10 @@ from genjax.vae.model import Model, Posterior, draw_noise
 
 
 def prior(model: Model, params: Params, key: Array, temperature: Array | float, position: Array) -> Array:
-    """Draws images E[x|z] of the prior, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c], about [0, 1]."""
+    """Draws images E[x|z] of the prior, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c], about [0, 1].
+
+    `temperature` is one number, or [1, d].
+    """
     return decode(model, params, temperature * draw_noise(model, key, position))
 
 

@@ -49,7 +49,8 @@ def train_step(
 
     # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
-        terms = jax.tree.map(jnp.mean, losses.elbo_terms(model, params, x, noise, beta))
+        each = losses.elbo_terms(model, params, x, noise, beta, config.vae.free_bits)
+        terms = jax.tree.map(jnp.mean, each)
         return terms.loss, terms
 
     (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.net.params)

@@ -212,7 +212,7 @@ def test_sample_refuses_wrong_counts_with_the_number(trained, tmp_path):
         (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
         (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
         (sample.interpolate, {"images": (str(tmp_path / "in"),)}, "at least 2 images, and --images .*in holds 1"),
-        (sample.prior, {"temperature": float("nan")}, r"--temperature must lie in \[0, 1e6\], got nan"),
+        (sample.prior, {"temperature": (float("nan"),)}, r"--temperature must lie in \[0, 1e6\], got nan"),
         (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
         (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
     ]:

@@ -38,11 +38,11 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap
     def inputs(num):
         seen = {}
 
-        def record(model, params, x, noise, beta):
+        def record(model, params, x, noise, *rest):
             jax.debug.callback(
                 lambda x, n: seen.update({bytes(row): bytes(e) for row, e in zip(x, n, strict=True)}), x, noise
             )
-            return original(model, params, x, noise, beta)
+            return original(model, params, x, noise, *rest)
 
         original = losses.elbo_terms
         with monkeypatch.context() as patch:
@@ -57,9 +57,17 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap
         assert inputs(num) == one, f"on {num} devices"
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+NETWORKS = {
+    "mlp": {"hidden_sizes": (6, 4)},
+    "conv": {"hidden_sizes": (6, 4)},
+    # At first, the KL of the second group alone is above so many free bits.
+    "ladder": {"hidden_sizes": (6,), "latent_dim": 32, "groups": (1, 4), "free_bits": 0.1},
+}
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_train_step_agrees_across_devices_in_float64(make_run, x64, architecture):
-    config = make_run(vae={"architecture": architecture, "hidden_sizes": (6, 4)})
+    config = make_run(vae={"architecture": architecture, **NETWORKS[architecture]})
     (one, loss_one), (eight, loss_eight) = (run_steps(config, mesh_of(num), 1, jnp.float64) for num in (1, 8))
     for name in loss_one:
         np.testing.assert_allclose(loss_one[name], loss_eight[name], rtol=1e-8, atol=1e-12)
@@ -118,7 +126,7 @@ def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weigh
     config, mesh = make_run(), parallel.make_mesh()
     beta, elbo_terms = losses.beta, losses.elbo_terms
 
-    def rooted(model, params, x, noise, beta):
+    def rooted(model, params, x, noise, beta, free_bits):
         root = jnp.sqrt(beta * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
         terms = elbo_terms(model, params, x, noise, beta)
         return terms._replace(loss=terms.loss + root)

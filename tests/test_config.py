@@ -259,11 +259,17 @@ def linear(decay=0.5, **options):
             VaeConfig,
             {"groups": (2, 4)},
             "--vae.groups (2, 4) has no effect with architecture mlp: give --vae.groups (8, 16, 32), or "
-            "--vae.architecture ladder or chain",
+            "--vae.architecture ladder or spatial or chain",
         ),
         (VaeConfig, {"architecture": "chain", "groups": (0, 4)}, "--vae.groups needs positive numbers, got (0, 4)"),
         (VaeConfig, {"architecture": "ladder", "latent_dim": 3}, "--vae.latent-dim 3 has no effect with architecture"),
         (VaeConfig, {"architecture": "ladder", "hidden_sizes": (3, 4)}, "must be equal, as its cells are residual"),
+        (
+            VaeConfig,
+            {"architecture": "spatial", "hidden_sizes": (3, 4)},
+            "--vae.strides needs one of 2, 4 for each of --vae.groups (8, 16, 32), the largest first, as there are 2 "
+            "--vae.hidden-sizes, got (8, 4, 2)",
+        ),
         (VaeConfig, {"free_bits": -1.0}, "--vae.free-bits must not be negative, got -1.0"),
         (OptimConfig, {"weight_decay": -0.1}, "--optim.weight-decay must not be negative, got -0.1"),
         (LossConfig, {"cycle_b": float("nan")}, "--loss.cycle-b must be finite, got nan"),

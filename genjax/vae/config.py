@@ -11,18 +11,23 @@ from genjax.config import RunConfig
 class VaeConfig:
     """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
-    architecture: Literal["mlp", "conv", "ladder", "chain"] = "mlp"
+    architecture: Literal["mlp", "conv", "ladder", "spatial", "chain"] = "mlp"
     """mlp: fully connected. conv: convolutional with one stride-2 layer for each entry of hidden_sizes. With several
-    groups of latents, fully connected: ladder, of residual cells, whose posterior goes from the first group to the last
-    with the prior; chain, whose posterior goes back from the last to the first (Burda et al. 2016)."""
+    groups of latents: ladder, of fully connected residual cells, whose posterior goes from the first group to the last
+    with the prior; spatial, the same with convolutional cells and feature maps of latents; chain, fully connected,
+    whose posterior goes back from the last group to the first (Burda et al. 2016)."""
     hidden_sizes: tuple[int, ...] = (500, 500)
     """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
     fully connected and four times the last width, on either side of the latents. ladder: equal widths of the residual
-    cells of a step; encoder and decoder have a step for each group."""
+    cells of a step; encoder and decoder have a step for each group. spatial: channels at 1/2, 1/4, ... of the image's
+    size."""
     latent_dim: int = 32
     """mlp and conv: dimensions of z."""
     groups: tuple[int, ...] = (8, 16, 32)
-    """ladder and chain: dimensions of each group of latents, from the first, whose prior is N(0, I), to the last."""
+    """ladder and chain: dimensions of each group of latents, from the first, whose prior is N(0, I), to the last;
+    spatial: their channels."""
+    strides: tuple[int, ...] = (8, 4, 2)
+    """spatial: pixels in a row for one latent of each group, powers of 2 from the first group's to the last's."""
     upper_sizes: tuple[int, ...] = (100, 100)
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
@@ -57,6 +62,15 @@ class VaeConfig:
             self.architecture != "ladder" or len(set(sizes)) == 1,
             f"--vae.hidden-sizes of a ladder must be equal, as its cells are residual, got {sizes}",
         )
+        if self.architecture == "spatial":
+            levels = [2 ** (level + 1) for level in range(len(sizes))]
+            require(
+                len(self.strides) == len(self.groups)
+                and list(self.strides) == sorted(self.strides, reverse=True)
+                and set(self.strides) <= set(levels),
+                f"--vae.strides needs one of {', '.join(map(str, levels))} for each of --vae.groups {self.groups}, the "
+                f"largest first, as there are {len(sizes)} --vae.hidden-sizes, got {self.strides}",
+            )
         require(self.free_bits >= 0, f"--vae.free-bits must not be negative, got {self.free_bits}")
         require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
@@ -67,7 +81,8 @@ class VaeConfig:
         )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
         check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
-        check_used(self, "vae", ("groups",), "architecture", ("ladder", "chain"))
+        check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "chain"))
+        check_used(self, "vae", ("strides",), "architecture", ("spatial",))
         check_used(self, "vae", ("upper_sizes",), "architecture", ("chain",))
         for name in ("validation_draws", "test_draws"):
             require(
@@ -88,7 +103,7 @@ class VaeRun(RunConfig):
             len(self.data.channels) == 1, f"a VAE has one domain, and --data.channels names two: {self.data.channels}"
         )
         height, width = self.data.image_size
-        if self.vae.architecture == "conv":
+        if self.vae.architecture in ("conv", "spatial"):
             smallest = 2 ** len(self.vae.hidden_sizes)
             require(
                 min(height, width) >= smallest,

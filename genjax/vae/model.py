@@ -18,7 +18,7 @@ from genjax import keys
 from genjax.nn import layers
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import chain, ladder, nets
+from genjax.vae import chain, ladder, nets, spatial
 from genjax.vae.config import VaeRun
 from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
 from genjax.vae.posterior import Groups, Latents, bounded
@@ -116,7 +116,7 @@ class FlatVae:
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchy:
-    """A VAE with several groups of latents, whose networks ladder.py and chain.py describe."""
+    """A VAE with several groups of latents, whose networks ladder.py, spatial.py and chain.py describe."""
 
     pixels: FlatVae
     """The networks from images to what `latents` observes, and from all latents [b, d] to pixels."""
@@ -173,6 +173,7 @@ def from_config(config: VaeRun) -> Model:
     activation, dtype = layers.ACTIVATIONS[vae.activation], layers.compute_dtype(config.precision)
     sizes, groups = vae.hidden_sizes, vae.groups
     latents: nn.Module | None = None
+    latent_dim = vae.latent_dim if vae.architecture in ("mlp", "conv") else sum(groups)
     if vae.architecture == "ladder":
         encoder: nn.Module = ladder.Encoder(sizes, len(groups), activation, dtype)
         decoder: nn.Module = ladder.Decoder(sizes, len(groups), shape, activation, dtype)
@@ -181,13 +182,19 @@ def from_config(config: VaeRun) -> Model:
         encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype)
         decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, shape, activation, dtype))
         latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
+    elif vae.architecture == "spatial":
+        maps = spatial.map_shapes(shape, groups, vae.strides)
+        encoder = spatial.Encoder(sizes, activation, dtype)
+        decoder = spatial.Decoder(sizes, maps, vae.strides, shape, activation, dtype)
+        latents = spatial.Latents(sizes, maps, vae.strides, activation, dtype)
+        latent_dim = sum(math.prod(each) for each in maps)
     elif vae.architecture == "conv":
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.ConvDecoder(sizes, shape, activation, dtype)
     else:
         encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.MlpDecoder(sizes, shape, activation, dtype)
-    flat = FlatVae(encoder, decoder, shape, sum(groups) if latents else vae.latent_dim, vae.likelihood, vae.sigma)
+    flat = FlatVae(encoder, decoder, shape, latent_dim, vae.likelihood, vae.sigma)
     return flat if latents is None else Hierarchy(flat, latents)
 
 

@@ -60,7 +60,8 @@ def main() -> dict[str, Any]:
 
 def _draw_restorations(workdir: str, num: int = 8) -> None:
     """Completes, enlarges and interpolates a few test digits, and writes the pictures to the run's samples."""
-    sampler, inference = load_sampler(workdir), InferenceConfig(num_particles=8, num_restarts=2, num_ascent_steps=60)
+    sampler = load_sampler(workdir)
+    inference = InferenceConfig(num_particles=4, num_restarts=1, num_ascent_steps=40, num_warmup=8, thinning=2)
     key, data = keys.root_key(0), sampler.config.data
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test
     truth = image_arrays.unit_floats(image_arrays.evenly_spaced(test, num))

@@ -18,7 +18,7 @@ def quickstart() -> VaeRun:
     return VaeRun(
         data=DataConfig(source="mnist5k", image_size=(28, 28), channels=(1,), batch_size=100, binarize="stochastic"),
         optim=OptimConfig(learning_rate=4e-3, schedule="cosine", warmup=1 / 15, b2=0.99),
-        train=TrainConfig(num_steps=900, eval_every=300, checkpoint_every=300),
+        train=TrainConfig(num_steps=900, eval_every=450, checkpoint_every=450),
         vae=VaeConfig(architecture="conv", hidden_sizes=(32, 64), latent_dim=32),
     )
 

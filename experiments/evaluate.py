@@ -10,6 +10,7 @@ the metrics. With a run, the table is also written to evaluation-STEP.json in it
 """
 
 import dataclasses
+import logging
 import sys
 import time
 from typing import Any
@@ -54,7 +55,8 @@ class Evaluate:
     (training images), lpips_diversity lpips_content (pictures), l1 psnr ssim lpips (pairs). Those that do not apply are
     left out."""
     num: int = 5000
-    """Largest number of pictures in a set. Scores of sets of different sizes do not compare, but for kid."""
+    """Largest number of pictures in a set; of a run never more than it has training images, so that both are as many.
+    Scores of sets of different sizes do not compare, but for kid."""
     split: Split = "test"
     """Real pictures that a run is compared with, and that are translated."""
     seed: int = keys.SCORING_SEED
@@ -75,8 +77,13 @@ def main() -> dict[str, Any]:
     else:
         sets = {"images": _of_files(options, network)}
     measure = compile_measure(network, mesh, options.metrics, options.seed)
-    found = {name: measure(each) for name, each in sets.items()}
+    found: dict[str, Measured] = {}
+    for name, each in sets.items():
+        logging.info("measuring %s: %d pictures, %d real ones ...", name, len(each.pictures), len(each.real))
+        found[name] = measure(each)
     print(table(found), file=sys.stderr)
+    if options.workdir:
+        print("train_...: training images in place of generated ones, which a perfect model equals", file=sys.stderr)
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
     record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
@@ -137,6 +144,8 @@ def sets_of_run(
     task = task_of(config)
     step, state = loading.restore(task, config, mesh, which)
     splits = sources.load(config.data, seed_of(config, "data"))
+    num = min(num, *map(len, splits.train))
+    logging.info("generating up to %d pictures of each set by step %d ...", num, step)
     sets: dict[str, Sets] = {}
     for name, made in task.generate(config, mesh)(state, splits, split, num, seed).items():
         if not np.isfinite(made.pictures).all():
@@ -166,14 +175,24 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
 
 
 def table(found: dict[str, Measured]) -> str:
-    """Formats a table of metrics by set, values with their 95% intervals."""
+    """Formats a table of metrics by set, values with their 95% intervals, and which direction is better."""
     names = list(dict.fromkeys(metric for one in found.values() for metric in one.metrics))
-    header = ["metric", *(f"{name} ({one.num_pictures:,}, {one.num_real:,} real)" for name, one in found.items())]
+    sizes = (f"{name} ({one.num_pictures:,}, {one.num_real:,} real)" for name, one in found.items())
+    header = ["metric", "better", *sizes]
     rows = [
-        [glossary.title(name), *(cell(one.metrics[name]) if name in one.metrics else "" for one in found.values())]
+        [
+            glossary.title(name),
+            _better(name),
+            *(cell(one.metrics[name]) if name in one.metrics else "" for one in found.values()),
+        ]
         for name in names
     ]
     return markdown.table(header, rows)
+
+
+def _better(name: str) -> str:
+    term = glossary.explain(name)
+    return (term.better or "") if term else ""
 
 
 def cell(value: Interval) -> str:

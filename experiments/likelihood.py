@@ -8,12 +8,14 @@ p(z|x), which needs no good encoder (Neal 2001). The true -log p(x) lies below b
 that it draws from the model from both sides (Wu et al. 2017): its sandwich_gap tells how far off ais can be.
 
 Results are added to WORKDIR/likelihood-STEP.json, each with its protocol: images and their SHA-256, binarisation,
-numbers of samples or chains, seed. A result of another protocol stays there; one of the same protocol is replaced.
+numbers of samples or chains, seed. A result of another protocol stays there; one of the same protocol is replaced. The
+report of the run shows all of them.
 """
 
 import dataclasses
 import hashlib
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +24,7 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, files, parallel
+from genjax import cli, files, glossary, parallel, report
 from genjax.checks import check_seed, require
 from genjax.config import seed_of
 from genjax.data import sources
@@ -33,6 +35,7 @@ from genjax.train.rows import finite
 from genjax.vae import likelihood
 from genjax.vae.sampler import DEFAULT_ANNEALING
 from genjax.vae.sandwich import AnnealingConfig
+from studies import markdown
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +108,20 @@ def main() -> dict[str, Any]:
         printed |= {f"{method}.{name}": value for name, value in numbers.items() if not isinstance(value, list)}
         if parallel.is_main_process():  # after each method, as the next may take long
             files.write_json(path, {"step": sampler.step, "results": results})
+    if parallel.is_main_process():
+        print(table(printed), file=sys.stderr)
+        report.write_run(options.workdir)
     return {**printed, "out": str(path)}
+
+
+def table(printed: Json) -> str:
+    """Formats numbers by METHOD.NAME, in words."""
+    rows = []
+    for key, value in printed.items():
+        method, _, name = key.rpartition(".")
+        if method and (term := glossary.explain(name)):
+            rows.append([method, term.title, "not finite" if value is None else f"{value:.4f}", term.unit])
+    return markdown.table(["method", "metric", "value", "unit"], rows)
 
 
 def iwae(sampler: Sampler, options: Options, images: np.ndarray, position: np.ndarray) -> tuple[Json, Json]:

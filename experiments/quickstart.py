@@ -60,6 +60,7 @@ def main() -> dict[str, Any]:
 
 def _draw_restorations(workdir: str, num: int = 8) -> None:
     """Completes, enlarges and interpolates a few test digits, and writes the pictures to the run's samples."""
+    logging.info("completing and enlarging %d test digits ...", num)
     sampler = load_sampler(workdir)
     inference = InferenceConfig(num_particles=4, num_restarts=1, num_ascent_steps=40, num_warmup=8, thinning=2)
     key, data = keys.root_key(0), sampler.config.data
@@ -80,7 +81,7 @@ def _draw_restorations(workdir: str, num: int = 8) -> None:
         restored_files.write_grid(directory / f"{name}-{sampler.step:08d}.png", observed, samples, truth)
     ends = image_arrays.evenly_spaced(test, 2 * num)
     rows = [sampler.interpolate(start, end, 12) for start, end in zip(ends[::2], ends[1::2], strict=True)]
-    moving = sample.animation(image_arrays.to_uint8(np.concatenate(rows)), 12)
+    moving = sample.animation(image_arrays.enlarged(image_arrays.to_uint8(np.concatenate(rows))), 12)
     files.write_atomically(directory / f"interpolations-{sampler.step:08d}.webp", moving)
 
 

@@ -1,5 +1,7 @@
 """Draws a picture from a trained VAE: new images, reconstructions, interpolations, or latent traversals.
 
+The pixels of images below 64 are repeated, so that the picture can be seen.
+
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
 """
 
@@ -118,7 +120,7 @@ def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
 
 
 def _write(sampler: Sampler, out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    shown = image_arrays.to_uint8(pictures)
+    shown = image_arrays.enlarged(image_arrays.to_uint8(pictures))
     if files.resolve(out).suffix.lower() == ".webp":
         files.write_atomically(out, animation(shown, columns))
     else:

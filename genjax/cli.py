@@ -155,6 +155,7 @@ def train(config: RunConfig, task: Task | None = None, heading: str = "") -> Jso
     if result.stopped_by is not None:
         logging.warning("stopped and saved at step %d; the same command goes on from there", result.step)
         sys.exit(128 + result.stopped_by)
+    logging.info("the report of this training: %s", path)
     return {
         "step": result.step,
         "resumed_from": result.resumed_from,

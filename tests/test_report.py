@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genjax import files
-from genjax.report import curves, settings, write_report, write_run
+from genjax.report import curves, sections, settings, write_report, write_run
 
 
 def test_write_report_makes_one_whole_page(trained, tmp_path):
@@ -19,10 +19,16 @@ def test_write_report_makes_one_whole_page(trained, tmp_path):
     assert "<h1>A &lt;title&gt;</h1>" in page and "Digits &amp; more" in page
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
-    facts = ("--vae.latent-dim", "packages.jax", "samples, step 12", "test images after step 12", "negative ELBO",
-             "seed 0", "Best of 3 evaluations on validation images, by elbo: step ", "Peak learning rate")  # fmt: skip
+    facts = ("--vae.latent-dim", "packages.jax", "new images from the prior, step 12", "test images after step 12",
+             "negative ELBO", "seed 0", "validation images, by negative ELBO: step ", "Best of 3 evaluations",
+             "Peak learning rate")  # fmt: skip
     for fact in facts:
         assert fact in page
+
+
+def test_devices_are_in_words():
+    assert sections._devices({"devices": 1, "device": "cpu", "threads": 2}) == "a CPU with 2 threads"
+    assert sections._devices({"devices": 8, "device": "NVIDIA H100", "threads": 2}) == "8 x NVIDIA H100"
 
 
 class Parsed(HTMLParser):
@@ -158,9 +164,9 @@ def test_write_report_steps_through_training(trained, tmp_path):
         Path(tmp_path, "run", "samples", f"samples-{step:08d}.png").write_bytes(grid)
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = Parsed((tmp_path / "report.html").read_text())
-    shown = [tag for tag in page.attributes if "samples, step" in tag.get("alt", "")]
+    shown = [tag for tag in page.attributes if "from the prior, step" in tag.get("alt", "")]
     assert len(shown) == 12 and ["hidden" in tag for tag in shown] == [True] * 11 + [False]
-    assert shown[0]["alt"] == "samples, step 4" and shown[-1]["alt"] == "samples, step 196"
+    assert shown[0]["alt"].endswith("prior, step 4") and shown[-1]["alt"].endswith("prior, step 196")
 
 
 def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
@@ -175,6 +181,12 @@ def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
     assert "samples: 1,234 generated, 500 real" in page
     first = page[: page.index("</dl>")]
     assert '<dd class="value">0.01234</dd><dd class="note">95% interval 0.01 to 0.02 · features of pixels' in first
+    of_training = {"train_samples": {"num_generated": 40, "num_reference": 500, "metrics": {"kid": {"value": 0.0021}}}}
+    network = record | {"features": {"name": "alexnet"}, "sets": sets | of_training}
+    files.write_json(tmp_path / "run" / "evaluation-12.json", [network, record])
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    page = (tmp_path / "report.html").read_text()
+    assert "0.01 to 0.02 · of training images: 0.0021 · features of alexnet" in page[: page.index("</dl>")]
     files.write_json(tmp_path / "run" / "evaluation-12.json", [record | {"split": "validation"}])
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "report.html").read_text()

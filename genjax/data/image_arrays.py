@@ -55,6 +55,12 @@ def shown(images: A) -> A:
     return images[..., : 3 if images.shape[-1] >= 3 else 1]
 
 
+def enlarged(images: np.ndarray, least: int = 64) -> np.ndarray:
+    """Repeats the pixels of images [n, h, w, c] in both directions, so that their longer side has `least` or more."""
+    times = -(-least // max(images.shape[1:3]))  # rounded up
+    return images.repeat(times, axis=1).repeat(times, axis=2)
+
+
 def grid(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     """Lays uint8 images [n, h, w, c] out in rows on grey, `gap` pixels apart: [H, W, c]."""
     num, height, width, channels = images.shape
@@ -72,6 +78,12 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer, image = io.BytesIO(), shown(image)
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def read_png(path: epath.Path) -> np.ndarray:
+    """Reads a PNG file that `write_png` wrote: uint8 [h, w, c]."""
+    image = np.asarray(Image.open(io.BytesIO(path.read_bytes())))
+    return image if image.ndim == 3 else image[..., None]
 
 
 def encode_animation(frames: Sequence[np.ndarray], milliseconds: int = 80) -> bytes:

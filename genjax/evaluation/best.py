@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jax.sharding import Mesh
 
+from genjax import glossary
 from genjax.config import RunConfig
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
@@ -60,6 +61,14 @@ def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float
     if not names or any(metrics.get(name) is None for name in names):
         return None
     return float(np.mean([metrics[name] for name in names]))
+
+
+def score_title(task: Task[C, S], best_by: str) -> str:
+    """Names the score in words: negative ELBO, L1 to the truth, KID (alexnet)."""
+    metric, _, network = best_by.partition(":")
+    names = task.scores.get(best_by, (metric,))
+    title = glossary.title(names[0] if len(names) == 1 else metric)
+    return f"{title} ({network})" if network else title
 
 
 def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:

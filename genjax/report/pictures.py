@@ -8,26 +8,33 @@ from etils import epath
 
 from genjax.report.elements import picture, tag
 
+TITLES = {
+    "samples": "samples: new images from the prior",
+    "reconstructions": "reconstructions: validation images, each with its reconstruction to the right",
+    "interpolations": "interpolations: from one test image to another, and back",
+}
+"""Titles of kinds whose name does not say what the columns are."""
+
 MOST_PICTURES = 12
 """Grids of a kind that the page holds; of more, evenly spaced ones."""
 
 
 def pictures(directory: epath.Path) -> Iterator[Element]:
-    """Yields a figure for each kind of picture, from files named KIND-STEP.png or .webp; those of many steps first."""
+    """Yields a figure for each kind of picture, from files named KIND-STEP.png or .webp; samples come first."""
     kinds: dict[str, dict[int, epath.Path]] = {}
     for path in sorted(directory.iterdir() if directory.exists() else [], key=lambda path: path.name):
         if (found := re.fullmatch(r"(.+)-(\d+)", path.stem)) and path.suffix in (".png", ".webp"):
             kinds.setdefault(found[1], {})[int(found[2])] = path
     if kinds:
         yield tag("h3", "Pictures")
-        ordered = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
+        ordered = sorted(kinds.items(), key=lambda item: (item[0] != "samples", -len(item[1]), item[0]))
         yield tag("div", *(_figure(kind, by_step) for kind, by_step in ordered), class_="pictures")
 
 
 def _figure(kind: str, by_step: dict[int, epath.Path]) -> Element:
     """Makes the figure of a kind named NAME_COLUMN_COLUMN; without scripts, the last step is shown."""
     name, *columns = kind.split("_")
-    title = f"{name}: {', '.join(columns)}" if columns else name
+    title = f"{name}: {', '.join(columns)}" if columns else TITLES.get(name, name)
     steps = sorted(by_step)
     if len(steps) > MOST_PICTURES:
         steps = [steps[i * (len(steps) - 1) // (MOST_PICTURES - 1)] for i in range(MOST_PICTURES)]

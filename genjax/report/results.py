@@ -56,15 +56,21 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
         value = number(shown.metrics[name])
         if isinstance(error, float):
             boxes.append(_box(name, f"{value} ± {1.96 * error:.2g}", "95% interval over images"))
+        elif name == "l1_a2b" and "l1_copy" in shown.metrics:
+            boxes.append(_box(name, value, f"of the input itself: {number(shown.metrics['l1_copy'])}"))
         else:
             boxes.append(_box(name, value))
     of_this = [record for record in records if (record["step"], record["split"]) == (shown.step, shown.images)]
+    # pixels tell little, so they stand here only if no network was asked
+    of_this.sort(key=lambda record: record["features"]["name"] != "pixels")
     for record in of_this[-1:]:  # the one that was measured last
         for name, one in record["sets"].items():
             if "kid" in one["metrics"] and not name.startswith(OF_TRAINING):
                 kid, network = one["metrics"]["kid"], f"features of {record['features']['name']}"
                 interval = f"95% interval {_interval(kid)}" if _interval(kid) else ""
-                boxes.append(_box(f"kid_{name}", number(kid["value"]), interval, network))
+                floor = record["sets"].get(f"{OF_TRAINING}{name}", {}).get("metrics", {}).get("kid")
+                real = f"of training images: {number(floor['value'])}" if floor else ""
+                boxes.append(_box(f"kid_{name}", number(kid["value"]), interval, real, network))
     if boxes:
         yield tag("dl", *boxes, class_="figures")
     where = f"On the {shown.images} images after step {shown.step}, by the averaged weights ({task.units})."
@@ -82,14 +88,33 @@ def sets(records: Sequence[Json]) -> Iterator[Element]:
     """Yields a table for each record of experiments/evaluate.py."""
     for record in records:
         network, found = record["features"], record["sets"]
-        yield tag("h3", f"Pictures as a set, step {record['step']}")
+        yield tag("h3", f"Pictures as a set, step {record['step']}, features of {network['name']}")
         floor = any(name.startswith(OF_TRAINING) for name in found)
-        what = f"Features of {network['name']}, {record['split']} images; 95% intervals in brackets."
+        what = f"Compared with {record['split']} images; 95% intervals in brackets."
         why = " Training images in place of generated ones show what a perfect model would get." if floor else ""
         yield tag("p", what + why, class_="soft")
         names = list(dict.fromkeys(metric for one in found.values() for metric in one["metrics"]))
         rows = [(_named(name), *(_cell(one["metrics"].get(name)) for one in found.values())) for name in names]
         yield table(rows, ("metric", *(_heading(name, one) for name, one in found.items())))
+
+
+def likelihoods(workdir: epath.Path) -> Iterator[Element]:
+    """Yields a table for each step whose likelihood experiments/likelihood.py estimated."""
+    for path in sorted(workdir.glob("likelihood-*.json"), key=lambda path: path.name):
+        record = files.read_json(path)
+        found = record["results"]
+        yield tag("h3", f"Likelihood, step {record['step']}")
+        names = dict.fromkeys(name for one in found for name in one if name not in ("method", "protocol"))
+        single = [name for name in names if not any(isinstance(one.get(name), list) for one in found)]
+        rows = ((_named(name), *(number(one[name]) if name in one else "" for one in found)) for name in single)
+        yield table(rows, ("metric", *(_protocol(one) for one in found)))
+
+
+def _protocol(one: Json) -> str:
+    """Says how a likelihood was estimated, such as iwae: 179 images, 5,000 samples."""
+    protocol = one["protocol"]
+    samples = f", {protocol['samples']:,} samples" if "samples" in protocol else ""
+    return f"{one['method']}: {protocol['images']:,} images{samples}"
 
 
 def _heading(name: str, one: Json) -> str:

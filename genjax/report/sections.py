@@ -44,6 +44,7 @@ def of_run(workdir: epath.Path) -> Iterator[Element]:
     yield from _warnings(rows)
     yield from pictures.pictures(workdir / "samples")
     yield from results.sets(evaluations)
+    yield from results.likelihoods(workdir)
     if outcome is not None:
         yield from results.metrics(outcome)
     yield from _curves(rows)
@@ -71,8 +72,16 @@ def _summary(workdir: epath.Path, task: Task, config: Json, data: Json, environm
     return (
         f"{task.title}, trained on {images} images of {config['data']['source']} at {size} pixels; seed "
         f"{config['seed']}, {config['train']['num_steps']:,} steps of {config['data']['batch_size']} images, on "
-        f"{environment.get('devices')} x {environment.get('device')}{pace}."
+        f"{_devices(environment)}{pace}."
     )
+
+
+def _devices(environment: Json) -> str:
+    """Says what computed, such as a CPU with 2 threads, or 8 x NVIDIA H100."""
+    number, kind = environment.get("devices"), environment.get("device")
+    if kind == "cpu" and number == 1:
+        return f"a CPU with {environment.get('threads')} threads"
+    return f"{number} x {kind}"
 
 
 def _checkpoints(task: Task, best_by: str, rows: Sequence[Row]) -> Iterator[Element]:
@@ -85,9 +94,9 @@ def _checkpoints(task: Task, best_by: str, rows: Sequence[Row]) -> Iterator[Elem
     if scored:
         step, score = min(scored, key=lambda pair: pair[1])
         last_step, last = scored[-1]
-        of_last = ", the last" if step == last_step else f"; the last, step {last_step}, has {number(last)}"
-        what = f"Best of {len(scored)} evaluations on validation images, by {best_by}: step {step}"
-        yield tag("p", f"{what} with {number(score)}{of_last}.", class_="soft")
+        of_last = "the last" if step == last_step else f"the last, step {last_step}, has {number(last)}"
+        what = f"Best of {len(scored)} evaluations on validation images, by {best.score_title(task, best_by)}"
+        yield tag("p", f"{what}: step {step} with {number(score)}; {of_last}.", class_="soft")
 
 
 def _warnings(rows: Sequence[Row]) -> Iterator[Element]:

@@ -24,18 +24,25 @@ NUM_SHOWN = 3
 """Metrics in a line of progress."""
 
 
+def figures(metrics: Mapping[str, float], headline: Sequence[str]) -> list[str]:
+    """Formats the first metrics of `headline` that there are, or else the first ones."""
+    names = [name for name in headline if name in metrics] or list(metrics)
+    return [f"{name} {metrics[name]:.4g}" for name in names[:NUM_SHOWN]]
+
+
 class Progress:
     """Shows progress on stderr: one line, written anew, on a terminal, else a log line for each row of metrics.
 
     Log lines of others appear above the one line. A terminal that says it has no columns counts as none. `headline` are
-    the names of the metrics to show, of which a row may have a part.
+    the names of the metrics to show, of which a row may have a part; `score_title` is what an evaluation is scored by.
     """
 
     def __init__(
-        self, start_step: int, num_steps: int, images_per_step: int, headline: Sequence[str] = (), active: bool = True
-    ):
+        self, start_step: int, num_steps: int, images_per_step: int, headline: Sequence[str] = (), active: bool = True,
+        score_title: str = "score",
+    ):  # fmt: skip
         self._active, self._start, self._num_steps = active, start_step, num_steps
-        self._images_per_step, self._headline = images_per_step, headline
+        self._images_per_step, self._headline, self._score_title = images_per_step, headline, score_title
         terminal = active and sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
         self._bar = tqdm(
             initial=start_step, total=num_steps, bar_format="{desc}", leave=False, dynamic_ncols=True, mininterval=0.2,
@@ -64,7 +71,7 @@ class Progress:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Shows the metrics of a row of training."""
-        self._figures = self._shown(metrics)
+        self._figures = figures(metrics, self._headline)
         self._say(self._line(step))
 
     def evaluating(self, step: int) -> None:
@@ -73,10 +80,11 @@ class Progress:
 
     def evaluated(self, step: int, metrics: Mapping[str, float], score: float | None, best: bool) -> None:
         """Logs a line that stays: the metrics of an evaluation, its score, and if it is the best so far."""
-        figures = [f"step {step} of {self._num_steps}  validation", *self._shown(metrics)]
-        figures += [] if score is None else [f"score {score:.4g}" + (", the best so far" if best else "")]
+        parts = [f"step {step} of {self._num_steps}  validation", *figures(metrics, self._headline)]
+        if score is not None:
+            parts.append(f"{self._score_title} {score:.4g}" + (", the best so far" if best else ""))
         if self._active:
-            logger.info("%s", "  ".join(figures))
+            logger.info("%s", "  ".join(parts))
 
     def _line(self, step: int) -> str:
         line = f"step {step} of {self._num_steps}"
@@ -89,10 +97,6 @@ class Progress:
         for figure in self._figures:
             line += f"  {figure}" if len(line) + len(figure) + 2 < columns else ""
         return line
-
-    def _shown(self, metrics: Mapping[str, float]) -> list[str]:
-        names = [name for name in self._headline if name in metrics] or list(metrics)
-        return [f"{name} {metrics[name]:.4g}" for name in names[:NUM_SHOWN]]
 
     def _say(self, text: str) -> None:
         self._bar.set_description_str(text)

@@ -25,7 +25,7 @@ from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
 from genjax.task import C, Evaluate, S, Split, Task
 from genjax.train import checkpoint, fingerprint, preemption, profiling, run_directory, sample_images, trackers
-from genjax.train.log import NONFINITE_REMEDY, Log, Progress
+from genjax.train.log import NONFINITE_REMEDY, Log, Progress, figures
 from genjax.train.rows import finite
 from genjax.train.run_directory import Run
 from genjax.train.writers import Writer
@@ -105,6 +105,7 @@ def fit(
         logger.info("evaluating the test images ...")
         test = evaluate(programs, run, state, "test")
         _check_learned(task, run, state, test)
+        logger.info("%s", "  ".join([f"step {step} of {step}  test", *figures(test, task.headline)]))
         result = Result(step, state, fingerprint.tree_digest(state), start, None, test)
         record = {"step": step, "digest": result.digest, "scoring_seed": SCORING_SEED, "test": finite(result.test)}
         run_directory.write_result(run, record)
@@ -117,7 +118,7 @@ def _train(
 ) -> tuple[S, int, int]:  # fmt: skip
     """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
-    several = train.steps_per_dispatch
+    several, scored_by = train.steps_per_dispatch, best.score_title(task, train.best_by)
     noise_seed = seed_of(run.config, "noise")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
     load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several, data.train_pairs)
@@ -130,7 +131,7 @@ def _train(
         preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save
         checkpoint.Saver(run.workdir / "checkpoints", train, run_directory.finished_steps(run.workdir)) as saver,
         writer,
-        Progress(start, train.num_steps, data.batch_size, task.headline, main) as progress,
+        Progress(start, train.num_steps, data.batch_size, task.headline, main, scored_by) as progress,
         profiling.profiled(run.workdir / "profile", train.profiled_steps) as profile,
         contextlib.closing(loaded),
         jax.transfer_guard_host_to_device("disallow"),  # an accidental copy to the device in the loop is an error
@@ -149,8 +150,11 @@ def _train(
                 found = evaluate(programs, run, state, "validation")
                 score = best.score(task, run.config.train.best_by, found)
                 log.after_evaluation(step, found, score)
-                writer.write_pictures(step, programs.write_grids(run.workdir, step, state, run.splits, noise_seed))
+                grids = programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
+                writer.write_pictures(step, grids)
                 log.flush()
+                if main and last:
+                    sample_images.write_growth(run.workdir, grids)
                 if main:
                     after_evaluation(run.workdir)
             if step % train.checkpoint_every == 0 or last or log.stopped_by:

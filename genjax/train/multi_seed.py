@@ -46,7 +46,8 @@ def fit_seeds(task: Task[C, S], configs: Sequence[C]) -> list[Result[S]]:
     make_programs: MakePrograms[C, S] = compile_once()
     results: list[Result[S]] = []
     diverged: list[str] = []
-    for config in configs:
+    for number, config in enumerate(configs, 1):
+        logger.info("%d of %d: %s", number, len(configs), config.workdir)
         try:
             results.append(fit(task, config, make_programs))
         except FloatingPointError as error:  # one seed's, which says nothing about the others

@@ -1,12 +1,15 @@
 """Profile of a few steps of a training, with JAX's profiler."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 
 import jax
 from etils import epath
 
 from genjax.parallel import PyTree
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -24,6 +27,7 @@ def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[C
         if running and step >= stop:
             jax.block_until_ready(outputs)  # which the devices may still be computing
             jax.profiler.stop_trace()
+            logger.info("a trace for ui.perfetto.dev: %s/plugins/profile/*/*.trace.json.gz", directory)
             running = False
         elif not running and start <= step < stop:
             jax.block_until_ready(outputs)  # so that no earlier step is in the trace

@@ -1,14 +1,14 @@
 """Grids of pictures that show the progress of a training, always of the same images and from the same keys."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import parallel
+from genjax import files, parallel
 from genjax.compiled import compile_eval
 from genjax.data import batches, image_arrays
 from genjax.data.splits import Splits
@@ -17,6 +17,27 @@ from genjax.task import C, S, Task
 
 WriteGrids = Callable[[epath.Path, int, S, Splits, int], dict[str, np.ndarray]]
 """(run directory, step, state, images, seed of the noise): writes samples/NAME-STEP.png, and returns them by NAME."""
+
+
+MOST_FRAMES = 24
+"""Grids in an animation."""
+STAY = 6
+"""Frames for which its last grid stays."""
+
+
+def write_growth(workdir: epath.Path, names: Iterable[str]) -> None:
+    """Writes samples/NAME.webp, an animation of the grids samples/NAME-STEP.png; the last one stays for longer.
+
+    Of many grids it shows MOST_FRAMES evenly spaced ones. Nothing is written for a single one.
+    """
+    for name in names:
+        paths = sorted((workdir / "samples").glob(f"{name}-*.png"), key=lambda path: path.name)
+        spaced = np.linspace(0, len(paths) - 1, min(MOST_FRAMES, len(paths))).astype(int)
+        frames = [image_arrays.read_png(paths[i]) for i in spaced]
+        alike = [frame for frame in frames if frame.shape == frames[-1].shape]  # a resumed run may draw more images
+        if len(alike) > 1:
+            moving = image_arrays.encode_animation([*alike, *alike[-1:] * STAY], milliseconds=250)
+            files.write_atomically(workdir / "samples" / f"{name}.webp", moving)
 
 
 def compile_grids(task: Task[C, S], config: C, mesh: Mesh) -> WriteGrids[S]:

@@ -1,6 +1,7 @@
 """Trackers beside the run's own files: TensorBoard, Weights & Biases, MLflow; each imported only when asked for."""
 
 import importlib.util
+import logging
 import os
 import secrets
 import time
@@ -13,6 +14,8 @@ from etils import epath
 from genjax import files
 from genjax.data.image_arrays import shown
 from genjax.files import Json
+
+logger = logging.getLogger(__name__)
 
 IDS = "trackers.json"
 """File of a run directory: the run's names on trackers, so that a resumed training goes on under the same."""
@@ -45,6 +48,7 @@ class TensorBoard:
         plain = {name: _plain(value) for name, value in start.hyperparameters.items()}
         for part in summary.hparams(plain, {}):
             self._writer.file_writer.add_summary(part)
+        logger.info("to watch: tensorboard --logdir %s", start.workdir / "tensorboard")
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -107,6 +111,8 @@ class MLflow:
             for first in range(0, len(parameters), 100):  # MLflow takes no more at a time
                 self._client.log_batch(self._id, params=parameters[first : first + 100])
             files.write_json(start.workdir / IDS, known | {"mlflow": self._id})
+        if not server:
+            logger.info("to watch: mlflow ui --backend-store-uri %s", own)
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.time_ns() // 10**6

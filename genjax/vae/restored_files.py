@@ -1,6 +1,7 @@
 """Reading of image files to restore, and writing of the results: files of the same names and depths, and a grid."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from genjax.data.config import DataConfig
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
 """Images restored at a time; results do not depend on it."""
@@ -112,6 +115,7 @@ def restore(
     `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
+    logger.info("drawing %d results for each of %d images by %s ...", options.num_samples, num, options.method)
     first, one, health = [], [], []
     for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
         rows = slice(begin, begin + BATCH_SIZE)
@@ -125,7 +129,9 @@ def restore(
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
-    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(health))))
+    median = float(np.median(np.concatenate(health)))
+    logger.info("health %.2f of 0 to 1: do not trust results near 0", median)
+    return Restored(np.concatenate(first), np.concatenate(one), median)
 
 
 def write(
@@ -157,13 +163,13 @@ def write_grid(
 ) -> None:  # fmt: skip
     """Writes a row for each of the first images: observed [n, h, w, c], samples [n, num, h, w, c], mean, truth.
 
-    The mean is that of all samples, of which the first `num_shown` are shown (default: all).
+    The mean is that of all samples, of which the first `num_shown` are shown (default: all). Small images are enlarged.
     """
     columns = [observed, *samples[:, :num_shown].swapaxes(0, 1), samples.mean(axis=1)]
     columns = columns if truth is None else [*columns, truth]
     rows = np.stack([column[: min(len(samples), GRID_ROWS)] for column in columns], axis=1)
     cells = image_arrays.to_uint8(rows.reshape(-1, *rows.shape[2:]))
-    image_arrays.write_png(path, image_arrays.grid(cells, columns=len(columns)))
+    image_arrays.write_png(path, image_arrays.grid(image_arrays.enlarged(cells), columns=len(columns)))
 
 
 def _seen(picture: pictures.Picture, size: tuple[int, int], config: DataConfig) -> np.ndarray:

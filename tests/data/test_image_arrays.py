@@ -84,3 +84,12 @@ def test_write_png_replaces_whole_files(tmp_path, shape):
         image_arrays.write_png(path, image)
         np.testing.assert_array_equal(np.asarray(Image.open(path)).reshape(shape), image)
     assert [entry.name for entry in path.parent.iterdir()] == ["image.png"]
+
+
+def test_enlarged_repeats_pixels_up_to_the_least_size():
+    images = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
+    large = image_arrays.enlarged(images, least=7)
+    assert (
+        large.shape == (2, 6, 9, 1) and (large[:, ::3, ::3] == images).all() and (large[:, 2::3, 1::3] == images).all()
+    )
+    np.testing.assert_array_equal(image_arrays.enlarged(images, least=3), images)

@@ -45,6 +45,12 @@ def test_score_is_the_mean_of_both_directions():
     assert best.score(cyclegan.TASK, "none", metrics) is None
 
 
+def test_score_title_is_in_words():
+    assert best.score_title(vae.TASK, "elbo") == "negative ELBO"  # lower is better, as for every score
+    assert best.score_title(cyclegan.TASK, "l1") == "L1 to the truth"
+    assert best.score_title(cyclegan.TASK, "kid:alexnet") == "KID (alexnet)"
+
+
 @pytest.fixture(scope="module")
 def by_kid(tmp_path_factory):
     """A finished VAE whose best checkpoint has the least KID of pixels."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import likelihood
+from genjax import files
 from genjax.data import sources
 from genjax.loading import load_sampler
 from tiny import cheaply_compiled, tiny_run
@@ -46,6 +47,13 @@ def test_likelihood_keeps_results_of_other_protocols(command):
     assert printed["iwae.nll"] == results[1]["nll"] != first[0]["nll"]
     assert printed["bdmc.sandwich_gap"] == pytest.approx(printed["bdmc.nll"] - printed["bdmc.nll_below"])
     assert len(results[1]["kl_per_dimension"][0]) == 4 and results[1]["kl_per_group"] == [printed["iwae.rate"]]
+
+
+def test_likelihood_tells_its_results_in_words(command, capsys):
+    printed, _ = command()
+    assert f"| iwae | negative log-likelihood | {printed['iwae.nll']:.4f} | nats per image |" in capsys.readouterr().err
+    page = files.resolve(printed["out"]).with_name("report.html").read_text()
+    assert "Likelihood, step 12" in page and "iwae: 10 images, 20 samples" in page and "kl_per_dimension" not in page
 
 
 def test_likelihood_of_some_images_is_theirs_among_all(command, trained):

@@ -76,7 +76,7 @@ def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkey
     assert different >= 4  # alternatives
     columns = 1 + 3 + 1 + by_name
     with Image.open(tmp_path / "out" / "grid.png") as grid:
-        assert grid.size == (columns * 10 + 2, 5 * 10 + 2)
+        assert grid.size == (columns * 66 + 2, 5 * 66 + 2)  # of 8 pixels, each repeated 8 times
 
 
 def test_restored_files_makes_colour_of_grey_files(tmp_path):
@@ -102,7 +102,7 @@ def test_super_resolve_agrees_with_given_files(trained, tmp_path, monkeypatch):
         large = pictures.read(tmp_path / "out" / folder / "small.png").pixels
         np.testing.assert_allclose(Downsample(4).apply(large / 255), small / 255, atol=0.5 / 255)
     with Image.open(tmp_path / "out" / "grid.png") as grid:
-        assert grid.size == (5 * 10 + 2, 10 + 2)
+        assert grid.size == (5 * 66 + 2, 66 + 2)
 
 
 def test_commands_refuse_before_anything_is_written(trained, trained_identity, tmp_path, monkeypatch):

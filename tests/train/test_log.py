@@ -48,7 +48,7 @@ def clock(monkeypatch):
 
 def train(clock, num_steps=20, headline=("elbo", "rate")):
     """A training with a row after every tenth of 8 images' steps, and an evaluation at its end."""
-    with Progress(0, num_steps, 8, headline) as progress:
+    with Progress(0, num_steps, 8, headline, score_title="negative ELBO") as progress:
         for step in range(1, num_steps + 1):
             clock[0] += 100 if step == 1 else 2
             progress.after_step(step)
@@ -63,7 +63,7 @@ LINES = [
     "compiling ...",
     "step 10 of 20  4.0 img/s  00:20 left  elbo -1.25  rate 3",
     "step 20 of 20  4.0 img/s  00:00 left  elbo -1.25  rate 3",
-    "step 20 of 20  validation  elbo -1.5  score 1.5, the best so far",
+    "step 20 of 20  validation  elbo -1.5  negative ELBO 1.5, the best so far",
 ]
 
 

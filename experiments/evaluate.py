@@ -5,7 +5,8 @@ $ python experiments/evaluate.py --workdir runs/icons --which best --features vg
 $ python experiments/evaluate.py --images DRAWN --against REAL --features inception:pt_inception-2015-12-05.pth
 
 A VAE is measured by samples of its prior, a translator by its translations in both directions. Beside each set stand
-as many real training pictures, measured in the same way: what a perfect model would get. genjax/glossary.py explains
+as many real training pictures, measured in the same way: what a perfect model would get. Beside translations stand
+their inputs too: what doing nothing would get. genjax/glossary.py explains
 the metrics. With a run, the table is also written to evaluation-STEP.json in its directory, and its report shows it.
 """
 
@@ -73,6 +74,7 @@ def main() -> dict[str, Any]:
     record: dict[str, Any] = {}
     if options.workdir:
         sets, step = sets_of_run(options.workdir, options.which, options.split, options.num, options.seed, mesh)
+        sets = with_copies(sets)
         record = {"step": step, "which": str(options.which), "split": options.split}
     else:
         sets = {"images": _of_files(options, network)}
@@ -84,6 +86,8 @@ def main() -> dict[str, Any]:
     print(table(found), file=sys.stderr)
     if options.workdir:
         print("train_...: training images in place of generated ones, which a perfect model equals", file=sys.stderr)
+        if any(name.startswith("copy_") for name in found):
+            print("copy_...: the inputs in place of their translations, which a useful model beats", file=sys.stderr)
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
     record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
@@ -157,6 +161,17 @@ def sets_of_run(
         sets[name] = Sets(pictures, real, train, made.inputs, made.truth)
         sets[f"train_{name}"] = Sets(image_arrays.evenly_spaced(train, len(pictures)), real)
     return sets, step
+
+
+def with_copies(sets: dict[str, Sets]) -> dict[str, Sets]:
+    """Puts the inputs of each set of translations after it, as if they were the translations, if they have one form."""
+    found: dict[str, Sets] = {}
+    for name, each in sets.items():
+        found[name] = each
+        if each.inputs is not None and each.inputs.shape == each.pictures.shape:
+            copies = image_arrays.to_uint8(image_arrays.unit_floats(each.inputs))
+            found[f"copy_{name}"] = Sets(copies, each.real, truth=each.truth)
+    return found
 
 
 def _of_files(options: Evaluate, network: features.Features) -> Sets:

@@ -1,8 +1,9 @@
 """Draws a picture from a trained VAE: new images, reconstructions, interpolations, or latent traversals.
 
-The pixels of images below 64 are repeated, so that the picture can be seen.
-
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
+$ python experiments/sample.py traverse --workdir runs/mnist5k --out traversals.webp
+
+Each pixel of images below 64x64 is repeated, so that the picture can be looked at. A WebP is an animation.
 """
 
 from collections.abc import Callable

@@ -13,8 +13,8 @@ from genjax.report import curves
 from genjax.report.elements import number, table, tag
 from genjax.task import Row, Task
 
-OF_TRAINING = "train_"
-"""Beginning of the names of sets of training images, which stand beside generated ones."""
+OF_TRAINING, COPIES = "train_", "copy_"
+"""Beginnings of the names of sets that stand beside generated ones: training images, and inputs of translations."""
 
 
 class Outcome(NamedTuple):
@@ -65,12 +65,15 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
     of_this.sort(key=lambda record: record["features"]["name"] != "pixels")
     for record in of_this[-1:]:  # the one that was measured last
         for name, one in record["sets"].items():
-            if "kid" in one["metrics"] and not name.startswith(OF_TRAINING):
+            if "kid" in one["metrics"] and not name.startswith((OF_TRAINING, COPIES)):
                 kid, network = one["metrics"]["kid"], f"features of {record['features']['name']}"
                 interval = f"95% interval {_interval(kid)}" if _interval(kid) else ""
-                floor = record["sets"].get(f"{OF_TRAINING}{name}", {}).get("metrics", {}).get("kid")
-                real = f"of training images: {number(floor['value'])}" if floor else ""
-                boxes.append(_box(f"kid_{name}", number(kid["value"]), interval, real, network))
+                beside = [
+                    f"{words}: {number(other['metrics']['kid']['value'])}"
+                    for kind, words in ((OF_TRAINING, "of training images"), (COPIES, "of the inputs"))
+                    if (other := record["sets"].get(f"{kind}{name}")) and "kid" in other["metrics"]
+                ]
+                boxes.append(_box(f"kid_{name}", number(kid["value"]), interval, *beside, network))
     if boxes:
         yield tag("dl", *boxes, class_="figures")
     where = f"On the {shown.images} images after step {shown.step}, by the averaged weights ({task.units})."
@@ -118,9 +121,10 @@ def _protocol(one: Json) -> str:
 
 
 def _heading(name: str, one: Json) -> str:
-    of = name.removeprefix(OF_TRAINING)
+    of = name.removeprefix(OF_TRAINING).removeprefix(COPIES)
     words = glossary.PLACES.get(f"_{of}", of).removeprefix("of ")
-    kind = "training images" if name.startswith(OF_TRAINING) else "generated"
+    kinds = {OF_TRAINING: "training images", COPIES: "inputs as they are"}
+    kind = next((words for kind, words in kinds.items() if name.startswith(kind)), "generated")
     return f"{words}: {one['num_generated']:,} {kind}, {one['num_reference']:,} real"
 
 

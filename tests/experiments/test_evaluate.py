@@ -72,6 +72,8 @@ def test_main_measures_both_directions(trained_identity, tmp_path, monkeypatch):
     options = ("--features", "pixels", "--metrics", "frechet", "mind")
     results = run(monkeypatch, "--workdir", tmp_path / "run", *options)
     assert {"frechet_a2b", "mind_b2a", "frechet_train_a2b"} <= results.keys()
+    assert results["frechet_copy_a2b"] == pytest.approx(results["frechet_a2b"], rel=1e-3)
+    assert "A to B: 64 inputs as they are" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_main_compares_folders(tmp_path, monkeypatch):

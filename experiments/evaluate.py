@@ -11,6 +11,7 @@ the metrics. With a run, the table is also written to evaluation-STEP.json in it
 """
 
 import dataclasses
+import json
 import logging
 import sys
 import time
@@ -124,7 +125,8 @@ def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: 
 
 def _add(path: epath.Path, record: dict[str, Any]) -> None:
     """Adds a record to those in a file, in place of an earlier one with the same network, pictures and seed."""
-    settings = lambda one: [one[name] for name in ("features", "split", "seed")]  # noqa: E731
+    # As JSON, where the tuples of a new record are the lists of those in the file.
+    settings = lambda one: json.dumps([one[name] for name in ("features", "split", "seed")])  # noqa: E731
     kept = [one for one in (files.read_json(path) if path.exists() else []) if settings(one) != settings(record)]
     files.write_json(path, [*kept, record])
 

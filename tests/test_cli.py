@@ -75,7 +75,7 @@ def test_choose_config_changes_only_what_is_given():
     assert chosen.vae.beta == 2 and chosen.workdir == "x" and chosen.train == vae.digits().train
 
 
-def test_train_says_first_what_it_trains(monkeypatch, caplog, tmp_path):
+def test_train_says_what_it_trains_and_where_its_report_is(monkeypatch, caplog, tmp_path):
     result = SimpleNamespace(stopped_by=None, step=1, resumed_from=0, digest="", test={})
     monkeypatch.setattr(cli, "fit", lambda *_, **__: logging.info("trained") or result)
     monkeypatch.setattr(cli.report, "write_run", lambda *_: None)
@@ -83,8 +83,9 @@ def test_train_says_first_what_it_trains(monkeypatch, caplog, tmp_path):
     config = dataclasses.replace(vae.digits(), workdir=str(tmp_path))
     cli.train(config)
     cli.train(config, heading=f"1 of 2: {cli.title(config)}")
+    last = f"the report of this training: {tmp_path / 'report.html'}"
     assert [line.partition(",")[0] for line in caplog.messages] == [
-        "VAE on digits", "trained", "1 of 2: VAE on digits", "trained"
+        "VAE on digits", "trained", last, "1 of 2: VAE on digits", "trained", last
     ]  # fmt: skip
 
 

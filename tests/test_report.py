@@ -180,13 +180,15 @@ def test_write_report_shows_sets_and_their_intervals(trained, tmp_path):
     assert "<span>0.01234<small>(0.01 to 0.02)</small></span>" in page and "<span>3.5<small></small></span>" in page
     assert "samples: 1,234 generated, 500 real" in page
     first = page[: page.index("</dl>")]
-    assert '<dd class="value">0.01234</dd><dd class="note">95% interval 0.01 to 0.02 · features of pixels' in first
+    notes = ("95% interval 0.01 to 0.02", "features of pixels", "lower is better")
+    assert '<dd class="value">0.01234</dd>' + "".join(f'<dd class="note">{note}</dd>' for note in notes) in first
     of_training = {"train_samples": {"num_generated": 40, "num_reference": 500, "metrics": {"kid": {"value": 0.0021}}}}
     network = record | {"features": {"name": "alexnet"}, "sets": sets | of_training}
     files.write_json(tmp_path / "run" / "evaluation-12.json", [network, record])
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "report.html").read_text()
-    assert "0.01 to 0.02 · of training images: 0.0021 · features of alexnet" in page[: page.index("</dl>")]
+    first = page[: page.index("</dl>")]
+    assert '>of training images: 0.0021</dd><dd class="note">features of alexnet<' in first and "pixels<" not in first
     files.write_json(tmp_path / "run" / "evaluation-12.json", [record | {"split": "validation"}])
     write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
     page = (tmp_path / "report.html").read_text()

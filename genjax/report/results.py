@@ -83,8 +83,9 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
 def _box(name: str, value: str, *notes: str) -> Element:
     term = glossary.explain(name)
     about = [term.unit, f"{term.better} is better" if term.better else ""] if term else []
-    note = " · ".join(filter(None, [*notes, *about]))
-    return tag("div", tag("dt", glossary.title(name)), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
+    lines = filter(None, [*notes, " · ".join(filter(None, about))])
+    below = (tag("dd", line, class_="note") for line in lines)
+    return tag("div", tag("dt", glossary.title(name)), tag("dd", value, class_="value"), *below)
 
 
 def sets(records: Sequence[Json]) -> Iterator[Element]:
@@ -95,6 +96,8 @@ def sets(records: Sequence[Json]) -> Iterator[Element]:
         floor = any(name.startswith(OF_TRAINING) for name in found)
         what = f"Compared with {record['split']} images; 95% intervals in brackets."
         why = " Training images in place of generated ones show what a perfect model would get." if floor else ""
+        if any(name.startswith(COPIES) for name in found):
+            why += " Inputs as they are, in place of translations, show what doing nothing would get."
         yield tag("p", what + why, class_="soft")
         names = list(dict.fromkeys(metric for one in found.values() for metric in one["metrics"]))
         rows = [(_named(name), *(_cell(one["metrics"].get(name)) for one in found.values())) for name in names]

@@ -94,9 +94,9 @@ def _checkpoints(task: Task, best_by: str, rows: Sequence[Row]) -> Iterator[Elem
     if scored:
         step, score = min(scored, key=lambda pair: pair[1])
         last_step, last = scored[-1]
-        of_last = "the last" if step == last_step else f"the last, step {last_step}, has {number(last)}"
+        of_last = "which is the last" if step == last_step else f"and the last, step {last_step}, has {number(last)}"
         what = f"Best of {len(scored)} evaluations on validation images, by {best.score_title(task, best_by)}"
-        yield tag("p", f"{what}: step {step} with {number(score)}; {of_last}.", class_="soft")
+        yield tag("p", f"{what}: step {step} with {number(score)}, {of_last}.", class_="soft")
 
 
 def _warnings(rows: Sequence[Row]) -> Iterator[Element]:

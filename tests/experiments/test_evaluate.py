@@ -55,6 +55,13 @@ def test_main_keeps_evaluations_with_other_settings(copied, monkeypatch):
     assert run(monkeypatch, *common, "--which", "best", "--split", "validation")["out"].startswith(str(copied))
 
 
+def test_main_replaces_an_evaluation_with_the_same_settings(tmp_path):
+    sized = {"features": {"size": (128, 128)}, "split": "test", "seed": 0}
+    evaluate._add(tmp_path / "evaluation-12.json", sized | {"sets": 1})
+    evaluate._add(tmp_path / "evaluation-12.json", sized | {"sets": 2})
+    assert [one["sets"] for one in json.loads((tmp_path / "evaluation-12.json").read_text())] == [2]
+
+
 def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -73,7 +80,7 @@ def test_main_measures_both_directions(trained_identity, tmp_path, monkeypatch):
     results = run(monkeypatch, "--workdir", tmp_path / "run", *options)
     assert {"frechet_a2b", "mind_b2a", "frechet_train_a2b"} <= results.keys()
     assert results["frechet_copy_a2b"] == pytest.approx(results["frechet_a2b"], rel=1e-3)
-    assert "A to B: 64 inputs as they are" in (tmp_path / "run" / "report.html").read_text()
+    assert "A to B: 3 inputs as they are, 4 real" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_main_compares_folders(tmp_path, monkeypatch):

@@ -112,7 +112,9 @@ def likelihoods(workdir: epath.Path) -> Iterator[Element]:
         yield tag("h3", f"Likelihood, step {record['step']}")
         names = dict.fromkeys(name for one in found for name in one if name not in ("method", "protocol"))
         single = [name for name in names if not any(isinstance(one.get(name), list) for one in found)]
-        rows = ((_named(name), *(number(one[name]) if name in one else "" for one in found)) for name in single)
+        rows: list[Sequence[Element | str]] = [
+            (_named(name), *(number(one[name]) if name in one else "" for one in found)) for name in single
+        ]
         yield table(rows, ("metric", *(_protocol(one) for one in found)))
 
 

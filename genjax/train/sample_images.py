@@ -21,6 +21,8 @@ WriteGrids = Callable[[epath.Path, int, S, Splits, int], dict[str, np.ndarray]]
 
 MOST_FRAMES = 24
 """Grids in an animation."""
+LEAST = 256
+"""Pixels of its longer side, to which smaller grids are enlarged."""
 STAY = 6
 """Frames for which its last grid stays."""
 
@@ -36,7 +38,8 @@ def write_growth(workdir: epath.Path, names: Iterable[str]) -> None:
         frames = [image_arrays.read_png(paths[i]) for i in spaced]
         alike = [frame for frame in frames if frame.shape == frames[-1].shape]  # a resumed run may draw more images
         if len(alike) > 1:
-            moving = image_arrays.encode_animation([*alike, *alike[-1:] * STAY], milliseconds=250)
+            shown = list(image_arrays.enlarged(np.stack(alike), LEAST))
+            moving = image_arrays.encode_animation([*shown, *shown[-1:] * STAY], milliseconds=250)
             files.write_atomically(workdir / "samples" / f"{name}.webp", moving)
 
 

@@ -38,6 +38,6 @@ def test_write_growth_shows_the_steps_in_order(tmp_path):
     sample_images.write_growth(epath.Path(tmp_path), ["images", "other"])
     (written,) = tmp_path.glob("samples/*.webp")  # none of a single grid
     with Image.open(written) as moving:
-        assert written.name == "images.webp" and moving.size == (7, 9)
+        assert written.name == "images.webp" and moving.size == (7 * 29, 9 * 29)
         levels = [int(np.asarray(ImageSequence.Iterator(moving)[i].convert("L"))[0, 0]) for i in range(moving.n_frames)]
     assert levels == [8, 16, 120]  # equal frames at the end are one that stays for longer

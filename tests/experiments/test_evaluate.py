@@ -71,6 +71,8 @@ def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
     drawn = load_sampler(copied).prior(keys.root_key(3), np.arange(10))
     assert np.abs(seen[0].pictures / 255 - drawn).max() <= 0.5 / 255 + 1e-6
     assert len(seen[1].pictures) == 10
+    run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 10**6)
+    assert len(seen[2].pictures) == len(seen[3].pictures) > 100  # no more than there are training images
 
 
 def test_main_measures_both_directions(trained_identity, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """Draws a picture from a trained VAE: new images, reconstructions, interpolations, or latent traversals.
 
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
+$ python experiments/sample.py prior --workdir runs/mnist5k --num 5000 --out samples
 $ python experiments/sample.py traverse --workdir runs/mnist5k --out traversals.webp
 
-Each pixel of images below 64x64 is repeated, so that the picture can be looked at. A WebP is an animation.
+Each pixel of images below 64x64 is repeated, so that the picture can be looked at, but in a folder of samples, which
+other programs may measure. A WebP is an animation.
 """
 
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from genjax.train import fingerprint
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
+Each = Annotated[str, arg(help="The PNG to write, or a folder for a PNG of each image; neither is overwritten.")]
 Animated = Annotated[str, arg(help="The PNG to write, or the WebP, as an animation; neither is overwritten.")]
 Seed = Annotated[int, arg(help="Seed of the noise; the same seed gives the same picture.")]
 Num = Annotated[int, arg(help="Number of images.")]
@@ -38,10 +41,10 @@ ENCODED = 256  # test images that tell which dimensions are in use
 
 
 def prior(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 64, temperature: Temperature = (1.0,), which: Which = "last"
+    workdir: Workdir, out: Each, seed: Seed = 0, num: Num = 64, temperature: Temperature = (1.0,), which: Which = "last"
 ) -> dict[str, Any]:
     """New images from z ~ N(0, temperature^2); image i does not depend on num."""
-    _check(out, num=num)
+    _check(out, (".png", ""), num=num)
     for one in temperature:
         if not 0 <= one <= 1e6:
             raise ValueError(f"--temperature must lie in [0, 1e6], got {one}")
@@ -103,7 +106,8 @@ def traverse(
 
 def _check(out: str, suffixes: tuple[str, ...] = (".png",), **counts: int) -> None:
     if files.resolve(out).suffix.lower() not in suffixes:
-        raise ValueError(f"--out {out} must end in {' or '.join(suffixes)}, as that is what is written")
+        ends = " or ".join(suffix or "nothing (a folder)" for suffix in suffixes)
+        raise ValueError(f"--out {out} must end in {ends}, as that is what is written")
     if files.resolve(out).exists():
         raise ValueError(f"{out} exists already: give another --out")
     for name, count in counts.items():
@@ -121,11 +125,15 @@ def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
 
 
 def _write(sampler: Sampler, out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    shown = image_arrays.enlarged(image_arrays.to_uint8(pictures))
-    if files.resolve(out).suffix.lower() == ".webp":
+    drawn, path = image_arrays.to_uint8(pictures), files.resolve(out)
+    shown = image_arrays.enlarged(drawn)
+    if not path.suffix:
+        for i, image in enumerate(drawn):
+            image_arrays.write_png(path / f"{i:06d}.png", image)
+    elif path.suffix.lower() == ".webp":
         files.write_atomically(out, animation(shown, columns))
     else:
-        image_arrays.write_png(files.resolve(out), image_arrays.grid(shown, columns))
+        image_arrays.write_png(path, image_arrays.grid(shown, columns))
     digest = fingerprint.tree_digest(pictures)
     return {"step": sampler.step, "out": str(out), "images": len(pictures), "digest": digest}
 

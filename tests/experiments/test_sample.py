@@ -3,10 +3,13 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import sample
+from genjax import keys
 from genjax.data import image_arrays
+from genjax.loading import load_sampler
 
 
 def test_animation_goes_there_and_back_without_loss():
@@ -19,3 +22,18 @@ def test_animation_goes_there_and_back_without_loss():
             frames.append(np.asarray(found.convert("RGB"))[..., :1])
     shown = [image_arrays.grid(pictures[[step, 4 + step]], 2) for step in (0, 1, 2, 3, 2, 1)]
     np.testing.assert_array_equal(frames, shown)
+
+
+@pytest.mark.slow
+def test_prior_writes_a_file_of_each_image(trained, tmp_path):
+    sample.prior(trained.workdir, str(tmp_path / "drawn"), num=3)
+    files = sorted((tmp_path / "drawn").iterdir())
+    drawn = load_sampler(trained.workdir).prior(keys.root_key(0), np.arange(3))
+    assert [path.name for path in files] == ["000000.png", "000001.png", "000002.png"]
+    for path, image in zip(files, drawn, strict=True):
+        with Image.open(path) as written:
+            np.testing.assert_array_equal(np.asarray(written), image_arrays.to_uint8(image)[..., 0])
+    with pytest.raises(ValueError, match="drawn exists already"):
+        sample.prior(trained.workdir, str(tmp_path / "drawn"), num=3)
+    with pytest.raises(ValueError, match=r"must end in .png or nothing \(a folder\)"):
+        sample.prior(trained.workdir, str(tmp_path / "drawn.gif"), num=3)

@@ -177,10 +177,10 @@ def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
     sample.interpolate(trained.workdir, tmp_path / "out.png", steps=3, images=tuple(names))  # several --images
     with Image.open(tmp_path / "out.png") as grid:
         shown = np.asarray(grid)
-    assert shown.shape == (12, 5 * 10 + 2)
-    for name, left in zip(names, (2, 42), strict=True):
+    assert shown.shape == (68, 5 * 66 + 2)  # each pixel is repeated 8 times
+    for name, left in zip(names, (2, 4 * 66 + 2), strict=True):
         with Image.open(name) as image:
-            np.testing.assert_array_equal(shown[2:10, left : left + 8], np.asarray(image))
+            np.testing.assert_array_equal(shown[2:66:8, left : left + 64 : 8], np.asarray(image))
 
 
 def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
@@ -193,7 +193,7 @@ def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
         Image.fromarray(np.full((8, 8), level, np.uint8)).save(name)
     sample.interpolate("", tmp_path / "out.png", steps=1, images=tuple(names))
     with Image.open(tmp_path / "out.png") as grid:
-        assert np.asarray(grid)[4, [4, 14, 24]].tolist() == [100, 0, 30]
+        assert np.asarray(grid)[30, [30, 96, 162]].tolist() == [100, 0, 30]
 
 
 def test_sample_overwrites_nothing(trained, tmp_path):

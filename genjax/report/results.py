@@ -106,7 +106,8 @@ def sets(records: Sequence[Json]) -> Iterator[Element]:
 
 def likelihoods(workdir: epath.Path) -> Iterator[Element]:
     """Yields a table for each step whose likelihood experiments/likelihood.py estimated."""
-    for path in sorted(workdir.glob("likelihood-*.json"), key=lambda path: path.name):
+    is_record = re.compile(r"likelihood-\d+\.json").fullmatch
+    for path in sorted((path for path in workdir.iterdir() if is_record(path.name)), key=lambda path: path.name):
         record = files.read_json(path)
         found = record["results"]
         yield tag("h3", f"Likelihood, step {record['step']}")

@@ -1,6 +1,7 @@
 """Grids of pictures that show the progress of a training, always of the same images and from the same keys."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 import jax
@@ -33,7 +34,8 @@ def write_growth(workdir: epath.Path, names: Iterable[str]) -> None:
     Of many grids it shows MOST_FRAMES evenly spaced ones. Nothing is written for a single one.
     """
     for name in names:
-        paths = sorted((workdir / "samples").glob(f"{name}-*.png"), key=lambda path: path.name)
+        is_grid = re.compile(rf"{re.escape(name)}-\d+\.png").fullmatch
+        paths = sorted((path for path in (workdir / "samples").iterdir() if is_grid(path.name)), key=lambda p: p.name)
         spaced = np.linspace(0, len(paths) - 1, min(MOST_FRAMES, len(paths))).astype(int)
         frames = [image_arrays.read_png(paths[i]) for i in spaced]
         alike = [frame for frame in frames if frame.shape == frames[-1].shape]  # a resumed run may draw more images

@@ -611,7 +611,7 @@ def test_fit_shows_trackers_what_it_writes(make_run, monkeypatch):
     workdir = Path(make_run().workdir)
     written = read_rows(workdir / "metrics.jsonl")
     assert rows == [{name: row[name] for name in row if name != "fingerprint"} for row in written]
-    assert sorted(grids) == sorted(path.name for path in (workdir / "samples").iterdir())
+    assert sorted(grids) == sorted(path.name for path in (workdir / "samples").glob("*.png"))
     assert [start.step for start in starts] == [0, 4] and starts[0].hyperparameters["vae.latent_dim"] == 4
 
 

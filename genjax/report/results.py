@@ -96,7 +96,8 @@ def _heading(name: str, one: Json) -> str:
     of = name.removeprefix(OF_TRAINING)
     words = glossary.PLACES.get(f"_{of}", of).removeprefix("of ")
     kind = "training images" if name.startswith(OF_TRAINING) else "generated"
-    return f"{words}: {one['num_generated']:,} {kind}, {one['num_reference']:,} real"
+    copied = f"; copies looked for among {one['num_training']:,} training images" if one.get("num_training") else ""
+    return f"{words}: {one['num_generated']:,} {kind}, {one['num_reference']:,} real{copied}"
 
 
 def _cell(metric: Json | None) -> Element | str:

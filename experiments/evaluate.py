@@ -21,7 +21,7 @@ import tyro
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cli, files, glossary, keys, loading, parallel, report
+from genjax import cli, files, flag_help, glossary, keys, loading, parallel, report
 from genjax.config import seed_of
 from genjax.data import folders, image_arrays, pictures, sources
 from genjax.data.config import DataConfig
@@ -68,7 +68,7 @@ class Evaluate:
 
 def main() -> dict[str, Any]:
     """Measures each set, prints the table, and returns the metrics."""
-    began, options = time.perf_counter(), tyro.cli(Evaluate, description=__doc__)
+    began, options = time.perf_counter(), tyro.cli(Evaluate, description=flag_help.description(__doc__))
     _check(options)
     network, mesh = features.load(options.features), parallel.make_mesh()
     record: dict[str, Any] = {}

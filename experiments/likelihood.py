@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, files, parallel
+from genjax import cli, files, flag_help, parallel
 from genjax.checks import check_seed, require
 from genjax.config import seed_of
 from genjax.data import sources
@@ -72,7 +72,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Estimates, adds the result to likelihood-STEP.json, and returns its numbers."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     sampler = load_sampler(options.workdir, options.which)
     data, path = sampler.config.data, files.resolve(options.workdir) / f"likelihood-{sampler.step}.json"
     require(

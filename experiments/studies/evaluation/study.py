@@ -19,7 +19,7 @@ import tyro
 from scipy import stats
 
 from evaluate import cell, sets_of_run
-from genjax import files, glossary, parallel
+from genjax import files, flag_help, glossary, parallel
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
@@ -45,7 +45,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Measures each study, prints its tables, and returns the means over seeds."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     mesh = parallel.make_mesh()
     measure = compile_measure(features.load(options.features), mesh)
     results: dict[str, Any] = {}

@@ -20,7 +20,7 @@ def test_write_report_makes_one_whole_page(trained, tmp_path):
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     facts = ("--vae.latent-dim", "packages.jax", "samples, step 12", "test images after step 12", "negative ELBO",
-             "seed 0", "Best of 3 evaluations on validation images, by elbo: step ", "Peak learning rate")  # fmt: skip
+             "seed 0", "Best of 3 checkpoints on validation images, by elbo: step ", "Peak learning rate")  # fmt: skip
     for fact in facts:
         assert fact in page
 
@@ -94,6 +94,30 @@ def test_write_report_takes_unfinished_runs(trained, tmp_path):
         Path(tmp_path, "run", name).unlink(missing_ok=True)
     write_report(tmp_path / "early.html", "t", {"r": tmp_path / "run"})
     assert "Not evaluated yet" in (tmp_path / "early.html").read_text()
+
+
+def test_write_report_names_the_best_checkpoint_that_there_is(trained, tmp_path):
+    """An evaluation between checkpoints may have a better score, and no `--which best` finds it."""
+    run = tmp_path / "run"
+    shutil.copytree(trained.workdir, run)
+    config = files.read_json(run / "config.json")
+    config["train"] |= {"eval_every": 1, "checkpoint_every": 4}
+    files.write_json(run / "config.json", config)
+    scores = {1: 9, 2: 1, 4: 5, 6: 2, 8: 7, 12: 8}  # of the checkpoints 4, 8 and 12, the last and the best are kept
+    rows = [json.dumps({"step": step, "validation/elbo": -score}) + "\n" for step, score in scores.items()]
+    (run / "metrics.jsonl").write_text("".join(rows))
+
+    def said():
+        write_report(tmp_path / "report.html", "t", {"r": run})
+        return re.search("Best of [^<]*", (tmp_path / "report.html").read_text())[0]
+
+    shutil.rmtree(run / "checkpoints")
+    for step in (4, 12):
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+    best = "Best of 3 checkpoints on validation images, by elbo: step"
+    assert said() == f"{best} 4 with 5; the last, step 12, has 8."
+    (run / "checkpoints" / "4").rename(run / "damaged-4")  # as a resumed training would
+    assert said() == f"{best} 12 with 8, the last."
 
 
 def test_write_report_passes_over_other_pictures(trained, tmp_path):

@@ -148,7 +148,7 @@ def _train(
                 log.before_evaluation(step)
                 found = evaluate(programs, run, state, "validation")
                 score = best.score(task, run.config.train.best_by, found)
-                log.after_evaluation(step, found, score)
+                log.after_evaluation(step, found, score, saved=step % train.checkpoint_every == 0 or last)
                 writer.write_pictures(step, programs.write_grids(run.workdir, step, state, run.splits, noise_seed))
                 log.flush()
                 if main:

@@ -104,7 +104,7 @@ def test_write_report_names_the_best_checkpoint_that_there_is(trained, tmp_path)
     config["train"] |= {"eval_every": 1, "checkpoint_every": 4}
     files.write_json(run / "config.json", config)
     scores = {1: 9, 2: 1, 4: 5, 6: 2, 8: 7, 12: 8}  # of the checkpoints 4, 8 and 12, the last and the best are kept
-    rows = [json.dumps({"step": step, "validation/elbo": -score}) + "\n" for step, score in scores.items()]
+    rows = [json.dumps({"step": step, "validation/negative_elbo": score}) + "\n" for step, score in scores.items()]
     (run / "metrics.jsonl").write_text("".join(rows))
 
     def said():

@@ -143,7 +143,27 @@ def test_write_report_names_a_run_with_other_records(trained, tmp_path, record):
     (tmp_path / "run" / "result.json").write_text(record)
     with pytest.raises(ValueError, match=f"a record of the run in {tmp_path}/run is damaged .*backup"):
         write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
+    with pytest.raises(ValueError, match=f"a record of the run in {tmp_path}/run is damaged .*backup"):
+        write_report(tmp_path / "report.html", "Report", {"whole": trained.workdir, "damaged": tmp_path / "run"})
     assert not (tmp_path / "report.html").exists()
+
+
+def test_write_report_gives_intervals_of_headline_figures(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.workdir, run)
+    test = {"elbo": -20.0, "rate": 4.0, "rate_image_se": 0.5, "distortion": 16.0, "distortion_image_se": None}
+    files.write_json(run / "result.json", {"step": 12, "test": test})
+    write_report(tmp_path / "report.html", "t", {"r": run, "again": run})
+    shown = " ".join(Parsed((tmp_path / "report.html").read_text()).texts)
+    assert "4 ± 0.98 95% interval over images" in shown and "16 ±" not in shown
+    assert shown.count("4 ± 0.98") == 6 and "error from the images" not in shown  # headline, table, and side by side
+
+
+def test_write_report_shows_commands_in_any_encoding(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    (tmp_path / "run" / "commands.txt").write_bytes(b"python train_vae.py --workdir Gr\xfc\xdfe\n")
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    assert r"--workdir Gr\xfc\xdfe" in (tmp_path / "report.html").read_text()
 
 
 def test_write_report_draws_metrics_of_any_name(trained, tmp_path):

@@ -129,7 +129,7 @@ def _repeat(workdir: epath.Path, config: Json, data: Json, environment: Json) ->
     yield tag("h3", "To repeat it")
     commands = workdir / "commands.txt"
     if commands.exists():
-        yield tag("pre", commands.read_text().rstrip())
+        yield tag("pre", commands.read_bytes().decode(errors="backslashreplace").rstrip())
     if (workdir / "result.json").exists() and (digest := files.read_json(workdir / "result.json").get("digest")):
         yield tag("p", "The same command on the same machine and software ends with the state of this digest:")
         yield tag("pre", str(digest))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import re
 import shlex
 import sys
@@ -193,8 +194,9 @@ def write(run: Run, unfinished: bool) -> None:
 
 def _append_command(path: epath.Path) -> None:
     """Adds the command of this program to those that began or resumed the run."""
-    earlier = path.read_text() if path.exists() else ""
-    files.write_atomically(path, f"{earlier}{shlex.join(['python', *sys.argv])}\n")
+    earlier = path.read_bytes() if path.exists() else b""
+    command = shlex.join(["python", *sys.argv])
+    files.write_atomically(path, earlier + os.fsencode(f"{command}\n"))  # names of files need not be UTF-8
 
 
 def write_result(run: Run, result: Json) -> None:

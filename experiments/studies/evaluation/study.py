@@ -10,7 +10,6 @@ Where validation rows hold KID and the L1 to hidden pairs, it also tells if KID 
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,10 +58,10 @@ def main() -> dict[str, Any]:
             sets, _ = sets_of_run(str(run.parent), "last", "test", options.num, SCORING_SEED, mesh)
             for name, each in with_rules(sets) if run == runs[0] else own(sets):
                 columns.setdefault(name, []).append(measure(each))
-        print(f"\n## {files.resolve(study).name}\n\n{table(columns)}", file=sys.stderr)
+        print(f"\n## {files.resolve(study).name}\n\n{table(columns)}")
         found = [agreement(list(read_rows(run.parent / ROWS))) for run in runs]
         if chosen := [one for one in found if one is not None]:
-            print(f"\n{sentence(chosen)}", file=sys.stderr)
+            print(f"\n{sentence(chosen)}")
             results[f"{files.resolve(study).name}.rank_correlation"] = float(np.mean([one.rank for one in chosen]))
         results |= {
             f"{files.resolve(study).name}.{metric}_{name}": float(

@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from genjax.data import folders, image_arrays, pictures, sources
 from genjax.data.config import DataConfig
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
-from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
+from genjax.evaluation.picture_sets import METRICS, OF_TRAINING, Measured, Sets, compile_measure
 from genjax.families import task_of
 from genjax.loading import Which
 from genjax.report import sections
@@ -73,7 +74,9 @@ def main() -> dict[str, Any]:
     network, mesh = features.load(options.features), parallel.make_mesh()
     record: dict[str, Any] = {}
     if options.workdir:
-        sets, step = sets_of_run(options.workdir, options.which, options.split, options.num, options.seed, mesh)
+        sets, step = sets_of_run(
+            options.workdir, options.which, options.split, options.num, options.seed, mesh, options.metrics
+        )
         record = {"step": step, "which": str(options.which), "split": options.split}
     else:
         sets = {"images": _of_files(options, network)}
@@ -166,9 +169,9 @@ def _check(options: Evaluate) -> None:
 
 
 def sets_of_run(
-    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh
+    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh, metrics: Collection[str] = METRICS
 ) -> tuple[dict[str, Sets], int]:
-    """Returns the sets that a run generates, each followed by as many training pictures, and the step."""
+    """Returns the sets that a run generates for `metrics`, each followed by training pictures, and the step."""
     config = config_file.load(workdir)
     task = task_of(config)
     step, state = loading.restore(task, config, mesh, which)
@@ -180,7 +183,7 @@ def sets_of_run(
         real, train = (
             image_arrays.evenly_spaced(images[made.domain], num) for images in (getattr(splits, split), splits.train)
         )
-        if len(train) < (total := len(splits.train[made.domain])):
+        if len(train) < (total := len(splits.train[made.domain])) and set(metrics) & set(OF_TRAINING):
             logging.warning(
                 "%s: copies are looked for among %d of %d training images; --num %d takes all",
                 name, len(train), total, total,

@@ -84,7 +84,8 @@ def test_add_replaces_a_record_with_the_same_settings(tmp_path):
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[3]"])
 def test_main_prints_what_it_cannot_record(copied, monkeypatch, caplog, content):
     (copied / "evaluation-12.json").write_text(content)
-    results = run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 20, "--metrics", "kid")
+    metrics = ("--metrics", "kid", "authenticity")
+    results = run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 20, *metrics)
     assert results["out"] == "" and np.isfinite(results["kid_samples"])
     assert f"the results are not all in {copied}" in caplog.text and "damaged" in caplog.text
     assert (copied / "evaluation-12.json").read_text() == content

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, files, keys
+from genjax import cli, files, flag_help, keys
 from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
@@ -202,5 +202,5 @@ def _show(heading: str, *lines: str) -> None:
 
 
 if __name__ == "__main__":
-    results = cli.run(lambda: tyro.cli(compare, description=__doc__))
+    results = cli.run(lambda: tyro.cli(compare, description=flag_help.description(__doc__)))
     sys.exit(0 if results["equal"] else DIFFERENT)

@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from genjax.train.rows import finite
 from studies.seeds import comparison, tables
 from studies.seeds.comparison import Format, Study
@@ -38,7 +38,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Prints the table, writes it to --out, and returns its numbers."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     if options.out and files.resolve(options.out).exists():
         raise ValueError(f"{options.out} exists already: give another --out")
     studies = read(options.studies)

@@ -19,7 +19,7 @@ import tyro
 from etils import epath
 from tyro.conf import arg
 
-from genjax import cli, files, keys, parallel, torch_files
+from genjax import cli, files, flag_help, keys, parallel, torch_files
 from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
@@ -154,4 +154,4 @@ def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[st
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__))
+    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=flag_help.description(__doc__)))

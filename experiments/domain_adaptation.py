@@ -30,7 +30,7 @@ from typing import Any
 
 import tyro
 
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from genjax.checks import check_seed
 from genjax.cyclegan.nets import DOMAINS
 from genjax.evaluation import classifier
@@ -62,7 +62,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Runs the adaptation that the command line describes."""
-    return adapt(tyro.cli(Options, description=__doc__))
+    return adapt(tyro.cli(Options, description=flag_help.description(__doc__)))
 
 
 def adapt(options: Options) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,16 @@ import tyro
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cli, files, glossary, keys, loading, parallel, report
+from genjax import cli, files, flag_help, glossary, keys, loading, parallel, report
 from genjax.config import seed_of
 from genjax.data import folders, image_arrays, pictures, sources
 from genjax.data.config import DataConfig
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
-from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
+from genjax.evaluation.picture_sets import METRICS, OF_TRAINING, Measured, Sets, compile_measure
 from genjax.families import task_of
 from genjax.loading import Which
+from genjax.report import sections
 from genjax.task import Split
 from genjax.train import config_file
 from studies import markdown
@@ -69,12 +71,14 @@ class Evaluate:
 
 def main() -> dict[str, Any]:
     """Measures each set, prints the table, and returns the metrics."""
-    began, options = time.perf_counter(), tyro.cli(Evaluate, description=__doc__)
+    began, options = time.perf_counter(), tyro.cli(Evaluate, description=flag_help.description(__doc__))
     _check(options)
     network, mesh = features.load(options.features), parallel.make_mesh()
     record: dict[str, Any] = {}
     if options.workdir:
-        sets, step = sets_of_run(options.workdir, options.which, options.split, options.num, options.seed, mesh)
+        sets, step = sets_of_run(
+            options.workdir, options.which, options.split, options.num, options.seed, mesh, options.metrics
+        )
         sets = with_copies(sets)
         record = {"step": step, "which": str(options.which), "split": options.split}
     else:
@@ -84,6 +88,11 @@ def main() -> dict[str, Any]:
     for name, each in sets.items():
         logging.info("measuring %s: %d pictures, %d real ones ...", name, len(each.pictures), len(each.real))
         found[name] = measure(each)
+    if not any(one.metrics for one in found.values()):
+        asked = " ".join(options.metrics)
+        raise ValueError(
+            f"none of --metrics {asked} can be measured here with the features {network.name}: give others"
+        )
     print(table(found), file=sys.stderr)
     if options.workdir:
         print("train_...: training images in place of generated ones, which a perfect model equals", file=sys.stderr)
@@ -92,20 +101,36 @@ def main() -> dict[str, Any]:
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
     record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
-    out = str(files.resolve(options.workdir) / f"evaluation-{record['step']}.json") if options.workdir else ""
-    if out and parallel.is_main_process():
-        _add(files.resolve(out), record)
-        _draw_nearest(files.resolve(options.workdir), record["step"], sets, found)
-        report.write_run(options.workdir)
+    out = ""
+    if options.workdir and parallel.is_main_process():
+        out = _keep(files.resolve(options.workdir), record, sets, found)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
     head = {"step": record["step"]} if options.workdir else {}
     return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
 
 
+def _keep(workdir: epath.Path, record: dict[str, Any], sets: dict[str, Sets], found: dict[str, Measured]) -> str:
+    """Writes results into the run, and its report; returns the file, or "" if it cannot be written, which is logged."""
+    path = workdir / f"evaluation-{record['step']}.json"
+    try:
+        _add(path, record)
+        _draw_nearest(workdir, record["step"], sets, found)
+        report.write_run(workdir)
+    except (OSError, ValueError) as error:  # the figures took longer than their record: they are printed in any case
+        logging.warning("the results are not all in %s: %s", workdir, error)
+        return ""
+    return str(path)
+
+
 def _record(measured: Measured) -> dict[str, Any]:
     """Returns what stands in evaluation-STEP.json about a set."""
     metrics = {name: value._asdict() for name, value in measured.metrics.items()}
-    return {"num_generated": measured.num_pictures, "num_reference": measured.num_real, "metrics": metrics}
+    counts = {"num_generated": measured.num_pictures, "num_reference": measured.num_real}
+    return (
+        counts
+        | ({"num_training": measured.num_training} if measured.nearest is not None else {})
+        | {"metrics": metrics}
+    )
 
 
 def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: dict[str, Measured]) -> None:
@@ -124,11 +149,22 @@ def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: 
 
 
 def _add(path: epath.Path, record: dict[str, Any]) -> None:
-    """Adds a record to those in a file, in place of an earlier one with the same network, pictures and seed."""
-    # As JSON, where the tuples of a new record are the lists of those in the file.
-    settings = lambda one: json.dumps([one[name] for name in ("features", "split", "seed")])  # noqa: E731
-    kept = [one for one in (files.read_json(path) if path.exists() else []) if settings(one) != settings(record)]
-    files.write_json(path, [*kept, record])
+    """Adds a record to those in a file; one of the same network, pictures and seed keeps its other metrics."""
+    record = json.loads(json.dumps(record))  # as it is read back: with lists in place of tuples
+    # Another evaluation may add its own at the same time.
+    with files.locked(path.with_name(".evaluation.lock")), sections.damage(path.parent):
+        earlier = files.read_json(path) if path.exists() else []
+        same = [one for one in earlier if _settings(one) == _settings(record)]
+        for one in same:
+            for name, measured in record["sets"].items():
+                measured["metrics"] = one["sets"][name]["metrics"] | measured["metrics"]
+        files.write_json(path, [*(one for one in earlier if one not in same), record])
+
+
+def _settings(record: dict[str, Any]) -> list[Any]:
+    """Returns all that decides the figures of a record of a checkpoint."""
+    counts = {name: (one["num_generated"], one["num_reference"]) for name, one in record["sets"].items()}
+    return [record["features"], record["split"], record["seed"], counts]
 
 
 def _check(options: Evaluate) -> None:
@@ -143,9 +179,9 @@ def _check(options: Evaluate) -> None:
 
 
 def sets_of_run(
-    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh
+    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh, metrics: Collection[str] = METRICS
 ) -> tuple[dict[str, Sets], int]:
-    """Returns the sets that a run generates, each followed by as many training pictures, and the step."""
+    """Returns the sets that a run generates for `metrics`, each followed by training pictures, and the step."""
     config = config_file.load(workdir)
     task = task_of(config)
     step, state = loading.restore(task, config, mesh, which)
@@ -159,6 +195,11 @@ def sets_of_run(
         real, train = (
             image_arrays.evenly_spaced(images[made.domain], num) for images in (getattr(splits, split), splits.train)
         )
+        if len(train) < (total := len(splits.train[made.domain])) and set(metrics) & set(OF_TRAINING):
+            logging.warning(
+                "%s: copies are looked for among %d of %d training images; --num %d takes all",
+                name, len(train), total, total,
+            )  # fmt: skip
         pictures = image_arrays.to_uint8(made.pictures)  # as they would be written to files
         sets[name] = Sets(pictures, real, train, made.inputs, made.truth)
         sets[f"train_{name}"] = Sets(image_arrays.evenly_spaced(train, len(pictures)), real)
@@ -185,7 +226,12 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
         if size is None:
             raise ValueError(f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several")
         data = DataConfig(
-            source="folder:", image_size=size, channels=(3,), batch_size=1, resize="stretch", upscale=True
+            source="folder:",
+            image_size=size,
+            channels=(network.channels or 3,),
+            batch_size=1,
+            resize="stretch",
+            upscale=True,
         )
         read.append(folders.read_images(paths, data, num=options.num))
     return Sets(*read)

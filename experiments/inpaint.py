@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genjax import cli, files, keys
+from genjax import cli, files, flag_help, keys
 from genjax.data import pictures
 from genjax.data.config import DataConfig
 from genjax.loading import Which, load_sampler
@@ -49,7 +49,7 @@ class Inpaint(restored_files.RestoreOptions):
 
 def main() -> dict[str, Any]:
     """Completes all images, a batch at a time."""
-    options = tyro.cli(Inpaint, description=__doc__)
+    options = tyro.cli(Inpaint, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     image_size = sampler.config.data.image_size

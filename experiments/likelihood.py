@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, files, glossary, parallel, report
+from genjax import cli, files, flag_help, glossary, parallel, report
 from genjax.checks import check_seed, require
 from genjax.config import seed_of
 from genjax.data import sources
@@ -75,7 +75,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Estimates, adds the result to likelihood-STEP.json, and returns its numbers."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     sampler = load_sampler(options.workdir, options.which)
     data, path = sampler.config.data, files.resolve(options.workdir) / f"likelihood-{sampler.step}.json"
     require(

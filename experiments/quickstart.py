@@ -14,7 +14,7 @@ import tyro
 import sample
 from configs import cyclegan as cyclegan_configs
 from configs import vae as vae_configs
-from genjax import cli, files, keys, report
+from genjax import cli, files, flag_help, keys, report
 from genjax.config import RunConfig, seed_of
 from genjax.data import image_arrays, sources
 from genjax.loading import load_sampler
@@ -35,7 +35,7 @@ class Quickstart:
 
 def main() -> dict[str, Any]:
     """Trains each family and returns its results under its name."""
-    options = tyro.cli(Quickstart, description=__doc__)
+    options = tyro.cli(Quickstart, description=flag_help.description(__doc__))
     workdir, began = files.resolve(options.workdir), time.perf_counter()
     path = workdir / "report.html"
     if path.exists() and not (workdir / "vae" / "config.json").exists():

@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from genjax import cli, files, report
+from genjax import cli, files, flag_help, report
 from genjax.train import config_file
 
 
@@ -25,7 +25,7 @@ class Report:
 
 def main() -> dict[str, Any]:
     """Writes the page."""
-    options = tyro.cli(Report, description=__doc__)
+    options = tyro.cli(Report, description=flag_help.description(__doc__))
     cli.check_different(workdirs=options.workdirs)
     several = len(options.workdirs) > 1
     if several and not options.out:

@@ -25,7 +25,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import tyro  # noqa: E402
 
-from genjax import cli  # noqa: E402
+from genjax import cli, flag_help  # noqa: E402
 from studies.reproducibility import checks, kills  # noqa: E402
 
 Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
@@ -49,7 +49,7 @@ class Options:
 
 def main() -> dict[str, bool | float]:
     """Prints the table and returns its verdicts."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     if options.kills < 0:
         raise ValueError(f"--kills must not be negative, got {options.kills}")
     if options.broken and options.kills:

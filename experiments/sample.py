@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from tyro.conf import arg
 
-from genjax import cli, files, keys, loading
+from genjax import cli, files, flag_help, keys, loading
 from genjax.config import seed_of
 from genjax.data import folders, image_arrays, sources
 from genjax.loading import Sampler, load_sampler
@@ -155,7 +155,7 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def main() -> dict[str, Any]:
     """Runs the verb of the command line."""
-    results: dict[str, Any] = tyro.extras.subcommand_cli_from_dict(VERBS, description=__doc__)
+    results: dict[str, Any] = tyro.extras.subcommand_cli_from_dict(VERBS, description=flag_help.description(__doc__))
     return results
 
 

@@ -26,7 +26,7 @@ import tyro
 from etils import epath
 
 from configs import CONFIGS, split_name
-from genjax import cli, files, keys
+from genjax import cli, files, flag_help, keys
 from genjax.config import RunConfig, SeedConfig
 from genjax.data import sources
 from genjax.families import task_of
@@ -59,7 +59,7 @@ class Options:
 def main() -> dict[str, Any]:
     """Trains, prints the tables, writes curves and results, and returns the results."""
     began = time.perf_counter()
-    options, flags = tyro.cli(Options, description=__doc__, return_unknown_args=True)
+    options, flags = tyro.cli(Options, description=flag_help.description(__doc__), return_unknown_args=True)
     config, vary = choose(options, flags)
     workdir, crossed = files.resolve(options.workdir), options.design == "crossed"
     configs = run_configs(options, config, vary)

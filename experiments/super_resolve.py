@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genjax import cli
+from genjax import cli, flag_help
 from genjax.evaluation import image_metrics
 from genjax.loading import Which, load_sampler
 from genjax.vae import restored_files
@@ -42,7 +42,7 @@ class SuperResolve(restored_files.RestoreOptions):
 
 def main() -> dict[str, Any]:
     """Enlarges all images, a batch at a time."""
-    options = tyro.cli(SuperResolve, description=__doc__)
+    options = tyro.cli(SuperResolve, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
     height, width, _ = sampler.config.data.image_shapes[0]

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from etils import epath
 
-from genjax import cli, files, parallel
+from genjax import cli, files, flag_help, parallel
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.cyclegan.translated_files import Files, translate_files
@@ -58,7 +58,7 @@ class Translate:
 
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
-    options = tyro.cli(Translate, description=__doc__)
+    options = tyro.cli(Translate, description=flag_help.description(__doc__))
     data = config_file.load(options.workdir, CycleGanRun).data
     targets = _targets(options.images, files.resolve(options.out), data, options.format)
     missing = {page: target for page, target in targets.items() if not _exists(target)}

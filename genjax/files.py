@@ -1,6 +1,7 @@
-"""Paths, and atomic writes: no reader finds half a file, and errors name the path, as text for a terminal."""
+"""Paths, locks, and atomic writes: no reader finds half a file, and errors name the path, as text for a terminal."""
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import io
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import numpy as np
 from etils import epath
 
@@ -49,10 +51,39 @@ def resolve(path: epath.PathLike) -> epath.Path:
     return epath.Path(name)  # not resolved: epath's resolve() would take gs: for a local directory
 
 
+PARTIAL = re.compile(r"\.[0-9a-f]{16}\.\d+\.partial")
+"""Names that `partial` gives; a kill leaves such a file behind."""
+
+
 def partial(path: epath.Path) -> epath.Path:
-    """Returns the temporary path of a file while it is written, in the same directory as `path`."""
-    # A hash, because a name of the greatest length that a file system allows has no room for a suffix.
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial")
+    """Returns the temporary path of a file while this process writes it, in the same directory as `path`."""
+    # A hash, because a name of the greatest length that a file system allows has no room for a suffix. The process,
+    # because a training and an evaluation may write one report at the same time.
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.partial")
+
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a file system that has no locks."""
+
+
+@contextlib.contextmanager
+def locked(path: epath.Path, timeout: float = -1) -> Iterator[bool]:
+    """Holds the lock file `path` until the context or the process ends; yields False where there are no locks.
+
+    Waits for another holder, for `timeout` seconds if that is not negative, and then raises filelock.Timeout. Raises
+    OSError if the file cannot be made. Object stores such as gs:// have no locks.
+    """
+    held: contextlib.AbstractContextManager | None = None
+    try:
+        if "://" not in os.fspath(path):
+            held = filelock.FileLock(path, fallback_to_soft=False).acquire(timeout)
+    except NotImplementedError:
+        pass
+    except OSError as error:  # filelock.Timeout too, which has no errno
+        if error.errno not in NO_LOCKS:
+            raise
+    with held or contextlib.nullcontext():
+        yield held is not None
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:

@@ -50,11 +50,17 @@ def summary(described: object) -> str:
 
 
 def description(described: object) -> str:
-    """Returns a docstring wrapped at the width of the terminal, but for its commands, which begin with $."""
+    """Returns a docstring, given as text or by its owner, wrapped at the width of the terminal.
+
+    Its commands, in paragraphs that begin with $, keep their lines.
+    """
     text, width = "", shutil.get_terminal_size().columns
-    for paragraph in (inspect.getdoc(described) or "").split("\n\n"):
+    found = described if isinstance(described, str) else inspect.getdoc(described) or ""
+    for paragraph in found.strip().split("\n\n"):
         if paragraph.startswith("$"):
             text += "\n" + paragraph  # tyro adds an empty line itself, were there one
         else:  # of wrapped lines tyro joins those that are not indented
-            text += "\n\n" + textwrap.fill(" ".join(paragraph.split()), width, subsequent_indent="  ")
+            text += "\n\n" + textwrap.fill(
+                " ".join(paragraph.split()), width, subsequent_indent="  ", break_on_hyphens=False
+            )
     return text.strip()

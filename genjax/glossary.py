@@ -44,7 +44,6 @@ GLOSSARY: dict[str, Term] = {
         "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),
         "rate": ("rate", NATS, "KL(q(z|x) || p(z)): what the latents tell about the image"),
         "elbo_draw_se": ("error from the noise", NATS, "standard error of the ELBO if its noise were drawn anew"),
-        "elbo_image_se": ("error from the images", NATS, "standard error of the ELBO over other images"),
     }),
     **_of("quality", {
         "kid": ("KID", "", "kernel distance of generated from real images, without bias; about 0 if alike", "lower"),
@@ -114,10 +113,17 @@ PLACES = {
 """Endings of names that tell what a metric is measured on."""
 
 
+ERROR = "_image_se"
+"""Ending of the name of a metric's standard error over other images."""
+
+
 def explain(name: str) -> Term | None:
     """Returns the term of a metric, and what it is measured on in its title; None for a name that is not here."""
     if name in GLOSSARY:
         return GLOSSARY[name]
+    if name.endswith(ERROR) and (term := explain(name.removesuffix(ERROR))):
+        meaning = f"standard error of {term.title} over other images"
+        return Term(term.subject, f"{term.title}: error from the images", term.unit, meaning)
     for ending, words in PLACES.items():
         if name.endswith(ending) and (term := GLOSSARY.get(name.removesuffix(ending))):
             return term._replace(title=f"{term.title}, {words}")

@@ -1,5 +1,6 @@
 """Loading of a trained run as a `Sampler` or a `Translator`."""
 
+import time
 from typing import Literal
 
 from etils import epath
@@ -18,6 +19,9 @@ from genjax.vae.sampler import Sampler
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator", "restore"]
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
+
+
+REMOVAL_SECONDS = 1  # in which a training removes a checkpoint
 
 
 def load_sampler(
@@ -57,10 +61,20 @@ def restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int,
     directory = files.resolve(config.workdir) / "checkpoints"
     # Shapes and types alone; any key gives the same ones.
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
-    if which != "last" and checkpoint.steps(directory):
-        restored = checkpoint.restore(directory, checkpoint.chosen_step(directory, which), abstract)
-    elif latest := checkpoint.restore_latest(directory, abstract):
-        restored = latest
-    else:
+    kept = checkpoint.steps(directory)
+    if not kept:
         raise FileNotFoundError(f"{directory} holds no checkpoint yet")
+    chosen = None if which == "last" else checkpoint.chosen_step(directory, which)
+    try:
+        if chosen is None:
+            restored = checkpoint.restore_latest(directory, abstract)
+        else:
+            restored = checkpoint.restore(directory, chosen, abstract)
+    except ValueError:
+        time.sleep(REMOVAL_SECONDS)
+        if checkpoint.steps(directory) == kept:
+            raise
+        restored = None
+    if restored is None:  # a training removed it, to keep a newer one
+        return restore(task, config, mesh, which)
     return restored.step, restored.state

@@ -57,4 +57,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         asked = re.search(r"GLOBAL (\S+)", str(error))
         return f"it asks for {asked[1]}, which is refused" if asked else "it is in no format of torch.save"
-    return str(error).partition("\n")[0][:200] or type(error).__name__
+    said = str(error).partition("\n")[0][:200]
+    return said if " " in said else f"{type(error).__name__} {said}".strip()

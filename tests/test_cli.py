@@ -1,7 +1,9 @@
 """The command line of trainings: help, errors, and what is said first."""
 
+import ast
 import dataclasses
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from configs import cyclegan, vae
 from genjax import cli, flag_help
 from genjax.families import FAMILIES
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def said(capsys, monkeypatch, configs, *args, columns=80):
@@ -35,6 +39,35 @@ def test_help_wraps_at_the_width_alone(capsys, monkeypatch, configs, name, colum
     lines = [line.rstrip() for line in said(capsys, monkeypatch, configs, name, "--help", columns=columns).splitlines()]
     assert all(len(line) <= columns for line in lines if not line.startswith("$"))
     assert len(lines) > 150 and not list(broken(lines, columns))
+
+
+def commands():
+    """Scripts that a person calls, by their module docstring."""
+    paths = [path for path in EXPERIMENTS.rglob("*.py") if "tyro" in path.read_text() and "test_" not in path.name]
+    return {str(path.relative_to(EXPERIMENTS)): ast.get_docstring(ast.parse(path.read_text())) for path in paths}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_description_wraps_docstrings_at_the_width_alone(monkeypatch, columns):
+    """Of every command, and in the way that tyro shows it."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name, doc in commands().items():
+        shown = flag_help.description(doc)
+        for paragraph in shown.split("\n\n"):
+            lines = [line for line in paragraph.splitlines() if not line.startswith("$")]
+            assert all(len(line) <= columns for line in lines), (name, lines)
+            assert not any(
+                len(line) + 1 + len(following.split()[0]) <= columns
+                for line, following in zip(lines, lines[1:], strict=False)
+            ), (name, lines)
+        assert "".join(shown.split()) == "".join(doc.split())
+
+
+def test_commands_describe_themselves_by_flag_help():
+    """Tyro itself joins no lines of a module's docstring, and wraps none."""
+    sources = [path.read_text() for path in EXPERIMENTS.rglob("*.py") if "test_" not in path.name]
+    plain = [text for text in sources if "description=__doc__" in text and "argparse" not in text]
+    assert len(commands()) > 30 and not plain
 
 
 def test_help_describes_all_flags(capsys, monkeypatch):

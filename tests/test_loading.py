@@ -1,5 +1,6 @@
 import inspect
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -247,3 +248,23 @@ def test_translate_uses_the_directions_generator(tmp_path, direction):
     assert found.shape == (2, 8, 8, config.data.channels[direction == "a2b"])
     expected = jax.jit(lambda x: translation.translate(config, state.ema, direction, x))(images / np.float32(255))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_load_sampler_takes_another_checkpoint_if_one_is_removed(trained, tmp_path, monkeypatch, which):
+    """By a training that goes on meanwhile: steps 4 and 8 give way to 12."""
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    directory, hidden = tmp_path / "run" / "checkpoints", tmp_path / "12"
+    (directory / "12").rename(hidden)
+    usual = checkpoint.restore
+
+    def restore(*args):
+        if hidden.exists():
+            for path in list(directory.iterdir()):
+                shutil.rmtree(path)
+            hidden.rename(directory / "12")
+        return usual(*args)
+
+    monkeypatch.setattr(checkpoint, "restore", restore)
+    monkeypatch.setattr("genjax.loading.REMOVAL_SECONDS", 0)
+    assert load_sampler(tmp_path / "run", which).step == 12

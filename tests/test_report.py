@@ -20,7 +20,7 @@ def test_write_report_makes_one_whole_page(trained, tmp_path):
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 6 and all(source.startswith("data:image/png;base64,") for source in sources)
     facts = ("--vae.latent-dim", "packages.jax", "new images from the prior, step 12", "test images after step 12",
-             "negative ELBO", "seed 0", "validation images, by negative ELBO: step ", "Best of 3 evaluations",
+             "negative ELBO", "seed 0", "Best of 3 checkpoints on validation images, by negative ELBO: step ",
              "Peak learning rate")  # fmt: skip
     for fact in facts:
         assert fact in page
@@ -102,6 +102,30 @@ def test_write_report_takes_unfinished_runs(trained, tmp_path):
     assert "Not evaluated yet" in (tmp_path / "early.html").read_text()
 
 
+def test_write_report_names_the_best_checkpoint_that_there_is(trained, tmp_path):
+    """An evaluation between checkpoints may have a better score, and no `--which best` finds it."""
+    run = tmp_path / "run"
+    shutil.copytree(trained.workdir, run)
+    config = files.read_json(run / "config.json")
+    config["train"] |= {"eval_every": 1, "checkpoint_every": 4}
+    files.write_json(run / "config.json", config)
+    scores = {1: 9, 2: 1, 4: 5, 6: 2, 8: 7, 12: 8}  # of the checkpoints 4, 8 and 12, the last and the best are kept
+    rows = [json.dumps({"step": step, "validation/negative_elbo": score}) + "\n" for step, score in scores.items()]
+    (run / "metrics.jsonl").write_text("".join(rows))
+
+    def said():
+        write_report(tmp_path / "report.html", "t", {"r": run})
+        return re.search("Best of [^<]*", (tmp_path / "report.html").read_text())[0]
+
+    shutil.rmtree(run / "checkpoints")
+    for step in (4, 12):
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+    best = "Best of 3 checkpoints on validation images, by negative ELBO: step"
+    assert said() == f"{best} 4 with 5, and the last, step 12, has 8."
+    (run / "checkpoints" / "4").rename(run / "damaged-4")  # as a resumed training would
+    assert said() == f"{best} 12 with 8, which is the last."
+
+
 def test_write_report_passes_over_other_pictures(trained, tmp_path):
     shutil.copytree(trained.workdir, tmp_path / "run")
     pages = []
@@ -125,7 +149,27 @@ def test_write_report_names_a_run_with_other_records(trained, tmp_path, record):
     (tmp_path / "run" / "result.json").write_text(record)
     with pytest.raises(ValueError, match=f"a record of the run in {tmp_path}/run is damaged .*backup"):
         write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
+    with pytest.raises(ValueError, match=f"a record of the run in {tmp_path}/run is damaged .*backup"):
+        write_report(tmp_path / "report.html", "Report", {"whole": trained.workdir, "damaged": tmp_path / "run"})
     assert not (tmp_path / "report.html").exists()
+
+
+def test_write_report_gives_intervals_of_headline_figures(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.workdir, run)
+    test = {"elbo": -20.0, "rate": 4.0, "rate_image_se": 0.5, "distortion": 16.0, "distortion_image_se": None}
+    files.write_json(run / "result.json", {"step": 12, "test": test})
+    write_report(tmp_path / "report.html", "t", {"r": run, "again": run})
+    shown = " ".join(Parsed((tmp_path / "report.html").read_text()).texts)
+    assert "4 ± 0.98 95% interval over images" in shown and "16 ±" not in shown
+    assert shown.count("4 ± 0.98") == 6 and "error from the images" not in shown  # headline, table, and side by side
+
+
+def test_write_report_shows_commands_in_any_encoding(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    (tmp_path / "run" / "commands.txt").write_bytes(b"python train_vae.py --workdir Gr\xfc\xdfe\n")
+    write_report(tmp_path / "report.html", "t", {"r": tmp_path / "run"})
+    assert r"--workdir Gr\xfc\xdfe" in (tmp_path / "report.html").read_text()
 
 
 def test_write_report_draws_metrics_of_any_name(trained, tmp_path):

@@ -44,3 +44,10 @@ def test_library_imports_nothing_that_windows_lacks():
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert len(imported) > 50 and not imported & missing
+
+
+def test_pages_of_results_hold_no_log_lines():
+    """As a table that is copied from a terminal may."""
+    pages = list((LIBRARY.parent / "experiments" / "results").glob("*.md"))
+    found = [line for page in pages for line in page.read_text().splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    assert len(pages) > 10 and not found

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import tyro
 from jax import Array
 
+from genjax import flag_help
 from genjax.compiled import matmul_precision
 from genjax.nn import layers
 from genjax.nn.kernels import convolutions as forms
@@ -55,7 +56,7 @@ def main() -> dict[str, float]:
     """Returns the seconds of each form."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     results: dict[str, float] = {}
     for name, operation in _operations(options.batch, options.size).items():
         for form, seconds in _least(options, operation).items():

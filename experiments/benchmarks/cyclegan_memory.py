@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tyro
 
-from genjax import cyclegan, keys, parallel
+from genjax import cyclegan, flag_help, keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.config import OptimConfig, Precision, TrainConfig
 from genjax.cyclegan import losses
@@ -41,7 +41,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Returns seconds and MiB."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     jax.config.update("jax_enable_compilation_cache", False)
     shape = (options.size, options.size)
     config = CycleGanRun(

@@ -29,6 +29,8 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
+from genjax import flag_help
+
 SideName = Literal[
     "float32", "tensorfloat32", "bfloat16", "torch", "torch-tf32", "torch-channels-last",
     "torch-channels-last-autocast", "torch-compile", "torch-compile-autocast"
@@ -66,7 +68,7 @@ class Side(NamedTuple):
 def main() -> dict[str, Any]:
     """Times each case and returns all measurements with their ratios; logs them as they come."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     names = options.sides or (GPU_SIDES if shutil.which("nvidia-smi") else CPU_SIDES)
     results: dict[str, Any] = {}
     for case in options.cases:

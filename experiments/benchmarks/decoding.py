@@ -22,6 +22,7 @@ import tyro
 from PIL import Image
 
 from benchmarks import _torch_folder
+from genjax import flag_help
 from genjax.data import batches, folders
 from genjax.data.config import DataConfig
 
@@ -47,7 +48,7 @@ Stream = Iterator[Any]
 
 def main() -> dict[str, Any]:
     """Returns images a second and milliseconds of waiting for each way."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
         results["kilobytes_a_jpeg"] = _write_jpegs(Path(directory) / "train", options.jpegs)

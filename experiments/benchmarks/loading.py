@@ -23,7 +23,7 @@ import tyro
 from PIL import Image
 
 import configs
-from genjax import keys, parallel
+from genjax import flag_help, keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.config import RunConfig
 from genjax.data import batches, sources
@@ -45,7 +45,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Returns milliseconds and percent for each source."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     results: dict[str, Any] = {"device": jax.devices()[0].device_kind}
     with tempfile.TemporaryDirectory() as directory:
         _write_jpegs(Path(directory), options.jpegs)

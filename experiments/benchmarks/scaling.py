@@ -26,7 +26,7 @@ import tyro
 from jax.sharding import Mesh, NamedSharding
 
 import configs
-from genjax import keys, parallel
+from genjax import flag_help, keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.config import RunConfig
 from genjax.cyclegan.config import CycleGanRun
@@ -225,5 +225,5 @@ def measure(options: Measure) -> dict[str, Any]:
 def main() -> dict[str, Any]:
     """Runs the part that the command line names."""
     parts: dict[str, Any] = {"paper": Paper, "measure": Measure}
-    options = tyro.extras.subcommand_cli_from_dict(parts, description=__doc__)
+    options = tyro.extras.subcommand_cli_from_dict(parts, description=flag_help.description(__doc__))
     return paper(options) if isinstance(options, Paper) else measure(options)

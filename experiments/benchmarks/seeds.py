@@ -18,6 +18,8 @@ from typing import Any
 
 import tyro
 
+from genjax import flag_help
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -35,7 +37,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Returns the median seconds of both sides, and True if their runs have the same bytes."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     every, digests = range(options.seeds), set()
     seconds: dict[str, list[float]] = {"one_process": [], "processes": []}
     for turn in range(options.rounds):

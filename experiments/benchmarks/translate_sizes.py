@@ -24,6 +24,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from genjax import flag_help
+
 Side = Literal["genjax", "sizes", "torch"]
 
 
@@ -42,7 +44,7 @@ class Options:
 def main() -> dict[str, Any]:
     """Times all sides in turns."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     found: dict[str, list[dict[str, float]]] = {side: [] for side in options.sides}
     with tempfile.TemporaryDirectory() as folder:
         _write_photographs(Path(folder, "in"), options.num)

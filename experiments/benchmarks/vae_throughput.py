@@ -22,7 +22,7 @@ import torch.nn.functional as F
 import tyro
 from torch import nn
 
-from genjax import keys, parallel, vae
+from genjax import flag_help, keys, parallel, vae
 from genjax.compiled import compile_train_step
 from genjax.config import OptimConfig, TrainConfig
 from genjax.data import batches
@@ -47,7 +47,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Returns milliseconds per step, and how much faster genjax is."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     results: dict[str, Any] = {"device": jax.devices()[0].device_kind, **vars(options)}
     for size in options.batch_sizes:
         images = np.random.default_rng(0).integers(0, 256, (20 * size, 28, 28, 1), np.uint8)

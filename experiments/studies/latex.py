@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterable, Sequence
 
-SPECIAL = re.compile(r"([&%$#_{}])")
+SPECIAL = re.compile(r"[&%$#_{}\\~^]")
+COMMANDS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+"""Characters that a backslash before them does not print."""
+
 NUMBER = re.compile(r"(?<![\w.-])-?\d+(\.\d+)?(e[+-]\d+)?( ± \d+(\.\d+)?)?(?![\w.-])")
 
 
@@ -18,7 +21,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return NUMBER.sub(_maths, SPECIAL.sub(r"\\\1", text))
+    return NUMBER.sub(_maths, SPECIAL.sub(lambda found: COMMANDS.get(found[0], "\\" + found[0]), text))
 
 
 def _maths(found: re.Match[str]) -> str:

@@ -15,7 +15,10 @@ from genjax.cyclegan.steps import CycleGanState
 from genjax.data import image_arrays
 from genjax.data.batches import Batch
 from genjax.evaluation import image_metrics
-from genjax.evaluation.per_image import Values, means
+from genjax.evaluation.per_image import Values, errors, means
+
+WITH_ERRORS = ("l1_a2b", "l1_b2a", "cycle_a2b", "cycle_b2a")
+"""Metrics that are reported with their standard errors over images."""
 
 Metrics = dict[str, Array]  # metrics by name, each [b]: one number for each image
 
@@ -46,7 +49,7 @@ def summarize(values: Values) -> dict[str, float]:
         if name.startswith("intersection_"):
             of = name.removeprefix("intersection_")
             reported[f"iou_{of}"] = image_metrics.iou(intersection, found[f"union_{of}"])
-    return reported
+    return reported | errors(values, WITH_ERRORS)
 
 
 def visualize(

@@ -22,7 +22,13 @@ def prdc(generated: np.ndarray, reference: np.ndarray) -> dict[str, Interval]:
     them for equal numbers only. density is the mean number of reference balls around a generated image, by k; it may
     exceed 1. The intervals hold the other set fixed. Raises ValueError for fewer than six images, and as `checked`.
     """
-    x, y = checked(K_DENSITY + 1, generated=generated, reference=reference)
+    least = K_DENSITY + 1
+    if min(len(generated), len(reference)) < least:
+        raise ValueError(
+            f"precision, recall, density and coverage need at least {least} images of each set, got {len(generated)} "
+            f"generated and {len(reference)} reference images: give more images, or other metrics"
+        )
+    x, y = checked(least, generated=generated, reference=reference)
     own_radii = _squared_radii(x)[:, K_MANIFOLD]
     radii, wide = _squared_radii(y)[:, [K_MANIFOLD, K_DENSITY]].T
     precise, dense = np.empty(len(x), bool), np.empty(len(x))

@@ -1,7 +1,7 @@
 """Metrics of single images over a whole set: every image counts once, with the same noise in every run."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import numpy as np
@@ -28,6 +28,11 @@ STREAMS: dict[Split, Stream] = {"validation": Stream.VALIDATION, "test": Stream.
 def means(values: Values) -> dict[str, float]:
     """Averages each metric over all draws and images."""
     return {name: float(np.mean(of_draws)) for name, of_draws in values.items()}
+
+
+def errors(values: Values, names: Collection[str]) -> dict[str, float]:
+    """Returns NAME_image_se, the standard error over other images, for those of the metrics `names` that there are."""
+    return {f"{name}_image_se": image_standard_error(values[name]) for name in names if name in values}
 
 
 def per_image_means(

@@ -42,6 +42,8 @@ class Measured(NamedTuple):
     metrics: dict[str, Interval]
     nearest: np.ndarray | None
     """[n, NEAREST], rows of the training pictures nearest to each picture; None without training pictures."""
+    num_training: int = 0
+    """Training pictures among which those were looked for."""
 
 
 def compile_measure(
@@ -77,7 +79,8 @@ def compile_measure(
                 image_arrays.unit_floats(sets.pictures), image_arrays.unit_floats(sets.truth), perceptual
             )
         named = {name: found[name] for name in metrics if name in found}
-        return Measured(len(sets.pictures), len(sets.real), named, nearest)
+        num_training = 0 if sets.train is None else len(sets.train)
+        return Measured(len(sets.pictures), len(sets.real), named, nearest, num_training)
 
     return measure
 

@@ -14,7 +14,7 @@ WINDOWS = 15
 """Number of windows of the running mean in a curve."""
 
 NOT_DRAWN = (
-    "step", "fingerprint", "warnings", "elbo_draw_se", "elbo_image_se",
+    "step", "fingerprint", "warnings", "elbo_draw_se",
     "negative_elbo", "bits_per_dim",  # the curve of the ELBO in other units
 )  # fmt: skip
 SUBJECTS = {
@@ -45,7 +45,7 @@ def _series(rows: Sequence[Row]) -> dict[str, dict[str, Points]]:
     for row in rows:
         for name, value in row.items():
             split, _, metric = name.rpartition("/")
-            if metric not in NOT_DRAWN and value is not None:
+            if metric not in NOT_DRAWN and not metric.endswith(glossary.ERROR) and value is not None:
                 # TypeError for what is no number
                 found.setdefault(metric, {}).setdefault(split or "training", []).append((row["step"], value + 0.0))
     return found

@@ -109,7 +109,8 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
                tag("title", title), tag("style", STYLE))  # fmt: skip
     body = tag("body", tag("h1", title))
     if len(runs) > 1:
-        body.extend(sections.side_by_side({heading: files.resolve(run) for heading, run in runs.items()}))
+        # Lists, because `extend` hides what goes wrong in a generator.
+        body.extend(list(sections.side_by_side({heading: files.resolve(run) for heading, run in runs.items()})))
     for i, (heading, run) in enumerate(runs.items(), 1):
         if heading != title:
             body.append(tag("h2", heading, id=f"run-{i}"))

@@ -8,10 +8,14 @@ from xml.etree.ElementTree import Element
 from etils import epath
 
 from genjax import files, glossary
+from genjax.evaluation import intervals
 from genjax.files import Json
 from genjax.report import curves
 from genjax.report.elements import number, table, tag
 from genjax.task import Row, Task
+
+FEW = 2048
+"""Number of pictures below which the Frechet distance says more of their number than of the model."""
 
 OF_TRAINING, COPIES = "train_", "copy_"
 """Beginnings of the names of sets that stand beside generated ones: training images, and inputs of translations."""
@@ -52,14 +56,10 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
     """Yields the figures that matter, large, with 95% intervals where the run knows them."""
     boxes = []
     for name in (name for name in task.headline if name in shown.metrics):
-        error = shown.metrics.get("elbo_image_se") if name == "elbo" else None
-        value = number(shown.metrics[name])
-        if isinstance(error, float):
-            boxes.append(_box(name, f"{value} ± {1.96 * error:.2g}", "95% interval over images"))
-        elif name == "l1_a2b" and "l1_copy" in shown.metrics:
-            boxes.append(_box(name, value, f"of the input itself: {number(shown.metrics['l1_copy'])}"))
-        else:
-            boxes.append(_box(name, value))
+        notes = ["95% interval over images"] if _half(name, shown.metrics) else []
+        if name == "l1_a2b" and "l1_copy" in shown.metrics:
+            notes.append(f"of the input itself: {number(shown.metrics['l1_copy'])}")
+        boxes.append(_box(name, _value(name, shown.metrics), *notes))
     of_this = [record for record in records if (record["step"], record["split"]) == (shown.step, shown.images)]
     # pixels tell little, so they stand here only if no network was asked
     of_this.sort(key=lambda record: record["features"]["name"] != "pixels")
@@ -80,6 +80,16 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
     yield tag("p", where, class_="soft")
 
 
+def _value(name: str, metrics: Json) -> str:
+    """Formats a metric, with half of its 95% interval where the metrics hold its error."""
+    return number(metrics[name]) + _half(name, metrics)
+
+
+def _half(name: str, metrics: Json) -> str:
+    error = metrics.get(name + glossary.ERROR)
+    return f" ± {intervals.QUANTILE * error:.2g}" if isinstance(error, float) else ""
+
+
 def _box(name: str, value: str, *notes: str) -> Element:
     term = glossary.explain(name)
     about = [term.unit, f"{term.better} is better" if term.better else ""] if term else []
@@ -95,6 +105,9 @@ def sets(records: Sequence[Json]) -> Iterator[Element]:
         yield tag("h3", f"Pictures as a set, step {record['step']}, features of {network['name']}")
         floor = any(name.startswith(OF_TRAINING) for name in found)
         what = f"Compared with {record['split']} images; 95% intervals in brackets."
+        counts = [one[num] for one in found.values() for num in ("num_generated", "num_reference")]
+        if min(counts, default=FEW) < FEW:
+            what += f" Below {FEW:,} pictures prefer KID, which does not depend on their number."
         why = " Training images in place of generated ones show what a perfect model would get." if floor else ""
         if any(name.startswith(COPIES) for name in found):
             why += " Inputs as they are, in place of translations, show what doing nothing would get."
@@ -131,7 +144,8 @@ def _heading(name: str, one: Json) -> str:
     words = glossary.PLACES.get(f"_{of}", of).removeprefix("of ")
     kinds = {OF_TRAINING: "training images", COPIES: "inputs as they are"}
     kind = next((words for kind, words in kinds.items() if name.startswith(kind)), "generated")
-    return f"{words}: {one['num_generated']:,} {kind}, {one['num_reference']:,} real"
+    copied = f"; copies looked for among {one['num_training']:,} training images" if one.get("num_training") else ""
+    return f"{words}: {one['num_generated']:,} {kind}, {one['num_reference']:,} real{copied}"
 
 
 def _cell(metric: Json | None) -> Element | str:
@@ -148,10 +162,12 @@ def _interval(metric: Json) -> str:
 def metrics(shown: Outcome) -> Iterator[Element]:
     """Yields all metrics in words."""
     yield tag("h3", "All metrics")
+    if any(name.endswith(glossary.ERROR) for name in shown.metrics):
+        yield tag("p", "± is half of a 95% interval over other images.", class_="soft")
     rows = []
     for name in ordered(shown.metrics):
         term = glossary.explain(name)
-        rows.append((_named(name), tag("span", number(shown.metrics[name]), tag("small", term.unit if term else ""))))
+        rows.append((_named(name), tag("span", _value(name, shown.metrics), tag("small", term.unit if term else ""))))
     yield table(rows, ("metric", f"{shown.images}, step {shown.step}"))
 
 
@@ -161,7 +177,7 @@ def compared(found: Mapping[str, Outcome]) -> Iterator[Element]:
     names = [name for name in every if sum(name in one.metrics for one in found.values()) > 1]
     if names:
         header = ("metric", *(f"{heading}: {one.images}, step {one.step}" for heading, one in found.items()))
-        cells = ((number(one.metrics[name]) if name in one.metrics else "" for one in found.values()) for name in names)
+        cells = ((_value(name, one.metrics) if name in one.metrics else "" for one in found.values()) for name in names)
         yield table(((_named(name), *row) for name, row in zip(names, cells, strict=True)), header)
 
 
@@ -173,6 +189,6 @@ def _named(name: str) -> Element:
 
 
 def ordered(names: Mapping[str, object]) -> list[str]:
-    """Orders names by subject, as in the curves; unknown ones last."""
-    subjects = list(curves.SUBJECTS)
-    return sorted(names, key=lambda name: subjects.index(term.subject if (term := glossary.explain(name)) else ""))
+    """Orders names by subject, as in the curves; unknown ones last. Errors stand beside what they are of."""
+    subjects, kept = list(curves.SUBJECTS), [name for name in names if not name.endswith(glossary.ERROR)]
+    return sorted(kept, key=lambda name: subjects.index(term.subject if (term := glossary.explain(name)) else ""))

@@ -40,7 +40,7 @@ def of_run(workdir: epath.Path) -> Iterator[Element]:
         yield tag("p", "Not evaluated yet.")
     else:
         yield from results.headline(task, outcome, evaluations)
-    yield from _checkpoints(task, config["train"]["best_by"], rows)
+    yield from _checkpoints(task, config["train"], rows, workdir / "checkpoints")
     yield from _warnings(rows)
     yield from pictures.pictures(workdir / "samples")
     yield from results.sets(evaluations)
@@ -84,19 +84,22 @@ def _devices(environment: Json) -> str:
     return f"{number} x {kind}"
 
 
-def _checkpoints(task: Task, best_by: str, rows: Sequence[Row]) -> Iterator[Element]:
-    """Yields the best checkpoint beside the last, by the run's own validation loss."""
-    scored = []
+def _checkpoints(task: Task, train: Json, rows: Sequence[Row], directory: epath.Path) -> Iterator[Element]:
+    """Yields the best checkpoint beside the last, by the run's own validation loss, as `--which best` takes it."""
+    scored = {}
     for row in rows:
         metrics = results.validation(row)
-        if metrics and (score := best.score(task, best_by, metrics)) is not None:
-            scored.append((row["step"], score))
-    if scored:
-        step, score = min(scored, key=lambda pair: pair[1])
-        last_step, last = scored[-1]
-        of_last = "which is the last" if step == last_step else f"and the last, step {last_step}, has {number(last)}"
-        what = f"Best of {len(scored)} evaluations on validation images, by {best.score_title(task, best_by)}"
-        yield tag("p", f"{what}: step {step} with {number(score)}, {of_last}.", class_="soft")
+        if metrics and (score := best.score(task, train["best_by"], metrics)) is not None:
+            scored[row["step"]] = score
+    kept = [int(path.name) for path in directory.iterdir() if path.name.isdigit()] if directory.exists() else []
+    # A running training saves the step after this page, so that later steps than those that are kept count too.
+    begun = [step for step in scored if step % train["checkpoint_every"] == 0 or step == train["num_steps"]]
+    there = [step for step in scored if step in kept or (step in begun and step > max(kept, default=0))]
+    if there:
+        step, last, num = min(there, key=scored.__getitem__), max(there), len({*begun, *there})
+        of_last = ", which is the last" if step == last else f", and the last, step {last}, has {number(scored[last])}"
+        what = f"Best of {num} checkpoints on validation images, by {best.score_title(task, train['best_by'])}"
+        yield tag("p", f"{what}: step {step} with {number(scored[step])}{of_last}.", class_="soft")
 
 
 def _warnings(rows: Sequence[Row]) -> Iterator[Element]:
@@ -135,7 +138,7 @@ def _repeat(workdir: epath.Path, config: Json, data: Json, environment: Json) ->
     yield tag("h3", "To repeat it")
     commands = workdir / "commands.txt"
     if commands.exists():
-        yield tag("pre", commands.read_text().rstrip())
+        yield tag("pre", commands.read_bytes().decode(errors="backslashreplace").rstrip())
     if (workdir / "result.json").exists() and (digest := files.read_json(workdir / "result.json").get("digest")):
         yield tag("p", "The same command on the same machine and software ends with the state of this digest:")
         yield tag("pre", str(digest))

@@ -145,10 +145,13 @@ class Log:
         self.catch_up()
         self._progress.evaluating(step)
 
-    def after_evaluation(self, step: int, metrics: Mapping[str, float], score: float | None) -> None:
-        """Writes a row of validation metrics, and shows their score (lower is better)."""
+    def after_evaluation(self, step: int, metrics: Mapping[str, float], score: float | None, saved: bool) -> None:
+        """Writes a row of validation metrics, and shows their score (lower is better).
+
+        The best is chosen among the states that are `saved` as checkpoints.
+        """
         self._writer.write(step, {f"validation/{name}": value for name, value in metrics.items()})
-        best = score is not None and score < self._best_score
+        best = saved and score is not None and score < self._best_score
         if score is not None and best:
             self._best_score = score
         self._progress.evaluated(step, metrics, score, best)

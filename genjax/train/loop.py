@@ -149,7 +149,7 @@ def _train(
                 log.before_evaluation(step)
                 found = evaluate(programs, run, state, "validation")
                 score = best.score(task, run.config.train.best_by, found)
-                log.after_evaluation(step, found, score)
+                log.after_evaluation(step, found, score, saved=step % train.checkpoint_every == 0 or last)
                 grids = programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
                 writer.write_pictures(step, grids)
                 log.flush()
@@ -172,7 +172,8 @@ def _check_learned(task: Task[C, S], run: Run[C], state: S, test: dict[str, floa
     """Raises FloatingPointError if all steps were skipped, or the test score is not finite."""
     skipped, steps = int(state.skipped), run.config.train.num_steps
     score = best.score(task, run.config.train.best_by, test)
-    figures = test.values() if score is None else [score]
+    # Standard errors are NaN for a single image, or a single draw of the noise.
+    figures = [value for name, value in test.items() if not name.endswith("_se")] if score is None else [score]
     if skipped == steps or not all(map(math.isfinite, figures)):
         raise FloatingPointError(
             f"{run.workdir}: the training diverged. The loss or a gradient was not finite in {skipped} of {steps} "

@@ -17,13 +17,13 @@ def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[C
     """Yields a function to call after each step with its number and outputs; writes a trace of the steps (start, stop].
 
     The trace, in `directory`/plugins/profile/TIME, begins at the first step called with at or after `start`, and ends
-    once `stop` was computed, or with the context. Nothing happens for None.
+    once `stop` was computed, or with the context. Nothing happens for None; if no step is traced, that is logged.
     """
     start, stop = steps or (0, 0)
-    running = False
+    running = traced = False
 
     def after_step(step: int, outputs: PyTree) -> None:
-        nonlocal running
+        nonlocal running, traced
         if running and step >= stop:
             jax.block_until_ready(outputs)  # which the devices may still be computing
             jax.profiler.stop_trace()
@@ -32,10 +32,12 @@ def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[C
         elif not running and start <= step < stop:
             jax.block_until_ready(outputs)  # so that no earlier step is in the trace
             jax.profiler.start_trace(str(directory))
-            running = True
+            running = traced = True
 
     try:
         yield after_step
     finally:
         if running:
             jax.profiler.stop_trace()
+        if steps and not traced:
+            logger.warning("no trace is written: no call of this training began in the steps %d to %d", start, stop)

@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import errno
 import json
 import logging
+import os
 import re
 import shlex
 import sys
@@ -33,10 +33,7 @@ RESULT = "result.json"
 
 KEPT_RESULT = re.compile(r"result-(\d+)\.json")
 LOCK = ".lock"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of a file system that has no locks."""
-
-LEFT_OVERS = (LOCK, files.partial(epath.Path("config.json")).name)
+LEFT_OVERS = re.compile(rf"{re.escape(LOCK)}|{files.PARTIAL.pattern}")
 """Files that a failed start leaves behind."""
 
 
@@ -106,7 +103,7 @@ def check_workdir(config: RunConfig, steps_known: bool = True) -> epath.Path:
         if (workdir / "config.json").exists():
             saved = config_file.load(workdir, type(config))
             config_file.check_resumable(saved, config, finished_steps(workdir), steps_known)
-        elif workdir.exists() and any(entry.name not in LEFT_OVERS for entry in workdir.iterdir()):
+        elif workdir.exists() and any(not LEFT_OVERS.fullmatch(entry.name) for entry in workdir.iterdir()):
             raise ValueError(f"{workdir} is not empty and holds no run (no config.json): choose another --workdir")
     except ValueError:
         raise
@@ -126,18 +123,15 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        held: contextlib.AbstractContextManager = filelock.FileLock(workdir / LOCK, fallback_to_soft=False).acquire(
-            timeout=0
-        )
+        held = contextlib.ExitStack()
+        if not held.enter_context(files.locked(workdir / LOCK, timeout=0)):
+            logger.warning("%s is on a file system without locks: start no second training there", workdir)
     except filelock.Timeout:
         raise ValueError(
             f"another training is under way in {workdir}: wait for it, or choose another --workdir"
         ) from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
-        logger.warning("%s is on a file system without locks: start no second training there", workdir)
-        held = contextlib.nullcontext()
+    except OSError as error:
+        raise ValueError(f"cannot write to workdir {workdir} ({error}): choose another --workdir") from error
     with held:
         yield
 
@@ -200,8 +194,9 @@ def write(run: Run, unfinished: bool) -> None:
 
 def _append_command(path: epath.Path) -> None:
     """Adds the command of this program to those that began or resumed the run."""
-    earlier = path.read_text() if path.exists() else ""
-    files.write_atomically(path, f"{earlier}{shlex.join(['python', *sys.argv])}\n")
+    earlier = path.read_bytes() if path.exists() else b""
+    command = shlex.join(["python", *sys.argv])
+    files.write_atomically(path, earlier + os.fsencode(f"{command}\n"))  # names of files need not be UTF-8
 
 
 def write_result(run: Run, result: Json) -> None:

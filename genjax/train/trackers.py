@@ -1,5 +1,6 @@
 """Trackers beside the run's own files: TensorBoard, Weights & Biases, MLflow; each imported only when asked for."""
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -150,6 +151,9 @@ def make(names: Collection[str], start: Start) -> list[Tracker]:
         try:
             started.append(make_tracker(start))
         except Exception as error:  # nearly any, from the libraries and the network
+            for tracker in started:
+                with contextlib.suppress(Exception):
+                    tracker.close()  # or its run would look as if it were under way
             raise ValueError(
                 f"--train.track {name} cannot start ({error}): repair the cause, or leave it out of --train.track"
             ) from error

@@ -12,7 +12,7 @@ from jax import Array
 from genjax import keys, optim, parallel
 from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
-from genjax.evaluation.per_image import Values, draw_standard_error, image_standard_error, means
+from genjax.evaluation.per_image import Values, draw_standard_error, errors, means
 from genjax.optim import Params
 from genjax.task import Split
 from genjax.vae import losses, sampling
@@ -95,7 +95,8 @@ def summarize(values: Values) -> dict[str, float]:
     elbo_draw_se is about other noise on the same images, elbo_image_se about other images.
     """
     elbo = values["elbo"]
-    return means(values) | {"elbo_draw_se": draw_standard_error(elbo), "elbo_image_se": image_standard_error(elbo)}
+    of_draws = {"elbo_draw_se": draw_standard_error(elbo)}
+    return means(values) | of_draws | errors(values, ("elbo", "rate", "distortion"))
 
 
 def visualize(

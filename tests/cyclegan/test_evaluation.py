@@ -52,7 +52,7 @@ def test_eval_step_of_the_identity_scores_copies(identity):
 def test_summarize_takes_iou_of_all_images_together():
     values = {"l1_a2b": [0, 0.2], "intersection_a2b": [0.1, 0.3], "union_a2b": [0.1, 1.5]}
     assert evaluation.summarize({name: np.array([x]) for name, x in values.items()}) == pytest.approx(
-        {"l1_a2b": 0.1, "iou_a2b": 0.25}
+        {"l1_a2b": 0.1, "l1_a2b_image_se": 0.1, "iou_a2b": 0.25}
     )
     blank = {"intersection_a2b": np.zeros((1, 2)), "union_a2b": np.zeros((1, 2))}
     assert evaluation.summarize(blank) == {"iou_a2b": 1.0}  # no ink in either

@@ -64,5 +64,7 @@ def test_prdc_intervals_hold_their_values():
 
 
 def test_prdc_refuses_too_few_images():
-    with pytest.raises(ValueError, match="at least 6 generated images are needed, got 5"):
+    with pytest.raises(
+        ValueError, match="need at least 6 images of each set, got 5 generated .*: give more images, or other metrics"
+    ):
         prdc(normal(5, 2, 0), normal(9, 2, 1))

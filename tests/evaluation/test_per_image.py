@@ -59,5 +59,6 @@ def test_summarize_adds_errors_of_the_bound():
     found = steps.summarize({"elbo": values, "rate": 2 * values})
     assert found == means({"elbo": values, "rate": 2 * values}) | {
         "elbo_draw_se": draw_standard_error(values), "elbo_image_se": image_standard_error(values),
+        "rate_image_se": image_standard_error(2 * values),
     }  # fmt: skip
     assert found["rate"] == pytest.approx(2 * values.mean())

@@ -71,7 +71,9 @@ def test_kid_of_split_against_split_is_unbiased(monkeypatch):
     halves = [kid(*np.split(normal(200, 8, seed), 2), seed=seed) for seed in range(60)]
     values = np.array([half.value for half in halves])
     assert abs(values.mean()) < 3 * values.std(ddof=1) / np.sqrt(len(values))
-    assert max(abs(half.value) / ((half.high - half.low) / 3.92) for half in halves) < 3
+    errors = np.array([half.high - half.low for half in halves]) / 3.92
+    assert np.max(abs(values) / errors) < 3
+    assert errors.mean() / values.std(ddof=1) == pytest.approx(1.1, rel=0.25)  # a plain bootstrap is at 1.7
     assert np.mean([half.low <= 0 <= half.high for half in halves]) >= 0.95
 
 

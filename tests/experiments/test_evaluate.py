@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from PIL import Image
 
 import evaluate
-from genjax import keys
+from genjax import files, keys
 from genjax.data import pictures
 from genjax.data.pictures import Picture
+from genjax.evaluation import classifier
+from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import Measured
 from genjax.loading import load_sampler
 
@@ -49,23 +52,57 @@ def test_main_keeps_evaluations_with_other_settings(copied, monkeypatch):
     first = run(monkeypatch, *common)
     other = run(monkeypatch, *common, "--seed", 1)
     again = run(monkeypatch, *common)
+    smaller = run(monkeypatch, *common[:4], "--num", 20, "--metrics", "kid")
+    run(monkeypatch, *common[:4], "--num", 20, "--metrics", "mind")
     records = json.loads((copied / "evaluation-12.json").read_text())
-    assert [one["seed"] for one in records] == [1, 0] and again["frechet_samples"] == first["frechet_samples"]
+    assert [(one["seed"], one["sets"]["samples"]["num_generated"]) for one in records] == [(1, 40), (0, 40), (0, 20)]
+    assert records[-1]["sets"]["samples"]["metrics"]["kid"]["value"] == smaller["kid_samples"]
+    assert (
+        records[-1]["sets"]["samples"]["metrics"].keys() == {"kid", "mind"}
+        and again["frechet_samples"] == first["frechet_samples"]
+    )
     assert other["frechet_samples"] != first["frechet_samples"]
     assert run(monkeypatch, *common, "--which", "best", "--split", "validation")["out"].startswith(str(copied))
 
 
-def test_main_replaces_an_evaluation_with_the_same_settings(tmp_path):
-    sized = {"features": {"size": (128, 128)}, "split": "test", "seed": 0}
-    evaluate._add(tmp_path / "evaluation-12.json", sized | {"sets": 1})
-    evaluate._add(tmp_path / "evaluation-12.json", sized | {"sets": 2})
-    assert [one["sets"] for one in json.loads((tmp_path / "evaluation-12.json").read_text())] == [2]
+def test_add_replaces_a_record_with_the_same_settings(tmp_path):
+    """Also of a network with a size, which JSON turns into a list; and two evaluations at once lose nothing."""
+    path = files.resolve(tmp_path) / "evaluation-3.json"
+
+    def record(seed, value):
+        of_set = {"num_generated": 9, "num_reference": 9, "metrics": {"kid": {"value": value}}}
+        network = {"name": "alexnet", "sha256": "4", "size": (128, 128), "resize": "bicubic"}
+        return {"step": 3, "split": "test", "features": network, "seed": seed, "sets": {"samples": of_set}}
+
+    evaluate._add(path, record(0, 1.0))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda seed: evaluate._add(path, record(seed, 2.0)), range(8)))
+    found = {one["seed"]: one["sets"]["samples"]["metrics"]["kid"]["value"] for one in files.read_json(path)}
+    assert found == dict.fromkeys(range(8), 2.0) and len(files.read_json(path)) == 8
+
+
+@pytest.mark.parametrize("content", ["{", '{"a": 1}', "[3]"])
+def test_main_prints_what_it_cannot_record(copied, monkeypatch, caplog, content):
+    (copied / "evaluation-12.json").write_text(content)
+    metrics = ("--metrics", "kid", "authenticity")
+    results = run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 20, *metrics)
+    assert results["out"] == "" and np.isfinite(results["kid_samples"])
+    assert f"the results are not all in {copied}" in caplog.text and "damaged" in caplog.text
+    assert (copied / "evaluation-12.json").read_text() == content
+    assert "copies are looked for among 20 of" in caplog.text
+
+
+def test_main_refuses_metrics_that_no_set_has(copied, monkeypatch):
+    with pytest.raises(ValueError, match="none of --metrics l1 lpips can be measured here with the features pixels"):
+        run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 20, "--metrics", "l1", "lpips")
 
 
 def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        evaluate, "compile_measure", lambda *_: lambda sets: seen.append(sets) or Measured(1, 1, {}, None)
+        evaluate,
+        "compile_measure",
+        lambda *_: lambda sets: seen.append(sets) or Measured(1, 1, {"kid": Interval(0.0)}, None),
     )
     run(monkeypatch, "--workdir", copied, "--features", "pixels", "--num", 10, "--seed", 3)
     drawn = load_sampler(copied).prior(keys.root_key(3), np.arange(10))
@@ -97,6 +134,18 @@ def test_main_compares_folders(tmp_path, monkeypatch):
     pictures.write(tmp_path / "real" / "9.png", Picture(np.zeros((9, 8, 3), np.uint8)))
     with pytest.raises(ValueError, match="pixels needs pictures of one size, and .*real has several"):
         run(monkeypatch, *both)
+
+
+def test_main_compares_grey_folders_by_a_grey_classifier(tmp_path, monkeypatch):
+    params = classifier.init((8, 8, 1), 10, keys.root_key(0))
+    classifier.save(tmp_path / "c.npz", classifier.Classifier((8, 8, 1), params))
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        for folder in ("drawn", "real"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pictures.write(tmp_path / folder / f"{i}.png", Picture(rng.integers(0, 256, (8, 8, 1), np.uint8)))
+    folders = ("--images", tmp_path / "drawn", "--against", tmp_path / "real")
+    assert "kid_images" in run(monkeypatch, *folders, "--features", f"classifier:{tmp_path / 'c.npz'}")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -124,15 +124,15 @@ def test_progress_logs_lines_on_terminals_without_columns(monkeypatch, clock):
 
 
 def test_log_marks_the_best_evaluation(tmp_path, caplog):
-    """Better than any so far, and than those before it was resumed."""
+    """Better than any so far, and than those before it was resumed, and saved: others cannot be loaded."""
     caplog.set_level(logging.INFO)
     config = TrainConfig(num_steps=100)
     with Writer(tmp_path, {}) as writer, Progress(0, 100, 8) as progress:
         log = Log(writer, progress, config, 0, best_score=3.0)
-        for step, score in enumerate((4.0, 2.0, math.nan, 2.5, 1.0, None)):
-            log.after_evaluation(step, {"x": 0.0}, score)
+        for step, score in enumerate((4.0, 2.0, math.nan, 2.5, 1.0, None, 0.5, 0.7)):
+            log.after_evaluation(step, {"x": 0.0}, score, saved=step != 6)
     marked = [re.search(r"step (\d)", line)[1] for line in caplog.messages if line.endswith("the best so far")]
-    assert marked == ["1", "4"]
+    assert marked == ["1", "4", "7"]
 
 
 def test_log_writes_rows_at_once(tmp_path):

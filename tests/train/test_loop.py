@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -628,3 +629,12 @@ def test_fit_logs_parameters_if_asked(make_run, caplog):
     for show in (False, True):
         fit(make_run(f"{make_run().workdir}-{show}", train={"num_steps": 4, "show_parameters": show}))
         assert ("kernel" in caplog.text) == show
+
+
+def test_check_learned_takes_errors_that_are_not_known(tmp_path):
+    """Those of a single test image; a metric that is not finite is none of them."""
+    train = SimpleNamespace(best_by="none", num_steps=4)
+    run, state = SimpleNamespace(config=SimpleNamespace(train=train), workdir=tmp_path), SimpleNamespace(skipped=0)
+    loop._check_learned(vae.TASK, run, state, {"elbo": -3.0, "elbo_image_se": math.nan, "elbo_draw_se": math.nan})
+    with pytest.raises(FloatingPointError, match="the training diverged"):
+        loop._check_learned(vae.TASK, run, state, {"elbo": math.nan})

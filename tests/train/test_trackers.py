@@ -1,6 +1,7 @@
 """Trackers, with their own packages where these are installed."""
 
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,16 @@ def test_make_names_what_cannot_start(tmp_path, monkeypatch):
     monkeypatch.setitem(trackers.TRACKERS, "wandb", ("wandb", lambda _: {}["login"]))
     with pytest.raises(ValueError, match="--train.track wandb cannot start .*login.*: repair the cause, or leave it"):
         trackers.make(["wandb"], Start(files.resolve(tmp_path), 0, {}))
+
+
+def test_make_closes_those_that_started(tmp_path, monkeypatch):
+    closed = []
+    for name, close in (("mlflow", lambda: closed.append("mlflow")), ("tensorboard", lambda: 1 / 0)):
+        monkeypatch.setitem(trackers.TRACKERS, name, (name, lambda _, close=close: SimpleNamespace(close=close)))
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", ("wandb", lambda _: {}["login"]))
+    with pytest.raises(ValueError, match="--train.track wandb cannot start"):
+        trackers.make(["tensorboard", "mlflow", "wandb"], Start(files.resolve(tmp_path), 0, {}))
+    assert closed == ["mlflow"]
 
 
 def events(directory):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from genjax import flag_help
 from genjax.data import sources
 from genjax.data.config import DataConfig
 from genjax.loading import load_translator
@@ -33,7 +34,7 @@ class Baselines:
 
 def main() -> dict[str, Any]:
     """Measures each rule."""
-    options = tyro.cli(Baselines, description=__doc__)
+    options = tyro.cli(Baselines, description=flag_help.description(__doc__))
     channels = (1, 1) if options.source == "icons" else (3, 3)
     data = DataConfig(source=options.source, image_size=(options.size, options.size), channels=channels, batch_size=1)
     splits = sources.load(data, seed=0)

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli, cyclegan, files
+from genjax import cli, cyclegan, files, flag_help
 from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
@@ -75,7 +75,7 @@ class Study:
 
 def main() -> dict[str, Any]:
     """Runs each part, writes its table, and returns its results."""
-    options, began = tyro.cli(Study, description=__doc__), time.perf_counter()
+    options, began = tyro.cli(Study, description=flag_help.description(__doc__)), time.perf_counter()
     cli.check_different(parts=options.parts, seeds=options.seeds)
     results: dict[str, Any] = {}
     for part in options.parts:

@@ -10,7 +10,6 @@ Where validation rows hold KID and the L1 to hidden pairs, it also tells if KID 
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ import tyro
 from scipy import stats
 
 from evaluate import cell, sets_of_run
-from genjax import files, glossary, parallel
+from genjax import files, flag_help, glossary, parallel
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
@@ -45,7 +44,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Measures each study, prints its tables, and returns the means over seeds."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     mesh = parallel.make_mesh()
     measure = compile_measure(features.load(options.features), mesh)
     results: dict[str, Any] = {}
@@ -59,10 +58,10 @@ def main() -> dict[str, Any]:
             sets, _ = sets_of_run(str(run.parent), "last", "test", options.num, SCORING_SEED, mesh)
             for name, each in with_rules(sets) if run == runs[0] else own(sets):
                 columns.setdefault(name, []).append(measure(each))
-        print(f"\n## {files.resolve(study).name}\n\n{table(columns)}", file=sys.stderr)
+        print(f"\n## {files.resolve(study).name}\n\n{table(columns)}")
         found = [agreement(list(read_rows(run.parent / ROWS))) for run in runs]
         if chosen := [one for one in found if one is not None]:
-            print(f"\n{sentence(chosen)}", file=sys.stderr)
+            print(f"\n{sentence(chosen)}")
             results[f"{files.resolve(study).name}.rank_correlation"] = float(np.mean([one.rank for one in chosen]))
         results |= {
             f"{files.resolve(study).name}.{metric}_{name}": float(

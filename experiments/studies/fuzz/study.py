@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from studies import markdown
 from studies.fuzz import mutations, ways_in
 
@@ -54,7 +54,7 @@ class Fuzz:
 
 def main() -> dict[str, Any]:
     """Runs the trials in a second process, which is started anew after a hang, a crash or too much memory."""
-    options = tyro.cli(Fuzz, description=__doc__)
+    options = tyro.cli(Fuzz, description=flag_help.description(__doc__))
     if options.number < 1:
         raise ValueError(f"--number must be at least 1, got {options.number}")
     cli.check_different(ways=options.ways)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import tyro
 
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from genjax.cyclegan.config import CycleGanRun
 from genjax.data import sources
 from genjax.data.splits import Splits
@@ -48,7 +48,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Trains on each part; returns mean metrics from grey to colour on both parts, and those of the rules."""
-    options, began = tyro.cli(Options, description=__doc__), time.perf_counter()
+    options, began = tyro.cli(Options, description=flag_help.description(__doc__)), time.perf_counter()
     cli.check_different(seeds=options.seeds, trained=options.trained)
 
     def run_of(where: Part, seed: int) -> CycleGanRun:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import tyro
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from genjax.config import TrainConfig
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig
@@ -39,7 +39,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Prints a row for each run; returns the numbers of runs of each form that inverted and that moved."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     if options.seeds < 1 or options.num_steps < 1 or options.num_steps % EVAL_EVERY:
         raise ValueError(
             f"--seeds must be at least 1, and --num-steps a multiple of {EVAL_EVERY}: "

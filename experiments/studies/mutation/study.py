@@ -24,7 +24,7 @@ from typing import Any
 
 import tyro
 
-from genjax import files
+from genjax import files, flag_help
 from studies.mutation.mutants import Mutant, mutants
 
 TREE = Path(__file__).parents[3]
@@ -80,7 +80,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Prints each outcome; returns the number of mutants, of those caught, and the share."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     if options.number < 1:
         raise ValueError(f"--number must be at least 1, got {options.number}")
     record = files.resolve(options.workdir) / "mutants.jsonl"

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from genjax import files, keys
+from genjax import files, flag_help, keys
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
 from genjax.data.splits import Splits
@@ -84,7 +84,7 @@ class Setting:
 
 def main() -> dict[str, Any]:
     """Runs all tasks with all methods and baselines."""
-    options = tyro.cli(Study, description=__doc__)
+    options = tyro.cli(Study, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     if options.num_images < 2:
         raise ValueError(f"--num-images must be at least 2, got {options.num_images}")

@@ -47,6 +47,18 @@ def test_main_prints_overlapping_intervals_and_small_p(call):
     assert results["welch_p.elbo.new_2"] > 0.2
 
 
+@pytest.mark.parametrize(
+    ("form", "cell"), [("markdown", r"a\|b ~^_"), ("latex", r"a|b \textasciitilde{}\textasciicircum{}\_")]
+)
+def test_table_takes_any_name(form, cell):
+    found = {
+        ("elbo", "a|b ~^_"): comparison.numbers(
+            comparison.Study("vae", [], {0: {"elbo": 1.0}, 1: {"elbo": 2.0}}, None), "elbo"
+        )
+    }
+    assert cell in comparison.table(found, form)
+
+
 def test_main_pairs_by_seed_not_by_order(call, tmp_path):
     old = write(tmp_path / "a", OLD)
     new = write(tmp_path / "b", {7: 0.0} | dict(reversed(NEW.items())))

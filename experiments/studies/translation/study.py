@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from configs import cyclegan as cyclegan_configs
-from genjax import cli, files
+from genjax import cli, files, flag_help
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
@@ -76,7 +76,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Trains, writes tables and pictures, and returns the mean metrics of each rule and setting."""
-    options, began = tyro.cli(Options, description=__doc__), time.perf_counter()
+    options, began = tyro.cli(Options, description=flag_help.description(__doc__)), time.perf_counter()
     cli.check_different(seeds=options.seeds, settings=options.settings)
     runs = {
         (name, seed): run_of(options.workdir, options.source, name, seed, options.num_steps)

@@ -75,11 +75,17 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
     if taken:
         raise ValueError(f"{taken[0]} exists already: give another --out")
     translator = load_translator(workdir, which, parallel.make_mesh(jax.devices()[:1]))
-    output = translator.config.cyclegan.output
-    if output != "tanh":
+    net = translator.config.cyclegan
+    if net.output != "tanh":
         raise ValueError(
-            f"{workdir} translates as x + T(G(x)) (output {output}), and the original's code cannot: only runs with "
-            "--cyclegan.output tanh can be written for it"
+            f"{workdir} translates as x + T(G(x)) (output {net.output}), and the original's code cannot: only runs "
+            "with --cyclegan.output tanh can be written for it"
+        )
+    if net.generator_norm != "instance" or net.norm_affine:
+        raise ValueError(
+            f"the generators of {workdir} have norm {net.generator_norm}{' with gains' if net.norm_affine else ''}, "
+            "and the original's code reads plain instance normalisation: only runs with --cyclegan.generator-norm "
+            "instance and without --cyclegan.norm-affine can be written for it"
         )
     held = [direction for direction in targets if is_there(translator.params[direction])]
     for direction in held:

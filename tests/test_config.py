@@ -215,6 +215,11 @@ def linear(decay=0.5, **options):
         (CycleGanConfig, {"discriminator_layers": 0}, "--cyclegan.discriminator-layers must be at least 1, got 0"),
         (CycleGanConfig, {"num_downs": 1}, "--cyclegan.num-downs must be at least 2, got 1"),
         (CycleGanConfig, {"num_blocks": -1}, "--cyclegan.num-blocks must not be negative, got -1"),
+        (
+            CycleGanConfig,
+            {"norm_affine": True, "generator_norm": "none", "discriminator_norm": "none"},
+            "--cyclegan.norm-affine has no effect without norms",
+        ),
         (CycleGanConfig, {"pool_size": -1}, "--cyclegan.pool-size must not be negative, got -1"),
         *(
             (LossConfig, {field.name: -0.5}, f"{flag('loss', field.name)} must not be negative, got -0.5")

@@ -7,6 +7,7 @@ from genjax.checks import check_finite, flag, require
 from genjax.config import RunConfig
 from genjax.data.config import DataConfig
 from genjax.gan.adversarial import AdversarialConfig
+from genjax.nn.layers import NormKind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,16 @@ class CycleGanConfig:
     """Channels of the discriminators' first convolution."""
     discriminator_layers: int = 3
     """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
+    generator_norm: NormKind = "instance"
+    """Normalisation in the generators: over each channel of an image (instance), over groups of channels (group), over
+    all of them (layer), or none. instance takes the mean level of each channel away."""
+    discriminator_norm: NormKind = "instance"
+    """The same in the discriminators' inner layers."""
+    norm_affine: bool = False
+    """Learns a gain and an offset for each channel after each norm."""
     spectral_norm: bool = False
-    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). It does not bound the
-    gradient of a PatchGAN, as the instance norms of its inner layers undo any scale."""
+    """Divides each discriminator kernel by its largest singular value (Miyato et al. 2018). It bounds the gradient of a
+    discriminator only with --cyclegan.discriminator-norm none: norms undo any scale."""
     pool_size: int = 50
     """Earlier translations kept to train each discriminator with (Shrivastava et al. 2017); 0 keeps none."""
     discriminator_lr_scale: float = 1.0
@@ -50,6 +58,11 @@ class CycleGanConfig:
             require(getattr(self, name) >= 1, f"{flag('cyclegan', name)} must be at least 1, got {getattr(self, name)}")
         require(self.num_downs >= 2, f"--cyclegan.num-downs must be at least 2, got {self.num_downs}")
         require(self.num_blocks >= 0, f"--cyclegan.num-blocks must not be negative, got {self.num_blocks}")
+        norms = {self.generator_norm, self.discriminator_norm}
+        require(
+            not self.norm_affine or norms != {"none"},
+            "--cyclegan.norm-affine has no effect without norms: leave it out, or give --cyclegan.generator-norm layer",
+        )
         require(self.pool_size >= 0, f"--cyclegan.pool-size must not be negative, got {self.pool_size}")
         require(
             self.discriminator_lr_scale > 0,

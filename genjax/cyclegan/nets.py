@@ -43,13 +43,15 @@ def make_networks(config: CycleGanRun) -> Networks:
 def _generator(config: CycleGanRun, direction: Direction) -> generators.Generator:
     net, dtype = config.cyclegan, layers.compute_dtype(config.precision)
     channels, residual = config.data.channels[DOMAINS[direction][1]], net.output == "residual"
+    settings = residual, net.generator_norm, net.norm_affine, dtype
     if net.generator == "unet":
-        return generators.unet(channels, net.base_channels, net.num_downs, residual, dtype)
-    return generators.resnet(channels, net.base_channels, net.num_blocks, residual, dtype)
+        return generators.unet(channels, net.base_channels, net.num_downs, *settings)
+    return generators.resnet(channels, net.base_channels, net.num_blocks, *settings)
 
 
 def _discriminator(config: CycleGanRun) -> nn.Module:
     net, dtype = config.cyclegan, layers.compute_dtype(config.precision)
+    settings = net.discriminator_norm, net.norm_affine, dtype
     if net.discriminator == "pixel":
-        return discriminators.PixelDiscriminator(net.discriminator_channels, dtype)
-    return discriminators.PatchDiscriminator(net.discriminator_channels, net.discriminator_layers, dtype)
+        return discriminators.PixelDiscriminator(net.discriminator_channels, *settings)
+    return discriminators.PatchDiscriminator(net.discriminator_channels, net.discriminator_layers, *settings)

@@ -13,6 +13,7 @@ from jax import Array
 from genjax.gan import params as parameters
 from genjax.gan.params import apply
 from genjax.nn import layers
+from genjax.nn.layers import NormKind
 from genjax.optim import Params
 
 __all__ = ["PatchDiscriminator", "PixelDiscriminator", "apply", "init", "init_spectral", "spectral_normalise"]
@@ -25,6 +26,8 @@ class PatchDiscriminator(nn.Module):
 
     base_channels: int = 64
     num_layers: int = 3  # convolutions of stride 2; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -35,7 +38,7 @@ class PatchDiscriminator(nn.Module):
         for layer in range(self.num_layers + 1):
             channels, stride = self.base_channels * min(2**layer, 8), 2 if layer < self.num_layers else 1
             x = layers.Conv(channels, 4, stride, self.dtype)(x)
-            x = nn.leaky_relu(layers.instance_norm(x) if layer > 0 else x, 0.2)
+            x = layers.Norm(self.norm, self.affine)(_leaky_relu, x) if layer > 0 else _leaky_relu(x)
         return layers.Conv(1, 4, dtype=self.dtype)(x).astype(input_dtype)
 
 
@@ -43,15 +46,18 @@ class PixelDiscriminator(nn.Module):
     """A logit for each pixel, from 1x1 convolutions (PixelGAN: Isola et al. 2017)."""
 
     base_channels: int = 64
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps [b, h, w, c] to logits [b, h, w, 1]."""
         input_dtype = x.dtype  # as in PatchDiscriminator
-        x = nn.leaky_relu(nn.Conv(self.base_channels, (1, 1), dtype=self.dtype)(x), 0.2)
-        x = layers.instance_norm(nn.Conv(2 * self.base_channels, (1, 1), dtype=self.dtype)(x))
-        return nn.Conv(1, (1, 1), dtype=self.dtype)(nn.leaky_relu(x, 0.2)).astype(input_dtype)
+        x = _leaky_relu(nn.Conv(self.base_channels, (1, 1), dtype=self.dtype)(x))
+        x = nn.Conv(2 * self.base_channels, (1, 1), dtype=self.dtype)(x)
+        x = layers.Norm(self.norm, self.affine)(_leaky_relu, x)
+        return nn.Conv(1, (1, 1), dtype=self.dtype)(x).astype(input_dtype)
 
 
 def init(discriminator: nn.Module, key: Array, image_shape: tuple[int, ...]) -> Params:
@@ -61,26 +67,30 @@ def init(discriminator: nn.Module, key: Array, image_shape: tuple[int, ...]) -> 
 
 def init_spectral(params: Params, key: Array) -> SingularVectors:
     """Draws a unit vector for each layer, the start of the power iterations in `spectral_normalise`."""
-    layer_keys = dict(zip(sorted(params), jax.random.split(key, len(params)), strict=True))
-    # A bias has the layer's number of outputs, and its type.
-    like = {name: layer["bias"] for name, layer in params.items()}
+    # A bias has the layer's number of outputs, and its type. A norm has no kernel.
+    like = {name: layer["bias"] for name, layer in params.items() if "kernel" in layer}
+    layer_keys = dict(zip(sorted(like), jax.random.split(key, len(like)), strict=True))
     return {name: _unit(jax.random.normal(layer_keys[name], of.shape, of.dtype)) for name, of in like.items()}
 
 
 def spectral_normalise(params: Params, vectors: SingularVectors) -> tuple[Params, SingularVectors]:
     """Divides kernels by estimates of their largest singular value; returns the vectors after one power iteration."""
-    normalised, turned = {}, {}
+    normalised, turned = dict(params), {}
     with jax.default_matmul_precision("highest"):  # also where the layers compute in bfloat16
-        for name, layer in params.items():
-            kernel = layer["kernel"]
+        for name in vectors:
+            kernel, bias = params[name]["kernel"], params[name]["bias"]
             matrix = kernel.reshape(-1, kernel.shape[-1])
             # Miyato et al. 2018, algorithm 1: v = W^T u / |W^T u|, u = W v / |W v|, and W / (u^T W v).
             # One iteration a step is enough: kernels change slowly, and the vectors are kept.
             fixed = jax.lax.stop_gradient(matrix)  # gradients flow through the kernels alone
             left = _unit(fixed @ vectors[name])
             turned[name] = _unit(left @ fixed)
-            normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": layer["bias"]}
+            normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": bias}
     return normalised, turned
+
+
+def _leaky_relu(x: Array) -> Array:
+    return nn.leaky_relu(x, 0.2)
 
 
 def _unit(vector: Array) -> Array:

@@ -18,7 +18,7 @@ from jax import Array
 from genjax.gan import params as parameters
 from genjax.gan.params import apply
 from genjax.nn import layers
-from genjax.nn.layers import Map
+from genjax.nn.layers import Map, NormKind
 from genjax.optim import Params
 
 __all__ = ["Generator", "apply", "init", "resnet", "unet"]
@@ -51,19 +51,31 @@ class Generator(nn.Module):
 
 
 def resnet(
-    channels: int, base_channels: int = 64, num_blocks: int = 9, residual: bool = False, dtype: jnp.dtype | None = None
+    channels: int,
+    base_channels: int = 64,
+    num_blocks: int = 9,
+    residual: bool = False,
+    norm: NormKind = "instance",
+    affine: bool = False,
+    dtype: jnp.dtype | None = None,
 ) -> Generator:
     """Makes a ResNet generator (Johnson et al. 2016) of images with `channels`; defaults are the paper's at 256x256."""
-    encoder = ResnetEncoder(base_channels, num_blocks, dtype)
-    return Generator(encoder, ResnetDecoder(channels, base_channels, dtype), residual)
+    encoder = ResnetEncoder(base_channels, num_blocks, norm, affine, dtype)
+    return Generator(encoder, ResnetDecoder(channels, base_channels, norm, affine, dtype), residual)
 
 
 def unet(
-    channels: int, base_channels: int = 64, num_downs: int = 8, residual: bool = False, dtype: jnp.dtype | None = None
+    channels: int,
+    base_channels: int = 64,
+    num_downs: int = 8,
+    residual: bool = False,
+    norm: NormKind = "instance",
+    affine: bool = False,
+    dtype: jnp.dtype | None = None,
 ) -> Generator:
     """Makes a U-Net generator (Isola et al. 2017) of images with `channels`; defaults are the paper's at 256x256."""
-    encoder = UnetEncoder(base_channels, num_downs, dtype)
-    return Generator(encoder, UnetDecoder(channels, base_channels, num_downs, dtype), residual)
+    encoder = UnetEncoder(base_channels, num_downs, norm, affine, dtype)
+    return Generator(encoder, UnetDecoder(channels, base_channels, num_downs, norm, affine, dtype), residual)
 
 
 def init(generator: Generator, key: Array, image_shape: tuple[int, ...]) -> Params:
@@ -86,6 +98,8 @@ class ResnetEncoder(nn.Module):
 
     base_channels: int
     num_blocks: int
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -93,15 +107,15 @@ class ResnetEncoder(nn.Module):
         """Maps [b, h, w, c], h and w multiples of 4, to one map [b, h/4, w/4, 4 base_channels]."""
         # In the paper's notation c7s1-64, d128, d256, then R256 for each block.
         x = layers.ReflectConv(self.base_channels, 7, dtype=self.dtype)(x)
-        x = layers.normalized(nn.relu, x)
+        x = layers.Norm(self.norm, self.affine)(nn.relu, x)
         for channels in (2 * self.base_channels, 4 * self.base_channels):
             x = layers.Conv(channels, 3, 2, self.dtype)(x)
-            x = layers.normalized(nn.relu, x)
+            x = layers.Norm(self.norm, self.affine)(nn.relu, x)
         for _ in range(self.num_blocks):
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(x)
-            y = layers.normalized(nn.relu, y)
+            y = layers.Norm(self.norm, self.affine)(nn.relu, y)
             y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(y)
-            x = layers.normalized(lambda y, x: x + y, y, x)  # no ReLU after the sum
+            x = layers.Norm(self.norm, self.affine)(lambda y, x: x + y, y, x)  # no ReLU after the sum
         return (x,)
 
 
@@ -110,6 +124,8 @@ class ResnetDecoder(nn.Module):
 
     channels: int
     base_channels: int
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @property
@@ -124,7 +140,7 @@ class ResnetDecoder(nn.Module):
         (x,) = features
         for channels in (2 * self.base_channels, self.base_channels):
             x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)
-            x = layers.normalized(nn.relu, x)
+            x = layers.Norm(self.norm, self.affine)(nn.relu, x)
         # By rows: a form that is faster for few output channels.
         return layers.ReflectConv(self.channels, 7, by_rows=True, dtype=self.dtype)(x)
 
@@ -134,6 +150,8 @@ class UnetEncoder(nn.Module):
 
     base_channels: int
     num_downs: int
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -144,7 +162,7 @@ class UnetEncoder(nn.Module):
         for level in range(self.num_downs):
             x = layers.pointwise(_leaky_relu, x) if level > 0 else x
             x = layers.Conv(_unet_channels(self.base_channels, level), 4, 2, self.dtype)(x)
-            x = layers.normalized(_unchanged, x) if 0 < level < self.num_downs - 1 else x
+            x = layers.Norm(self.norm, self.affine)(_unchanged, x) if 0 < level < self.num_downs - 1 else x
             maps.append(x)
         return tuple(maps)
 
@@ -155,6 +173,8 @@ class UnetDecoder(nn.Module):
     channels: int
     base_channels: int
     num_downs: int
+    norm: NormKind = "instance"
+    affine: bool = False
     dtype: jnp.dtype | None = None
 
     @property
@@ -170,7 +190,9 @@ class UnetDecoder(nn.Module):
         for level in reversed(range(1, self.num_downs)):
             channels = _unet_channels(self.base_channels, level - 1)
             x = layers.ConvTranspose(channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
-            x = layers.normalized(lambda x, skip: jnp.concatenate([skip, x], axis=-1), x, skips[level - 1])
+            x = layers.Norm(self.norm, self.affine)(
+                lambda x, skip: jnp.concatenate([skip, x], axis=-1), x, skips[level - 1]
+            )
         return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
 
 

@@ -93,9 +93,9 @@ def pointwise(fn: Callable[..., Array], x: Canvas, *others: Canvas) -> Canvas:
     return _fill(dataclasses.replace(x, values=values), strip_at)
 
 
-def normalized(fn: Callable[..., Array], x: Canvas, *others: Canvas) -> Canvas:
-    """Computes fn(instance_norm(x), *others) for a function of pixels."""
-    mean, variance = _statistics(x)
+def normalized(fn: Callable[..., Array], x: Canvas, *others: Canvas, groups: int) -> Canvas:
+    """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
+    mean, variance = _pooled(*_statistics(x), groups)
     scale = lax.rsqrt(variance + NORM_EPS)
     return pointwise(lambda x, *others: fn(((x - mean) * scale).astype(x.dtype), *others), x, *others)
 
@@ -118,6 +118,15 @@ def _statistics(x: Canvas) -> tuple[Array, Array]:
     zero = jnp.zeros((x.shape[0], 1, 1, x.shape[-1]), dtype)
     num, mean, squares = lax.fori_loop(0, _num_strips(x), merge, (jnp.zeros((), dtype), zero, zero))
     return mean, squares / num
+
+
+def _pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
+    """Returns mean and variance of each group of channels, for each of its channels."""
+    grouped = mean.reshape(*mean.shape[:3], groups, -1)
+    pooled = jnp.mean(grouped, axis=-1, keepdims=True)
+    within = variance.reshape(grouped.shape) + jnp.square(grouped - pooled)
+    spread = jnp.mean(within, axis=-1, keepdims=True)
+    return tuple(jnp.broadcast_to(part, grouped.shape).reshape(mean.shape) for part in (pooled, spread))
 
 
 def _fill(output: Canvas, strip_at: Callable[[Array, Canvas], Array]) -> Canvas:

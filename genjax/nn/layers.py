@@ -3,8 +3,9 @@
 Layers with a fast form on some platforms call nn/kernels/, where each form stands beside a native reference.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -23,7 +24,12 @@ from genjax.nn.kernels.convolutions import (
     conv_transpose,
     mirror,
 )  # fmt: skip
-from genjax.nn.kernels.instance_norm import instance_norm as instance_norm  # networks take it from here
+from genjax.nn.kernels.instance_norm import group_norm, instance_norm
+
+NormKind = Literal["instance", "group", "layer", "none"]
+
+GROUPS = 32
+"""Groups of channels with norm group (Wu and He 2018), or the most that divide both."""
 
 Map = Any  # an Array, or a Canvas: layers give what they were given
 
@@ -129,9 +135,35 @@ def pointwise(fn: Callable[..., Array], x: Map, *others: Map) -> Map:
     return canvas.pointwise(fn, x, *others) if isinstance(x, Canvas) else fn(x, *others)
 
 
-def normalized(fn: Callable[..., Array], x: Map, *others: Map) -> Map:
-    """Computes fn(instance_norm(x), *others) for a function of pixels."""
-    return canvas.normalized(fn, x, *others) if isinstance(x, Canvas) else fn(instance_norm(x), *others)
+class Norm(nn.Module):
+    """A normalisation of maps by their own mean and variance, and a function of pixels after it.
+
+    instance: over each channel (Ulyanov et al. 2016). group: over each of GROUPS groups of channels (Wu and He 2018).
+    layer: over all channels. none: no normalisation. With `affine`, a learned gain and a learned offset for each
+    channel follow: y (1 + scale) + bias, both 0 at first.
+    """
+
+    kind: NormKind = "instance"
+    affine: bool = False
+
+    @nn.compact
+    def __call__(self, fn: Callable[..., Array], x: Map, *others: Map) -> Map:
+        """Computes fn(norm(x), *others) for a function of pixels; x is [b, h, w, c]."""
+        if self.kind == "none":
+            return pointwise(fn, x, *others)
+        channels = x.shape[-1]
+        if self.affine:
+            scale, bias = (self.param(name, nn.initializers.zeros, (channels,)) for name in ("scale", "bias"))
+            after = fn
+
+            def fn(x: Array, *others: Array) -> Array:
+                gain, offset = (leaf.reshape(1, 1, 1, -1).astype(x.dtype) for leaf in (1 + scale, bias))
+                return after(x * gain + offset, *others)
+
+        groups = {"instance": channels, "group": math.gcd(GROUPS, channels), "layer": 1}[self.kind]
+        if isinstance(x, Canvas):
+            return canvas.normalized(fn, x, *others, groups=groups)
+        return fn(instance_norm(x) if self.kind == "instance" else group_norm(x, groups), *others)
 
 
 def _parameters(module: Conv | ReflectConv | ConvTranspose, channels: int) -> tuple[Array, Array]:

@@ -17,6 +17,11 @@ def test_make_networks_takes_sizes_from_the_config(make_cyclegan):
     made = nets.make_networks(make_cyclegan(cyclegan=sizes | fields))
     unet, pixel = generators.unet(1, 3, 4, residual=True), discriminators.PixelDiscriminator(5)
     assert made == nets.Networks(unet, unet, pixel, pixel)
+    fields = {"generator_norm": "layer", "discriminator_norm": "none", "norm_affine": True}
+    made = nets.make_networks(make_cyclegan(cyclegan=sizes | fields | {"num_blocks": 4}))
+    resnet = generators.resnet(1, 3, 4, norm="layer", affine=True)
+    patch = discriminators.PatchDiscriminator(5, 1, "none", True)
+    assert made == nets.Networks(resnet, resnet, patch, patch)
 
 
 def test_make_networks_has_the_papers_28_million_parameters(make_cyclegan):

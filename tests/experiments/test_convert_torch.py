@@ -215,6 +215,14 @@ def test_to_torch_keeps_pictures_and_existing_files(write_run, tmp_path):
         convert_torch.to_torch(run, str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"generator_norm": "layer"}, "norm layer,"), ({"norm_affine": True}, "instance with gains,")]
+)
+def test_to_torch_refuses_other_norms(write_run, tmp_path, fields, named):
+    with pytest.raises(ValueError, match=f"{named} and the original's code reads plain instance normalisation"):
+        convert_torch.to_torch(write_run(num_blocks=0, **fields), str(tmp_path / "out"))
+
+
 def test_to_torch_refuses_the_residual_form(write_run, tmp_path):
     with pytest.raises(ValueError, match=r"x \+ T\(G\(x\)\) \(output residual\), and the original's code cannot"):
         convert_torch.to_torch(write_run(output="residual", num_blocks=0), str(tmp_path / "out"))

@@ -92,11 +92,10 @@ def test_patch_discriminator_gives_a_map_of_logits():
 
 
 @pytest.mark.parametrize(("num_layers", "expected"), [(1, 16), (2, 34), (3, 70), (4, 142), (5, 286)])
-def test_patch_discriminator_logit_sees_one_patch(monkeypatch, num_layers, expected):
+def test_patch_discriminator_logit_sees_one_patch(num_layers, expected):
     """Rows of the image with a gradient; without normalisation, by which a logit depends a little on the whole map."""
-    monkeypatch.setattr(discriminators.layers, "instance_norm", lambda x: x)
     smallest, stride = 3 << num_layers, 2**num_layers
-    module = PatchDiscriminator(1, num_layers)
+    module = PatchDiscriminator(1, num_layers, norm="none")
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params.shapes(module, (96, 96, 1)))
     images = jnp.ones((1, expected // stride * stride + 4 * stride, smallest, 1))
     middle = images.shape[1] // stride // 2 - 1
@@ -276,6 +275,26 @@ def test_spectral_normalise_makes_the_largest_singular_value_1(x64, module):
         np.testing.assert_allclose(after[0], 1, atol=1e-4)
         np.testing.assert_allclose(layer["kernel"] * before[0], given[name]["kernel"], rtol=1e-4)
         np.testing.assert_array_equal(layer["bias"], given[name]["bias"])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_affine_norms_begin_as_plain_ones(name):
+    plain, affine = NETWORKS[name](norm="layer"), NETWORKS[name](norm="layer", affine=True)
+    images = jnp.asarray(random_images((16, 16, 1)), jnp.float32)
+    with_gains = init(affine)
+    gains = [path for path, _ in jax.tree_util.tree_leaves_with_path(with_gains) if path[-1].key == "scale"]
+    assert len(gains) == len(WITH_NORM[name])
+    np.testing.assert_array_equal(params.apply(affine, with_gains, images), params.apply(plain, init(plain), images))
+
+
+def test_spectral_normalise_leaves_norms_alone():
+    module = PatchDiscriminator(3, 2, affine=True)
+    given = random_params(params.shapes(module, (16, 16, 1)), dtype=jnp.float32)
+    vectors = discriminators.init_spectral(given, keys.root_key(0))
+    assert sorted(vectors) == [f"Conv_{i}" for i in range(4)]
+    normalised, turned = discriminators.spectral_normalise(given, vectors)
+    assert normalised.keys() == given.keys() and turned.keys() == vectors.keys()
+    assert normalised["Norm_0"] is given["Norm_0"]
 
 
 def test_spectral_normalise_iterates_once(x64):

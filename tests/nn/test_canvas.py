@@ -1,5 +1,6 @@
 """Layers on a canvas against the same layers on the map alone, in float64."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,15 @@ import pytest
 
 from genjax import keys
 from genjax.nn import canvas, layers
+
+
+class AffineNorm(nn.Module):
+    """A layer of one argument."""
+
+    @nn.compact
+    def __call__(self, x):
+        return layers.Norm("group", affine=True)(jax.nn.relu, x)
+
 
 SIZES = [(4, 4), (8, 24), (12, 4), (20, 32), (32, 8)]
 LAYERS = {
@@ -18,10 +28,13 @@ LAYERS = {
     "7x7 by rows": layers.ReflectConv(2, 7, by_rows=True),
     "transposed 3x3": layers.ConvTranspose(2, 3),
     "transposed 4x4": layers.ConvTranspose(2, 4),
+    "norm, affine": AffineNorm(),
 }
 FUNCTIONS = {
-    "normalized": lambda x: layers.normalized(lambda x, y: x + y, x, x),
-    "normalized, in place": lambda x: layers.normalized(jax.nn.relu, x),
+    "norm": lambda x: layers.Norm().apply({}, lambda x, y: x + y, x, x),
+    "norm, in place": lambda x: layers.Norm().apply({}, jax.nn.relu, x),
+    "norm of all channels": lambda x: layers.Norm("layer").apply({}, jax.nn.relu, x),
+    "no norm": lambda x: layers.Norm("none").apply({}, jax.nn.relu, x),
     "pointwise": lambda x: layers.pointwise(lambda x: x[..., :1] + 1, x),
     "pointwise, in place": lambda x: layers.pointwise(lambda x, y: x * y + 1, x, x),
 }
@@ -65,12 +78,12 @@ def test_functions_see_the_map_alone(name, strip):
 
 
 @pytest.mark.usefixtures("cheap")
-def test_normalized_keeps_digits_far_from_zero():
+def test_norm_keeps_digits_far_from_zero():
     """Levels of 1e4 with a deviation of 1, in strips whose means differ."""
     x, values, strip = filled((20, 32))
     x = (x + 1e4).astype(np.float32)
     values[:, :20] = x
-    out = jax.jit(lambda v, s: layers.normalized(lambda x: x, canvas.place(v, s, strip)).values)
+    out = jax.jit(lambda v, s: layers.Norm().apply({}, lambda x: x, canvas.place(v, s, strip)).values)
     found = out(values.astype(np.float32), np.array((20, 32), np.int32))[:, 3:23, 3:35]
     wide = x.astype(float)
     expected = (wide - wide.mean((1, 2), keepdims=True)) / wide.std((1, 2), keepdims=True)

@@ -146,3 +146,51 @@ def test_matmul_precision_reaches_every_product(precision, expected):
                  if "#stablehlo<precision " in word}  # fmt: skip
         assert len(products) == 2 and asked == {expected}
         assert all(("bf16>" in line) == (precision == "bfloat16") for line in products)
+
+
+def normalized(x, groups):
+    """Each image's groups of channels, less their mean, over their deviation."""
+    wide = x.reshape(*x.shape[:3], groups, -1)
+    mean, variance = (f(wide, axis=(1, 2, 4), keepdims=True) for f in (np.mean, np.var))
+    return ((wide - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "groups"), [("instance", 6, 6), ("group", 64, 32), ("group", 12, 4), ("layer", 6, 1)]
+)
+def test_norm_equals_its_definition(kind, channels, groups):
+    x = 3 + 2 * numbers((2, 4, 6, channels))
+    params = {"scale": numbers(channels, 1), "bias": numbers(channels, 2)}
+    expected = normalized(x, groups)
+    plain = layers.Norm(kind).apply({}, lambda y, x: y + x, jnp.array(x), jnp.array(x))
+    np.testing.assert_allclose(plain, expected + x, **EXACT)
+    affine = layers.Norm(kind, affine=True).apply({"params": params}, jnp.tanh, jnp.array(x))
+    np.testing.assert_allclose(affine, np.tanh(expected * (1 + params["scale"]) + params["bias"]), **EXACT)
+
+
+def test_norm_of_all_channels_tells_levels_apart():
+    """Of uniform maps instance normalisation leaves nothing."""
+    levels = np.array([0.2, 0.7]).reshape(2, 1, 1, 1) * np.array([1.0, 2, -1]) + np.array([0.5, 0, 1])
+    x = jnp.array(np.broadcast_to(levels, (2, 4, 6, 3)))
+    found = {kind: layers.Norm(kind).apply({}, lambda y: y, x) for kind in ("instance", "layer")}
+    np.testing.assert_allclose(found["instance"], 0, atol=1e-9)
+    assert np.abs(np.diff(found["layer"], axis=0)).min(axis=(0, 1, 2)).max() > 0.5
+
+
+def test_norm_none_keeps_the_map():
+    x = jnp.array(numbers((2, 4, 6, 3)))
+    assert (layers.Norm("none").apply({}, lambda y: y, x) == x).all()
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("instance", 64), ("group", 32), ("layer", 1)])
+def test_norm_equals_torch(kind, groups):
+    torch = pytest.importorskip("torch", reason="parity needs the extra parity: pip install -e '.[parity]'")
+    x, gain, bias = numbers((2, 4, 6, 64)), numbers(64, 1), numbers(64, 2)
+    theirs = torch.nn.GroupNorm(groups, 64).double()
+    with torch.no_grad():
+        theirs.weight.copy_(torch.tensor(gain))
+        theirs.bias.copy_(torch.tensor(bias))
+        expected = theirs(torch.tensor(np.moveaxis(x, -1, 1))).numpy()
+    params = {"scale": gain - 1, "bias": bias}
+    found = layers.Norm(kind, affine=True).apply({"params": params}, lambda y: y, jnp.array(x))
+    np.testing.assert_allclose(found, np.moveaxis(expected, 1, -1), **EXACT)

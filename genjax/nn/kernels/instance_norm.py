@@ -23,6 +23,14 @@ def instance_norm(x: Array) -> Array:
     return _forward(x)[0]
 
 
+def group_norm(x: Array, groups: int) -> Array:
+    """Normalises each group of channels of each image [b, h, w, c] to mean 0 and variance 1, without parameters."""
+    wide = _at_least_float32(x).reshape(*x.shape[:3], groups, -1)
+    mean = jnp.mean(wide, axis=(1, 2, 4), keepdims=True)
+    scale = lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=(1, 2, 4), keepdims=True) + NORM_EPS)
+    return ((wide - mean) * scale).reshape(x.shape).astype(x.dtype)
+
+
 def _forward(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     y, mean, scale = lax.platform_dependent(x, cuda=normalize_in_two_passes, default=normalize_native)
     return y, (x, mean, scale)  # the gradient computes y again instead of storing it

@@ -5,7 +5,7 @@ A metric's name may end in what it is measured on, such as `l1_a2b`: `explain` t
 
 from typing import Literal, NamedTuple
 
-Subject = Literal["likelihood", "quality", "pairs", "translation", "losses", "discriminators", "optimiser"]
+Subject = Literal["likelihood", "quality", "pairs", "translation", "losses", "discriminators", "optimiser", "chains"]
 
 
 class Term(NamedTuple):
@@ -104,12 +104,19 @@ GLOSSARY: dict[str, Term] = {
         "learning_rate": ("learning rate", "", "learning rate of Adam"),
         "skipped": ("skipped steps", "steps", "steps so far that were not finite, and so changed nothing"),
     }),
+    **_of("chains", {
+        "health": ("health", "0 to 1", "how far to trust restorations; each method has its own measure", "higher"),
+        "r_hat": ("R-hat", "", "how far chains are from agreeing on the latent that is worst: 1 if they do", "lower"),
+        "effective_sample_size": ("effective sample size", "draws",
+                                  "independent draws that tell as much as the steps of the chains", "higher"),
+        "acceptance_rate": ("acceptance rate", "share", "mean chance that a chain accepts a proposal"),
+    }),
 }  # fmt: skip
 """Terms by name, or by the beginning of names that tell what they are measured on."""
 
 PLACES = {
     "_a2b": "A to B", "_b2a": "B to A", "_d_a": "discriminator A", "_d_b": "discriminator B", "_a": "A", "_b": "B",
-    "_copy": "of the input itself", "_samples": "of samples",
+    "_copy": "of the input itself", "_samples": "of samples", "_worst": "the worst image",
 }  # fmt: skip
 """Endings of names that tell what a metric is measured on."""
 

@@ -60,7 +60,8 @@ def _worst_latent(steps: Array) -> tuple[Array, Array]:
         return jnp.full((), jnp.nan), jnp.full((), jnp.nan)
     halves = jnp.concatenate([steps[:half], steps[-half:]], axis=1)
     # Distances from the median tell chains apart that have one mean and different widths.
-    both = normal_scores(jnp.concatenate([halves, jnp.abs(halves - jnp.median(halves, axis=(0, 1)))], axis=2))
+    distance = jnp.abs(halves - jnp.median(halves, axis=(0, 1), keepdims=True))
+    both = normal_scores(jnp.concatenate([halves, distance], axis=2))
     return jnp.max(split_r_hat(both)), jnp.min(effective_sample_size(both[..., : steps.shape[2]]))
 
 
@@ -69,14 +70,14 @@ def normal_scores(x: Array) -> Array:
     values = x.reshape(-1, x.shape[2])
     places = [jax.vmap(functools.partial(jnp.searchsorted, side=side), 1, 1) for side in ("left", "right")]
     below, up_to = (place(jnp.sort(values, axis=0), values) for place in places)
-    rank = (below + up_to + 1) / 2  # equal values share the mean of their ranks
+    rank = ((below + up_to + 1) / 2).astype(x.dtype)  # equal values share the mean of their ranks
     return ndtri((rank - 3 / 8) / (len(values) + 1 / 4)).reshape(x.shape)
 
 
 def split_r_hat(x: Array) -> Array:
     """Returns R-hat of chains x [n, k, d], which are halves: [d] (equations 1 to 4)."""
-    within = jnp.mean(jnp.var(x, axis=0, ddof=1), axis=0)
-    return jnp.where(within > 0, jnp.sqrt(_total_variance(x) / within), jnp.inf)
+    within, still = jnp.mean(jnp.var(x, axis=0, ddof=1), axis=0), jnp.all(x == x[:1], axis=(0, 1))
+    return jnp.where(still, jnp.inf, jnp.sqrt(_total_variance(x) / within))
 
 
 def effective_sample_size(x: Array) -> Array:
@@ -87,17 +88,18 @@ def effective_sample_size(x: Array) -> Array:
     """
     n, k, _ = x.shape
     # Zeros behind each chain, so that its end does not meet its beginning.
-    power = jnp.mean(jnp.abs(jnp.fft.rfft(x - jnp.mean(x, axis=0), 2 * n, axis=0)) ** 2, axis=1)
-    covariance = jnp.fft.irfft(power, 2 * n, axis=0)[:n] / n
+    spectrum = jnp.fft.rfft(x - jnp.mean(x, axis=0, keepdims=True), 2 * n, axis=0)
+    covariance = jnp.fft.irfft(jnp.mean(jnp.abs(spectrum) ** 2, axis=1), 2 * n, axis=0)[:n] / n
     total = _total_variance(x)
-    correlation = (1 - (covariance[0] * n / (n - 1) - covariance) / total).at[0].set(1.0)
+    correlation = (1 - (covariance[:1] * n / (n - 1) - covariance) / total[None]).at[0].set(1.0)
     pairs = correlation[: n // 2 * 2].reshape(n // 2, 2, -1).sum(axis=1)
     counted = jnp.cumprod(pairs > 0, axis=0)
     # Of the first pair that does not count, the even lag alone still does, if it is positive.
     even = jnp.pad(correlation[::2], ((0, 1), (0, 0)))
     last = jnp.take_along_axis(even, jnp.sum(counted, axis=0)[None], axis=0)[0]
     time = 2 * jnp.sum(lax.cummin(pairs, axis=0) * counted, axis=0) - 1 + jnp.maximum(last, 0)
-    return jnp.where(total > 0, n * k / jnp.maximum(time, 1 / np.log10(n * k)), 1.0)
+    alike = jnp.all(x == x[:1, :1], axis=(0, 1))
+    return jnp.where(alike, 1.0, n * k / jnp.maximum(time, 1 / np.log10(n * k)))
 
 
 def _total_variance(x: Array) -> Array:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from genjax import files, keys
 from genjax.data import conversion, folders, formats, image_arrays, pictures, scaling
 from genjax.data.config import DataConfig
+from genjax.vae import diagnostics
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -62,6 +63,8 @@ class Restored(NamedTuple):
     """One sample of each image [n, h, w, c]."""
     health: float
     """The median over all images."""
+    chains: dict[str, float | None]
+    """Mean and worst of the diagnostics of chains; None for a number that is not finite."""
 
 
 def read(where: Sequence[str], size: tuple[int, int], config: DataConfig, remedy: str | None = None) -> Pictures:
@@ -112,7 +115,7 @@ def restore(
     `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
-    first, one, health = [], [], []
+    first, one, health, diagnosed = [], [], [], []
     for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
         rows = slice(begin, begin + BATCH_SIZE)
         restored = sampler.restore(
@@ -125,7 +128,10 @@ def restore(
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
-    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(health))))
+        diagnosed.append(restored.diagnostics)
+    chains = diagnostics.summarize(diagnostics.Diagnostics(*map(np.concatenate, zip(*diagnosed, strict=True))))
+    rounded = {name: round(value, 4) if np.isfinite(value) else None for name, value in chains.items()}
+    return Restored(np.concatenate(first), np.concatenate(one), float(np.median(np.concatenate(health))), rounded)
 
 
 def write(

@@ -1,6 +1,6 @@
 """Glossary of all metrics: names in words, units, meanings. Reports, tables and pages read it; there is no other.
 
-A metric's name may end in what it is measured on, such as `l1_a2b`: `explain` takes such names too.
+A metric's name may end in what it is measured on, such as `l1_a2b` or `kl_group_2`: `explain` takes such names too.
 """
 
 from typing import Literal, NamedTuple
@@ -38,7 +38,9 @@ GLOSSARY: dict[str, Term] = {
                          "nll less nll_below: how far annealed importance sampling can be off", "lower"),
         "mutual_information": ("mutual information", NATS,
                                "what latents tell images apart by; at most the log of the number of images"),
-        "active_units": ("active units", "latents", "latents whose mean varies over images, by more than 0.01"),
+        "active_units": ("active units", "latents",
+                         "latents whose mean varies over images, by more than 0.01; none after a collapse"),
+        "kl_group": ("KL of group", NATS, "what the latents of one group tell about the image, of those of the rate"),
         "bits_per_dim": ("bits per dimension", "bits",
                          "the negative ELBO in bits, for each pixel and channel", "lower"),
         "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),
@@ -125,6 +127,9 @@ def explain(name: str) -> Term | None:
     """Returns the term of a metric, and what it is measured on in its title; None for a name that is not here."""
     if name in GLOSSARY:
         return GLOSSARY[name]
+    of, _, number = name.rpartition("_")
+    if number.isdecimal() and (term := GLOSSARY.get(of)):
+        return term._replace(title=f"{term.title} {number}")
     for ending, words in PLACES.items():
         if name.endswith(ending) and (term := GLOSSARY.get(name.removesuffix(ending))):
             return term._replace(title=f"{term.title}, {words}")

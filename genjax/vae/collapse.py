@@ -18,14 +18,14 @@ from genjax.vae.config import VaeRun
 
 logger = logging.getLogger(__name__)
 
-SAMPLE, MOST_NUMBERS = 1000, 2**24
+SAMPLE, MOST_NUMBERS = 500, 2**24
 """Largest number of training images that the variances are computed from, and of all their pixels."""
 
 SHARE = 0.9
 """Share of the variance in the directions that count as the top ones, at most as many as there are latents."""
 
 LEAST_VARIANCE = 1e-3
-"""Variance p (1 - p) of a Bernoulli pixel below which it counts as constant."""
+"""Variance p (1 - p) of a Bernoulli pixel that stands in for a smaller one: few images say little about rare ink."""
 
 
 class Forecast(NamedTuple):
@@ -76,20 +76,17 @@ def relative_variances(config: VaeRun, splits: Splits) -> np.ndarray:
     Of few images they are a little too large, and so in doubt nothing is foretold.
     """
     (train,) = splits.train
-    num = max(2, MOST_NUMBERS // int(np.prod(train.shape[1:])))
-    grey = image_arrays.unit_floats(image_arrays.evenly_spaced(train, min(SAMPLE, num)))
+    num = min(SAMPLE, max(2, MOST_NUMBERS // int(np.prod(train.shape[1:]))))
+    grey = image_arrays.unit_floats(image_arrays.evenly_spaced(train, num))
     x = grey.reshape(len(grey), -1)
+    if config.data.binarize == "stochastic":
+        # Words of Philox as in genjax/data/splits.py: one draw of the pixels stands for all.
+        words = np.random.Philox(np.random.SeedSequence(0)).random_raw(x.size).reshape(x.shape)
+        x = (words / 2.0**64 < x).astype(np.float32)
+    x = x[:, (x != x[:1]).any(axis=0)]
     mean = x.mean(axis=0)
-    if config.vae.likelihood == "gaussian":
-        x = (x - mean) / config.vae.sigma
-    else:
-        if config.data.binarize == "stochastic":
-            # Words of Philox as in genjax/data/splits.py: one draw of the pixels stands for all.
-            words = np.random.Philox(np.random.SeedSequence(0)).random_raw(x.size).reshape(x.shape)
-            x = words / 2.0**64 < x
-        variance = mean * (1 - mean)
-        kept = variance > LEAST_VARIANCE
-        x = ((x - mean) / np.sqrt(variance.clip(LEAST_VARIANCE)))[:, kept].astype(np.float32)
+    bernoulli = config.vae.likelihood == "bernoulli"
+    x = (x - mean) / (np.sqrt((mean * (1 - mean)).clip(LEAST_VARIANCE)) if bernoulli else np.float32(config.vae.sigma))
     # The matrix [n, n] or [pixels, pixels], whichever is smaller: their eigenvalues are the same.
     smaller = x @ x.T if len(x) < x.shape[1] else x.T @ x
     found: np.ndarray = np.linalg.eigvalsh(smaller.astype(np.float64) / len(x))[::-1].clip(0)

@@ -11,8 +11,8 @@ from genjax.vae import collapse
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 
-FIRST_STEP = 100
-"""First step whose evaluations are used."""
+FIRST_STEP, FIRST_SHARE = 100, 0.1
+"""First step, and share of the training, whose evaluations are used: many latents begin to be used a little later."""
 
 NO_NATS = 0.1
 """KL in nats per image below which a group, or all latents, say nothing."""
@@ -27,22 +27,23 @@ def make_monitor(config: VaeRun, splits: Splits, make_model: MakeModel = from_co
 def find_warnings(config: VaeRun, rows: Sequence[Row], validated: Row) -> dict[str, str]:
     """Returns warnings by name from the latest evaluation row, `validated`; training rows say nothing here."""
     rate, active = (validated.get(f"validation/{name}") for name in ("rate", "active_units"))
-    if validated.get("step", 0) < FIRST_STEP or rate is None or active is None:
+    first = max(FIRST_STEP, FIRST_SHARE * config.train.num_steps)
+    if validated.get("step", 0) < first or rate is None or active is None:
         return {}
-    if active == 0 or rate < NO_NATS:
+    groups = {name: value for name, value in validated.items() if name.startswith("validation/kl_group_")}
+    idle = [name.rpartition("_")[2] for name, nats in groups.items() if nats is not None and nats < NO_NATS]
+    if active == 0 or rate < NO_NATS or 0 < len(groups) == len(idle):
         sentence = (
             f"The posterior has collapsed: {active:.0f} latents are active and the rate is {rate:.2f} nats, so "
             f"reconstructions hardly depend on their images. Try {_remedies(config)}, in another --workdir."
         )
         return {"collapsed": sentence}
-    groups = {name: value for name, value in validated.items() if name.startswith("validation/kl_group_")}
-    idle = [name.rpartition("_")[2] for name, nats in groups.items() if nats is not None and nats < NO_NATS]
     if not idle:
         return {}
-    which = f"Group {idle[0]} of the latents carries" if len(idle) == 1 else f"Groups {', '.join(idle)} carry"
+    which = f"group {idle[0]}" if len(idle) == 1 else f"each of the groups {', '.join(idle)}"
     sentence = (
-        f"{which} less than {NO_NATS:g} nats of {rate:.2f}: it has collapsed to its prior. Try {_remedies(config)}, in "
-        "another --workdir, or fewer --vae.groups."
+        f"Of the latents, {which} carries less than {NO_NATS:g} nats of {rate:.2f}: it has collapsed to its prior. Try "
+        f"{_remedies(config)}, in another --workdir, or fewer --vae.groups."
     )
     return {"idle_groups": sentence}
 

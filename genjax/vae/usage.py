@@ -23,7 +23,7 @@ SAMPLE = 1000
 """Largest number of images, evenly spaced, whose means are compared in a training."""
 
 
-def num_active(mean: np.ndarray) -> int:
+def num_active(mean: Array | np.ndarray) -> int:
     """Counts the active units among posterior means E[e|x], [n, d]."""
     return int(np.sum(np.var(np.asarray(mean, np.float64), axis=0) > ACTIVE))
 

@@ -1,6 +1,6 @@
 """Warnings of posterior collapse: at the start of a training from the data, and from its evaluations.
 
-The same rows give the same warnings, also in a resumed run; experiments/README.md lists them.
+The same rows give the same warnings, also in a resumed run; experiments/README.md lists the warnings.
 """
 
 from collections.abc import Sequence

@@ -9,7 +9,8 @@ samples, their mean, and, if the mask is given by name, the original image. Imag
 scaled as in training, and the completed pixels are scaled back: results have the size of their images. A pixel of the
 VAE that is missing in part is completed as a whole, so large images change a little beyond the mask too. JPEG and other
 lossy formats are written as PNG, with .png added to the name. The health that is printed, from 0 to 1, tells how far
-the draws can be trusted: experiments/results/restoration.md says what it is for each method.
+the draws can be trusted: experiments/results/restoration.md says what it is for each method, and what the diagnostics
+beside it are that methods with chains have.
 """
 
 import dataclasses
@@ -67,6 +68,7 @@ def main() -> dict[str, Any]:
         "missing": round(float(missing.mean()), 4),
         "method": options.method,
         "health": round(restored.health, 4),
+        **restored.chains,
         "step": sampler.step,
         "out": options.out,
         "grid": str(out / "grid.png"),

@@ -8,7 +8,7 @@ samples, their mean, and with --scale-down the original image. Scaled down again
 Results have the size on which the VAE was trained: with --scale-down, an image is first scaled to that size as in
 training, then down by the factor. Lossy formats are written as PNG, with .png added to the name. The health that is
 printed, from 0 to 1, tells how far the draws can be trusted: experiments/results/restoration.md says what it is for
-each method.
+each method, and what the diagnostics beside it are that methods with chains have.
 """
 
 import dataclasses
@@ -65,6 +65,7 @@ def main() -> dict[str, Any]:
         "images": len(small),
         "method": options.method,
         "health": round(restored.health, 4),
+        **restored.chains,
         "least_consistency_db": round(float(min(consistency, 200.0)), 1),
         "step": sampler.step,
         "out": options.out,

@@ -1,11 +1,11 @@
 """Glossary of all metrics: names in words, units, meanings. Reports, tables and pages read it; there is no other.
 
-A metric's name may end in what it is measured on, such as `l1_a2b`: `explain` takes such names too.
+A metric's name may end in what it is measured on, such as `l1_a2b` or `kl_group_2`: `explain` takes such names too.
 """
 
 from typing import Literal, NamedTuple
 
-Subject = Literal["likelihood", "quality", "pairs", "translation", "losses", "discriminators", "optimiser"]
+Subject = Literal["likelihood", "quality", "pairs", "translation", "losses", "discriminators", "optimiser", "chains"]
 
 
 class Term(NamedTuple):
@@ -38,7 +38,9 @@ GLOSSARY: dict[str, Term] = {
                          "nll less nll_below: how far annealed importance sampling can be off", "lower"),
         "mutual_information": ("mutual information", NATS,
                                "what latents tell images apart by; at most the log of the number of images"),
-        "active_units": ("active units", "latents", "latents whose mean varies over images, by more than 0.01"),
+        "active_units": ("active units", "latents",
+                         "latents whose mean varies over images, by more than 0.01; none after a collapse"),
+        "kl_group": ("KL of group", NATS, "what the latents of one group tell about the image, of those of the rate"),
         "bits_per_dim": ("bits per dimension", "bits",
                          "the negative ELBO in bits, for each pixel and channel", "lower"),
         "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),
@@ -103,12 +105,19 @@ GLOSSARY: dict[str, Term] = {
         "learning_rate": ("learning rate", "", "learning rate of Adam"),
         "skipped": ("skipped steps", "steps", "steps so far that were not finite, and so changed nothing"),
     }),
+    **_of("chains", {
+        "health": ("health", "0 to 1", "how far to trust restorations; each method has its own measure", "higher"),
+        "r_hat": ("R-hat", "", "how far chains are from agreeing on the latent that is worst: 1 if they do", "lower"),
+        "effective_sample_size": ("effective sample size", "draws",
+                                  "independent draws that tell as much as the steps of the chains", "higher"),
+        "acceptance_rate": ("acceptance rate", "share", "mean chance that a chain accepts a proposal"),
+    }),
 }  # fmt: skip
 """Terms by name, or by the beginning of names that tell what they are measured on."""
 
 PLACES = {
     "_a2b": "A to B", "_b2a": "B to A", "_d_a": "discriminator A", "_d_b": "discriminator B", "_a": "A", "_b": "B",
-    "_copy": "of the input itself", "_samples": "of samples",
+    "_copy": "of the input itself", "_samples": "of samples", "_worst": "the worst image",
 }  # fmt: skip
 """Endings of names that tell what a metric is measured on."""
 
@@ -124,6 +133,9 @@ def explain(name: str) -> Term | None:
     if name.endswith(ERROR) and (term := explain(name.removesuffix(ERROR))):
         meaning = f"standard error of {term.title} over other images"
         return Term(term.subject, f"{term.title}: error from the images", term.unit, meaning)
+    of, _, number = name.rpartition("_")
+    if number.isdecimal() and (term := GLOSSARY.get(of)):
+        return term._replace(title=f"{term.title} {number}")
     for ending, words in PLACES.items():
         if name.endswith(ending) and (term := GLOSSARY.get(name.removesuffix(ending))):
             return term._replace(title=f"{term.title}, {words}")

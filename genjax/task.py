@@ -76,7 +76,7 @@ class Task(NamedTuple, Generic[C, S]):
     scores: Mapping[str, tuple[str, ...]]
     # (config, mesh) -> a function that generates pictures. Compile here, as for an evaluator.
     generate: Callable[[C, Mesh], Generate[S]]
-    # (config, images) -> a monitor of the rows that a training writes
+    # (config, images) -> a monitor of the rows that a training writes; it may log at once what can be foretold
     monitor: Callable[[C, Splits], Monitor] | None = None
     # config -> (config with the SHA-256 of the files it names, arrays that training reads and never changes)
     load_constants: Callable[[C], tuple[C, PyTree]] | None = None

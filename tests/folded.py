@@ -53,9 +53,19 @@ def target(**params):
 
 def draw(method, num, config, **params):
     """Draws e [NUM, num], and the health [NUM]."""
-    with cheaply_compiled():
-        e, health = _compiled(method, num, config)(PARAMS | params)
+    e, health, _ = _drawn(method, num, config, params)
     return np.asarray(e[..., 0]), np.asarray(health)
+
+
+def diagnose_draws(method, num, config, **params):
+    """Draws e [NUM, num], and the diagnostics of their chains."""
+    e, _, diagnostics = _drawn(method, num, config, params)
+    return np.asarray(e[..., 0]), jax.tree.map(np.asarray, diagnostics)
+
+
+def _drawn(method, num, config, params):
+    with cheaply_compiled():
+        return _compiled(method, num, config)(PARAMS | params)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ NOT_DRAWN = (
 SUBJECTS = {
     "quality": "Quality of generated images", "likelihood": "Likelihood", "pairs": "Translations and truth",
     "translation": "Translations and inputs", "losses": "Losses", "discriminators": "Discriminators",
-    "optimiser": "Optimiser", "": "Other",
+    "optimiser": "Optimiser", "chains": "Markov chains", "": "Other",
 }  # fmt: skip
 
 Points = list[tuple[int, float]]

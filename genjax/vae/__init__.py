@@ -4,9 +4,10 @@ import functools
 
 from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
-from genjax.vae import generation, steps
+from genjax.vae import generation, monitor, steps
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
+from genjax.vae.usage import active_units
 
 
 def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeState]:
@@ -23,10 +24,12 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
             per_image_means(
                 functools.partial(steps.eval_step, make_model=make_model), steps.summarize, steps.num_draws
             ),
+            functools.partial(active_units, make_model=make_model),
         ),
         visualize=functools.partial(steps.visualize, make_model=make_model),
         scores={"elbo": ("negative_elbo",)},
         generate=functools.partial(generation.compile_generate, make_model=make_model),
+        monitor=functools.partial(monitor.make_monitor, make_model=make_model),
     )
 
 

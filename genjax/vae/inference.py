@@ -16,6 +16,7 @@ from jax import Array, lax
 from genjax import keys
 from genjax.checks import check_finite, flag
 from genjax.optim import Params
+from genjax.vae.diagnostics import Diagnostics, without_chains
 from genjax.vae.distributions import Distribution
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Operator
@@ -70,6 +71,7 @@ class Draws(NamedTuple):
     """[b, num, d]: draw i is the same for any larger num, up to rounding below `num_chains`."""
     health: Array
     """[b], 0 to 1: see `Restoration.health`. NaN where no restart or proposal has a finite log p(y, e)."""
+    diagnostics: Diagnostics
 
 
 class Target(NamedTuple):
@@ -112,7 +114,8 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     log_weight = target.log_joint(e) - log_mixture
     weight = jax.nn.softmax(log_weight, axis=1)
     picked = resample(weight, uniform(chain_keys(pick_keys, num)))
-    return Draws(jnp.take_along_axis(e, picked[..., None], axis=1), effective_share(weight))
+    drawn = jnp.take_along_axis(e, picked[..., None], axis=1)
+    return Draws(drawn, effective_share(weight), without_chains(len(e)))
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:

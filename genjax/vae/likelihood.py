@@ -19,14 +19,10 @@ from genjax.data.config import DataConfig
 from genjax.evaluation.per_image import image_standard_error
 from genjax.files import Json
 from genjax.optim import Params
-from genjax.vae import losses
+from genjax.vae import losses, usage
 from genjax.vae.inference import Target, normal
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Mask
-
-ACTIVE = 0.01
-"""Variance over images of E[e|x] above which a latent is active (Burda, Grosse and Salakhutdinov 2016)."""
-
 
 ROWS = 512
 """Rows of a matrix [n, n] that are in memory at once."""
@@ -135,7 +131,7 @@ def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> 
         "distortion": distortion,
         "rate": float(kl.sum()),
         "mutual_information": mutual_information(found.posterior, found.e),
-        "active_units": int(np.sum(np.var(found.posterior.mean, axis=0) > ACTIVE)),
+        "active_units": usage.num_active(found.posterior.mean),
         "kl_per_group": [float(group.sum()) for group in np.split(kl, ends)],
         "kl_per_dimension": [group.tolist() for group in np.split(kl, ends)],
     }

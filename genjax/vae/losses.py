@@ -43,12 +43,17 @@ def with_free_bits(latents: Latents, nats: float) -> Array:
 
     So a group may use as many nats for nothing (Kingma et al. 2016, the minibatch mean of section C.8).
     """
-    sizes = [math.prod(group.shape[1:]) for group in latents.groups]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    kl = jnp.stack([jnp.sum(part, axis=1) for part in jnp.split(latents.kl_per_dimension, ends, axis=1)], axis=1)
+    kl = kl_per_group(latents)
     # A group below the limit gets no gradient; which group is, all devices decide alike.
     mean = parallel.mean_over_devices(lax.stop_gradient(jnp.mean(kl, axis=0)))
     return jnp.sum(jnp.where((mean > nats)[None], kl, nats), axis=1)
+
+
+def kl_per_group(latents: Latents) -> Array:
+    """Returns the KL of each group, whose sum is the rate: [b, groups]."""
+    sizes = [math.prod(group.shape[1:]) for group in latents.groups]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return jnp.stack([jnp.sum(part, axis=1) for part in jnp.split(latents.kl_per_dimension, ends, axis=1)], axis=1)
 
 
 def beta(config: VaeRun, step: Array) -> Array:

@@ -10,6 +10,7 @@ from jax import Array, lax
 from genjax import keys
 from genjax.vae import annealing, inference
 from genjax.vae.annealing import LogProb
+from genjax.vae.diagnostics import diagnose
 from genjax.vae.distributions import Bernoulli, Distribution
 from genjax.vae.inference import Draws, InferenceConfig, Target, normal, uniform
 from genjax.vae.model import log_normal
@@ -35,27 +36,30 @@ def gibbs(
             f"Gibbs sampling cannot impute binary pixels for {type(target.operator).__name__}: "
             "choose method importance, map or hmc"
         )
-    State = tuple[Array, Array, Distribution]  # image, noise, p(x|z) of it
+    State = tuple[Array, Array, Distribution, Array]  # image, noise, p(x|z) of it, chance that it was accepted
 
     def step(state: State, t: Array) -> State:
-        x, e, likelihood = state
+        x, e, likelihood, _ = state
         e_keys, accept_keys, x_keys = step_keys(chain_keys, t, 3)
         posterior = target.encode(x)
         proposed = posterior.sample(normal(e_keys, target))
         its_likelihood = target.decode(proposed)
-        moves = jnp.ones(chain_keys.shape, bool)
+        moves, chance = jnp.ones(chain_keys.shape, bool), jnp.ones(chain_keys.shape)
         if exact:
             # Metropolis-Hastings ratio p(x, e') q(e|x) / (p(x, e) q(e'|x)). Warm-up accepts all proposals, because the
             # first image is a guess and not a draw.
             log_ratio = its_likelihood.log_prob(x) + log_normal(proposed) - posterior.log_prob(proposed)
             log_ratio -= likelihood.log_prob(x) + log_normal(e) - posterior.log_prob(e)
             moves = (jnp.log(uniform(accept_keys)) < log_ratio) | (t < config.num_warmup)
+            chance = jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
         e, likelihood = _where(moves, (proposed, its_likelihood), (e, likelihood))
-        return target.operator.impute(likelihood.sample(x_keys), target.y), e, likelihood
+        return target.operator.impute(likelihood.sample(x_keys), target.y), e, likelihood, chance
 
-    start = lax.fori_loop(0, config.num_warmup, lambda t, state: step(state, t), (x, e, likelihood))
-    trace = _run_chains(step, start, lambda state: state[1], config.num_warmup, num_rounds * config.thinning)
-    return Draws(_draws(trace, config), inference.agreement_of_chains(trace))
+    start: State = x, e, likelihood, jnp.ones(chain_keys.shape)
+    start = lax.fori_loop(0, config.num_warmup, lambda t, state: step(state, t), start)
+    read = lambda state: (state[1], state[3])  # noqa: E731
+    trace, chance = _run_chains(step, start, read, config.num_warmup, num_rounds * config.thinning)
+    return Draws(_draws(trace, config), inference.agreement_of_chains(trace), diagnose(trace, chance))
 
 
 def hmc(
@@ -81,11 +85,13 @@ def hmc(
     noise = normal(step_keys(chain_keys, jnp.int32(-1), 1)[0], target)
     e, log_size, health = annealing.anneal(start, target.log_joint, move, anneal_keys, noise, num_warmup)
 
-    def step(e: Array, t: Array) -> Array:
-        return move(target.log_joint, e, log_size, t)[0]
+    def step(state: tuple[Array, Array], t: Array) -> tuple[Array, Array]:
+        return move(target.log_joint, state[0], log_size, t)
 
-    trace = _run_chains(step, e, lambda e: e, num_warmup, num_rounds * config.thinning)
-    return Draws(_draws(trace, config), jnp.where(jnp.isfinite(height[:, 0]), health, jnp.nan))
+    start_of_chains = e, jnp.ones(chain_keys.shape)
+    trace, chance = _run_chains(step, start_of_chains, lambda state: state, num_warmup, num_rounds * config.thinning)
+    health = jnp.where(jnp.isfinite(height[:, 0]), health, jnp.nan)
+    return Draws(_draws(trace, config), health, diagnose(trace, chance))
 
 
 def hamiltonian_step(
@@ -118,14 +124,17 @@ def hamiltonian_step(
     return _where(accept, proposed, e), jnp.exp(jnp.minimum(log_ratio, 0.0))
 
 
-def _run_chains(step: Callable[[T, Array], T], start: T, read: Callable[[T], Array], first: int, num: int) -> Array:
-    """Takes `num` steps, the first of that number, and returns what `read` finds after each: [num, b, k, d]."""
+def _run_chains(
+    step: Callable[[T, Array], T], start: T, read: Callable[[T], tuple[Array, Array]], first: int, num: int
+) -> tuple[Array, Array]:
+    """Takes `num` steps, the first of that number; `read` finds e [num, b, k, d] and chances [num, b, k] after each."""
 
-    def one(state: T, t: Array) -> tuple[T, Array]:
+    def one(state: T, t: Array) -> tuple[T, tuple[Array, Array]]:
         state = step(state, t)
         return state, read(state)
 
-    return lax.scan(one, start, first + jnp.arange(num))[1]
+    trace: tuple[Array, Array] = lax.scan(one, start, first + jnp.arange(num))[1]
+    return trace
 
 
 def _draws(trace: Array, config: InferenceConfig) -> Array:

@@ -13,6 +13,7 @@ from jax import Array
 from genjax import keys
 from genjax.optim import Params
 from genjax.vae import inference, mcmc
+from genjax.vae.diagnostics import Diagnostics, without_chains
 from genjax.vae.inference import Draws, InferenceConfig, Method, Target, chain_keys
 from genjax.vae.model import Model, draw_noise
 from genjax.vae.operators import Operator
@@ -22,7 +23,7 @@ NUM_PRIOR_IMAGES = 64
 
 
 class Restoration(NamedTuple):
-    """Restored images and the health of the method."""
+    """Restored images, the health of the method, and diagnostics of its chains."""
 
     images: np.ndarray
     """[n, num, h, w, c] in [0, 1]: sample i of an image is the same for any larger num. With the Gibbs methods and a
@@ -35,6 +36,8 @@ class Restoration(NamedTuple):
     - importance: effective sample size of the proposals, as a share of them.
     - map: share of the other restarts that come within 1 nat of the best.
     """
+    diagnostics: Diagnostics
+    """Of the steps after the warm-up of hmc, metropolis and pseudo_gibbs; NaN for the other methods."""
 
 
 class Settings(NamedTuple):
@@ -47,8 +50,8 @@ class Settings(NamedTuple):
 
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
-) -> tuple[Array, Array]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the health [b]."""
+) -> tuple[Array, Array, Diagnostics]:
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them, their health [b] and diagnostics."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
@@ -57,7 +60,8 @@ def restore_rows(
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)
     draws = draw_latents(target, keys.per_example(row_key, position), init, settings)
-    return operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y), draws.health
+    images = operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y)
+    return images, draws.health, draws.diagnostics
 
 
 def draw_latents(target: Target, image_keys: Array, init: Array, settings: Settings) -> Draws:
@@ -71,7 +75,8 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
         return inference.importance(target, search_keys, init, num, config)
     if method == "map":
         e, height = inference.map_estimates(target, search_keys, init, config)
-        return Draws(jnp.repeat(e[:, :1], num, axis=1), inference.agreement_of_restarts(height))
+        mode = jnp.repeat(e[:, :1], num, axis=1)
+        return Draws(mode, inference.agreement_of_restarts(height), without_chains(len(e)))
     # hmc needs all of its chains even for one draw, to weigh the modes.
     chains = chain_keys(root_keys, config.num_particles if method == "hmc" else min(config.num_chains, num))
     num_rounds = -(-num // chains.shape[1])
@@ -79,4 +84,4 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
         draws = mcmc.hmc(target, search_keys, chains, init, num_rounds, config)
     else:
         draws = mcmc.gibbs(target, chains, init, num_rounds, config, exact=method == "metropolis")
-    return Draws(draws.e[:, :num], draws.health)
+    return draws._replace(e=draws.e[:, :num])

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from genjax import files, keys
 from genjax.data import conversion, folders, formats, image_arrays, pictures, scaling
 from genjax.data.config import DataConfig
+from genjax.vae import diagnostics
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -65,6 +66,8 @@ class Restored(NamedTuple):
     """One sample of each image [n, h, w, c]."""
     health: float
     """The median over all images."""
+    chains: dict[str, float | None]
+    """Mean and worst of the diagnostics of chains; None for a number that is not finite."""
 
 
 def read(where: Sequence[str], size: tuple[int, int], config: DataConfig, remedy: str | None = None) -> Pictures:
@@ -116,7 +119,7 @@ def restore(
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
     logger.info("drawing %d results for each of %d images by %s ...", options.num_samples, num, options.method)
-    first, one, health = [], [], []
+    first, one, health, diagnosed = [], [], [], []
     for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
         rows = slice(begin, begin + BATCH_SIZE)
         restored = sampler.restore(
@@ -131,7 +134,9 @@ def restore(
         health.append(restored.health)
     median = float(np.median(np.concatenate(health)))
     logger.info("health %.2f of 0 to 1: do not trust results near 0", median)
-    return Restored(np.concatenate(first), np.concatenate(one), median)
+    chains = diagnostics.summarize(diagnostics.Diagnostics(*map(np.concatenate, zip(*diagnosed, strict=True))))
+    rounded = {name: round(value, 4) if np.isfinite(value) else None for name, value in chains.items()}
+    return Restored(np.concatenate(first), np.concatenate(one), median, rounded)
 
 
 def write(

@@ -17,7 +17,7 @@ from genjax.optim import Params
 from genjax.task import Split
 from genjax.vae import losses, sampling
 from genjax.vae.config import VaeRun
-from genjax.vae.model import MakeModel, draw_noise, from_config
+from genjax.vae.model import MakeModel, Model, draw_noise, from_config
 
 
 class VaeState(NamedTuple):
@@ -81,7 +81,7 @@ def eval_step(
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)
     terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config, state.step))
-    return (_metrics(config, terms) | {"negative_elbo": -terms.elbo},)
+    return (_metrics(config, terms) | {"negative_elbo": -terms.elbo} | _kl_of_groups(model, state.ema, x, noise),)
 
 
 def num_draws(config: VaeRun, split: Split) -> int:
@@ -111,6 +111,13 @@ def visualize(
         "samples": sampling.prior(model, state.ema, prior_key, 1.0, batch.position),
         "reconstructions": jnp.concatenate([image_arrays.to_unit(images), rebuilt], axis=2),
     }
+
+
+def _kl_of_groups(model: Model, params: Params, images: Array, noise: Array) -> dict[str, Array]:
+    """Returns the KL of each group [b] by name; of a single group it is the rate, which has a name already."""
+    # The same latents as in `elbo_terms`: XLA computes equal expressions once.
+    kl = losses.kl_per_group(model.infer(params, images, noise))
+    return {f"kl_group_{i}": nats for i, nats in enumerate(kl.T, 1)} if kl.shape[1] > 1 else {}
 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:

@@ -60,6 +60,7 @@ def test_inpaint_keeps_names_depth_and_observed_pixels(trained, tmp_path, monkey
         )
     results = run(monkeypatch, inpaint, trained.workdir, images, tmp_path / "out", "--mask", mask)
     assert (results["images"], results["method"], results["step"]) == (5, "importance", 12)
+    assert "health" in results and "r_hat" not in results  # no chains
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     folders = ("sample-1", "sample-2", "sample-3", "mean")
     assert written == {f"{folder}/{name}" for folder in folders for name in (*FILES, "photo.jpg.png")} | {"grid.png"}
@@ -90,6 +91,17 @@ def test_restored_files_makes_colour_of_grey_files(tmp_path):
     np.testing.assert_array_equal(after.pixels[~missing], given.pixels.repeat(3, -1)[~missing])
     assert (after.pixels[missing] != given.pixels[missing]).any(-1).all()
     assert restored_files._in_colour(given).icc is None
+
+
+def test_inpaint_prints_diagnostics_of_chains(trained, tmp_path, monkeypatch, cheap):
+    for i in range(2):
+        pictures.write(tmp_path / "in" / f"{i}.png", Picture(pixels()))
+    chains = ("--method", "metropolis", "--num-samples", "4", "--inference.thinning", "20")
+    monkeypatch.setattr(f"{__name__}.QUICK", chains)
+    results = run(monkeypatch, inpaint, trained.workdir, tmp_path / "in", tmp_path / "out", "--mask", "half-top")
+    assert 1 < results["r_hat"] <= results["r_hat_worst"]
+    assert 1 <= results["effective_sample_size_worst"] <= results["effective_sample_size"] < 240
+    assert 0 < results["acceptance_rate_worst"] <= results["acceptance_rate"] < 1
 
 
 def test_super_resolve_agrees_with_given_files(trained, tmp_path, monkeypatch):

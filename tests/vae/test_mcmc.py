@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from folded import draw, right_mass
+from folded import diagnose_draws, draw, right_mass
+from genjax.vae.diagnostics import diagnose
 from genjax.vae.inference import InferenceConfig, agreement_of_chains
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,27 @@ def test_gibbs_health_is_that_of_steps_after_warm_up():
     e, health = draw("metropolis", 8 * 10, QUICK, unseen=1.0, seen=0.0)
     steps = e.reshape(-1, 10, 8, 1).swapaxes(0, 1)
     np.testing.assert_allclose(health, agreement_of_chains(jnp.asarray(steps)), rtol=1e-5)
+
+
+def test_draws_have_diagnostics_of_their_chains():
+    e, found = diagnose_draws("metropolis", 8 * 10, QUICK, unseen=1.0, seen=0.0)
+    steps = e.reshape(-1, 10, 8, 1).swapaxes(0, 1)
+    again = diagnose(jnp.asarray(steps), jnp.ones((10, len(e), 8)))
+    np.testing.assert_allclose(found[:2], again[:2], rtol=1e-4)
+    moved = np.mean(np.diff(steps, axis=0) != 0)
+    assert np.mean(found.acceptance_rate) == pytest.approx(moved, abs=0.03) and 0.1 < moved < 0.9
+    assert (diagnose_draws("pseudo_gibbs", 80, QUICK)[1].acceptance_rate == 1).all()
+
+
+def test_hmc_has_an_acceptance_rate_near_its_aim():
+    found = diagnose_draws("hmc", ROUNDS * PARTICLES, QUICK)[1]
+    assert 0.7 < np.mean(found.acceptance_rate) < 0.97
+    assert np.isfinite(found.r_hat).all() and np.isfinite(found.effective_sample_size).all()
+
+
+@pytest.mark.parametrize("method", ["importance", "map"])
+def test_methods_without_chains_have_no_diagnostics(method):
+    assert np.isnan(diagnose_draws(method, ROUNDS * PARTICLES, QUICK)[1]).all()
 
 
 def test_pseudo_gibbs_health_tells_slow_chains():

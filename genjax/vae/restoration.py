@@ -1,4 +1,4 @@
-"""Restoration with a trained VAE: inpainting, super-resolution, and any other operator.
+"""Restoration with a trained VAE: inpainting, super-resolution, denoising, and any other operator.
 
 Draws of e from p(e|y), or its mode, are decoded to E[x|z] and made to agree with y. See `Sampler.restore`.
 """
@@ -49,6 +49,14 @@ def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
 ) -> tuple[Array, Array]:
     """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the health [b]."""
+    target, draws = draw_rows(model, settings, params, key, position, y, operator)
+    return target.operator.project(target.decode(draws.e), target.y), draws.health
+
+
+def draw_rows(
+    model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
+) -> tuple[Target, Draws]:
+    """Draws e from p(e|y) of y [b, ...]; returns the target too."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
@@ -56,8 +64,7 @@ def restore_rows(
     noise = draw_noise(model, init_key, jnp.arange(NUM_PRIOR_IMAGES))
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)
-    draws = draw_latents(target, keys.per_example(row_key, position), init, settings)
-    return operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y), draws.health
+    return target, draw_latents(target, keys.per_example(row_key, position), init, settings)
 
 
 def draw_latents(target: Target, image_keys: Array, init: Array, settings: Settings) -> Draws:

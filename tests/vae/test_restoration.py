@@ -15,7 +15,7 @@ from genjax.data import sources
 from genjax.loading import Sampler, load_sampler
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.model import from_config
-from genjax.vae.operators import Downsample, Mask, downsampling_matrix
+from genjax.vae.operators import Downsample, Mask, downsampling_matrix, refuse_gibbs
 from tiny import cheaply_compiled, tiny_run
 
 pytestmark = pytest.mark.slow
@@ -197,8 +197,6 @@ def test_downsample_apply_equals_pillow(kernel):
 class HalfMeans:
     """y is the mean of the left and the right half of an image, pixel by pixel."""
 
-    gibbs_needs_gaussian = True
-
     def check(self, observed, image_shape):
         return self, np.float32(observed)
 
@@ -208,7 +206,11 @@ class HalfMeans:
     def impute(self, images, y):
         return images + jnp.tile(y - self.mean(images), (1, 1, 1, 2, 1))
 
-    project = impute
+    def sample(self, likelihood, y, image_keys):
+        refuse_gibbs("HalfMeans")
+
+    def project(self, likelihood, y):
+        return self.impute(likelihood.mean(), y)
 
     def mean(self, images):
         left, right = jnp.split(images, 2, axis=3)

@@ -35,6 +35,8 @@ class Restoration(NamedTuple):
     - importance: effective sample size of the proposals, as a share of them.
     - map: share of the other restarts that come within 1 nat of the best.
     """
+    e: np.ndarray
+    """[n, num, d], latents of the images: their E[x|z] is what was made to agree with the observation."""
 
 
 class Settings(NamedTuple):
@@ -47,10 +49,10 @@ class Settings(NamedTuple):
 
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
-) -> tuple[Array, Array]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them and the health [b]."""
+) -> tuple[Array, Array, Array]:
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns the fields of `Restoration`."""
     target, draws = draw_rows(model, settings, params, key, position, y, operator)
-    return target.operator.project(target.decode(draws.e), target.y), draws.health
+    return target.operator.project(target.decode(draws.e), target.y), draws.health, draws.e
 
 
 def draw_rows(

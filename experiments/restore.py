@@ -1,9 +1,9 @@
 """Removes noise or blur, colours grey images, or reconstructs images from measurements, with a trained VAE.
 
-$ python experiments/restore.py noise --workdir runs/mnist5k --images noisy --sigma 0.2 --out clean
-$ python experiments/restore.py blur --workdir runs/mnist5k --images digits --width 1 --sigma 0.02 --simulate --out sharp
-$ python experiments/restore.py gray --workdir runs/satellite --images old --out coloured
-$ python experiments/restore.py measurements --workdir runs/mnist5k --images digits --num 100 --out reconstructed
+$ python experiments/restore.py noise --workdir runs/vae --images noisy --sigma 0.2 --out clean
+$ python experiments/restore.py blur --workdir runs/vae --images digits --width 1 --sigma 0.02 --simulate --out sharp
+$ python experiments/restore.py gray --workdir runs/vae --images old --out coloured
+$ python experiments/restore.py measurements --workdir runs/vae --images digits --num 100 --out reconstructed
 
 It draws several results for each image, as inpaint.py does, and writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and
 OUT/grid.png with a row for each image: what was observed, the samples, their mean, and with --simulate the original.

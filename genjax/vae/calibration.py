@@ -23,7 +23,7 @@ from genjax.vae.restoration import Settings
 
 NUM_LATENTS = 3
 FUNCTIONS = ("log p(y, e)", "mean pixel", *(f"latent {i}" for i in range(NUM_LATENTS)))
-"""Functions of e and y that are ranked, by name: log p(y, e), the mean of the restored image, the first latents."""
+"""Functions of e and y that are ranked, by name: log p(y, e), the mean of all pixels of E[x|z], the first latents."""
 
 MIN_EXPECTED = 5
 """Least expected number of truths for each rank; the chi-squared test is wrong with fewer (Cochran 1954)."""
@@ -61,7 +61,8 @@ def calibrate_rows(
 
 def values(target: Target, e: Array) -> Array:
     """Computes FUNCTIONS of e [b, k, d]: [b, k, f]."""
-    pixel = jnp.mean(target.operator.project(target.decode(e), target.y), axis=(2, 3, 4))
+    # Not of the restored image: y may fix its mean, and equal values have no ranks.
+    pixel = jnp.mean(target.decode(e).mean(), axis=(2, 3, 4))
     return jnp.concatenate([jnp.stack([target.log_joint(e), pixel], axis=-1), e[..., :NUM_LATENTS]], axis=-1)
 
 

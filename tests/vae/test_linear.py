@@ -26,6 +26,7 @@ OPERATORS = {
 }
 SIGMAS = {"noise": 0.1, "blur": 0.02, "gray": 0.01, "measurements": 0.05}
 each_operator = pytest.mark.parametrize("name", OPERATORS)
+sums = pytest.mark.parametrize("name", ["blur", "gray", "measurements"])
 
 
 def matrix(name):
@@ -62,6 +63,7 @@ def test_log_prob_is_exact_for_gaussian_pixels(name, x64):
     np.testing.assert_allclose(found - found[0], np.array(expected) - expected[0], rtol=1e-4)  # y is a float32
 
 
+@pytest.mark.slow
 @each_operator
 def test_project_and_sample_are_those_of_gaussian_pixels(name, x64):
     means, image = drawn(1)
@@ -72,12 +74,12 @@ def test_project_and_sample_are_those_of_gaussian_pixels(name, x64):
     likelihood = Gaussian(jnp.asarray(means), jnp.log(SIGMA))
     found = operator.project(likelihood, seen)
     np.testing.assert_allclose(found.ravel(), mean.clip(0, 1), atol=1e-5)
-    num = 20000
+    num = 4000
     many = Gaussian(jnp.broadcast_to(likelihood.location, (1, num, *SHAPE)), likelihood.log_sigma)
     draws = operator.sample(many, seen, keys.per_example(KEY, jnp.arange(num))[None])[0].reshape(num, SIZE)
     covariance = SIGMA**2 * (np.eye(SIZE) - gain @ a)
     np.testing.assert_allclose(draws.mean(axis=0), mean, atol=5 * SIGMA / num**0.5)
-    assert relative(np.cov(draws.T), covariance) < 0.06
+    assert relative(np.cov(draws.T), covariance) < 0.12
 
 
 def test_noise_counts_both_values_of_binary_pixels(x64):
@@ -99,19 +101,17 @@ def test_noise_counts_both_values_of_binary_pixels(x64):
     np.testing.assert_allclose(draws[0].mean(axis=0).ravel(), expected, atol=0.03)
 
 
-@pytest.mark.parametrize("name", ["blur", "gray", "measurements"])
+@sums
 def test_sample_refuses_sums_of_binary_pixels(name):
     operator, y = given(name, observed(name, drawn()[1]))
     with pytest.raises(ValueError, match="Gibbs sampling cannot impute binary pixels for y = A x .* importance, map"):
         operator.sample(Bernoulli(jnp.zeros((1, 1, *SHAPE))), y, keys.per_example(KEY, jnp.arange(1))[None])
 
 
-@each_operator
+@sums
 def test_log_prob_of_binary_pixels_has_their_mean_and_variance(name, x64):
     """As one pixel's variance for all of them is exact: logits that are all alike."""
     rng = np.random.default_rng(0)
-    if name == "noise":
-        return
     logit = np.array([-1.0, 0.3, 2.0])
     operator, y = given(name, observed(name, rng.uniform(size=SHAPE)))
     p = 1 / (1 + np.exp(-logit))

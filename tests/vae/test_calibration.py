@@ -18,7 +18,7 @@ def linear_gaussian(scale=1.0, shift=0.0, alike=0.0):
 
     `scale` multiplies the standard deviations, `shift` is added in units of them; `alike` is the correlation of draws.
     """
-    rng, (_, w, _) = np.random.default_rng(0), linear_vae()
+    rng, (_, w, _) = np.random.default_rng(1), linear_vae()
     measure, sigma = rng.normal(size=(5, len(w))), 0.1
     e = rng.normal(size=(NUM, LATENTS))
     x = 0.5 + e @ w.T + SIGMA * rng.normal(size=(NUM, len(w)))

@@ -3,10 +3,11 @@
 $ python experiments/study.py measurements --workdir runs/mnist5k --out measurements
 
 As in Bora, Jalal, Price and Dimakis 2017 (section 6.1.1), y = A x + noise with entries of A from N(0, 1/m), and noise
-whose length is about 0.1. The VAE takes the best of several searches for the mode of p(e|y). Lasso finds few
-coefficients that explain y: pixels, which are not negative, or those of a cosine transform; its penalty is the best on
-validation images for each m. The error is the squared one per pixel, with the standard error over the test images. It
-writes OUT/table.md, OUT/results.json, OUT/measurements.png and, for each m, a grid: truth, Lasso, VAE.
+whose length is about 0.1. The VAE takes the best of several searches for the mode of p(e|y), and the mean of x given z,
+or given z and y. Lasso finds few coefficients that explain y: pixels, which are not negative, or those of a cosine
+transform; its penalty is the best on validation images for each m. The error is the squared one per pixel, with the
+standard error over the test images. It writes OUT/table.md, OUT/results.json, OUT/measurements.png and, for each m, a
+grid: truth, methods, their mean.
 """
 
 import dataclasses
@@ -105,8 +106,8 @@ def _reconstruct(options: Study, sampler: Sampler, test: np.ndarray, known: np.n
         best = min(PENALTIES, key=lambda penalty: error[penalty].mean())
         estimates[name] = lasso(matrix, y, best, to_pixels).reshape(test.shape)
     restored = sampler.restore(operator, y, root, "map", 1, options.inference)
-    estimates["VAE, E[x|z]"] = sampler.decode(restored.e[:, 0])
-    estimates["VAE, E[x|z, y]"] = restored.images[:, 0]
+    estimates["VAE, given z"] = sampler.decode(restored.e[:, 0])
+    estimates["VAE, given z and y"] = restored.images[:, 0]
     return estimates
 
 
@@ -133,7 +134,7 @@ def cosines(shape: Sequence[int]) -> np.ndarray:
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Formats errors as Markdown, a line for each method."""
     nums = sorted({row["m"] for row in rows})
-    cell = {(row["method"], row["m"]): f"{row['error']:.4f} +- {row['standard_error']:.4f}" for row in rows}
+    cell = {(row["method"], row["m"]): f"{row['error']:.5f} +- {row['standard_error']:.5f}" for row in rows}
     methods = list(dict.fromkeys(row["method"] for row in rows))
     return markdown.table(["method", *map(str, nums)], [[of, *(cell[of, m] for m in nums)] for of in methods]) + "\n"
 

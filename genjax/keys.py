@@ -40,6 +40,7 @@ class Stream(enum.IntEnum):
     CROP_FIRST = 12
     CROP_SECOND = 13
     LIKELIHOOD = 14
+    OBSERVE = 15  # simulated truths, noise of observations, random measurements
 
 
 class Draw(enum.IntEnum):

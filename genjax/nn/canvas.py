@@ -126,7 +126,8 @@ def _pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
     pooled = jnp.mean(grouped, axis=-1, keepdims=True)
     within = variance.reshape(grouped.shape) + jnp.square(grouped - pooled)
     spread = jnp.mean(within, axis=-1, keepdims=True)
-    return tuple(jnp.broadcast_to(part, grouped.shape).reshape(mean.shape) for part in (pooled, spread))
+    pooled, spread = (jnp.broadcast_to(part, grouped.shape).reshape(mean.shape) for part in (pooled, spread))
+    return pooled, spread
 
 
 def _fill(output: Canvas, strip_at: Callable[[Array, Canvas], Array]) -> Canvas:

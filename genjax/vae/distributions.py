@@ -28,6 +28,10 @@ class Bernoulli(NamedTuple):
         """Returns E[x|z], in [0, 1]."""
         return jax.nn.sigmoid(self.logits)
 
+    def variance(self) -> Array:
+        """Returns the variance of each pixel given z: [..., h, w, c]."""
+        return jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits)
+
     def sample(self, image_keys: Array) -> Array:
         """Draws x from p(x|z), each image from its own of `image_keys` [...]."""
         uniform = keys.uniform(image_keys.reshape(-1), self.logits.shape[-3:]).reshape(self.logits.shape)
@@ -55,6 +59,10 @@ class Gaussian(NamedTuple):
     def mean(self) -> Array:
         """Returns E[x|z], near [0, 1]."""
         return self.location
+
+    def variance(self) -> Array:
+        """Returns the variance of all pixels given z: []."""
+        return jnp.exp(2 * self.log_sigma)
 
     def sample(self, image_keys: Array) -> Array:
         """Draws x from p(x|z), each image from its own of `image_keys` [...]."""

@@ -11,7 +11,7 @@ from genjax import keys
 from genjax.vae import annealing, inference
 from genjax.vae.annealing import LogProb
 from genjax.vae.diagnostics import diagnose
-from genjax.vae.distributions import Bernoulli, Distribution
+from genjax.vae.distributions import Distribution
 from genjax.vae.inference import Draws, InferenceConfig, Target, normal, uniform
 from genjax.vae.model import log_normal
 
@@ -21,21 +21,16 @@ T = TypeVar("T")
 def gibbs(
     target: Target, chain_keys: Array, init: Array, num_rounds: int, config: InferenceConfig, exact: bool
 ) -> Draws:
-    """Draws e from q(e|x) and the missing part of x from p(x|z), in turn.
+    """Draws e from q(e|x) and x from p(x|z, y), in turn.
 
     If proposals are always accepted, this is pseudo-Gibbs sampling (Rezende, Mohamed and Wierstra 2014, appendix F),
     which inherits the error of the encoder. With `exact`, the Metropolis-Hastings ratio accepts them, which is
-    Metropolis-within-Gibbs (Mattei and Frellsen 2018, algorithm 1) and correct in the limit. Raises ValueError if
-    imputing a draw from p(x|z) does not give a draw from p(x|z, y).
+    Metropolis-within-Gibbs (Mattei and Frellsen 2018, algorithm 1) and correct in the limit. Raises ValueError if the
+    operator cannot draw from p(x|z, y).
     """
     x = jnp.broadcast_to(init, (*chain_keys.shape, *init.shape[2:]))
     e = target.encode(x).mean
     likelihood = target.decode(e)
-    if isinstance(likelihood, Bernoulli) and target.operator.gibbs_needs_gaussian:
-        raise ValueError(
-            f"Gibbs sampling cannot impute binary pixels for {type(target.operator).__name__}: "
-            "choose method importance, map or hmc"
-        )
     State = tuple[Array, Array, Distribution, Array]  # image, noise, p(x|z) of it, chance that it was accepted
 
     def step(state: State, t: Array) -> State:
@@ -53,7 +48,7 @@ def gibbs(
             moves = (jnp.log(uniform(accept_keys)) < log_ratio) | (t < config.num_warmup)
             chance = jnp.exp(jnp.minimum(jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio), 0.0))
         e, likelihood = _where(moves, (proposed, its_likelihood), (e, likelihood))
-        return target.operator.impute(likelihood.sample(x_keys), target.y), e, likelihood, chance
+        return target.operator.sample(likelihood, target.y, x_keys), e, likelihood, chance
 
     start: State = x, e, likelihood, jnp.ones(chain_keys.shape)
     start = lax.fori_loop(0, config.num_warmup, lambda t, state: step(state, t), start)

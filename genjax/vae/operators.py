@@ -1,12 +1,12 @@
-"""Operators that restoration inverts: an image x is observed as y = A x. A new operator is one more class here.
+"""Operators that restoration inverts: an image x is observed as y. Those with noise are in linear.py.
 
-An operator is a pytree: its arrays have a row for each image, its settings are static. In `log_prob`, `impute` and
-`project`, images are [b, k, h, w, c], and y and the arrays of the operator are [b, 1, ...].
+An operator is a pytree: its arrays have a row for each image, its settings are static. In `log_prob`, `impute`,
+`sample` and `project`, images are [b, k, h, w, c], and y and the arrays of the operator are [b, 1, ...].
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,14 @@ CONSISTENT = 0.25 / 255  # largest allowed difference between an observed pixel 
 class Operator(Protocol):
     """The interface between an operator and `Sampler.restore`."""
 
-    gibbs_needs_gaussian: ClassVar[bool]
-    """True if imputing a draw from p(x|z) gives a draw from p(x|z, y) only for Gaussian pixels."""
-
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Operator", np.ndarray]:
         """Returns the operator and y (float32) for n images, with arrays [n, ...].
 
         `image_shape` is that of the model's images. Raises ValueError for shapes or types that do not match it.
         """
+
+    def observe(self, images: np.ndarray, key: Array, position: np.ndarray) -> np.ndarray:
+        """Returns y of images [n, h, w, c]; its noise, if any, is from `key` and position[i] for image i."""
 
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) in nats: [b, k]."""
@@ -43,8 +43,11 @@ class Operator(Protocol):
     def impute(self, images: Array, y: Array) -> Array:
         """Returns the nearest images that agree with y."""
 
-    def project(self, images: Array, y: Array) -> Array:
-        """Returns nearby images in [0, 1] that agree with y, the results of a restoration."""
+    def sample(self, likelihood: Distribution, y: Array, image_keys: Array) -> Array:
+        """Draws images from p(x|z, y) with keys [b, k]; raises ValueError for pixels of which it cannot."""
+
+    def project(self, likelihood: Distribution, y: Array) -> Array:
+        """Returns images in [0, 1] near E[x|z] that agree with y, the results of a restoration."""
 
 
 @jax.tree_util.register_dataclass
@@ -53,8 +56,6 @@ class Mask:
     """Inpainting: y is the image, known where `missing` is False; those pixels come back bit for bit."""
 
     missing: np.ndarray  # bool [h, w] or [n, h, w]
-
-    gibbs_needs_gaussian: ClassVar[bool] = False
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Mask", np.ndarray]:
         """Returns the mask [n, h, w, 1], and images [n, h, w, c], uint8 or in [0, 1], as float32."""
@@ -73,6 +74,10 @@ class Mask:
             raise ValueError(f"image {int(share.argmax())} has no observed pixel: for new images, sample the prior")
         return Mask(missing[..., None]), y
 
+    def observe(self, images: np.ndarray, key: Array, position: np.ndarray) -> np.ndarray:
+        """Returns the images themselves: missing pixels are not looked at."""
+        return images
+
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(observed pixels|z): [b, k]."""
         return jnp.sum(jnp.where(self.missing, 0.0, likelihood.log_prob_per_pixel(y)), axis=(2, 3, 4))
@@ -81,9 +86,13 @@ class Mask:
         """Returns the images with the observed pixels put back."""
         return jnp.where(self.missing, images, y)
 
-    def project(self, images: Array, y: Array) -> Array:
-        """Returns the images, clipped to [0, 1], with the observed pixels put back."""
-        return self.impute(jnp.clip(images, 0, 1), y)
+    def sample(self, likelihood: Distribution, y: Array, image_keys: Array) -> Array:
+        """Draws the missing pixels."""
+        return self.impute(likelihood.sample(image_keys), y)
+
+    def project(self, likelihood: Distribution, y: Array) -> Array:
+        """Returns E[x|z], clipped to [0, 1], with the observed pixels put back."""
+        return self.impute(jnp.clip(likelihood.mean(), 0, 1), y)
 
 
 @jax.tree_util.register_dataclass
@@ -97,8 +106,6 @@ class Downsample:
 
     factor: int = dataclasses.field(metadata={"static": True})
     kernel: Kernel = dataclasses.field(default="box", metadata={"static": True})
-
-    gibbs_needs_gaussian: ClassVar[bool] = True
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Downsample", np.ndarray]:
         """Returns itself, and images [n, h / factor, w / factor, c], uint8 or in [0, 1], as float32."""
@@ -123,6 +130,10 @@ class Downsample:
         rows, columns = (downsampling_matrix(size, self.factor, self.kernel) for size in images.shape[-3:-1])
         return np.einsum("ih,...hwc,jw->...ijc", rows, images, columns, optimize=True)
 
+    def observe(self, images: np.ndarray, key: Array, position: np.ndarray) -> np.ndarray:
+        """Returns the images scaled down, without noise."""
+        return self.apply(images).astype(np.float32)
+
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) up to a constant, exact for Gaussian pixels and approximate for binary ones.
 
@@ -141,8 +152,14 @@ class Downsample:
         b = self._orthonormal(y)
         return images + _two_sided([side.T for side in b], self._whitened(y) - _two_sided(b, images))
 
-    def project(self, images: Array, y: Array) -> Array:
-        """Imputes and clips in turn; the number of rounds of an image does not depend on other images."""
+    def sample(self, likelihood: Distribution, y: Array, image_keys: Array) -> Array:
+        """Draws Gaussian pixels; raises ValueError for binary ones."""
+        if isinstance(likelihood, Bernoulli):
+            refuse_gibbs("Downsample")
+        return self.impute(likelihood.sample(image_keys), y)
+
+    def project(self, likelihood: Distribution, y: Array) -> Array:
+        """Imputes E[x|z] and clips in turn; the number of rounds of an image does not depend on other images."""
         # Alternating projections onto two convex sets: the images that agree with y, and those within [0, 1].
 
         def once(images: Array) -> Array:
@@ -158,7 +175,8 @@ class Downsample:
         def further(turn: tuple[Array, Array]) -> tuple[Array, Array]:
             return turn[0] + 1, jnp.where(inconsistent(turn[1]), once(turn[1]), turn[1])
 
-        images = jax.lax.fori_loop(0, NUM_PROJECTIONS, lambda _, images: once(images), jnp.clip(images, 0, 1))
+        images = jnp.clip(likelihood.mean(), 0, 1)
+        images = jax.lax.fori_loop(0, NUM_PROJECTIONS, lambda _, images: once(images), images)
         return jax.lax.while_loop(unfinished, further, (jnp.int32(NUM_PROJECTIONS), images))[1]
 
     # All of these are NumPy, in float64, while JAX traces: constants of the program.
@@ -174,6 +192,11 @@ class Downsample:
 
     def _whitened(self, y: Array) -> Array:
         return _two_sided([np.linalg.inv(low) for low in self._triangular(y)], y)
+
+
+def refuse_gibbs(what: str) -> NoReturn:
+    """Raises ValueError: Gibbs sampling cannot draw binary pixels given y."""
+    raise ValueError(f"Gibbs sampling cannot impute binary pixels for {what}: choose method importance, map or hmc")
 
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:

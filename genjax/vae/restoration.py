@@ -1,4 +1,4 @@
-"""Restoration with a trained VAE: inpainting, super-resolution, and any other operator.
+"""Restoration with a trained VAE: inpainting, super-resolution, denoising, and any other operator.
 
 Draws of e from p(e|y), or its mode, are decoded to E[x|z] and made to agree with y. See `Sampler.restore`.
 """
@@ -38,6 +38,8 @@ class Restoration(NamedTuple):
     """
     diagnostics: Diagnostics
     """Of the steps after the warm-up of hmc, metropolis and pseudo_gibbs; NaN for the other methods."""
+    e: np.ndarray
+    """[n, num, d], latents of the images: their E[x|z] is what was made to agree with the observation."""
 
 
 class Settings(NamedTuple):
@@ -50,8 +52,16 @@ class Settings(NamedTuple):
 
 def restore_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
-) -> tuple[Array, Array, Diagnostics]:
-    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns them, their health [b] and diagnostics."""
+) -> tuple[Array, Array, Diagnostics, Array]:
+    """Draws images [b, num, h, w, c] in [0, 1] given y [b, ...]; returns the fields of `Restoration`."""
+    target, draws = draw_rows(model, settings, params, key, position, y, operator)
+    return target.operator.project(target.decode(draws.e), target.y), draws.health, draws.diagnostics, draws.e
+
+
+def draw_rows(
+    model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
+) -> tuple[Target, Draws]:
+    """Draws e from p(e|y) of y [b, ...]; returns the target too."""
     y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
@@ -59,9 +69,7 @@ def restore_rows(
     noise = draw_noise(model, init_key, jnp.arange(NUM_PRIOR_IMAGES))
     mean = jnp.mean(model.decode(params, model.generate(params, noise)).mean(), axis=0)
     init = operator.impute(jnp.broadcast_to(mean, (len(y), 1, *mean.shape)), y)
-    draws = draw_latents(target, keys.per_example(row_key, position), init, settings)
-    images = operator.project(jnp.clip(target.decode(draws.e).mean(), 0, 1), y)
-    return images, draws.health, draws.diagnostics
+    return target, draw_latents(target, keys.per_example(row_key, position), init, settings)
 
 
 def draw_latents(target: Target, image_keys: Array, init: Array, settings: Settings) -> Draws:

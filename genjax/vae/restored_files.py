@@ -119,7 +119,8 @@ def restore(
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
     logger.info("drawing %d results for each of %d images by %s ...", options.num_samples, num, options.method)
-    first, one, health, diagnosed = [], [], [], []
+    first, one, health = [], [], []
+    diagnosed: list[diagnostics.Diagnostics] = []
     for begin in tqdm(range(0, num, BATCH_SIZE), unit="batch", disable=None):
         rows = slice(begin, begin + BATCH_SIZE)
         restored = sampler.restore(

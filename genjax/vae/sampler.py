@@ -14,7 +14,8 @@ from genjax.data import image_arrays
 from genjax.keys import Stream
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import likelihood, restoration, sampling, sandwich
+from genjax.vae import calibration, likelihood, restoration, sampling, sandwich
+from genjax.vae.calibration import Calibration
 from genjax.vae.config import VaeRun
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.model import Model, Posterior
@@ -132,10 +133,11 @@ class Sampler:
         self, operator: Operator, observed: np.ndarray, key: Array, method: Method = "hmc", num_samples: int = 8,
         inference: InferenceConfig = DEFAULT_INFERENCE, position: np.ndarray | None = None,
     ) -> Restoration:  # fmt: skip
-        """Draws images whose `operator` is `observed`: `Mask(missing)` completes, `Downsample(4)` enlarges.
+        """Draws images that `operator` may have shown as `observed`: Mask completes, Downsample enlarges.
 
-        `observed` is uint8 or floats in [0, 1]: images for a Mask, small ones for Downsample. Image i depends on the
-        key, position[i] (by default i) and its observation. hmc is the best method in
+        Those of linear.py denoise, deblur, colour and reconstruct from measurements. `observed` is uint8 or floats in
+        [0, 1]: images for a Mask, small ones for Downsample; operators with noise take any floats. Image i depends on
+        the key, position[i] (by default i) and its observation. hmc is the best method in
         experiments/results/restoration.md. Raises ValueError for inputs that do not fit the operator or the method, and
         if an image has no finite restoration.
         """
@@ -155,6 +157,21 @@ class Sampler:
                 "check the model's parameters, or choose another method"
             )
         return restored
+
+    def calibrate(
+        self, operator: Operator, key: Array, position: np.ndarray, method: Method = "hmc", num_samples: int = 8,
+        inference: InferenceConfig = DEFAULT_INFERENCE,
+    ) -> Calibration:  # fmt: skip
+        """Draws a truth for each `position` [n], observes it, and restores it, to compare both: see calibration.py."""
+        position = np.asarray(position, np.int32)
+        e, x = self._compiled(calibration.simulate_rows, stream=Stream.OBSERVE)((self.params, key), (position,))
+        y = operator.observe(x, keys.for_step(key, Stream.OBSERVE, 1), position)
+        # Gaussian pixels, which no picture bounds, may leave [0, 1]: what the operator checks is not what is restored.
+        operator, _ = operator.check(np.clip(y, 0, 1), self.config.data.image_shapes[0])
+        run = self._compiled(
+            calibration.calibrate_rows, Settings(method, num_samples, inference), stream=Stream.RESTORE, chunk=8
+        )
+        return Calibration(*run((self.params, key), (position, y, operator, e)))
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         return image_arrays.check(images, self.config.data.image_shapes[0])

@@ -1,7 +1,6 @@
 """Restoration against closed forms: a VAE with a linear decoder and Gaussian pixels has Gaussian posteriors."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,62 +11,18 @@ from PIL import Image
 from genjax import keys, parallel
 from genjax.checks import flag
 from genjax.data import sources
-from genjax.loading import Sampler, load_sampler
+from genjax.loading import load_sampler
 from genjax.vae.inference import InferenceConfig
-from genjax.vae.model import from_config
-from genjax.vae.operators import Downsample, Mask, downsampling_matrix
-from tiny import cheaply_compiled, tiny_run
+from genjax.vae.operators import Downsample, Mask, downsampling_matrix, refuse_gibbs
+from linear_vae import SIDE, linear_vae, posterior, relative
+from tiny import cheaply_compiled
 
 pytestmark = pytest.mark.slow
 
-SIDE, LATENTS, SIGMA = 4, 3, 0.05
 LEFT = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2  # missing
 LONG = InferenceConfig(
     thinning=3, num_proposals=16000, num_integration_steps=6, num_ascent_steps=300, num_warmup=100, num_particles=32
 )
-
-
-def linear_vae(encoder_scale=1.0):
-    """A VAE with x = 0.5 + W z + SIGMA noise, W's columns orthogonal, so that q(z|x) can be exact.
-
-    Its standard deviations are those of the posterior times `encoder_scale`. Two rectifiers make each linear map.
-    """
-    rng = np.random.default_rng(0)
-    w = np.linalg.qr(rng.normal(size=(SIDE * SIDE, LATENTS)))[0] * [0.15, 0.2, 0.25]
-    variance = 1 / (1 + (w**2).sum(axis=0) / SIGMA**2)
-    to_mean = w * variance / SIGMA**2  # times x - 0.5, of which the encoder sees twice as much
-    log_sigma = 0.5 * np.log(variance) + math.log(encoder_scale)
-    both = lambda x: np.concatenate([x, -x], axis=1)  # noqa: E731
-    ends = np.concatenate([np.eye(LATENTS), -np.eye(LATENTS)])
-    params = {
-        "encoder": {
-            "Dense_0": {"kernel": both(to_mean / 2), "bias": np.zeros(2 * LATENTS)},
-            "Dense_1": {
-                "kernel": np.concatenate([ends, np.zeros_like(ends)], axis=1),
-                "bias": np.concatenate([np.zeros(LATENTS), 6 * np.arctanh(log_sigma / 6)]),
-            },
-        },
-        "decoder": {
-            "Dense_0": {"kernel": both(np.eye(LATENTS)), "bias": np.zeros(2 * LATENTS)},
-            "Dense_1": {"kernel": np.concatenate([w.T, -w.T]), "bias": np.full(SIDE * SIDE, 0.5)},
-        },
-    }
-    run = tiny_run(
-        "unused", data={"image_size": (SIDE, SIDE), "binarize": "none"},
-        vae={"hidden_sizes": (2 * LATENTS,), "latent_dim": LATENTS, "activation": "relu", "likelihood": "gaussian",
-             "sigma": SIGMA},
-    )  # fmt: skip
-    image = 0.5 + w @ rng.normal(size=LATENTS) + SIGMA * rng.normal(size=SIDE * SIDE)
-    sampler = Sampler(run, from_config(run), jax.tree.map(np.float32, params), 0, parallel.make_mesh())
-    return sampler, w, image.reshape(1, SIDE, SIDE, 1)
-
-
-def posterior(w, measure, image):
-    """Mean [L] and covariance of z given y = measure @ x."""
-    y = measure @ (image.ravel() - 0.5)
-    precision = np.linalg.inv(SIGMA**2 * measure @ measure.T)
-    covariance = np.linalg.inv(np.eye(LATENTS) + w.T @ measure.T @ precision @ measure @ w)
-    return covariance @ w.T @ measure.T @ precision @ y, covariance
 
 
 def moments(sampler, operator, observed, method, num=64, draws=1024):
@@ -78,10 +33,6 @@ def moments(sampler, operator, observed, method, num=64, draws=1024):
     assert restored.images.shape == (num, draws, SIDE, SIDE, 1)
     rows = restored.images.reshape(num * draws, -1).astype(np.float64)
     return rows.mean(axis=0), np.cov(rows.T)
-
-
-def relative(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
 def inpainting_errors(method, encoder_scale=1.0):
@@ -197,8 +148,6 @@ def test_downsample_apply_equals_pillow(kernel):
 class HalfMeans:
     """y is the mean of the left and the right half of an image, pixel by pixel."""
 
-    gibbs_needs_gaussian = True
-
     def check(self, observed, image_shape):
         return self, np.float32(observed)
 
@@ -208,7 +157,11 @@ class HalfMeans:
     def impute(self, images, y):
         return images + jnp.tile(y - self.mean(images), (1, 1, 1, 2, 1))
 
-    project = impute
+    def sample(self, likelihood, y, image_keys):
+        refuse_gibbs("HalfMeans")
+
+    def project(self, likelihood, y):
+        return self.impute(likelihood.mean(), y)
 
     def mean(self, images):
         left, right = jnp.split(images, 2, axis=3)

@@ -1,6 +1,5 @@
 """Curves of several runs in one figure: mean, standard deviation, minimum and maximum."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,8 +7,8 @@ from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genjax import files
 from genjax.task import Row
+from studies import figures
 
 SPLITS = {"training": ("", "tab:blue"), "validation": ("validation/", "tab:orange")}
 """Prefix of metric names in metrics.jsonl, and colour, by split."""
@@ -25,9 +24,7 @@ def draw(path: epath.Path, title: str, runs: Sequence[Sequence[Row]], metrics: S
     figure.suptitle(f"{title}: mean, one standard deviation (dark), minimum to maximum (light)", fontsize=11)
     for i, metric in enumerate(shown, 1):
         _draw_panel(figure.add_subplot(lines, columns, i), runs, metric)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    files.write_atomically(path, buffer.getvalue())
+    figures.write_png(path, figure)
 
 
 def _draw_panel(axes: Axes, runs: Sequence[Sequence[Row]], metric: str) -> None:

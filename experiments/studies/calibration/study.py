@@ -19,7 +19,7 @@ import tyro
 from etils import epath
 from matplotlib.figure import Figure
 
-from genjax import cli, files, keys
+from genjax import cli, files, flag_help, keys
 from genjax.loading import Sampler, Which, load_sampler
 from genjax.vae import calibration, linear, masks, restored_files
 from genjax.vae.inference import InferenceConfig, Method
@@ -66,7 +66,7 @@ class Study:
 
 def main() -> dict[str, Any]:
     """Calibrates each method on each operator; returns the p-values of all draws, and of one."""
-    options = tyro.cli(Study, description=__doc__)
+    options = tyro.cli(Study, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     cli.check_different(operators=options.operators, methods=options.methods)
     if unknown := set(options.operators) - set(OPERATORS):

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
-from genjax import cli, files, keys
+from genjax import cli, files, flag_help, keys
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
 from genjax.loading import Sampler, Which, load_sampler
@@ -62,7 +62,7 @@ class Study:
 
 def main() -> dict[str, Any]:
     """Reconstructs all images for each number of measurements; returns the errors per pixel."""
-    options = tyro.cli(Study, description=__doc__)
+    options = tyro.cli(Study, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, 1)
     cli.check_different(num_measurements=options.num_measurements)
     if options.num_images < 2 or min(options.num_measurements) < 1:

@@ -101,12 +101,23 @@ def satellite() -> VaeRun:
     """
     return VaeRun(
         data=DataConfig(
-            source="satellite", image_size=(32, 32), channels=(3,), batch_size=64, dequantize=True, flip=True
+            source="satellite",
+            image_size=(32, 32),
+            channels=(3,),
+            batch_size=32,
+            dequantize=True,
+            flip=True,
+            turns=True,
         ),
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", warmup=1 / 15, b2=0.99),
-        train=TrainConfig(num_steps=3000, log_every=100),
+        optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=1 / 15, b2=0.99, weight_decay=0.01),
+        train=TrainConfig(num_steps=3000, log_every=100, eval_every=500, checkpoint_every=500),
         vae=VaeConfig(
-            architecture="conv", hidden_sizes=(32, 64, 128), latent_dim=128, likelihood="gaussian_learned", sigma=0.1
+            architecture="wavelet",
+            hidden_sizes=(32, 32, 32, 32, 32),
+            groups=(1, 2, 6),
+            activation="silu",
+            likelihood="gaussian",
+            sigma=0.0015,
         ),
     )
 

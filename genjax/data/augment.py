@@ -1,4 +1,4 @@
-"""Augmentation on the device, with one key for each example: flips, dequantisation, binarisation."""
+"""Augmentation on the device, with one key for each example: flips, turns, dequantisation, binarisation."""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
     split = jax.vmap(jax.random.split)(keys)
     if config.flip:
         images = flip(split[:, 0], images)
+    if config.turns:
+        images = turn(jax.vmap(lambda key: jax.random.fold_in(key, 1))(split[:, 0]), images)
     return evaluation_images(config, split[:, 1], images)
 
 
@@ -31,6 +33,13 @@ def flip(keys: Array, images: Array) -> Array:
     """Mirrors each image [b, h, w, c] left to right with probability 1/2."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def turn(keys: Array, images: Array) -> Array:
+    """Turns each square image [b, h, h, c] by a multiple of 90 degrees, each of the four with probability 1/4."""
+    quarters = jax.vmap(lambda key: jax.random.randint(key, (), 0, 4))(keys)[:, None, None, None]
+    turned = [jnp.rot90(images, k, axes=(1, 2)) for k in range(4)]
+    return jnp.select([quarters == k for k in range(4)], turned)
 
 
 def dequantize(keys: Array, images: Array) -> Array:

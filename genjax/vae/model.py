@@ -18,7 +18,7 @@ from genjax import keys
 from genjax.nn import layers
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import chain, ladder, nets, spatial
+from genjax.vae import chain, ladder, nets, spatial, wavelet
 from genjax.vae.config import VaeRun
 from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
 from genjax.vae.posterior import Groups, Latents, bounded
@@ -73,8 +73,8 @@ class FlatVae:
         """Returns fresh parameters of both networks."""
         encoder_key, decoder_key = jax.random.split(key)
         # Shapes alone matter here; an image of zeros has them.
-        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
-        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape))).get("params", {})
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim))).get("params", {})
         if self.likelihood == "gaussian_learned":
             # Stored beside the decoder's own parameters, so that any network from latents to images can be a decoder.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
@@ -188,6 +188,12 @@ def from_config(config: VaeRun) -> Model:
         decoder = spatial.Decoder(sizes, maps, vae.strides, shape, activation, dtype)
         latents = spatial.Latents(sizes, maps, vae.strides, activation, dtype)
         latent_dim = sum(math.prod(each) for each in maps)
+    elif vae.architecture == "wavelet":
+        maps = wavelet.map_shapes(shape, len(sizes), groups)
+        encoder = wavelet.Encoder(len(sizes), groups)
+        decoder = wavelet.Decoder(maps, len(sizes))
+        latents = wavelet.Latents(sizes, maps, vae.sigma, activation, dtype)
+        latent_dim = math.prod(shape)
     elif vae.architecture == "conv":
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.ConvDecoder(sizes, shape, activation, dtype)

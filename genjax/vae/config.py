@@ -34,8 +34,11 @@ class VaeConfig:
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
-    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = "bernoulli"
+    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, Gaussian with one learned sigma for all pixels, or a
+    discretised logistic mixture over 256 levels (Salimans et al. 2017)."""
+    mixtures: int = 5
+    """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
     """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
@@ -86,6 +89,8 @@ class VaeConfig:
             f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
         )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
+        require(self.mixtures >= 1, f"--vae.mixtures must be at least 1, got {self.mixtures}")
+        check_used(self, "vae", ("mixtures",), "likelihood", ("logistic_mixture",))
         check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
         check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "wavelet", "chain"))
         check_used(self, "vae", ("strides",), "architecture", ("spatial",))
@@ -132,6 +137,11 @@ class VaeRun(RunConfig):
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
             "--data.dequantize makes pixels continuous, which a bernoulli likelihood cannot score: "
             "choose a gaussian one",
+        )
+        require(
+            self.vae.likelihood != "logistic_mixture" or (self.data.bits == 8 and not self.data.dequantize),
+            "--vae.likelihood logistic_mixture scores the 256 levels of 8-bit pixels: give --data.bits 8 and "
+            f"--data.no-dequantize, got {self.data.bits} bits, dequantize {self.data.dequantize}",
         )
         require(
             not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),

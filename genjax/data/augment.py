@@ -13,11 +13,12 @@ def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
     """Augments uint8 or uint16 images [b, h, w, c] to floats in [0, 1]; `keys` is [b]."""
     # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
     split = jax.vmap(jax.random.split)(keys)
+    flip_keys, last_keys = split[:, 0], split[:, 1]
     if config.flip:
-        images = flip(split[:, 0], images)
+        images = flip(flip_keys, images)
     if config.turns:
-        images = turn(jax.vmap(lambda key: jax.random.fold_in(key, 1))(split[:, 0]), images)
-    return evaluation_images(config, split[:, 1], images)
+        images = turn(jax.vmap(lambda key: jax.random.fold_in(key, 1))(flip_keys), images)
+    return evaluation_images(config, last_keys, images)
 
 
 def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:

@@ -144,6 +144,8 @@ class Latents(nn.Module):
                 linear = jnp.concatenate([near, *details], axis=-1)
                 prior = self._prior(state, linear, channels, f"{level}_{i}", noise.dtype)
                 details.append(draw(prior, 2 ** (level + 1)))
+                if level == 0 and i == num - 1:
+                    break  # nothing comes after it
                 added = jnp.arcsinh(details[-1])
                 state = state + nn.Conv(state.shape[-1], (1, 1), dtype=self.dtype, name=f"added_{level}_{i}")(added)
                 state = Cell(self.activation, self.dtype, name=f"cell_{level}_{i}")(state)

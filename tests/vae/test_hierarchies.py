@@ -22,15 +22,18 @@ from tiny import cheaply_compiled, tiny_run
 CHANGES = {
     "ladder": {"hidden_sizes": (8,), "groups": (2, 1, 3)},
     "spatial": {"hidden_sizes": (4, 3), "groups": (1, 2, 1), "strides": (4, 4, 2)},
+    "wavelet": {"hidden_sizes": (4, 3), "groups": (1, 2), "likelihood": "gaussian", "sigma": 0.05},
     "chain": {"hidden_sizes": (8, 7), "groups": (2, 1, 3), "upper_sizes": (6, 5)},
 }
 BOTH = pytest.mark.parametrize("architecture", CHANGES)
-SIZES = {"ladder": [2, 1, 3], "spatial": [4, 8, 16], "chain": [2, 1, 3]}
+SIZES = {"ladder": [2, 1, 3], "spatial": [4, 8, 16], "wavelet": [4, 4, 8, 16, 32], "chain": [2, 1, 3]}
 """Latents of each group of 8x8 images."""
 
 
 def tiny(architecture, **changes):
-    return tiny_run("unused", vae={"architecture": architecture, "latent_dim": 32, **CHANGES[architecture]}, **changes)
+    vae = {"architecture": architecture, "latent_dim": 32, **CHANGES[architecture]}
+    data = {"binarize": "none"} if architecture == "wavelet" else {}
+    return tiny_run("unused", vae=vae, data=data, **changes)
 
 
 class Drawn(NamedTuple):

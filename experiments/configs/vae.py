@@ -110,7 +110,7 @@ def satellite() -> VaeRun:
             turns=True,
         ),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=1 / 15, b2=0.99, weight_decay=0.01),
-        train=TrainConfig(num_steps=3000, log_every=100, eval_every=500, checkpoint_every=500),
+        train=TrainConfig(num_steps=1500, log_every=100),
         vae=VaeConfig(
             architecture="wavelet",
             hidden_sizes=(32, 32, 32, 32, 32),

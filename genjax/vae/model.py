@@ -196,8 +196,8 @@ def from_config(config: VaeRun) -> Model:
     elif vae.architecture == "wavelet":
         maps = wavelet.map_shapes(shape, len(sizes), groups)
         encoder = wavelet.Encoder(len(sizes), groups)
-        decoder = wavelet.Decoder(maps, len(sizes))
-        latents = wavelet.Latents(sizes, maps, vae.sigma, activation, dtype)
+        decoder = wavelet.Decoder(maps, shape[2], len(sizes))
+        latents = wavelet.Latents(sizes, maps, shape[2], vae.sigma, activation, dtype)
         latent_dim = math.prod(shape)
     elif vae.architecture == "conv":
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)

@@ -26,11 +26,11 @@ HAAR = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) 
 
 
 def map_shapes(image_shape: tuple[int, int, int], num_levels: int, groups: tuple[int, ...]) -> Shapes:
-    """Returns height, width and channels of the mean, then of the groups of details, coarsest first."""
+    """Returns height, width and channels of each colour of the mean, then of the groups of details, coarsest first."""
     height, width, channels = image_shape
     strides = [2**level for level in range(num_levels, 0, -1)]
-    mean = (height // strides[0], width // strides[0], channels)
-    return (mean, *((height // s, width // s, size) for s in strides for size in groups))
+    mean = (height // strides[0], width // strides[0], 1)
+    return (*[mean] * channels, *((height // s, width // s, size) for s in strides for size in groups))
 
 
 def colours(num: int) -> np.ndarray:
@@ -79,24 +79,27 @@ class Encoder(nn.Module):
         """[b, h, w, c] to the coefficients [b, h, w, channels] of each group."""
         mean, *details = analyse(images, self.num_levels)
         ends = np.cumsum(self.groups)[:-1]
-        return (mean, *(part for each in details for part in jnp.split(each, ends, axis=-1)))
+        colours = jnp.split(mean, mean.shape[-1], axis=-1)
+        return (*colours, *(part for each in details for part in jnp.split(each, ends, axis=-1)))
 
 
 class Decoder(nn.Module):
     """Maps all latents to pixels. It has no parameters."""
 
     shapes: Shapes
+    channels: int
     num_levels: int
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """[b, d] to means [b, h, w, c]."""
         parts = split(z, tuple(map(math.prod, self.shapes)))
-        mean, *details = (part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True))
+        groups = [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        mean, details = jnp.concatenate(groups[: self.channels], axis=-1), groups[self.channels :]
         num = len(details) // self.num_levels
         for level in range(self.num_levels):
             mean = refine(mean, jnp.concatenate(details[level * num : (level + 1) * num], axis=-1))
-        return mean @ jnp.asarray(colours(mean.shape[-1]), z.dtype) * UNIT + 0.5
+        return mean @ jnp.asarray(colours(self.channels), z.dtype) * UNIT + 0.5
 
 
 class Latents(nn.Module):
@@ -104,6 +107,7 @@ class Latents(nn.Module):
 
     hidden_sizes: tuple[int, ...]
     shapes: Shapes
+    channels: int
     sigma: float
     activation: Activation = nn.silu
     dtype: jnp.dtype | None = None
@@ -112,7 +116,7 @@ class Latents(nn.Module):
     def __call__(self, observed: tuple[Array, ...] | None, noise: Array) -> posterior.Latents:
         """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without coefficients."""
         num_levels = len(self.hidden_sizes)
-        num = (len(self.shapes) - 1) // num_levels
+        num = (len(self.shapes) - self.channels) // num_levels
         parts = [
             part.reshape(-1, *shape)
             for part, shape in zip(split(noise, tuple(map(math.prod, self.shapes))), self.shapes, strict=True)
@@ -128,11 +132,14 @@ class Latents(nn.Module):
             normals.append(Posterior(*(leaf.reshape(len(noise), -1) for leaf in normal)))
             return zs[-1]
 
-        width = self.param("mean_log_sigma", nn.initializers.constant(2.0), (self.shapes[0][-1],), noise.dtype)
-        shift = self.param("mean", nn.initializers.zeros, (self.shapes[0][-1],), noise.dtype)
-        prior = Posterior(*(jnp.broadcast_to(leaf, parts[0].shape) for leaf in (shift, bounded(width))))
-        mean = draw(prior, 2**num_levels)
-        state = jnp.zeros((*mean.shape[:3], 0), noise.dtype)
+        # Colours of the mean one after the other: few are likely beside a given brightness.
+        one = jnp.ones((len(noise), *self.shapes[0][:2], 1), noise.dtype)
+        for i in range(self.channels):
+            seen = jnp.concatenate([one, *(0.1 * z for z in zs)], axis=-1)
+            state = nn.Conv(self.hidden_sizes[-1], (3, 3), dtype=self.dtype, name=f"seen_mean_{i}")(seen)
+            state = Cell(self.activation, self.dtype, name=f"cell_mean_{i}")(state)
+            draw(self._normal(state, 1, f"mean_{i}", noise.dtype), 2**num_levels)
+        mean, state = jnp.concatenate(zs, axis=-1), jnp.zeros((*one.shape[:3], 0), noise.dtype)
         for level in reversed(range(num_levels)):
             near = differences(mean)
             seen = jnp.concatenate([0.1 * mean, jnp.arcsinh(near), state], axis=-1)
@@ -157,11 +164,15 @@ class Latents(nn.Module):
 
     def _prior(self, state: Array, linear: Array, channels: int, name: str, dtype: jnp.dtype) -> Posterior:
         # Details are nearly linear in the differences of coarser pixels, so the mean has a linear part besides.
+        normal = self._normal(state, channels, name, dtype)
+        shift = nn.Conv(channels, (3, 3), use_bias=False, kernel_init=nn.initializers.zeros, name=f"linear_{name}")
+        return normal._replace(mean=normal.mean + shift(linear))
+
+    def _normal(self, state: Array, channels: int, name: str, dtype: jnp.dtype) -> Posterior:
         x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{name}")(state)
-        x = nn.Conv(2 * channels, (1, 1), kernel_init=SMALL, dtype=self.dtype, name=f"prior_{name}")(x).astype(dtype)
-        mean = nn.Conv(channels, (3, 3), use_bias=False, kernel_init=nn.initializers.zeros, name=f"linear_{name}")
-        shift, log_sigma = jnp.split(x, 2, axis=-1)
-        return Posterior(mean(linear) + shift, bounded(log_sigma))
+        x = nn.Conv(2 * channels, (1, 1), kernel_init=SMALL, dtype=self.dtype, name=f"prior_{name}")(x)
+        mean, log_sigma = jnp.split(x.astype(dtype), 2, axis=-1)
+        return Posterior(mean, bounded(log_sigma))
 
 
 def _posterior(prior: Posterior, seen: Array | None, tau: float) -> Posterior:

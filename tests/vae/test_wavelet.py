@@ -25,7 +25,7 @@ def test_decoder_inverts_encoder(x64, shape, num_levels):
     maps = wavelet.map_shapes(shape, num_levels, groups)
     assert [each.shape[1:] for each in observed] == list(maps)
     z = jnp.concatenate([each.reshape(2, -1) for each in observed], axis=1)
-    np.testing.assert_allclose(wavelet.Decoder(maps, num_levels).apply({}, z), images, atol=1e-12)
+    np.testing.assert_allclose(wavelet.Decoder(maps, shape[-1], num_levels).apply({}, z), images, atol=1e-12)
 
 
 def test_analyse_tells_brightness_of_colour_and_rows_of_columns(x64):

@@ -19,7 +19,9 @@ def test_downsample_counts_each_binary_pixel(factor):
 
 def test_downsample_refuses_a_logistic_mixture():
     likelihood = LogisticMixture.from_outputs(jnp.zeros((1, 1, 4, 4, 6)), 1)
-    with pytest.raises(ValueError, match="a logistic mixture does not have in closed form: train with --vae.likelihood"):
+    with pytest.raises(
+        ValueError, match="a logistic mixture does not have in closed form: train with --vae.likelihood"
+    ):
         Downsample(2).log_prob(likelihood, jnp.zeros((1, 1, 2, 2, 1)))
 
 

@@ -264,7 +264,7 @@ def linear(decay=0.5, **options):
             VaeConfig,
             {"groups": (2, 4)},
             "--vae.groups (2, 4) has no effect with architecture mlp: give --vae.groups (8, 16, 32), or "
-            "--vae.architecture ladder or spatial or chain",
+            "--vae.architecture ladder or spatial or wavelet or chain",
         ),
         (VaeConfig, {"architecture": "chain", "groups": (0, 4)}, "--vae.groups needs positive numbers, got (0, 4)"),
         (VaeConfig, {"architecture": "ladder", "latent_dim": 3}, "--vae.latent-dim 3 has no effect with architecture"),
@@ -274,6 +274,17 @@ def linear(decay=0.5, **options):
             {"architecture": "spatial", "hidden_sizes": (3, 4)},
             "--vae.strides needs one of 2, 4 for each of --vae.groups (8, 16, 32), the largest first, as there are 2 "
             "--vae.hidden-sizes, got (8, 4, 2)",
+        ),
+        (
+            VaeConfig,
+            {"architecture": "wavelet", "likelihood": "gaussian_learned"},
+            "--vae.architecture wavelet needs --vae.likelihood gaussian and its --vae.sigma, got gaussian_learned",
+        ),
+        (
+            VaeConfig,
+            {"mixtures": 3},
+            "--vae.mixtures 3 has no effect with likelihood bernoulli: give --vae.mixtures 5, or --vae.likelihood "
+            "logistic_mixture",
         ),
         (VaeConfig, {"free_bits": -1.0}, "--vae.free-bits must not be negative, got -1.0"),
         (OptimConfig, {"weight_decay": -0.1}, "--optim.weight-decay must not be negative, got -0.1"),

@@ -1,4 +1,4 @@
-"""Augmentation on the device, with one key for each example: flips, dequantisation, binarisation."""
+"""Augmentation on the device, with one key for each example: flips, turns, dequantisation, binarisation."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,12 @@ def training_images(config: DataConfig, keys: Array, images: Array) -> Array:
     """Augments uint8 or uint16 images [b, h, w, c] to floats in [0, 1]; `keys` is [b]."""
     # Each augmentation draws from keys of its own, so switching one on leaves the others' draws as they were.
     split = jax.vmap(jax.random.split)(keys)
+    flip_keys, last_keys = split[:, 0], split[:, 1]
     if config.flip:
-        images = flip(split[:, 0], images)
-    return evaluation_images(config, split[:, 1], images)
+        images = flip(flip_keys, images)
+    if config.turns:
+        images = turn(jax.vmap(lambda key: jax.random.fold_in(key, 1))(flip_keys), images)
+    return evaluation_images(config, last_keys, images)
 
 
 def evaluation_images(config: DataConfig, keys: Array, images: Array) -> Array:
@@ -31,6 +34,13 @@ def flip(keys: Array, images: Array) -> Array:
     """Mirrors each image [b, h, w, c] left to right with probability 1/2."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def turn(keys: Array, images: Array) -> Array:
+    """Turns each square image [b, h, h, c] by a multiple of 90 degrees, each of the four with probability 1/4."""
+    quarters = jax.vmap(lambda key: jax.random.randint(key, (), 0, 4))(keys)[:, None, None, None]
+    turned = [jnp.rot90(images, k, axes=(1, 2)) for k in range(4)]
+    return jnp.select([quarters == k for k in range(4)], turned)
 
 
 def dequantize(keys: Array, images: Array) -> Array:

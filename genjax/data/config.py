@@ -46,6 +46,8 @@ class DataConfig:
     """Adds uniform noise within one grey level, so that a density bounds the probability of the 8-bit pixels."""
     flip: bool = False
     """Mirrors each training image left to right with probability 1/2."""
+    turns: bool = False
+    """Turns each training image by 0, 90, 180 or 270 degrees, each with probability 1/4. It needs square images."""
     load_scale: tuple[float, ...] = ()
     """Scale of pictures before crops of image_size, as a multiple of it: 1.117 for 286 with 256. One number, or one for
     the height and one for the width. Training crops at random places, everything else around the centre. Empty:
@@ -97,6 +99,11 @@ class DataConfig:
         require(
             len(self.load_scale) <= 2 and all(math.isfinite(scale) and scale >= 1 for scale in self.load_scale),
             f"--data.load-scale needs one or two numbers of at least 1, or nothing, got {self.load_scale}",
+        )
+        height, width = self.image_size
+        require(
+            not self.turns or height == width,
+            f"--data.turns needs square images, and --data.image-size is {height} {width}: give --data.no-turns",
         )
         given = () if isinstance(self.levels, str) else self.levels
         require(

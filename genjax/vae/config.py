@@ -11,29 +11,34 @@ from genjax.config import RunConfig
 class VaeConfig:
     """The variational autoencoder (Kingma and Welling 2014; Rezende, Mohamed and Wierstra 2014)."""
 
-    architecture: Literal["mlp", "conv", "ladder", "spatial", "chain"] = "mlp"
+    architecture: Literal["mlp", "conv", "ladder", "spatial", "wavelet", "chain"] = "mlp"
     """mlp: fully connected. conv: convolutional with one stride-2 layer for each entry of hidden_sizes. With several
     groups of latents: ladder, of fully connected residual cells, whose posterior goes from the first group to the last
-    with the prior; spatial, the same with convolutional cells and feature maps of latents; chain, fully connected,
-    whose posterior goes back from the last group to the first (Burda et al. 2016)."""
+    with the prior; spatial, the same with convolutional cells and feature maps of latents; wavelet, the same with
+    wavelet coefficients as latents, which needs likelihood gaussian; chain, fully connected, whose posterior goes back
+    from the last group to the first (Burda et al. 2016)."""
     hidden_sizes: tuple[int, ...] = (500, 500)
     """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
     fully connected and four times the last width, on either side of the latents. ladder: equal widths of the residual
-    cells of a step; encoder and decoder have a step for each group. spatial: channels at 1/2, 1/4, ... of the image's
-    size."""
+    cells of a step; encoder and decoder have a step for each group. spatial and wavelet: channels at 1/2, 1/4, ... of
+    the image's size."""
     latent_dim: int = 32
     """mlp and conv: dimensions of z."""
     groups: tuple[int, ...] = (8, 16, 32)
     """ladder and chain: dimensions of each group of latents, from the first, whose prior is N(0, I), to the last;
-    spatial: their channels."""
+    spatial: their channels; wavelet: the channels of details that each group of a scale has, three for each channel of
+    the image, brightness first."""
     strides: tuple[int, ...] = (8, 4, 2)
     """spatial: pixels in a row for one latent of each group, powers of 2 from the first group's to the last's."""
     upper_sizes: tuple[int, ...] = (100, 100)
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
-    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one learned sigma for all pixels."""
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = "bernoulli"
+    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, Gaussian with one learned sigma for all pixels, or a
+    discretised logistic mixture over 256 levels (Salimans et al. 2017)."""
+    mixtures: int = 5
+    """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
     """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
@@ -71,6 +76,10 @@ class VaeConfig:
                 f"--vae.strides needs one of {', '.join(map(str, levels))} for each of --vae.groups {self.groups}, the "
                 f"largest first, as there are {len(sizes)} --vae.hidden-sizes, got {self.strides}",
             )
+        require(
+            self.architecture != "wavelet" or self.likelihood == "gaussian",
+            f"--vae.architecture wavelet needs --vae.likelihood gaussian and its --vae.sigma, got {self.likelihood}",
+        )
         require(self.free_bits >= 0, f"--vae.free-bits must not be negative, got {self.free_bits}")
         require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
         require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
@@ -80,8 +89,10 @@ class VaeConfig:
             f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
         )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
+        require(self.mixtures >= 1, f"--vae.mixtures must be at least 1, got {self.mixtures}")
+        check_used(self, "vae", ("mixtures",), "likelihood", ("logistic_mixture",))
         check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
-        check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "chain"))
+        check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "wavelet", "chain"))
         check_used(self, "vae", ("strides",), "architecture", ("spatial",))
         check_used(self, "vae", ("upper_sizes",), "architecture", ("chain",))
         for name in ("validation_draws", "test_draws"):
@@ -110,10 +121,27 @@ class VaeRun(RunConfig):
                 f"{height}x{width} images are too small for {len(self.vae.hidden_sizes)} stride-2 layers, which need "
                 f"at least {smallest}x{smallest}: give fewer --vae.hidden-sizes or a larger --data.image-size",
             )
+        if self.vae.architecture == "wavelet":
+            (channels,), stride = self.data.channels, 2 ** len(self.vae.hidden_sizes)
+            require(
+                sum(self.vae.groups) == 3 * channels,
+                f"--vae.groups of wavelets must sum to {3 * channels}, three for each of --data.channels {channels}, "
+                f"got {self.vae.groups}",
+            )
+            require(
+                height % stride == 0 and width % stride == 0,
+                f"--data.image-size of wavelets must be multiples of {stride}, as there are "
+                f"{len(self.vae.hidden_sizes)} --vae.hidden-sizes, got {height} {width}",
+            )
         require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
             "--data.dequantize makes pixels continuous, which a bernoulli likelihood cannot score: "
             "choose a gaussian one",
+        )
+        require(
+            self.vae.likelihood != "logistic_mixture" or (self.data.bits == 8 and not self.data.dequantize),
+            "--vae.likelihood logistic_mixture scores the 256 levels of 8-bit pixels: give --data.bits 8 and "
+            f"--data.no-dequantize, got {self.data.bits} bits, dequantize {self.data.dequantize}",
         )
         require(
             not (self.data.binarize != "none" and self.vae.likelihood != "bernoulli"),

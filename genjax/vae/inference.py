@@ -50,12 +50,16 @@ class InferenceConfig:
     """map and hmc: steps of Adam towards the mode."""
     learning_rate: float = 0.1
     """map and hmc: Adam's first learning rate, which falls to 0."""
+    search: Literal["latents", "images"] = "latents"
+    """map and hmc: latents searches for e itself; images for e whose image, with what was observed put back, the
+    encoder maps to the mode. It is for encoders that keep nearly all of an image, as those of wavelets: there
+    observed pixels hold e in a narrow valley, which a search of e follows slowly."""
 
     def __post_init__(self) -> None:
         check_finite(self, "inference")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value <= 0 and not (field.name == "num_warmup" and value == 0):
+            if field.name != "search" and value <= 0 and not (field.name == "num_warmup" and value == 0):
                 raise ValueError(f"{flag('inference', field.name)} must be positive, got {value}")
         if self.num_proposals % 2:
             raise ValueError(
@@ -126,9 +130,15 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
     restart that diverged has the value -inf.
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
+
+    def latents(e: Array) -> Array:
+        if config.search == "latents":
+            return e
+        return target.encode(target.operator.impute(target.decode(e).mean(), target.y)).mean
+
     # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
-    grad = jax.grad(lambda e: -jnp.sum(target.log_joint(e)))
+    grad = jax.grad(lambda e: -jnp.sum(target.log_joint(latents(e))))
 
     def step(_: Array, carry: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
         e, state = carry
@@ -136,6 +146,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
         return optax.apply_updates(e, updates), state  # type: ignore[return-value]
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
+    e = latents(e)
     height = target.log_joint(e)
     order = jnp.argsort(-height, axis=1)
     return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)

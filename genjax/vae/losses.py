@@ -64,10 +64,13 @@ def beta(config: VaeRun, step: Array) -> Array:
     return config.vae.beta * jnp.minimum(1.0, step / warmup_steps)
 
 
-def bits_per_dim(data: DataConfig, elbo: Array) -> Array | None:
-    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution."""
+def bits_per_dim(data: DataConfig, elbo: Array, of_levels: bool = False) -> Array | None:
+    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution.
+
+    `of_levels`: the likelihood gives each grey level a probability, as a logistic mixture does.
+    """
     dims = math.prod(data.image_shapes[0])
-    if data.binarize != "none":  # two values
+    if data.binarize != "none" or of_levels:  # two values, or 256
         return -elbo / (dims * math.log(2))
     # Dequantised pixels have a density on [0, 1), where a level is 1/256 (or 1/65536) wide, which adds its bits.
     if data.dequantize:

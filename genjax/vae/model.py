@@ -18,9 +18,9 @@ from genjax import keys
 from genjax.nn import layers
 from genjax.optim import Params
 from genjax.parallel import PyTree
-from genjax.vae import chain, ladder, nets, spatial
+from genjax.vae import chain, ladder, nets, spatial, wavelet
 from genjax.vae.config import VaeRun
-from genjax.vae.distributions import Bernoulli, Distribution, Gaussian
+from genjax.vae.distributions import Bernoulli, Distribution, Gaussian, LogisticMixture
 from genjax.vae.posterior import Groups, Latents, bounded
 from genjax.vae.posterior import Posterior as Posterior
 from genjax.vae.posterior import log_normal as log_normal
@@ -66,15 +66,15 @@ class FlatVae:
     decoder: nn.Module
     image_shape: tuple[int, int, int]
     latent_dim: int
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned"] = "bernoulli"
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = "bernoulli"
     sigma: float = 0.5**0.5  # standard deviation of a pixel; about the initial value with gaussian_learned
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters of both networks."""
         encoder_key, decoder_key = jax.random.split(key)
         # Shapes alone matter here; an image of zeros has them.
-        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape)))["params"]
-        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"]
+        encoder = self.encoder.init(encoder_key, jnp.zeros((1, *self.image_shape))).get("params", {})
+        decoder = self.decoder.init(decoder_key, jnp.zeros((1, self.latent_dim))).get("params", {})
         if self.likelihood == "gaussian_learned":
             # Stored beside the decoder's own parameters, so that any network from latents to images can be a decoder.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
@@ -110,6 +110,8 @@ class FlatVae:
         location = outputs.astype(z.dtype)
         if self.likelihood == "bernoulli":
             return Bernoulli(location)
+        if self.likelihood == "logistic_mixture":
+            return LogisticMixture.from_outputs(location, self.image_shape[-1])
         learned = self.likelihood == "gaussian_learned"
         return Gaussian(location, bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
 
@@ -172,28 +174,37 @@ def from_config(config: VaeRun) -> Model:
     vae, (shape,) = config.vae, config.data.image_shapes
     activation, dtype = layers.ACTIVATIONS[vae.activation], layers.compute_dtype(config.precision)
     sizes, groups = vae.hidden_sizes, vae.groups
+    pixels = shape
+    if vae.likelihood == "logistic_mixture":
+        pixels = (*shape[:2], LogisticMixture.num_outputs(shape[2], vae.mixtures))
     latents: nn.Module | None = None
     latent_dim = vae.latent_dim if vae.architecture in ("mlp", "conv") else sum(groups)
     if vae.architecture == "ladder":
         encoder: nn.Module = ladder.Encoder(sizes, len(groups), activation, dtype)
-        decoder: nn.Module = ladder.Decoder(sizes, len(groups), shape, activation, dtype)
+        decoder: nn.Module = ladder.Decoder(sizes, len(groups), pixels, activation, dtype)
         latents = ladder.Latents(sizes, groups, activation, dtype)
     elif vae.architecture == "chain":
         encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype)
-        decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, shape, activation, dtype))
+        decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, pixels, activation, dtype))
         latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
     elif vae.architecture == "spatial":
         maps = spatial.map_shapes(shape, groups, vae.strides)
         encoder = spatial.Encoder(sizes, activation, dtype)
-        decoder = spatial.Decoder(sizes, maps, vae.strides, shape, activation, dtype)
+        decoder = spatial.Decoder(sizes, maps, vae.strides, pixels, activation, dtype)
         latents = spatial.Latents(sizes, maps, vae.strides, activation, dtype)
         latent_dim = sum(math.prod(each) for each in maps)
+    elif vae.architecture == "wavelet":
+        maps = wavelet.map_shapes(shape, len(sizes), groups)
+        encoder = wavelet.Encoder(len(sizes), groups)
+        decoder = wavelet.Decoder(maps, shape[2], len(sizes))
+        latents = wavelet.Latents(sizes, maps, shape[2], vae.sigma, activation, dtype)
+        latent_dim = math.prod(shape)
     elif vae.architecture == "conv":
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
-        decoder = nets.ConvDecoder(sizes, shape, activation, dtype)
+        decoder = nets.ConvDecoder(sizes, pixels, activation, dtype)
     else:
         encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype)
-        decoder = nets.MlpDecoder(sizes, shape, activation, dtype)
+        decoder = nets.MlpDecoder(sizes, pixels, activation, dtype)
     flat = FlatVae(encoder, decoder, shape, latent_dim, vae.likelihood, vae.sigma)
     return flat if latents is None else Hierarchy(flat, latents)
 

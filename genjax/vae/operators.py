@@ -15,7 +15,7 @@ from jax import Array
 from PIL import Image
 
 from genjax.data import image_arrays
-from genjax.vae.distributions import Bernoulli, Distribution
+from genjax.vae.distributions import Bernoulli, Distribution, LogisticMixture
 
 Kernel = Literal["box", "bicubic"]
 FACTORS = (2, 4, 8)
@@ -137,8 +137,14 @@ class Downsample:
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) up to a constant, exact for Gaussian pixels and approximate for binary ones.
 
-        A sum of binary pixels is scored as factor^2 Bernoulli pixels that all have the mean of the sum.
+        A sum of binary pixels is scored as factor^2 Bernoulli pixels that all have the mean of the sum. Raises
+        ValueError for a logistic mixture.
         """
+        if isinstance(likelihood, LogisticMixture):
+            raise ValueError(
+                "enlarging needs p(y|z) of sums of pixels, which a logistic mixture does not have in closed form: "
+                "train with --vae.likelihood gaussian_learned or gaussian to enlarge; inpainting works with both"
+            )
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))

@@ -122,5 +122,5 @@ def _kl_of_groups(model: Model, params: Params, images: Array, noise: Array) -> 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:
     metrics = terms._asdict()
-    bits = losses.bits_per_dim(config.data, terms.elbo)
+    bits = losses.bits_per_dim(config.data, terms.elbo, config.vae.likelihood == "logistic_mixture")
     return metrics if bits is None else metrics | {"bits_per_dim": bits}

@@ -183,3 +183,24 @@ def test_flip_golden_decisions():
     trained = image_arrays.to_uint8(np.asarray(augment.training_images(FLIPPED, example_keys(np.arange(24)), images)))
     mirrored = (trained == images[:, :, ::-1]).all((1, 2, 3))
     assert "".join("01"[int(which)] for which in mirrored) == "110010110000010110100110"
+
+
+def test_turn_turns_each_image_by_each_multiple_of_90_degrees_equally_often():
+    images = np.broadcast_to(noise_images(1), (4000, 8, 8, 1))
+    turned = np.asarray(augment.turn(example_keys(np.arange(4000)), jnp.asarray(images)))
+    quarters = [(turned == np.rot90(images, k, axes=(1, 2))).all(axis=(1, 2, 3)) for k in range(4)]
+    assert (np.sum(quarters, axis=0) == 1).all()
+    for hits in quarters:
+        assert abs(z_score(hits, 0.25)) < 4
+
+
+def test_training_images_flip_alike_with_and_without_turns():
+    """A turn draws from a key of its own: over all images, each of the eight symmetries is as frequent."""
+    config = dataclasses.replace(FLIPPED, turns=True)
+    images = np.broadcast_to(noise_images(1), (4000, 8, 8, 1))
+    found = np.asarray(augment.training_images(config, example_keys(np.arange(4000)), jnp.asarray(images)))
+    plain = image_arrays.to_unit(jnp.asarray(images[:1]))
+    for mirrored in (plain, plain[:, :, ::-1]):
+        for k in range(4):
+            hits = (found == np.rot90(mirrored, k, axes=(1, 2))).all(axis=(1, 2, 3))
+            assert abs(z_score(hits, 1 / 8)) < 4

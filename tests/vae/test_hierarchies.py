@@ -22,15 +22,18 @@ from tiny import cheaply_compiled, tiny_run
 CHANGES = {
     "ladder": {"hidden_sizes": (8,), "groups": (2, 1, 3)},
     "spatial": {"hidden_sizes": (4, 3), "groups": (1, 2, 1), "strides": (4, 4, 2)},
+    "wavelet": {"hidden_sizes": (4, 3), "groups": (1, 2), "likelihood": "gaussian", "sigma": 0.05},
     "chain": {"hidden_sizes": (8, 7), "groups": (2, 1, 3), "upper_sizes": (6, 5)},
 }
 BOTH = pytest.mark.parametrize("architecture", CHANGES)
-SIZES = {"ladder": [2, 1, 3], "spatial": [4, 8, 16], "chain": [2, 1, 3]}
+SIZES = {"ladder": [2, 1, 3], "spatial": [4, 8, 16], "wavelet": [4, 4, 8, 16, 32], "chain": [2, 1, 3]}
 """Latents of each group of 8x8 images."""
 
 
 def tiny(architecture, **changes):
-    return tiny_run("unused", vae={"architecture": architecture, "latent_dim": 32, **CHANGES[architecture]}, **changes)
+    vae = {"architecture": architecture, "latent_dim": 32, **CHANGES[architecture]}
+    data = {"binarize": "none"} if architecture == "wavelet" else {}
+    return tiny_run("unused", vae=vae, data=data, **changes)
 
 
 class Drawn(NamedTuple):
@@ -169,10 +172,11 @@ def test_sampler_serves_any_groups(architecture, cheap):
     """That it serves them; what it draws is right by the tests of each method."""
     sampler, images = make_sampler(architecture), np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
     key, few = keys.root_key(0), InferenceConfig(num_particles=4, num_warmup=2, num_ascent_steps=5, num_proposals=10)
-    temperatures = sampler.prior(key, np.arange(3), (1.0, 0.0, 0.5)), sampler.prior(key, np.arange(3), (1.0, 1.0, 0.5))
-    assert np.abs(temperatures[0] - temperatures[1]).max() > 1e-4
-    np.testing.assert_array_equal(sampler.prior(key, np.arange(3), (0.5,) * 3), sampler.prior(key, np.arange(3), 0.5))
-    with pytest.raises(ValueError, match="3 groups of latents need as many temperatures, got 2"):
+    num = len(SIZES[architecture])
+    cold = sampler.prior(key, np.arange(3), (1.0, 0.0) + (0.5,) * (num - 2))
+    assert np.abs(sampler.prior(key, np.arange(3), (1.0, 1.0) + (0.5,) * (num - 2)) - cold).max() > 1e-4
+    np.testing.assert_array_equal(sampler.prior(key, np.arange(3), (0.5,) * num), sampler.prior(key, np.arange(3), 0.5))
+    with pytest.raises(ValueError, match=f"{num} groups of latents need as many temperatures, got 2"):
         sampler.prior(key, np.arange(3), (1.0, 0.5))
     assert sampler.interpolate(images[0], images[1], 4).shape == (4, 8, 8, 1)
     assert sampler.traverse(images[0], 5, np.linspace(-3, 3, 4)).shape == (4, 8, 8, 1)

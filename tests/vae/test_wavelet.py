@@ -1,0 +1,68 @@
+"""Wavelets as latents: an orthogonal basis, and the exact posterior of the last group."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import keys
+from genjax.vae import wavelet
+from genjax.vae.model import from_config, log_normal
+from tiny import cheaply_compiled, tiny_run
+
+VAE = {
+    "architecture": "wavelet", "latent_dim": 32, "hidden_sizes": (4, 3), "groups": (1, 5, 3),
+    "likelihood": "gaussian", "sigma": 0.05,
+}  # fmt: skip
+DATA = {"channels": (3,), "image_size": (12, 8), "binarize": "none", "source": "satellite"}
+
+
+@pytest.mark.parametrize("shape, num_levels", [((8, 8, 1), 3), ((12, 8, 3), 2), ((4, 6, 4), 1)], ids=str)
+def test_decoder_inverts_encoder(x64, shape, num_levels):
+    groups = (1, 3 * shape[-1] - 1)
+    images = np.random.default_rng(0).uniform(size=(2, *shape))
+    observed = wavelet.Encoder(num_levels, groups).apply({}, jnp.asarray(images))
+    maps = wavelet.map_shapes(shape, num_levels, groups)
+    assert [each.shape[1:] for each in observed] == list(maps)
+    z = jnp.concatenate([each.reshape(2, -1) for each in observed], axis=1)
+    np.testing.assert_allclose(wavelet.Decoder(maps, shape[-1], num_levels).apply({}, z), images, atol=1e-12)
+
+
+def test_analyse_tells_brightness_of_colour_and_rows_of_columns(x64):
+    """A grey ramp from left to right is brightness alone, and has no vertical or diagonal details."""
+    ramp = jnp.broadcast_to(jnp.arange(8.0).reshape(1, 1, 8, 1) / 8, (1, 8, 8, 3))
+    mean, coarse, fine = wavelet.analyse(ramp, 2)
+    np.testing.assert_allclose(mean[..., 1:], 0, atol=1e-12)
+    for details, step in ((coarse, -2 / 16), (fine, -1 / 16)):
+        np.testing.assert_allclose(details[..., 1:], 0, atol=1e-12)
+        np.testing.assert_allclose(details[..., 0], step * np.sqrt(3) / wavelet.UNIT, rtol=1e-12)
+
+
+def test_differences_are_zero_across_the_edge(x64):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 4, 2)))
+    found = wavelet.differences(x).reshape(1, 3, 4, 8, 2)
+    np.testing.assert_array_equal(found[0, 0, :, 1], np.zeros((4, 2)))  # above the first row
+    np.testing.assert_array_equal(found[0, 1:, :, 1], x[0, :-1] - x[0, 1:])
+    np.testing.assert_array_equal(found[0, :, 1:, 3], x[0, :, :-1] - x[0, :, 1:])
+
+
+@pytest.mark.slow
+def test_posterior_of_the_last_group_is_exact():
+    """p(x, e) / q(e|x) does not depend on the last group's draw, as nothing comes after it."""
+    model = from_config(tiny_run("unused", data=DATA, vae=VAE))
+    last = wavelet.map_shapes((12, 8, 3), 2, VAE["groups"])[-1]
+    rng = np.random.default_rng(0)
+    image, noise = rng.uniform(0.4, 0.6, (1, 12, 8, 3)), np.tile(rng.normal(size=(1, 288)), (5, 1))
+    noise[:, -np.prod(last) :] = rng.normal(size=(5, np.prod(last)))
+
+    def ratio(key, images, noise):
+        params = jax.tree.map(lambda p: (1.5 * p).astype(float), model.init(key))
+        latents = model.infer(params, images, noise)
+        e = latents.posterior.sample(noise)
+        joint = model.decode(params, latents.groups).log_prob(images) + log_normal(e)
+        return joint - latents.posterior.log_prob(e)
+
+    with jax.enable_x64(True), cheaply_compiled():
+        found = np.asarray(jax.jit(ratio)(keys.root_key(0), np.repeat(image, 5, axis=0), noise))
+        others = np.asarray(jax.jit(ratio)(keys.root_key(0), image, noise[:1] + 0.1))
+    assert np.ptp(found) < 1e-8 < abs(others[0] - found[0])

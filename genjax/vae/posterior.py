@@ -21,10 +21,14 @@ class Posterior(NamedTuple):
         """Returns e = mean + sigma * noise, all [..., d] (the reparametrisation of Kingma and Welling 2014)."""
         return self.mean + jnp.exp(self.log_sigma) * noise
 
+    def noise(self, e: Array) -> Array:
+        """Returns the noise of which `sample` makes e: [..., d]."""
+        return (e - self.mean) * jnp.exp(-self.log_sigma)
+
     def log_prob(self, e: Array) -> Array:
         """Returns log q(e|x) + (d / 2) log 2 pi: [...]."""
         # Change of variables: the Jacobian of e -> (e - mean) / sigma is the product of 1 / sigma.
-        return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
+        return log_normal(self.noise(e)) - jnp.sum(self.log_sigma, axis=-1)
 
     def kl(self) -> Array:
         """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""

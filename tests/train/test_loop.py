@@ -427,9 +427,9 @@ def test_fit_gives_no_result_if_it_diverged(make_run):
 
 
 def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
-    from genjax.vae import losses
+    from genjax.vae import objectives
 
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
+    monkeypatch.setattr(objectives, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
     loop.fit(vae.TASK, make_run(train={"num_steps": 4, "max_nonfinite_steps": 2}))
     resumed = loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 1}))
     assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
@@ -453,9 +453,9 @@ def test_fit_saves_no_state_that_differs_between_devices(make_run):
 
 
 def test_fit_tolerates_skips_apart(make_run, monkeypatch):
-    from genjax.vae import losses
+    from genjax.vae import objectives
 
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
+    monkeypatch.setattr(objectives, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
     assert int(loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
 
 

@@ -183,6 +183,22 @@ def test_fit_continues_when_num_steps_rises(make_run, whole):
 @pytest.mark.parametrize(
     "change",
     [
+        {"vae": {"architecture": "chain", "latent_dim": 32, "groups": (2, 3), "objective": "dreg", "train_draws": 3}},
+        {"vae": {"likelihood": "gaussian_optimal"}, "data": {"binarize": "none", "dequantize": True}},
+    ],
+    ids=["dreg", "optimal"],
+)
+def test_fit_continues_any_objective(make_run, tmp_path, change):
+    whole = loop.fit(vae.TASK, make_run(str(tmp_path / "whole"), **change))
+    loop.fit(vae.TASK, make_run(train={"num_steps": 8}, **change))
+    assert loop.fit(vae.TASK, make_run(**change)).digest == whole.digest
+    rows = [Path(tmp_path, name, "metrics.jsonl").read_bytes() for name in ("whole", "run")]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"train": {"log_every": 5}},
         {"train": {"eval_every": 2}},
         {"train": {"checkpoint_every": 12}},

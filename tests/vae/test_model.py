@@ -74,7 +74,7 @@ def test_every_parameter_learns_and_stays_float32(make_run, cheap, architecture,
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(grad).max() > 0, path
         assert grad.dtype == jnp.float32, path
-    assert {term.dtype for term in terms} == {jnp.dtype("float32")}
+    assert {term.dtype for term in jax.tree.leaves(terms)} == {jnp.dtype("float32")}
 
 
 def test_encode_multiplies_in_bfloat16_if_asked(make_run):

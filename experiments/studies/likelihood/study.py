@@ -125,7 +125,9 @@ def run_config(options: Options, name: str, seed: int) -> VaeRun:
         optim=OptimConfig(
             learning_rate=options.learning_rate, schedule="cosine", warmup=0.01, eps=options.eps, ema_decay=0.9995
         ),
-        train=TrainConfig(num_steps=options.steps, log_every=500, eval_every=5000, checkpoint_every=5000, steps_per_dispatch=50),
+        train=TrainConfig(
+            num_steps=options.steps, log_every=500, eval_every=5000, checkpoint_every=5000, steps_per_dispatch=50
+        ),
         vae=VaeConfig(
             hidden_sizes=(200, 200), activation="tanh", objective="iwae" if row.objective == "iwae" else "elbo",
             train_draws=row.k, validation_draws=16, **networks,
@@ -171,10 +173,10 @@ def written(options: Options) -> str:
         "",
         "    python experiments/study.py likelihood ROW ... --source npz:FILE --workdir DIR --page FILE",
         "",
-        "whose help says what is the paper's here and what is not. The paper's figures are those of dynamically binarised",
-        "digits. Errors: if there were as many other test digits, and if the noise of the score were drawn anew. Active",
-        "units are those of each group of latents, the one next to the pixels last. Minutes are those of the training,",
-        "beside whatever else the machine did.",
+        "whose help says what is the paper's here and what is not. The paper's figures are those of dynamically",
+        "binarised digits. Errors: if there were as many other test digits, and if the noise of the score were drawn",
+        "anew. Active units are those of each group of latents, the one next to the pixels last. Minutes are those of",
+        "the training, beside whatever else the machine did.",
         "",
         markdown.table(header, lines) if lines else "No row is scored yet.",
         "",

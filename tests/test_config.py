@@ -272,6 +272,7 @@ def linear(decay=0.5, **options):
         ),
         (VaeConfig, {"free_bits": -1.0}, "--vae.free-bits must not be negative, got -1.0"),
         (VaeConfig, {"free_bits_per": "dimension"}, "free-bits-per dimension has no effect without free bits: give"),
+        (VaeConfig, {"centred": False, "architecture": "conv"}, "--vae.centred False has no effect with architecture"),
         (VaeConfig, {"beta_cycles": 0}, "--vae.beta-cycles must be at least 1, got 0"),
         (VaeConfig, {"beta_cycles": 2}, "--vae.beta-cycles 2 has no effect without a warm-up: give --vae.beta-warmup"),
         (VaeConfig, {"train_draws": 0}, "--vae.train-draws must be at least 1, got 0"),

@@ -32,6 +32,9 @@ class VaeConfig:
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
+    centred: bool = True
+    """mlp and chain: the encoder sees pixels in [-1, 1] rather than [0, 1]. Not centred is better for tanh, which the
+    -1 of a dark background saturates."""
     likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "gaussian_optimal"] = "bernoulli"
     """p(x|z): Bernoulli, Gaussian with the fixed sigma below, or Gaussian with one sigma for all pixels, which is
     learned by gradient, or set at each step to its optimum, the root mean squared error of the batch (Rybkin et al.
@@ -92,6 +95,7 @@ class VaeConfig:
         require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
         check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
+        check_used(self, "vae", ("centred",), "architecture", ("mlp", "chain"))
         check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "chain"))
         check_used(self, "vae", ("strides",), "architecture", ("spatial",))
         check_used(self, "vae", ("upper_sizes",), "architecture", ("chain",))

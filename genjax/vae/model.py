@@ -203,7 +203,7 @@ def from_config(config: VaeRun) -> Model:
         decoder: nn.Module = ladder.Decoder(sizes, len(groups), shape, activation, dtype)
         latents = ladder.Latents(sizes, groups, activation, dtype)
     elif vae.architecture == "chain":
-        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype)
+        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype, vae.centred)
         decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, shape, activation, dtype))
         latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
     elif vae.architecture == "spatial":
@@ -216,7 +216,7 @@ def from_config(config: VaeRun) -> Model:
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.ConvDecoder(sizes, shape, activation, dtype)
     else:
-        encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype)
+        encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype, vae.centred)
         decoder = nets.MlpDecoder(sizes, shape, activation, dtype)
     flat = FlatVae(encoder, decoder, shape, latent_dim, vae.likelihood, vae.sigma)
     return flat if latents is None else Hierarchy(flat, latents)

@@ -41,6 +41,14 @@ def test_networks_are_made_from_sizes_alone():
     )
 
 
+def test_mlp_encoder_centres_pixels_if_asked():
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 4, 4, 1)))
+    sizes = (8,), 3
+    params = nets.MlpEncoder(*sizes).init(keys.root_key(0), images)
+    centred, plain = (nets.MlpEncoder(*sizes, centred=c) for c in (True, False))
+    np.testing.assert_array_equal(centred.apply(params, images)[0], plain.apply(params, 2 * images - 1)[0])
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 def test_flat_vae_keeps_any_image_shape(make_run, architecture, shape):

@@ -8,6 +8,7 @@ from genjax.compiled import seeded_step
 from genjax.data import batches, sources
 from genjax.train import fingerprint
 from genjax.vae import objectives, steps
+from genjax.vae.model import from_config
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 
 pytestmark = pytest.mark.slow
@@ -94,6 +95,30 @@ def assert_agree_across_devices(config):
     if config.vae.likelihood == "gaussian_optimal":
         for state, metrics in ((one, loss_one), (eight, loss_eight)):
             np.testing.assert_allclose(state.net.params["decoder"]["variance"], metrics["variance"], rtol=1e-12)
+
+
+def test_optimal_variance_is_where_a_learned_one_converges(make_run, tmp_path, cheap):
+    """And both are the mean squared error of the averaged weights, by which images are drawn and scored."""
+    rest = {"optim": {"learning_rate": 5e-3, "ema_decay": 0.99}, "data": CONTINUOUS}
+    rest["train"] = {"num_steps": 1500, "eval_every": 1500, "checkpoint_every": 1500, "log_every": 1500}
+    likelihoods = {"optimal": {"likelihood": "gaussian_optimal"}, "learned": {"likelihood": "gaussian_learned"}}
+    likelihoods["learned"]["sigma"] = 0.3
+    sigma = {}
+    for name, chosen in likelihoods.items():
+        config = make_run(str(tmp_path / name), vae=chosen, **rest)
+        walked = run_steps(config, mesh_of(1), 1500)
+        model, params = from_config(config), walked[0].ema
+        images = jnp.asarray(sources.load(config.data, 0).train[0], jnp.float32) / 255
+        noise = jnp.asarray(np.random.default_rng(0).normal(size=(len(images), 4)), jnp.float32)
+
+        @jax.jit
+        def of(params, model=model, images=images, noise=noise):
+            found = model.decode(params, model.infer(params, images, noise).groups)
+            return jnp.exp(found.log_sigma), jnp.sqrt(jnp.mean((images - found.location) ** 2))
+
+        sigma[name], error = map(float, of(params))
+        assert sigma[name] == pytest.approx(error, rel=0.03), name
+    assert sigma["optimal"] == pytest.approx(sigma["learned"], rel=0.03)
 
 
 def test_train_step_agrees_across_devices_in_float32(make_run):

@@ -129,8 +129,8 @@ def run_config(options: Options, name: str, seed: int) -> VaeRun:
             num_steps=options.steps, log_every=500, eval_every=5000, checkpoint_every=5000, steps_per_dispatch=50
         ),
         vae=VaeConfig(
-            hidden_sizes=(200, 200), activation="tanh", objective="iwae" if row.objective == "iwae" else "elbo",
-            train_draws=row.k, validation_draws=16, **networks,
+            hidden_sizes=(200, 200), activation="tanh", centred=False,
+            objective="iwae" if row.objective == "iwae" else "elbo", train_draws=row.k, validation_draws=16, **networks,
         ),
     )  # fmt: skip
 

@@ -79,10 +79,10 @@ class Options:
     """Steps of each training."""
     batch_size: int = 100
     """Digits in a step (the paper: 20)."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Peak of the learning rate, which falls to 0 as a cosine (the paper: 1e-3 to 1e-4 in eight steps)."""
-    eps: float = 1e-4
-    """Adam's epsilon; the paper's."""
+    eps: float = 1e-8
+    """Adam's epsilon (the paper: 1e-4)."""
     num: int = 10_000
     """Test digits to score."""
     samples: int = 5000
@@ -123,7 +123,8 @@ def run_config(options: Options, name: str, seed: int) -> VaeRun:
             binarize="stochastic", holdout=0.01,
         ),
         optim=OptimConfig(
-            learning_rate=options.learning_rate, schedule="cosine", warmup=0.01, eps=options.eps, ema_decay=0.9995
+            learning_rate=options.learning_rate, schedule="cosine", warmup=0.01, b2=0.99, eps=options.eps,
+            ema_decay=0.9995,
         ),
         train=TrainConfig(
             num_steps=options.steps, log_every=500, eval_every=5000, checkpoint_every=5000, steps_per_dispatch=50

@@ -40,12 +40,12 @@ def test_study_trains_scores_and_writes_the_page_once(tmp_path, monkeypatch):
     digits = {f"x_{split}": rng.integers(0, 256, (200, 28, 28), np.uint8) for split in ("train", "test")}
     np.savez(tmp_path / "digits.npz", **digits)
     small = ["--source", f"npz:{tmp_path / 'digits.npz'}", "--workdir", str(tmp_path / "runs"), "--steps", "50"]
-    small += ["--batch-size", "10", "--num", "4", "--samples", "6"]
+    small += ["--batch-size", "16", "--num", "4", "--samples", "6"]
     monkeypatch.setattr("sys.argv", ["study.py", "iwae-2-5", *small])
     results = study.main()
     page = (tmp_path / "runs" / "likelihood.md").read_text()
     (line,) = [line for line in page.splitlines() if line.startswith("| IWAE, 2 layers, k = 5 | 83.89 | ")]
-    assert f" | {results['iwae-2-5.nll']:.2f} | " in line and "| 0 | 50 | 10 | 0.003 | 4, 6 |" in line
+    assert f" | {results['iwae-2-5.nll']:.2f} | " in line and "| 0 | 50 | 16 | 0.003 | 4, 6 |" in line
     assert results["iwae-2-5.nll"] < results["iwae-2-5.negative_elbo"] and "2 cores" in page or "cores" in page
 
     def never(*arguments):

@@ -74,8 +74,12 @@ class Options:
 
 
 def main() -> dict[str, Any]:
+    """Estimates, and returns the numbers."""
+    return estimate(tyro.cli(Options, description=flag_help.description(__doc__)))
+
+
+def estimate(options: Options) -> dict[str, Any]:
     """Estimates, adds the result to likelihood-STEP.json, and returns its numbers."""
-    options = tyro.cli(Options, description=flag_help.description(__doc__))
     sampler = load_sampler(options.workdir, options.which)
     data, path = sampler.config.data, files.resolve(options.workdir) / f"likelihood-{sampler.step}.json"
     require(

@@ -45,6 +45,7 @@ GLOSSARY: dict[str, Term] = {
                          "the negative ELBO in bits, for each pixel and channel", "lower"),
         "distortion": ("distortion", NATS, "-log p(x|z): how badly the reconstruction fits", "lower"),
         "rate": ("rate", NATS, "KL(q(z|x) || p(z)): what the latents tell about the image"),
+        "variance": ("variance of a pixel", "", "mean squared error of a batch, which the likelihood takes"),
         "elbo_draw_se": ("error from the noise", NATS, "standard error of the ELBO if its noise were drawn anew"),
     }),
     **_of("quality", {
@@ -85,7 +86,7 @@ GLOSSARY: dict[str, Term] = {
                           "perceptual distance of a translation from its image: what is kept is near"),
     }),
     **_of("losses", {
-        "loss": ("loss", NATS, "distortion + beta * rate: what training minimises"),
+        "loss": ("loss", NATS, "what training minimises: distortion + beta * rate, or as --vae.objective says"),
         "g_loss": ("generators' loss", "", "weighted sum of the terms that the generators minimise"),
         "d_a_loss": ("loss of discriminator A", "",
                      "half the sum of its losses on real and translated images, with penalties"),
@@ -102,6 +103,7 @@ GLOSSARY: dict[str, Term] = {
     }),
     **_of("optimiser", {
         "beta": ("beta", "", "weight of the rate in the loss"),
+        "capacity": ("capacity", NATS, "the rate that the loss asks for"),
         "learning_rate": ("learning rate", "", "learning rate of Adam"),
         "skipped": ("skipped steps", "steps", "steps so far that were not finite, and so changed nothing"),
     }),

@@ -31,9 +31,17 @@ class LinearGaussian:
         mean = (images.reshape(-1, 6) - self.b[None]) @ self.w / self.sigma**2 / self.precision[None]
         return Posterior(mean, jnp.broadcast_to(-0.5 * np.log(self.precision) + self.widen, mean.shape))
 
+    def observe(self, params, images):
+        return self.encode(params, images)
+
+    def draw(self, params, observed, noise):
+        return Latents((observed.sample(noise),), observed, observed.kl_per_dimension())
+
     def infer(self, params, images, noise):
-        posterior = self.encode(params, images)
-        return Latents((posterior.sample(noise),), posterior, posterior.kl_per_dimension())
+        return self.draw(params, self.encode(params, images), noise)
+
+    def posterior_at(self, params, observed, e):
+        return observed
 
     def generate(self, params, e):
         return (e,)

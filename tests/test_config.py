@@ -287,6 +287,30 @@ def linear(decay=0.5, **options):
             "logistic_mixture",
         ),
         (VaeConfig, {"free_bits": -1.0}, "--vae.free-bits must not be negative, got -1.0"),
+        (VaeConfig, {"free_bits_per": "dimension"}, "free-bits-per dimension has no effect without free bits: give"),
+        (VaeConfig, {"centred": False, "architecture": "conv"}, "--vae.centred False has no effect with architecture"),
+        (VaeConfig, {"beta_cycles": 0}, "--vae.beta-cycles must be at least 1, got 0"),
+        (VaeConfig, {"beta_cycles": 2}, "--vae.beta-cycles 2 has no effect without a warm-up: give --vae.beta-warmup"),
+        (VaeConfig, {"train_draws": 0}, "--vae.train-draws must be at least 1, got 0"),
+        (VaeConfig, {"objective": "capacity", "capacity": -1.0}, "--vae.capacity must not be negative, got -1.0"),
+        (VaeConfig, {"objective": "capacity", "capacity_warmup": 1.1}, "--vae.capacity-warmup must be a share in"),
+        (
+            VaeConfig,
+            {"capacity": 3.0},
+            "--vae.capacity 3.0 has no effect with objective elbo: give --vae.capacity 25.0",
+        ),
+        (VaeConfig, {"objective": "iwae", "beta": 2.0}, "--vae.beta 2.0 has no effect with objective iwae: give"),
+        (VaeConfig, {"objective": "capacity", "free_bits": 1.0}, "--vae.free-bits 1.0 has no effect with objective"),
+        (
+            VaeConfig,
+            {"objective": "dreg", "likelihood": "gaussian_optimal"},
+            "--vae.likelihood gaussian_optimal is no optimum of --vae.objective dreg, which weighs its draws: give",
+        ),
+        (
+            VaeConfig,
+            {"likelihood": "gaussian_optimal", "sigma": 0.1},
+            "--vae.sigma 0.1 has no effect with likelihood gaussian_optimal: give",
+        ),
         (OptimConfig, {"weight_decay": -0.1}, "--optim.weight-decay must not be negative, got -0.1"),
         (LossConfig, {"cycle_b": float("nan")}, "--loss.cycle-b must be finite, got nan"),
     ],
@@ -303,6 +327,10 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
         ({"seed": 2**31}, f"seed must lie in [0, 2**31), got {2**31}"),
         ({"seed": np.int64(7)}, "seed must be an int, got int64: give int(7)"),
+        *(
+            ({"vae": {"likelihood": f"gaussian_{kind}"}}, f"--vae.likelihood gaussian_{kind} needs continuous pixels")
+            for kind in ("learned", "optimal")
+        ),
         (
             {"vae": {"likelihood": "gaussian_learned"}},
             "the density of 8-bit ones grows without bound. Give --data.dequantize, or --vae.likelihood gaussian",
@@ -456,6 +484,11 @@ def test_cyclegan_run_refuses_what_cannot_work(changes, message):
         {"optim": linear(1.0, steps_per_epoch=1000)},
         {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_learned"}},
         {"data": {"binarize": "fixed"}, "vae": {"beta": 0.1, "beta_warmup": 0.999}},
+        {"vae": {"beta_cycles": 2, "beta_warmup": 0.001}},
+        {"vae": {"objective": "capacity", "capacity": 0.0, "capacity_warmup": 1.0, "beta": 1000.0}},
+        {"vae": {"objective": "iwae", "train_draws": 1}},
+        {"vae": {"free_bits": 0.1, "free_bits_per": "dimension", "train_draws": 2}},
+        {"data": {"dequantize": True}, "vae": {"likelihood": "gaussian_optimal", "objective": "capacity"}},
         {"data": {"cache_dir": "~/cache:/", "cache_gib": 0}, "vae": {"likelihood": "gaussian", "sigma": 0.1}},
         {"train": {"eval_every": 20, "checkpoint_every": 40, "keep_period": 120}},
     ],

@@ -46,24 +46,30 @@ class Latents(nn.Module):
         self.down = [Conditional(self.upper_sizes[::-1], size, *rest) for size in self.groups[1:]]
         self.up = [Conditional(self.upper_sizes, size, *rest) for size in self.groups[:-1]]
 
-    def __call__(self, lowest: tuple[Array, Array] | None, noise: Array) -> posterior.Latents:
+    def __call__(self, lowest: tuple[Array, Array] | None, noise: Array, given: bool = False) -> posterior.Latents:
         """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without a posterior.
 
-        `lowest` are mean and log sigma (before it is bounded) of the last group's posterior.
+        `lowest` are mean and log sigma (before it is bounded) of the last group's posterior. If `given`, the second
+        argument is e, and nothing is drawn.
         """
-        parts = split(noise, self.groups)
-        if lowest is None:
-            zs = [parts[0]]
+        parts, zs = split(noise, self.groups), []
+        if lowest is None or given:
+            zs.append(parts[0])
             for prior, e in zip(self.down, parts[1:], strict=True):
                 zs.append(prior(zs[-1]).sample(e))
+        if lowest is None:
             standard = Posterior(jnp.zeros_like(noise), jnp.zeros_like(noise))
             return posterior.Latents(tuple(zs), standard, jnp.zeros_like(noise))
         mean, log_sigma = (leaf.astype(noise.dtype) for leaf in lowest)
         normals = [Posterior(mean, bounded(log_sigma))]
-        zs = [normals[0].sample(parts[-1])]
-        for up, part in zip(reversed(self.up), reversed(parts[:-1]), strict=True):
-            normals.insert(0, up(zs[0]))
-            zs.insert(0, normals[0].sample(part))
+        if given:
+            for up, z in zip(reversed(self.up), reversed(zs[1:]), strict=True):
+                normals.insert(0, up(z))
+        else:
+            zs.append(normals[0].sample(parts[-1]))
+            for up, part in zip(reversed(self.up), reversed(parts[:-1]), strict=True):
+                normals.insert(0, up(zs[0]))
+                zs.insert(0, normals[0].sample(part))
         # The normals of e = (z - mu) / sigma, with the prior's mu and sigma at the draw of the group above.
         each = [normals[0]]
         for prior, z, normal in zip(self.down, zs[:-1], normals[1:], strict=True):
@@ -71,6 +77,8 @@ class Latents(nn.Module):
             each.append(Posterior((normal.mean - mu) * jnp.exp(-log_scale), normal.log_sigma - log_scale))
         # Of the first group the KL has a closed form. The others' priors depend on a group that is drawn after them, so
         # a draw of the log ratio stands for theirs.
+        if given:
+            parts = [normal.noise(e) for normal, e in zip(each, parts, strict=True)]
         ratios = [normal.log_ratio_per_dimension(part) for normal, part in zip(each, parts, strict=True)]
         kl = [each[0].kl_per_dimension(), *ratios[1:]]
         joined = Posterior(*(jnp.concatenate(leaves, axis=-1) for leaves in zip(*each, strict=True)))

@@ -6,6 +6,8 @@ from typing import Literal
 from genjax.checks import check_finite, check_used, flag, require
 from genjax.config import RunConfig
 
+Likelihood = Literal["bernoulli", "gaussian", "gaussian_learned", "gaussian_optimal", "logistic_mixture"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VaeConfig:
@@ -34,21 +36,41 @@ class VaeConfig:
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
     """Non-linearity of the hidden layers."""
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = "bernoulli"
-    """p(x|z): Bernoulli, Gaussian with the fixed sigma below, Gaussian with one learned sigma for all pixels, or a
+    centred: bool = True
+    """mlp and chain: the encoder sees pixels in [-1, 1] rather than [0, 1]. Not centred is better for tanh, which the
+    -1 of a dark background saturates."""
+    likelihood: Likelihood = "bernoulli"
+    """p(x|z): Bernoulli; Gaussian with the fixed sigma below; Gaussian with one sigma for all pixels, which is learned
+    by gradient, or set at each step to its optimum, the root mean squared error of the batch (Rybkin et al. 2021); or a
     discretised logistic mixture over 256 levels (Salimans et al. 2017)."""
     mixtures: int = 5
     """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
     """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
+    objective: Literal["elbo", "capacity", "iwae", "dreg"] = "elbo"
+    """Loss of the training. elbo: distortion + beta * KL. capacity: distortion + beta * |KL - C|, with KL the mean over
+    the batch, and C rising to the capacity below (Burgess et al. 2018). iwae: the importance-weighted bound of
+    train_draws draws (Burda et al. 2016). dreg: the same bound with the doubly reparameterised gradient, of the same
+    mean and less variance (Tucker et al. 2019)."""
+    train_draws: int = 1
+    """Draws of latents for each image in a training step; elbo and capacity average over them."""
     beta: float = 1.0
-    """Weight of the KL term in the loss; the logged elbo does not depend on it."""
+    """Weight of the KL term in the loss; the logged elbo does not depend on it. With objective capacity it is Burgess's
+    gamma (1000 there)."""
     beta_warmup: float = 0.0
-    """Share of the training over which beta rises linearly from 0."""
+    """Share of the training, or of each cycle, over which beta rises linearly from 0."""
+    beta_cycles: int = 1
+    """Times that beta starts again from 0, at equal distances (Fu et al. 2019 take 4, with a warm-up of 0.5)."""
     free_bits: float = 0.0
     """Nats of each group's KL that cost nothing: in the loss, its mean over the batch counts as at least this (Kingma
     et al. 2016). 0: none are free."""
+    free_bits_per: Literal["group", "dimension"] = "group"
+    """What has so many free bits: each group of latents, or each dimension. Both by its mean over the batch."""
+    capacity: float = 25.0
+    """Objective capacity: C at the end of its rise, in nats."""
+    capacity_warmup: float = 0.5
+    """Objective capacity: share of the training over which C rises linearly from 0."""
     validation_draws: int = 4
     """Draws of noise (binarisation or dequantisation, and latents) for each image in an evaluation on the validation
     images; fewer than on test, as it happens often. All runs and steps share them, so none has better luck."""
@@ -80,18 +102,12 @@ class VaeConfig:
             self.architecture != "wavelet" or self.likelihood == "gaussian",
             f"--vae.architecture wavelet needs --vae.likelihood gaussian and its --vae.sigma, got {self.likelihood}",
         )
-        require(self.free_bits >= 0, f"--vae.free-bits must not be negative, got {self.free_bits}")
         require(self.sigma > 0, f"--vae.sigma must be positive, got {self.sigma}")
-        require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
-        require(0 <= self.beta_warmup < 1, f"--vae.beta-warmup must be a share in [0, 1), got {self.beta_warmup}")
-        require(
-            self.beta > 0 or self.beta_warmup == 0,
-            f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
-        )
         check_used(self, "vae", ("sigma",), "likelihood", ("gaussian", "gaussian_learned"))
         require(self.mixtures >= 1, f"--vae.mixtures must be at least 1, got {self.mixtures}")
         check_used(self, "vae", ("mixtures",), "likelihood", ("logistic_mixture",))
         check_used(self, "vae", ("latent_dim",), "architecture", ("mlp", "conv"))
+        check_used(self, "vae", ("centred",), "architecture", ("mlp", "chain"))
         check_used(self, "vae", ("groups",), "architecture", ("ladder", "spatial", "wavelet", "chain"))
         check_used(self, "vae", ("strides",), "architecture", ("spatial",))
         check_used(self, "vae", ("upper_sizes",), "architecture", ("chain",))
@@ -100,6 +116,39 @@ class VaeConfig:
                 getattr(self, name) >= 2,
                 f"{flag('vae', name)} must be at least 2, for an error, got {getattr(self, name)}",
             )
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        require(self.free_bits >= 0, f"--vae.free-bits must not be negative, got {self.free_bits}")
+        require(self.beta >= 0, f"--vae.beta must not be negative, got {self.beta}")
+        require(0 <= self.beta_warmup < 1, f"--vae.beta-warmup must be a share in [0, 1), got {self.beta_warmup}")
+        require(
+            self.beta > 0 or self.beta_warmup == 0,
+            f"--vae.beta-warmup {self.beta_warmup} has no effect with beta 0: give --vae.beta-warmup 0",
+        )
+        require(self.beta_cycles >= 1, f"--vae.beta-cycles must be at least 1, got {self.beta_cycles}")
+        require(
+            self.beta_cycles == 1 or self.beta_warmup > 0,
+            f"--vae.beta-cycles {self.beta_cycles} has no effect without a warm-up: give --vae.beta-warmup 0.5",
+        )
+        require(
+            self.free_bits > 0 or self.free_bits_per == "group",
+            f"--vae.free-bits-per {self.free_bits_per} has no effect without free bits: give --vae.free-bits",
+        )
+        require(self.train_draws >= 1, f"--vae.train-draws must be at least 1, got {self.train_draws}")
+        require(self.capacity >= 0, f"--vae.capacity must not be negative, got {self.capacity}")
+        require(
+            0 <= self.capacity_warmup <= 1,
+            f"--vae.capacity-warmup must be a share in [0, 1], got {self.capacity_warmup}",
+        )
+        require(
+            self.likelihood != "gaussian_optimal" or self.objective in ("elbo", "capacity"),
+            f"--vae.likelihood gaussian_optimal is no optimum of --vae.objective {self.objective}, which weighs its "
+            "draws: give gaussian_learned",
+        )
+        check_used(self, "vae", ("beta", "beta_warmup", "beta_cycles"), "objective", ("elbo", "capacity"))
+        check_used(self, "vae", ("free_bits", "free_bits_per"), "objective", ("elbo",))
+        check_used(self, "vae", ("capacity", "capacity_warmup"), "objective", ("capacity",))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,13 +197,13 @@ class VaeRun(RunConfig):
             f"--data.binarize {self.data.binarize} makes pixels 0 or 1, which needs --vae.likelihood bernoulli",
         )
         require(
-            self.vae.likelihood != "gaussian_learned" or self.data.dequantize,
-            "--vae.likelihood gaussian_learned needs continuous pixels: as sigma falls, the density "
-            "of 8-bit ones grows "
-            "without bound. Give --data.dequantize, or --vae.likelihood gaussian",
+            self.vae.likelihood not in ("gaussian_learned", "gaussian_optimal") or self.data.dequantize,
+            f"--vae.likelihood {self.vae.likelihood} needs continuous pixels: as sigma falls, the density of 8-bit "
+            "ones grows without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         )
 
     @property
     def depends_on_num_steps(self) -> bool:
-        """True if updates depend on num_steps, through a schedule or the warm-up of beta."""
-        return super().depends_on_num_steps or self.vae.beta_warmup > 0
+        """True if updates depend on num_steps, through a schedule or the rise of beta or of the capacity."""
+        rises = self.vae.beta_warmup > 0 or (self.vae.objective == "capacity" and self.vae.capacity_warmup > 0)
+        return super().depends_on_num_steps or rises

@@ -78,8 +78,11 @@ class Latents(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, features: tuple[Array, ...] | None, noise: Array) -> posterior.Latents:
-        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without features."""
+    def __call__(self, features: tuple[Array, ...] | None, noise: Array, given: bool = False) -> posterior.Latents:
+        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without features.
+
+        If `given`, the last argument is e, and nothing is drawn.
+        """
         width, parts = self.hidden_sizes[0], split(noise, self.groups)
         state = jnp.zeros((len(noise), width), noise.dtype)
         zs: list[Array] = []
@@ -96,7 +99,7 @@ class Latents(nn.Module):
                     step = Step(self.hidden_sizes, self.activation, self.dtype, name=f"seen_{level}")
                     seen = step(state + seen)
                 normal = self._normal(seen, size, f"posterior_{level}", noise.dtype)
-            e = normal.sample(part)
+            e = part if given else normal.sample(part)
             # The first group's prior is N(0, I) itself: there is nothing above it.
             zs.append(self._normal(state, size, f"prior_{level}", noise.dtype).sample(e) if level else e)
             normals.append(normal)

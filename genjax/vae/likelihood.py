@@ -23,6 +23,7 @@ from genjax.vae import losses, usage
 from genjax.vae.inference import Target, normal
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Mask
+from genjax.vae.posterior import Latents
 
 ROWS = 512
 """Rows of a matrix [n, n] that are in memory at once."""
@@ -37,10 +38,16 @@ class Estimate(NamedTuple):
     """[b], of log_prob if the noise were drawn anew; NaN for a single draw."""
     distortion: Any
     """[b], mean of -log p(x|z) over the draws from q(z|x)."""
+    kl: Any
+    """[b, d], KL(q(z|x) || p(z)) by dimension; the mean over the draws if there are several groups."""
+    mean: Any
+    """[b, d], E_q[z|x]; the mean over the draws if there are several groups."""
+    mean_variance: Any
+    """[b, d], of `mean` if the noise were drawn anew; NaN for a single draw of several groups."""
     posterior: Posterior
-    """q(e|x), [b, d]."""
+    """q(e|x), [b, d]; of several groups, normals given the means of those before."""
     e: Any
-    """[b, d], the first draw."""
+    """[b, d], the first draw of z."""
 
 
 class Sums(NamedTuple):
@@ -49,6 +56,9 @@ class Sums(NamedTuple):
     log_weight: Array  # [b], log of the sum of weights
     log_square: Array  # [b], log of the sum of squared weights
     distortion: Array  # [b]
+    kl: Array  # [b, d]
+    z: Array  # [b, d]
+    z_square: Array  # [b, d]
 
 
 def estimate_rows(
@@ -69,47 +79,81 @@ def target_of(model: Model, params: Params, images: Array) -> Target:
 
 def log_joint(target: Target, e: Array) -> Array:
     """Returns `target.log_joint(e)` of images without missing pixels, several times as fast on a CPU: [b, k]."""
-    each = target.decode(e).log_prob_per_pixel(target.y).reshape(*e.shape[:2], -1)
-    # XLA fuses a sum over pixels with their logarithms to a slow loop; a product it leaves alone.
-    log_prob = jnp.matmul(each, jnp.ones(each.shape[2], each.dtype), precision="highest") + log_normal(e)
+    log_prob = _over_pixels(target.decode(e).log_prob_per_pixel(target.y)) + log_normal(e)
     return jnp.where(jnp.isnan(log_prob), -jnp.inf, log_prob)
 
 
 def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_once: int) -> Estimate:
-    """Estimates log p(x) from `num_samples` draws of e for each image, `at_once` of them decoded at a time."""
+    """Estimates log p(x) from `num_samples` draws of q(z|x) for each image, `at_once` of them decoded at a time."""
+    model, params, images = target.model, target.params, target.y[:, 0]
     # The encoder sees each image once, however many draws are decoded.
-    posterior = target.model.encode(target.params, target.y[:, 0])
-    each = jax.tree.map(lambda leaf: leaf[:, None], posterior)
+    observed = model.observe(params, images)
 
-    def draw(index: Array) -> Array:
+    def draw(index: Array) -> tuple[Latents, Array]:
+        """Latents and log q(z|x) - log p(z) of these draws of each image, the draws of an image one after another."""
         sample_keys = jax.vmap(lambda key: keys.per_example(key, index))(image_keys)
-        return each.sample(normal(sample_keys, target))
+        noise = normal(sample_keys, target).reshape(-1, model.latent_dim)
+        each = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(index), axis=0), observed)
+        latents = model.draw(params, each, noise)
+        return latents, jnp.sum(latents.posterior.log_ratio_per_dimension(noise), axis=1)
 
     def add(part: Array, sums: Sums) -> Sums:
         index = part * at_once + jnp.arange(at_once)
-        e = draw(index)
-        log_prob = log_joint(target, e)
+        latents, log_ratio = draw(index)
+        likelihood = model.decode(params, latents.groups)
+        log_prob = _over_pixels(by_image(likelihood.log_prob_per_pixel(jnp.repeat(images, at_once, axis=0))))
         # The last part may reach beyond the number of draws.
         counts = (index < num_samples)[None]
-        log_weight = jnp.where(counts, log_prob - each.log_prob(e), -jnp.inf)
+        log_weight = log_prob - log_ratio.reshape(log_prob.shape)
+        log_weight = jnp.where(counts & ~jnp.isnan(log_weight), log_weight, -jnp.inf)
+
+        def add_up(each: Array) -> Array:
+            return jnp.sum(jnp.where(counts.reshape(1, -1, *[1] * (each.ndim - 2)), each, 0.0), axis=1)
+
+        z = by_image(jnp.concatenate(latents.groups, axis=1))
         return Sums(
             jnp.logaddexp(sums.log_weight, jax.nn.logsumexp(log_weight, axis=1)),
             jnp.logaddexp(sums.log_square, jax.nn.logsumexp(2 * log_weight, axis=1)),
-            sums.distortion + jnp.sum(jnp.where(counts, log_normal(e) - log_prob, 0.0), axis=1),
+            sums.distortion - add_up(log_prob),
+            sums.kl + add_up(by_image(latents.kl_per_dimension)),
+            sums.z + add_up(z),
+            sums.z_square + add_up(z**2),
         )
 
-    zeros = jnp.zeros(len(image_keys))
-    sums = lax.fori_loop(0, -(-num_samples // at_once), add, Sums(zeros - jnp.inf, zeros - jnp.inf, zeros))
+    def by_image(rows: Array) -> Array:
+        return rows.reshape(len(images), -1, *rows.shape[1:])
+
+    zeros, zeros_d = jnp.zeros(len(images)), jnp.zeros((len(images), model.latent_dim))
+    first = Sums(zeros - jnp.inf, zeros - jnp.inf, zeros, zeros_d, zeros_d, zeros_d)
+    sums = lax.fori_loop(0, -(-num_samples // at_once), add, first)
     # The delta method: the variance of log(mean of w) is that of the mean, relative to its square.
     share = jnp.exp(sums.log_square - 2 * sums.log_weight)
     variance = (share - 1 / num_samples) * (num_samples / max(num_samples - 1, 1))
+    mean = sums.z / num_samples
+    mean_variance = jnp.maximum(sums.z_square / num_samples - mean**2, 0.0) / max(num_samples - 1, 1)
+    posterior, (latents, _) = model.encode(params, images), draw(jnp.arange(1))
+    kl = sums.kl / num_samples
+    if len(latents.groups) == 1:  # which has closed forms
+        mean, mean_variance, kl = posterior.mean, jnp.zeros_like(mean), latents.kl_per_dimension
+    elif num_samples == 1:
+        mean_variance = jnp.full_like(mean, jnp.nan)
     return Estimate(
         sums.log_weight - math.log(num_samples),
         variance if num_samples > 1 else jnp.full_like(share, jnp.nan),
         sums.distortion / num_samples,
+        kl,
+        mean,
+        mean_variance,
         posterior,
-        draw(jnp.arange(1))[:, 0],
+        jnp.concatenate(latents.groups, axis=1),
     )
+
+
+def _over_pixels(each: Array) -> Array:
+    """Sums log p of pixels [b, k, h, w, c] to [b, k]."""
+    each = each.reshape(*each.shape[:2], -1)
+    # XLA fuses a sum over pixels with their logarithms to a slow loop; a product it leaves alone.
+    return jnp.matmul(each, jnp.ones(each.shape[2], each.dtype), precision="highest")
 
 
 def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> Json:
@@ -118,10 +162,13 @@ def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> 
     `nll_draw_se` is about other noise on the same images, `nll_image_se` about other images.
     """
     found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
-    kl = np.mean(found.posterior.kl_per_dimension(), axis=0)
+    kl = np.mean(found.kl, axis=0)
+    # What the means vary by beyond their noise.
+    active = np.var(found.mean, axis=0) - np.mean(found.mean_variance, axis=0) > usage.ACTIVE
     ends = np.cumsum(group_sizes)[:-1]
     distortion, nll = float(found.distortion.mean()), -float(found.log_prob.mean())
     bits = losses.bits_per_dim(data, jnp.asarray(-nll))
+    one = len(group_sizes) == 1  # with several, q(e) has no closed form
     return {
         "nll": nll,
         "nll_image_se": image_standard_error(found.log_prob[None]),
@@ -130,8 +177,9 @@ def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> 
         "negative_elbo": distortion + float(kl.sum()),
         "distortion": distortion,
         "rate": float(kl.sum()),
-        "mutual_information": mutual_information(found.posterior, found.e),
-        "active_units": usage.num_active(found.posterior.mean),
+        **({"mutual_information": mutual_information(found.posterior, found.e)} if one else {}),
+        "active_units": int(active.sum()),
+        "active_units_per_group": [int(group.sum()) for group in np.split(active, ends)],
         "kl_per_group": [float(group.sum()) for group in np.split(kl, ends)],
         "kl_per_dimension": [group.tolist() for group in np.split(kl, ends)],
     }

@@ -3,65 +3,33 @@
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from genjax import parallel
 from genjax.data.config import DataConfig
 from genjax.optim import Params
-from genjax.vae.config import VaeRun
 from genjax.vae.model import Model
-from genjax.vae.posterior import Latents
 
 
 class Terms(NamedTuple):
-    """The loss and its parts: all [b], in nats per image."""
+    """The loss and the bound's parts: [b], in nats per image."""
 
-    loss: Array  # distortion + beta * rate (at least the free bits): what training minimises
+    loss: Array  # what training minimises: distortion + beta * rate, or as `objectives` says
     elbo: Array  # -(distortion + rate), a lower bound on log p(x) whatever beta is
     rate: Array  # KL(q(z|x) || p(z)), often called the KL term
     distortion: Array  # -log p(x|z) for one draw of z from q(z|x), often called the reconstruction term
+    variance: Array | None = None  # [], of a pixel, if the likelihood's optimum is computed
 
 
-def elbo_terms(
-    model: Model, params: Params, images: Array, noise: Array, beta: Array | float, free_bits: float = 0.0
-) -> Terms:
-    """Returns the loss and its parts, for images [b, h, w, c] in [0, 1] and normal noise [b, d].
+def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: Array | float) -> Terms:
+    """Returns the bound's parts, and distortion + beta * rate as the loss.
 
-    With `free_bits` the loss of an image depends on the other images of the batch, so evaluations give none.
+    They are for images [b, h, w, c] in [0, 1] and normal noise [b, d].
     """
     # One draw of z and an exact KL: the estimator of Kingma and Welling 2014, eq. 7.
     latents = model.infer(params, images, noise)
     # -ELBO = E_q[-log p(x|z)] + KL(q(z|x) || p(z)); beta weighs the second term in the loss only (Higgins et al. 2017).
     distortion, rate = -model.decode(params, latents.groups).log_prob(images), latents.kl
-    counted = rate if free_bits == 0 else with_free_bits(latents, free_bits)
-    return Terms(distortion + beta * counted, -(distortion + rate), rate, distortion)
-
-
-def with_free_bits(latents: Latents, nats: float) -> Array:
-    """Returns rates [b] whose mean over all devices is the sum of max(nats, mean KL) over groups.
-
-    So a group may use as many nats for nothing (Kingma et al. 2016, the minibatch mean of section C.8).
-    """
-    kl = kl_per_group(latents)
-    # A group below the limit gets no gradient; which group is, all devices decide alike.
-    mean = parallel.mean_over_devices(lax.stop_gradient(jnp.mean(kl, axis=0)))
-    return jnp.sum(jnp.where((mean > nats)[None], kl, nats), axis=1)
-
-
-def kl_per_group(latents: Latents) -> Array:
-    """Returns the KL of each group, whose sum is the rate: [b, groups]."""
-    sizes = [math.prod(group.shape[1:]) for group in latents.groups]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return jnp.stack([jnp.sum(part, axis=1) for part in jnp.split(latents.kl_per_dimension, ends, axis=1)], axis=1)
-
-
-def beta(config: VaeRun, step: Array) -> Array:
-    """Returns the weight of the KL term at `step` (int32 scalar)."""
-    warmup_steps = round(config.vae.beta_warmup * config.train.num_steps)
-    if warmup_steps == 0:
-        return jnp.asarray(config.vae.beta)
-    return config.vae.beta * jnp.minimum(1.0, step / warmup_steps)
+    return Terms(distortion + beta * rate, -(distortion + rate), rate, distortion)
 
 
 def bits_per_dim(data: DataConfig, elbo: Array, of_levels: bool = False) -> Array | None:

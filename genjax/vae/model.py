@@ -7,7 +7,7 @@ groups, and sampling, restoration and evaluation work with e only. A flat VAE ha
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ from genjax.nn import layers
 from genjax.optim import Params
 from genjax.parallel import PyTree
 from genjax.vae import chain, ladder, nets, spatial, wavelet
-from genjax.vae.config import VaeRun
+from genjax.vae.config import Likelihood, VaeRun
 from genjax.vae.distributions import Bernoulli, Distribution, Gaussian, LogisticMixture
 from genjax.vae.posterior import Groups, Latents, bounded
 from genjax.vae.posterior import Posterior as Posterior
@@ -51,6 +51,9 @@ class Model(Protocol):
     def infer(self, params: Params, images: Array, noise: Array) -> Latents:
         """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
 
+    def posterior_at(self, params: Params, observed: PyTree, e: Array) -> Posterior:
+        """Returns the normals of e [b, d], each group's given the groups before it in e: q(e|x) is their density."""
+
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d], which come from the prior if e ~ N(0, I)."""
 
@@ -66,8 +69,8 @@ class FlatVae:
     decoder: nn.Module
     image_shape: tuple[int, int, int]
     latent_dim: int
-    likelihood: Literal["bernoulli", "gaussian", "gaussian_learned", "logistic_mixture"] = "bernoulli"
-    sigma: float = 0.5**0.5  # standard deviation of a pixel; about the initial value with gaussian_learned
+    likelihood: Likelihood = "bernoulli"
+    sigma: float = 0.5**0.5  # standard deviation of a pixel; (about) the initial value if it is not fixed
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters of both networks."""
@@ -78,6 +81,9 @@ class FlatVae:
         if self.likelihood == "gaussian_learned":
             # Stored beside the decoder's own parameters, so that any network from latents to images can be a decoder.
             decoder = {**decoder, "log_sigma": jnp.full((), math.log(self.sigma))}
+        elif self.likelihood == "gaussian_optimal":
+            # A variance rather than its logarithm: the average of the weights then averages squared errors.
+            decoder = {**decoder, "variance": jnp.full((), self.sigma**2)}
         return {"encoder": encoder, "decoder": decoder}
 
     def encode(self, params: Params, images: Array) -> Posterior:
@@ -99,6 +105,10 @@ class FlatVae:
         """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
         return self.draw(params, self.encode(params, images), noise)
 
+    def posterior_at(self, params: Params, observed: Posterior, e: Array) -> Posterior:
+        """Returns the normals of e [b, d], which are those that were observed."""
+        return observed
+
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d]: e itself."""
         return (e,)
@@ -112,8 +122,11 @@ class FlatVae:
             return Bernoulli(location)
         if self.likelihood == "logistic_mixture":
             return LogisticMixture.from_outputs(location, self.image_shape[-1])
-        learned = self.likelihood == "gaussian_learned"
-        return Gaussian(location, bounded(params["decoder"]["log_sigma"]) if learned else jnp.log(self.sigma))
+        if self.likelihood == "gaussian_learned":
+            return Gaussian(location, bounded(params["decoder"]["log_sigma"]))
+        if self.likelihood == "gaussian_optimal":
+            return Gaussian(location, 0.5 * jnp.log(params["decoder"]["variance"]))
+        return Gaussian(location, jnp.log(self.sigma))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +136,8 @@ class Hierarchy:
     pixels: FlatVae
     """The networks from images to what `latents` observes, and from all latents [b, d] to pixels."""
     latents: nn.Module
-    """The networks between the groups, a function (observed, noise) -> Latents; of the prior if `observed` is None."""
+    """The networks between the groups, a function (observed, noise, given) -> Latents; of the prior if `observed` is
+    None. If `given`, the noise is e itself."""
 
     @property
     def latent_dim(self) -> int:
@@ -154,6 +168,11 @@ class Hierarchy:
         """Draws the latents of images [b, h, w, c] from standard normal noise [b, d]."""
         return self.draw(params, self.observe(params, images), noise)
 
+    def posterior_at(self, params: Params, observed: PyTree, e: Array) -> Posterior:
+        """Returns the normals of e [b, d], each group's given the groups before it in e."""
+        latents: PyTree = self.latents.apply({"params": params["latents"]}, observed, e, given=True)
+        return latents.posterior  # type: ignore[no-any-return]
+
     def generate(self, params: Params, e: Array) -> Groups:
         """Returns the latents of noise e [b, d]."""
         return self.draw(params, None, e).groups
@@ -164,6 +183,11 @@ class Hierarchy:
 
     def _zeros(self, num: int) -> Array:
         return jnp.zeros((num, self.latent_dim))
+
+
+def with_variance(params: Params, variance: Array) -> Params:
+    """Returns parameters whose likelihood gaussian_optimal has the variance [] of a pixel."""
+    return params | {"decoder": {**params["decoder"], "variance": variance}}
 
 
 MakeModel = Callable[[VaeRun], Model]  # makes the model that a configuration describes
@@ -184,7 +208,7 @@ def from_config(config: VaeRun) -> Model:
         decoder: nn.Module = ladder.Decoder(sizes, len(groups), pixels, activation, dtype)
         latents = ladder.Latents(sizes, groups, activation, dtype)
     elif vae.architecture == "chain":
-        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype)
+        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype, vae.centred)
         decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, pixels, activation, dtype))
         latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
     elif vae.architecture == "spatial":
@@ -203,7 +227,7 @@ def from_config(config: VaeRun) -> Model:
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.ConvDecoder(sizes, pixels, activation, dtype)
     else:
-        encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype)
+        encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype, vae.centred)
         decoder = nets.MlpDecoder(sizes, pixels, activation, dtype)
     flat = FlatVae(encoder, decoder, shape, latent_dim, vae.likelihood, vae.sigma)
     return flat if latents is None else Hierarchy(flat, latents)
@@ -211,4 +235,10 @@ def from_config(config: VaeRun) -> Model:
 
 def draw_noise(model: Model, key: Array, position: Array) -> Array:
     """Draws standard normal noise [b, d]; row i depends only on `key` and position[i] (int32)."""
-    return keys.normal(keys.per_example(key, position), model.latent_dim)
+    return draw_noises(model, key, position, 1)[:, 0]
+
+
+def draw_noises(model: Model, key: Array, position: Array, num: int) -> Array:
+    """Draws standard normal noise [b, num, d]; row i depends only on `key` and position[i] (int32)."""
+    noise = keys.normal(keys.per_example(key, position), num * model.latent_dim)
+    return noise.reshape(-1, num, model.latent_dim)

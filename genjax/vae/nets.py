@@ -17,17 +17,18 @@ Activation = Callable[[Array], Array]
 
 
 class MlpEncoder(nn.Module):
-    """Fully connected encoder with one hidden layer for each of `hidden_sizes`."""
+    """Fully connected encoder with one hidden layer for each of `hidden_sizes`; it may see pixels in [-1, 1]."""
 
     hidden_sizes: tuple[int, ...]
     latent_dim: int
     activation: Activation = nn.gelu
     dtype: jnp.dtype | None = None
+    centred: bool = True
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
         """[b, h, w, c] to mean and log sigma [b, d]."""
-        x = (2 * images - 1).reshape(len(images), -1)  # centred: pixels in [-1, 1]
+        x = (2 * images - 1 if self.centred else images).reshape(len(images), -1)
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
         return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))

@@ -141,10 +141,7 @@ class Downsample:
         ValueError for a logistic mixture.
         """
         if isinstance(likelihood, LogisticMixture):
-            raise ValueError(
-                "enlarging needs p(y|z) of sums of pixels, which a logistic mixture does not have in closed form: "
-                "train with --vae.likelihood gaussian_learned or gaussian to enlarge; inpainting works with both"
-            )
+            refuse_mixture("enlarging")
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
@@ -198,6 +195,14 @@ class Downsample:
 
     def _whitened(self, y: Array) -> Array:
         return _two_sided([np.linalg.inv(low) for low in self._triangular(y)], y)
+
+
+def refuse_mixture(what: str) -> NoReturn:
+    """Raises ValueError: sums of pixels of a logistic mixture have no density in closed form."""
+    raise ValueError(
+        f"{what} needs p(y|z) of sums of pixels, which a logistic mixture does not have in closed form: train with "
+        "--vae.likelihood gaussian_learned or gaussian; inpainting works with all"
+    )
 
 
 def refuse_gibbs(what: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Posteriors of noise, and the latents that they draw."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,10 +22,14 @@ class Posterior(NamedTuple):
         """Returns e = mean + sigma * noise, all [..., d] (the reparametrisation of Kingma and Welling 2014)."""
         return self.mean + jnp.exp(self.log_sigma) * noise
 
+    def noise(self, e: Array) -> Array:
+        """Returns the noise of which `sample` makes e: [..., d]."""
+        return (e - self.mean) * jnp.exp(-self.log_sigma)
+
     def log_prob(self, e: Array) -> Array:
         """Returns log q(e|x) + (d / 2) log 2 pi: [...]."""
         # Change of variables: the Jacobian of e -> (e - mean) / sigma is the product of 1 / sigma.
-        return log_normal((e - self.mean) * jnp.exp(-self.log_sigma)) - jnp.sum(self.log_sigma, axis=-1)
+        return log_normal(self.noise(e)) - jnp.sum(self.log_sigma, axis=-1)
 
     def kl(self) -> Array:
         """Returns KL(q(e|x) || N(0, I)) in nats: [...] (Kingma and Welling 2014, appendix B)."""
@@ -53,6 +58,14 @@ class Latents(NamedTuple):
     def kl(self) -> Array:
         """Sum over dimensions: [b]."""
         return jnp.sum(self.kl_per_dimension, axis=-1)
+
+    @property
+    def kl_per_group(self) -> Array:
+        """Sums over the dimensions of each group: [b, groups]."""
+        sizes = [math.prod(group.shape[1:]) for group in self.groups]
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+        parts = jnp.split(self.kl_per_dimension, ends, axis=1)
+        return jnp.stack([jnp.sum(part, axis=1) for part in parts], axis=1)
 
 
 def log_normal(e: Array) -> Array:

@@ -85,8 +85,11 @@ class Latents(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, features: tuple[Array, ...] | None, noise: Array) -> posterior.Latents:
-        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without features."""
+    def __call__(self, features: tuple[Array, ...] | None, noise: Array, given: bool = False) -> posterior.Latents:
+        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without features.
+
+        If `given`, the last argument is e, and nothing is drawn.
+        """
         parts = split(noise, tuple(math.prod(shape) for shape in self.shapes))
         levels = [stride.bit_length() - 2 for stride in self.strides]
         state = jnp.zeros((len(noise), *self.shapes[0][:2], self.hidden_sizes[levels[0]]), noise.dtype)
@@ -101,7 +104,7 @@ class Latents(nn.Module):
             else:
                 seen = Cell(self.activation, self.dtype, name=f"seen_{i}")(state + features[level])
                 normal = self._normal(seen, shape[2], f"posterior_{i}", noise.dtype)
-            e = normal.sample(part)
+            e = part if given else normal.sample(part)
             zs.append(self._normal(state, shape[2], f"prior_{i}", noise.dtype).sample(e) if i else e)
             normals.append(normal)
         joined = Posterior(*(jnp.concatenate(leaves, axis=-1) for leaves in zip(*normals, strict=True)))

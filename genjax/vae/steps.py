@@ -15,9 +15,9 @@ from genjax.data.batches import Batch
 from genjax.evaluation.per_image import Values, draw_standard_error, errors, means
 from genjax.optim import Params
 from genjax.task import Split
-from genjax.vae import losses, sampling
+from genjax.vae import losses, objectives, sampling
 from genjax.vae.config import VaeRun
-from genjax.vae.model import MakeModel, Model, draw_noise, from_config
+from genjax.vae.model import MakeModel, Model, draw_noise, draw_noises, from_config, with_variance
 
 
 class VaeState(NamedTuple):
@@ -44,12 +44,11 @@ def train_step(
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)
     x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
-    noise = draw_noise(model, latent_key, batch.position)
-    beta = losses.beta(config, state.step)
+    noise = draw_noises(model, latent_key, batch.position, config.vae.train_draws)
 
     # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
-        each = losses.elbo_terms(model, params, x, noise, beta, config.vae.free_bits)
+        each = objectives.training_terms(config, model, params, x, noise, state.step)
         terms = jax.tree.map(jnp.mean, each)
         return terms.loss, terms
 
@@ -61,6 +60,8 @@ def train_step(
 
     def update(trained: tuple[optim.Net, Params]) -> tuple[optim.Net, Params]:
         net = optim.update_net(config.optim, trained[0], grads, learning_rate)
+        if terms.variance is not None:
+            net = net._replace(params=with_variance(net.params, terms.variance))
         return net, optim.ema(config.optim, state.step, trained[1], net.params)
 
     # Skip the update if anything is not finite. The means spread a NaN to all devices, so all decide the same.
@@ -68,7 +69,8 @@ def train_step(
     net, average = optim.update_if(finite, update, (state.net, state.ema))
     skipped = state.skipped + jnp.where(finite, 0, 1)
 
-    metrics = _metrics(config, terms) | {"beta": beta, "learning_rate": learning_rate, "skipped": skipped}
+    metrics = _metrics(config, terms) | {"learning_rate": learning_rate, "skipped": skipped}
+    metrics |= objectives.schedules(config, state.step)
     return VaeState(state.step + 1, skipped, net, average), metrics
 
 
@@ -80,8 +82,11 @@ def eval_step(
     image_key, latent_key = jax.random.split(key)
     x = augment.evaluation_images(config.data, keys.per_example(image_key, batch.position), batch.images[0])
     noise = draw_noise(model, latent_key, batch.position)
-    terms = losses.elbo_terms(model, state.ema, x, noise, losses.beta(config, state.step))
-    return (_metrics(config, terms) | {"negative_elbo": -terms.elbo} | _kl_of_groups(model, state.ema, x, noise),)
+    terms = losses.elbo_terms(model, state.ema, x, noise, objectives.beta(config, state.step))
+    metrics = _metrics(config, terms)
+    if config.vae.objective != "elbo":  # whose losses are none of a single image and draw
+        del metrics["loss"]
+    return (metrics | {"negative_elbo": -terms.elbo} | _kl_of_groups(model, state.ema, x, noise),)
 
 
 def num_draws(config: VaeRun, split: Split) -> int:
@@ -116,11 +121,11 @@ def visualize(
 def _kl_of_groups(model: Model, params: Params, images: Array, noise: Array) -> dict[str, Array]:
     """Returns the KL of each group [b] by name; of a single group it is the rate, which has a name already."""
     # The same latents as in `elbo_terms`: XLA computes equal expressions once.
-    kl = losses.kl_per_group(model.infer(params, images, noise))
+    kl = model.infer(params, images, noise).kl_per_group
     return {f"kl_group_{i}": nats for i, nats in enumerate(kl.T, 1)} if kl.shape[1] > 1 else {}
 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:
-    metrics = terms._asdict()
+    metrics = {name: value for name, value in terms._asdict().items() if value is not None}
     bits = losses.bits_per_dim(config.data, terms.elbo, config.vae.likelihood == "logistic_mixture")
     return metrics if bits is None else metrics | {"bits_per_dim": bits}

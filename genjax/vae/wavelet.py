@@ -113,8 +113,11 @@ class Latents(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, observed: tuple[Array, ...] | None, noise: Array) -> posterior.Latents:
-        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without coefficients."""
+    def __call__(self, observed: tuple[Array, ...] | None, noise: Array, given: bool = False) -> posterior.Latents:
+        """Draws from standard normal noise [b, d]; from the prior, for which noise is e, without coefficients.
+
+        If `given`, the last argument is e, and nothing is drawn.
+        """
         num_levels = len(self.hidden_sizes)
         num = (len(self.shapes) - self.channels) // num_levels
         parts = [
@@ -127,7 +130,7 @@ class Latents(nn.Module):
         def draw(prior: Posterior, stride: int) -> Array:
             seen = None if observed is None else observed[len(zs)]
             normal = _posterior(prior, seen, self.sigma / (stride * UNIT))
-            e = normal.sample(parts[len(zs)])
+            e = parts[len(zs)] if given else normal.sample(parts[len(zs)])
             zs.append(prior.sample(e))
             normals.append(Posterior(*(leaf.reshape(len(noise), -1) for leaf in normal)))
             return zs[-1]

@@ -184,6 +184,22 @@ def test_fit_continues_when_num_steps_rises(make_run, whole):
 @pytest.mark.parametrize(
     "change",
     [
+        {"vae": {"architecture": "chain", "latent_dim": 32, "groups": (2, 3), "objective": "dreg", "train_draws": 3}},
+        {"vae": {"likelihood": "gaussian_optimal"}, "data": {"binarize": "none", "dequantize": True}},
+    ],
+    ids=["dreg", "optimal"],
+)
+def test_fit_continues_any_objective(make_run, tmp_path, change):
+    whole = loop.fit(vae.TASK, make_run(str(tmp_path / "whole"), **change))
+    loop.fit(vae.TASK, make_run(train={"num_steps": 8}, **change))
+    assert loop.fit(vae.TASK, make_run(**change)).digest == whole.digest
+    rows = [Path(tmp_path, name, "metrics.jsonl").read_bytes() for name in ("whole", "run")]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"train": {"log_every": 5}},
         {"train": {"eval_every": 2}},
         {"train": {"checkpoint_every": 12}},
@@ -428,9 +444,9 @@ def test_fit_gives_no_result_if_it_diverged(make_run):
 
 
 def test_fit_counts_skips_anew_after_resuming(make_run, monkeypatch):
-    from genjax.vae import losses
+    from genjax.vae import objectives
 
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
+    monkeypatch.setattr(objectives, "beta", lambda vae, step: jax.numpy.where(step == 1, jax.numpy.inf, 1.0))
     loop.fit(vae.TASK, make_run(train={"num_steps": 4, "max_nonfinite_steps": 2}))
     resumed = loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 1}))
     assert (resumed.step, int(resumed.state.skipped)) == (12, 1)
@@ -454,9 +470,9 @@ def test_fit_saves_no_state_that_differs_between_devices(make_run):
 
 
 def test_fit_tolerates_skips_apart(make_run, monkeypatch):
-    from genjax.vae import losses
+    from genjax.vae import objectives
 
-    monkeypatch.setattr(losses, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
+    monkeypatch.setattr(objectives, "beta", lambda vae, step: jax.numpy.where(step % 3 == 2, 1.0, jax.numpy.inf))
     assert int(loop.fit(vae.TASK, make_run(train={"max_nonfinite_steps": 3})).state.skipped) == 8
 
 

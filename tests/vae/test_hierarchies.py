@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 
 from genjax import keys, parallel
+from genjax.vae import likelihood
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.model import from_config
 from genjax.vae.operators import Downsample, Mask
@@ -109,6 +110,29 @@ def test_encode_is_draw_without_noise(architecture):
     found = drawn(architecture)
     for a, b in zip(found.encoded, found.still, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.slow
+@BOTH
+def test_importance_weighted_draws_a_group_given_those_before(architecture, num=3000):
+    """KL and means of single draws against other draws of the posterior, and weights against the ELBO, their mean."""
+    found, model = drawn(architecture), from_config(tiny(architecture))
+
+    def run(key, image):
+        params = jax.tree.map(lambda p: (1.5 * p).astype(float), model.init(key))
+        target = likelihood.target_of(model, params, jnp.repeat(image, num, axis=0))
+        return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(num)), 1, 1)
+
+    image = np.random.default_rng(0).integers(0, 2, (1, 8, 8, 1)).astype(float)
+    with jax.enable_x64(True), cheaply_compiled():
+        estimate = jax.tree.map(np.asarray, jax.jit(run)(keys.root_key(0), image))
+    z = np.concatenate(found.latents.groups, axis=1)
+    for one, other in ((estimate.kl, found.latents.kl_per_dimension), (estimate.mean, z)):
+        error = other.std(axis=0) * math.sqrt(1 / num + 1 / len(other))
+        assert (np.abs(one.mean(axis=0) - other.mean(axis=0)) <= 4.5 * error + 1e-9).all()
+    gap = estimate.log_prob + estimate.distortion + estimate.kl.sum(axis=1)
+    assert abs(gap.mean()) <= 4 * gap.std() / math.sqrt(num) and gap.std() > 0.1
+    assert np.isnan(estimate.mean_variance).all()
 
 
 @pytest.mark.slow

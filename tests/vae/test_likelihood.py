@@ -106,7 +106,8 @@ def test_active_units_are_those_whose_mean_varies(make_run):
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(1000, 3)) * [1.0, 0.05, 0.2]
     ones = np.ones(1000)
-    found = Estimate(-ones, ones, ones, Posterior(mean, np.zeros((1000, 3))), mean)
+    posterior = Posterior(mean, np.zeros((1000, 3)))
+    found = Estimate(-ones, ones, ones, posterior.kl_per_dimension(), mean, 0 * mean, posterior, mean)
     summary = likelihood.summarize(found, make_run().data, [2, 1])
     assert summary["active_units"] == 2
     assert [len(group) for group in summary["kl_per_dimension"]] == [2, 1]

@@ -1,17 +1,12 @@
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import parallel
 from genjax.data.config import DataConfig
 from genjax.vae import losses
-from genjax.vae.posterior import Latents
 from linear_gaussian import LinearGaussian
-from studies.reproducibility.stepping import mesh_of
-from tiny import tiny_run
 
 
 def terms(model, noise, beta=1.0):
@@ -42,29 +37,6 @@ def test_elbo_terms_weighs_loss_alone_by_beta(x64):
     np.testing.assert_array_equal(one.elbo, four.elbo)
     np.testing.assert_allclose(four.loss - one.loss, 3 * one.rate, rtol=1e-12)
     np.testing.assert_allclose(one.loss, -one.elbo, rtol=1e-12)
-
-
-def test_free_bits_floor_the_mean_kl_of_each_group():
-    """On four devices, whose own means lie on the other side of the limit."""
-    kl = np.array([0.1, 0.2, 0.3, 3.0, 1.1, 1.2, 0.1, 0.8])[:, None] * [0.5, 0.5, 2.0]
-    noise = np.zeros((8, 2)), np.zeros((8, 1))
-
-    def counted(kl, groups):
-        return losses.with_free_bits(Latents(groups, None, kl), 1.0)
-
-    def both(kl, groups):
-        return counted(kl, groups), jax.grad(lambda kl: jnp.sum(counted(kl, groups)))(kl)
-
-    split = parallel.SPLIT
-    found, grad = parallel.pmap(both, mesh_of(4), (split, split), (split, split))(kl, noise)
-    np.testing.assert_allclose(found, 1.0 + kl[:, 2], rtol=1e-6)  # the means are 0.85 and 1.7
-    np.testing.assert_array_equal(grad, np.broadcast_to([0.0, 0.0, 1.0], (8, 3)))
-
-
-def test_beta_warms_up_linearly():
-    config = tiny_run("unused", vae={"beta": 2.0, "beta_warmup": 0.1}, train={"num_steps": 100})
-    assert [float(losses.beta(config, jnp.int32(step))) for step in (0, 5, 10, 99)] == [0.0, 1.0, 2.0, 2.0]
-    assert float(losses.beta(tiny_run("unused", vae={"beta": 0.5}), jnp.int32(0))) == 0.5
 
 
 def test_bits_per_dim_of_uniform_images(x64):

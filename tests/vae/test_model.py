@@ -41,6 +41,14 @@ def test_networks_are_made_from_sizes_alone():
     )
 
 
+def test_mlp_encoder_centres_pixels_if_asked():
+    images = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 4, 4, 1)))
+    sizes = (8,), 3
+    params = nets.MlpEncoder(*sizes).init(keys.root_key(0), images)
+    centred, plain = (nets.MlpEncoder(*sizes, centred=c) for c in (True, False))
+    np.testing.assert_array_equal(centred.apply(params, images)[0], plain.apply(params, 2 * images - 1)[0])
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 def test_flat_vae_keeps_any_image_shape(make_run, architecture, shape):
@@ -74,7 +82,7 @@ def test_every_parameter_learns_and_stays_float32(make_run, cheap, architecture,
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(grad).max() > 0, path
         assert grad.dtype == jnp.float32, path
-    assert {term.dtype for term in terms} == {jnp.dtype("float32")}
+    assert {term.dtype for term in jax.tree.leaves(terms)} == {jnp.dtype("float32")}
 
 
 def test_encode_multiplies_in_bfloat16_if_asked(make_run):

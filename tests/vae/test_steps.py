@@ -7,7 +7,8 @@ from genjax import keys, parallel, vae
 from genjax.compiled import seeded_step
 from genjax.data import batches, sources
 from genjax.train import fingerprint
-from genjax.vae import losses, steps
+from genjax.vae import objectives, steps
+from genjax.vae.model import from_config
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 
 pytestmark = pytest.mark.slow
@@ -33,20 +34,20 @@ def test_train_step_parts_replicas_without_mean(make_run, monkeypatch):
 
 def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap):
     """Looks at what really enters the loss inside the compiled step."""
-    config = make_run()
+    config = make_run(vae={"objective": "iwae", "train_draws": 3})
 
     def inputs(num):
         seen = {}
 
-        def record(model, params, x, noise, *rest):
+        def record(config, model, params, x, noise, step):
             jax.debug.callback(
                 lambda x, n: seen.update({bytes(row): bytes(e) for row, e in zip(x, n, strict=True)}), x, noise
             )
-            return original(model, params, x, noise, *rest)
+            return original(config, model, params, x, noise, step)
 
-        original = losses.elbo_terms
+        original = objectives.training_terms
         with monkeypatch.context() as patch:
-            patch.setattr(losses, "elbo_terms", record)
+            patch.setattr(objectives, "training_terms", record)
             run_steps(config, mesh_of(num), 1)
         jax.effects_barrier()
         return seen
@@ -63,17 +64,61 @@ NETWORKS = {
     # At first, the KL of the second group alone is above so many free bits.
     "ladder": {"hidden_sizes": (6,), "latent_dim": 32, "groups": (1, 4), "free_bits": 0.1},
 }
+CONTINUOUS = {"binarize": "none", "dequantize": True}
+OBJECTIVES = {
+    "dimension": {"vae": {"free_bits": 0.003, "free_bits_per": "dimension", "train_draws": 2}},
+    "capacity": {"vae": {"objective": "capacity", "capacity": 1e-3, "capacity_warmup": 0.0, "beta": 5.0}},
+    "iwae": {"vae": {"objective": "iwae", "train_draws": 3}},
+    "dreg": {"vae": {"objective": "dreg", "train_draws": 3}},
+    "optimal": {"vae": {"likelihood": "gaussian_optimal"}, "data": CONTINUOUS},
+}
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_train_step_agrees_across_devices_in_float64(make_run, x64, architecture):
-    config = make_run(vae={"architecture": architecture, **NETWORKS[architecture]})
+    assert_agree_across_devices(make_run(vae={"architecture": architecture, **NETWORKS[architecture]}))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_train_step_agrees_across_devices_for_any_objective(make_run, x64, objective):
+    assert_agree_across_devices(make_run(**OBJECTIVES[objective]))
+
+
+def assert_agree_across_devices(config):
+    """Losses and gradients of one step, in float64."""
     (one, loss_one), (eight, loss_eight) = (run_steps(config, mesh_of(num), 1, jnp.float64) for num in (1, 8))
     for name in loss_one:
         np.testing.assert_allclose(loss_one[name], loss_eight[name], rtol=1e-8, atol=1e-12)
     # After one step Adam's first moment is the gradient, times a constant.
     for a, b in zip(*(jax.tree.leaves(state.net.opt_state.mu) for state in (one, eight)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+    if config.vae.likelihood == "gaussian_optimal":
+        for state, metrics in ((one, loss_one), (eight, loss_eight)):
+            np.testing.assert_allclose(state.net.params["decoder"]["variance"], metrics["variance"], rtol=1e-12)
+
+
+def test_optimal_variance_is_where_a_learned_one_converges(make_run, tmp_path, cheap):
+    """And both are the mean squared error of the averaged weights, by which images are drawn and scored."""
+    rest = {"optim": {"learning_rate": 5e-3, "ema_decay": 0.99}, "data": CONTINUOUS}
+    rest["train"] = {"num_steps": 1500, "eval_every": 1500, "checkpoint_every": 1500, "log_every": 1500}
+    likelihoods = {"optimal": {"likelihood": "gaussian_optimal"}, "learned": {"likelihood": "gaussian_learned"}}
+    likelihoods["learned"]["sigma"] = 0.3
+    sigma = {}
+    for name, chosen in likelihoods.items():
+        config = make_run(str(tmp_path / name), vae=chosen, **rest)
+        walked = run_steps(config, mesh_of(1), 1500)
+        model, params = from_config(config), walked[0].ema
+        images = jnp.asarray(sources.load(config.data, 0).train[0], jnp.float32) / 255
+        noise = jnp.asarray(np.random.default_rng(0).normal(size=(len(images), 4)), jnp.float32)
+
+        @jax.jit
+        def of(params, model=model, images=images, noise=noise):
+            found = model.decode(params, model.infer(params, images, noise).groups)
+            return jnp.exp(found.log_sigma), jnp.sqrt(jnp.mean((images - found.location) ** 2))
+
+        sigma[name], error = map(float, of(params))
+        assert sigma[name] == pytest.approx(error, rel=0.03), name
+    assert sigma["optimal"] == pytest.approx(sigma["learned"], rel=0.03)
 
 
 def test_train_step_agrees_across_devices_in_float32(make_run):
@@ -124,15 +169,15 @@ def test_train_step_gradient_is_finite_difference(make_run, x64):
 def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weight, loss_is_finite):
     """Either the loss or its gradient alone: the square root is 0 at 0, and has no gradient there."""
     config, mesh = make_run(), parallel.make_mesh()
-    beta, elbo_terms = losses.beta, losses.elbo_terms
+    beta, training_terms = objectives.beta, objectives.training_terms
 
-    def rooted(model, params, x, noise, beta, free_bits):
-        root = jnp.sqrt(beta * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
-        terms = elbo_terms(model, params, x, noise, beta)
+    def rooted(config, model, params, x, noise, step):
+        root = jnp.sqrt(objectives.beta(config, step) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
+        terms = training_terms(config, model, params, x, noise, step)
         return terms._replace(loss=terms.loss + root)
 
-    monkeypatch.setattr(losses, "beta", lambda config, step: jnp.where(step == 3, weight, beta(config, step)))
-    monkeypatch.setattr(losses, "elbo_terms", rooted)
+    monkeypatch.setattr(objectives, "beta", lambda config, step: jnp.where(step == 3, weight, beta(config, step)))
+    monkeypatch.setattr(objectives, "training_terms", rooted)
     train = sources.load(config.data, config.seed).train
     walked = [jax.device_get(pair) for pair in walk(vae.TASK, config, train, mesh, 5)]
     assert np.isfinite(walked[3][1]["loss"]) == loss_is_finite

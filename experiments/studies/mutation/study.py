@@ -38,6 +38,7 @@ TESTS = {
     "data/batches.py": ("data/test_batches.py",),
     "data/augment.py": ("data/test_augment.py",),
     "vae/losses.py": ("vae/test_losses.py", "vae/test_steps.py"),
+    "vae/objectives.py": ("vae/test_objectives.py", "vae/test_steps.py"),
     "vae/distributions.py": ("vae/test_distributions.py", "vae/test_losses.py", "vae/test_model.py"),
     "vae/likelihood.py": ("vae/test_likelihood.py",),
     "vae/sandwich.py": ("vae/test_sandwich.py",),

@@ -126,7 +126,7 @@ class Recorded(NamedTuple):
 
 
 RECORDED = {
-    "vae": (Recorded("genjax.vae.losses", "elbo_terms", ("images", "noise")),),
+    "vae": (Recorded("genjax.vae.objectives", "training_terms", ("images", "noise")),),
     "cyclegan": (
         Recorded("genjax.cyclegan.losses", "generator_terms", ("n.a", "n.b", "n.element")),
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),

@@ -1,0 +1,315 @@
+"""Objectives against closed forms and the identities of their papers."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.optimize
+import scipy.special
+
+from genjax import keys, parallel
+from genjax.vae import objectives
+from genjax.vae.distributions import Gaussian
+from genjax.vae.model import from_config
+from genjax.vae.posterior import Latents, Posterior
+from linear_gaussian import LinearGaussian
+from studies.reproducibility.stepping import mesh_of
+from tiny import tiny_run
+
+KL = np.array([0.1, 0.2, 0.3, 3.0, 1.1, 1.2, 0.1, 0.8])[:, None] * [0.5, 0.5, 2.0]
+"""Of eight images in three dimensions, whose means over one of four devices lie on either side of a limit of 1."""
+
+
+def on_four_devices(fn):
+    """`fn` of KL [8, 3] and its gradient by it, split over four devices."""
+
+    def both(kl):
+        return fn(kl), jax.grad(lambda kl: jnp.sum(fn(kl)))(kl)
+
+    return parallel.pmap(both, mesh_of(4), parallel.SPLIT, (parallel.SPLIT, parallel.SPLIT))(KL)
+
+
+@pytest.mark.parametrize(
+    "per, costs, free",  # the mean KL of the dimensions is 0.425, 0.425 and 1.7
+    [("group", 1.0 + KL[:, 2], [0.0, 0.0, 1.0]), ("dimension", 2.0 + KL[:, 2], [0.0, 0.0, 1.0])],
+)
+def test_with_free_bits_floors_the_mean_kl_of_each_group_or_dimension(per, costs, free):
+    def counted(kl):
+        return objectives.with_free_bits(Latents((jnp.zeros((2, 2)), jnp.zeros((2, 1))), None, kl), 1.0, per)
+
+    found, grad = on_four_devices(counted)
+    np.testing.assert_allclose(found, costs, rtol=1e-6)
+    np.testing.assert_array_equal(grad, np.broadcast_to(free, (8, 3)))
+
+
+def test_with_free_bits_counts_groups_and_dimensions_apart():
+    """0.6 of a group's nats is 0.3 of each of its dimensions."""
+
+    def counted(per):
+        return on_four_devices(
+            lambda kl: objectives.with_free_bits(Latents((jnp.zeros((2, 2)), jnp.zeros((2, 1))), None, kl), 0.6, per)
+        )[0].mean()
+
+    assert counted("group") == pytest.approx(0.85 + 1.7) and counted("dimension") == pytest.approx(1.2 + 1.7)
+
+
+@pytest.mark.parametrize("capacity, sign", [(2.0, 1), (3.0, -1)])
+def test_distance_is_that_of_the_mean_over_devices(capacity, sign):
+    found, grad = on_four_devices(lambda kl: objectives.distance(jnp.sum(kl, axis=1), jnp.asarray(capacity)))
+    assert found.mean() == pytest.approx(abs(KL.sum(axis=1).mean() - capacity), rel=1e-6)
+    np.testing.assert_array_equal(grad, np.full((8, 3), sign))
+
+
+def schedule(name, steps, **vae):
+    config = tiny_run("unused", vae=vae, train={"num_steps": 100})
+    return [float(getattr(objectives, name)(config, jnp.int32(step))) for step in steps]
+
+
+def test_beta_warms_up_linearly():
+    assert schedule("beta", (0, 5, 10, 99, 100), beta=2.0, beta_warmup=0.1) == [0.0, 1.0, 2.0, 2.0, 2.0]
+    assert schedule("beta", (0,), beta=0.5) == [0.5]
+
+
+def test_beta_rises_in_cycles():
+    """By the equations of Fu et al. 2019, of steps that count from 1: T = 100, M = 4, R = 0.4."""
+    found = schedule("beta", range(100), beta_warmup=0.4, beta_cycles=4)
+    places = [((t - 1) % math.ceil(100 / 4)) / (100 / 4) for t in range(1, 101)]
+    np.testing.assert_allclose(found, [min(1.0, place / 0.4) for place in places], rtol=1e-6)
+    assert schedule("beta", (100,), beta_warmup=0.4, beta_cycles=4) == [1.0]  # the evaluation at the end
+
+
+def test_capacity_rises_linearly():
+    given = {"objective": "capacity", "capacity": 8.0, "capacity_warmup": 0.5}
+    assert schedule("capacity", (0, 25, 50, 99), **given) == [0.0, 4.0, 8.0, 8.0]
+    assert schedule("capacity", (0,), **given | {"capacity_warmup": 0.0}) == [8.0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainable(LinearGaussian):
+    """The linear model with parameters: of the posterior `shift` and `widen`, of the model `bias`."""
+
+    def encode(self, params, images):
+        mean, log_sigma = super().encode(params, images)
+        return Posterior(mean + params["shift"][None], log_sigma + params["widen"][None])
+
+    def decode(self, params, groups):
+        location, log_sigma = super().decode(params, groups)
+        return Gaussian(location + params["bias"], log_sigma)
+
+    @staticmethod
+    def params(shift=0.0, widen=0.0):
+        return {"shift": jnp.full(2, shift), "widen": jnp.full(2, widen), "bias": jnp.zeros(())}
+
+
+def linear_terms(objective, params, noise):
+    """Terms for the five images of the linear model, repeated to the number of rows of the noise [b, k, 2]."""
+    model, vae = Trainable(), {"objective": objective, "train_draws": noise.shape[1]}
+    images = jnp.tile(model.images().astype(noise.dtype), (len(noise) // 5, 1, 1, 1))
+    config = tiny_run("unused", vae=vae)
+    return objectives.training_terms(config, model, params, images, noise, jnp.int32(0))
+
+
+def linear_grads(objective, params, noise):
+    """Gradients of the loss of each repetition of the five images, which have noise [repeats * 5, k, 2]."""
+
+    def grad(part):
+        return jax.grad(lambda params: jnp.mean(linear_terms(objective, params, part).loss))(params)
+
+    return jax.jit(jax.vmap(grad))(noise.reshape(-1, 5, *noise.shape[1:]))
+
+
+def noise(repeats, k, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(5 * repeats, k, 2)))
+
+
+@pytest.mark.parametrize("objective", ["iwae", "dreg"])
+def test_importance_weighted_losses_are_their_definition(x64, objective):
+    params, given = Trainable.params(0.2, 0.4), noise(1, 7)
+    posterior = Trainable().encode(params, Trainable().images())
+    e = posterior.mean[:, None] + np.exp(posterior.log_sigma)[:, None] * given
+    normal = scipy.stats.norm
+    mean = np.asarray(e) @ Trainable.w.T + Trainable.b
+    log_weight = normal(mean, 0.7).logpdf(Trainable.x[:, None]).sum(2) + normal.logpdf(e).sum(2)
+    log_weight -= normal(posterior.mean[:, None], np.exp(posterior.log_sigma)[:, None]).logpdf(e).sum(2)
+    expected = scipy.special.logsumexp(log_weight, axis=1) - math.log(7)
+    terms = linear_terms(objective, params, given)
+    np.testing.assert_allclose(-terms.loss, expected, rtol=1e-10)
+    np.testing.assert_allclose(terms.distortion, -normal(mean, 0.7).logpdf(Trainable.x[:, None]).sum(2).mean(1))
+    np.testing.assert_allclose(terms.elbo, -(terms.distortion + terms.rate))
+
+
+@pytest.mark.parametrize("objective", ["iwae", "dreg"])
+def test_importance_weighted_loss_is_exact_at_true_posterior(x64, objective):
+    np.testing.assert_allclose(
+        -linear_terms(objective, Trainable.params(), noise(1, 3)).loss, LinearGaussian().log_prob()
+    )
+
+
+def test_dreg_has_no_gradient_at_true_posterior(x64):
+    """All weights are equal whatever is drawn, which the draws of `iwae` tell of by its mean alone."""
+    found = {name: linear_grads(name, Trainable.params(), noise(3, 4)) for name in ("iwae", "dreg")}
+    for name in ("shift", "widen"):
+        assert np.abs(found["dreg"][name]).max() < 1e-10 < 0.01 < np.abs(found["iwae"][name]).max()
+    np.testing.assert_allclose(found["dreg"]["bias"], found["iwae"]["bias"], rtol=1e-9)
+
+
+def test_dreg_has_the_mean_of_iwae_and_less_variance(x64):
+    found = {name: linear_grads(name, Trainable.params(0.3, 0.2), noise(4000, 8)) for name in ("iwae", "dreg")}
+    for name in ("shift", "widen", "bias"):
+        iwae, dreg = found["iwae"][name], found["dreg"][name]
+        error = np.std(iwae - dreg, axis=0) / math.sqrt(len(iwae))
+        assert (np.abs(np.mean(iwae - dreg, axis=0)) <= 4 * error + 1e-12).all(), name
+        if name != "bias":
+            assert (np.var(dreg, axis=0) < 0.05 * np.var(iwae, axis=0)).all(), name
+    assert (np.abs(found["dreg"]["shift"].mean(axis=0)) > 0.03).all()  # ten errors: there is a mean to agree about
+
+
+def test_one_draw_of_iwae_is_the_elbo_with_a_sampled_kl(x64):
+    params = Trainable.params(0.3, 0.2)
+    one, many = linear_terms("iwae", params, noise(1, 1)), linear_terms("iwae", params, noise(2000, 1))
+    posterior = Trainable().encode(params, Trainable().images())
+    sampled = posterior.log_ratio_per_dimension(noise(1, 1)[:, 0]).sum(axis=1)
+    np.testing.assert_allclose(one.loss, one.distortion + sampled, rtol=1e-12)
+    gap = np.asarray(many.loss + many.elbo)  # the exact KL has the same mean
+    assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(gap)) and gap.std() > 0.1
+
+
+def test_elbo_averages_over_draws(x64):
+    params, given = Trainable.params(0.3, 0.2), noise(1, 3)
+    parts = [linear_terms("elbo", params, given[:, i : i + 1]) for i in range(3)]
+    found = linear_terms("elbo", params, given)
+    np.testing.assert_allclose(found.loss, np.mean([part.loss for part in parts], axis=0), rtol=1e-12)
+
+
+HIERARCHIES = {
+    "mlp": {"hidden_sizes": (5,), "latent_dim": 3},
+    "ladder": {"hidden_sizes": (6,), "groups": (2, 1, 2), "latent_dim": 32},
+    "spatial": {"hidden_sizes": (3, 2), "groups": (1, 1), "strides": (4, 2), "latent_dim": 32},
+    "chain": {"hidden_sizes": (6, 5), "groups": (2, 1, 2), "upper_sizes": (4,), "latent_dim": 32},
+}
+
+
+class Case:
+    """A model with parameters that tell groups apart, two images, and noise [2, 3, d], in float64."""
+
+    def __init__(self, architecture):
+        self.config = tiny_run("unused", vae={"architecture": architecture, **HIERARCHIES[architecture]})
+        self.model = from_config(self.config)
+        self.params = jax.tree.map(lambda p: (1.5 * p).astype(float), self.model.init(keys.root_key(0)))
+        rng = np.random.default_rng(0)
+        self.images = jnp.asarray(rng.integers(0, 2, (2, 8, 8, 1)).astype(float))
+        self.noise = jnp.asarray(rng.normal(size=(2, 3, self.model.latent_dim)))
+
+    def terms(self, objective, params, noise):
+        config = dataclasses.replace(self.config, vae=dataclasses.replace(self.config.vae, objective=objective))
+        return objectives.training_terms(config, self.model, params, self.images, noise, jnp.int32(0))
+
+    def drawn(self, params, image, noise):
+        """e [d] of an image and noise [d]."""
+        return self.model.infer(params, image[None], noise[None]).posterior.sample(noise[None])[0]
+
+
+@pytest.mark.parametrize("architecture", HIERARCHIES)
+def test_posterior_at_gives_the_normals_that_drew(x64, architecture):
+    case = Case(architecture)
+
+    @jax.jit
+    def both(params, noise):
+        observed = case.model.observe(params, case.images)
+        drawn = case.model.draw(params, observed, noise).posterior
+        return drawn, case.model.posterior_at(params, observed, drawn.sample(noise))
+
+    for a, b in zip(*both(case.params, case.noise[:, 0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["ladder", "chain"])
+def test_dreg_gradient_is_that_of_its_definition(x64, architecture):
+    """By parameters of draws, densities and model that are apart.
+
+    The density of e is that of its noise, found by Newton's method, over the determinant of the Jacobian.
+    """
+    case = Case(architecture)
+
+    def log_density(params, image, e, start):
+        def step(_, guess):
+            return guess - jnp.linalg.solve(
+                jax.jacobian(case.drawn, 2)(params, image, guess), case.drawn(params, image, guess) - e
+            )
+
+        found = jax.lax.fori_loop(0, 4, step, start)
+        jacobian = jax.jacobian(case.drawn, 2)(params, image, found)
+        return -0.5 * jnp.sum(found**2) - jnp.linalg.slogdet(jacobian)[1]
+
+    def log_joint(params, image, e):
+        likelihood = case.model.decode(params, case.model.generate(params, e[None]))
+        return likelihood.log_prob(image[None])[0] - 0.5 * jnp.sum(e**2)
+
+    def parts(draws, densities, model):
+        """log p and log w of each image and draw [2, 3], with parameters of their own for each use."""
+
+        def one(image, noise):
+            e = case.drawn(draws, image, noise)
+            log_p = log_joint(model, image, e)
+            return log_p, log_p - log_density(densities, image, e, noise)
+
+        return jax.vmap(lambda image, noises: jax.vmap(lambda noise: one(image, noise))(noises))(
+            case.images, case.noise
+        )
+
+    rng = np.random.default_rng(1)
+    still, direction = case.params, jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), case.params)
+
+    @jax.jit
+    def slopes(params):
+        (_, log_weight), (_, by_draws) = jax.jvp(lambda params: parts(params, still, still), (params,), (direction,))
+        _, (by_model, _) = jax.jvp(lambda params: parts(still, still, params), (params,), (direction,))
+        weight = jax.nn.softmax(log_weight, axis=1)
+        loss = jax.grad(lambda params: jnp.sum(case.terms("dreg", params, case.noise).loss))(params)
+        return jnp.sum(weight**2 * by_draws + weight * by_model), -optax.tree.vdot(loss, direction)
+
+    expected, found = slopes(still)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["spatial", "chain"])
+def test_dreg_gradient_has_the_mean_of_iwae(x64, architecture):
+    """Along a random direction, over noise; and both losses are the same number."""
+    case = Case(architecture)
+    rng = np.random.default_rng(2)
+    direction = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), case.params)
+
+    def slope(objective, noise):
+        def loss(params):
+            return jnp.mean(case.terms(objective, params, noise).loss)
+
+        return jax.jvp(loss, (case.params,), (direction,))
+
+    given = jnp.asarray(rng.normal(size=(3000, *case.noise.shape)))
+    (values, iwae), (same, dreg) = (
+        jax.jit(jax.vmap(lambda noise, name=name: slope(name, noise)))(given) for name in ("iwae", "dreg")
+    )
+    np.testing.assert_allclose(values, same, rtol=1e-9)
+    gap = np.asarray(iwae - dreg)
+    assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(gap)) and gap.std() > 0.01
+
+
+def test_optimal_variance_is_the_maximum_over_all_devices(x64):
+    rng = np.random.default_rng(0)
+    images, location = rng.normal(size=(2, 8, 3, 2, 1))
+    split = parallel.SPLIT
+    found = parallel.pmap(objectives.optimal_variance, mesh_of(4), (split, split), parallel.REPLICATED)(
+        location, images
+    )
+    best = scipy.optimize.minimize_scalar(
+        lambda log_sigma: -float(jnp.sum(Gaussian(jnp.asarray(location), log_sigma).log_prob(images))), (-3.0, 3.0)
+    )
+    assert float(found) == pytest.approx(np.exp(2 * best.x), rel=1e-5)
+    same = parallel.pmap(objectives.optimal_variance, mesh_of(1), (split, split), parallel.REPLICATED)(images, images)
+    assert float(same) == pytest.approx(math.exp(-12))  # a perfect reconstruction

@@ -1,13 +1,15 @@
 """Measures how good a trained model's pictures are, as a set: against real pictures, training pictures, and pairs.
 
 $ python experiments/evaluate.py --workdir runs/vae
+$ python experiments/evaluate.py --workdir runs/vae --priors gaussian-mixture vampprior
 $ python experiments/evaluate.py --workdir runs/icons --which best --features vgg16 --num 1000
 $ python experiments/evaluate.py --images DRAWN --against REAL --features inception:pt_inception-2015-12-05.pth
 
-A VAE is measured by samples of its prior, a translator by its translations in both directions. Beside each set stand
-as many real training pictures, measured in the same way: what a perfect model would get. Beside translations stand
-their inputs too: what doing nothing would get. genjax/glossary.py explains
-the metrics. With a run, the table is also written to evaluation-STEP.json in its directory, and its report shows it.
+A VAE is measured by samples of its prior, and of --priors that are fitted to its encodings, a translator by its
+translations in both directions. Beside each set stand as many real training pictures, measured in the same way: what a
+perfect model would get. Beside translations stand their inputs too: what doing nothing would get. genjax/glossary.py
+explains the metrics. With a run, the table is also written to evaluation-STEP.json in its directory, and its report
+shows it.
 """
 
 import dataclasses
@@ -35,7 +37,10 @@ from genjax.loading import Which
 from genjax.report import sections
 from genjax.task import Split
 from genjax.train import config_file
+from genjax.vae import aggregated
+from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 from studies import markdown
+from studies.priors.sets import Fitted, add_rates, fit_priors, with_priors
 
 SHOWN = 24
 """Pictures of a set that are drawn beside their nearest training pictures."""
@@ -63,6 +68,9 @@ class Evaluate:
     Scores of sets of different sizes do not compare, but for kid."""
     split: Split = "test"
     """Real pictures that a run is compared with, and that are translated."""
+    priors: tuple[aggregated.Kind, ...] = ()
+    """Priors fitted to a VAE's encodings of training images, to draw samples from too."""
+    fit: FitConfig = DEFAULT_FIT
     seed: int = keys.SCORING_SEED
     """Seed of the samples and of the bootstrap."""
     which: Which = "last"
@@ -75,12 +83,18 @@ def main() -> dict[str, Any]:
     _check(options)
     network, mesh = features.load(options.features), parallel.make_mesh()
     record: dict[str, Any] = {}
+    fitted: Fitted | None = None
     if options.workdir:
+        if options.priors:
+            fitted = fit_priors(options.workdir, options.which, options.priors, options.fit, mesh)
         sets, step = sets_of_run(
             options.workdir, options.which, options.split, options.num, options.seed, mesh, options.metrics
         )
         sets = with_copies(sets)
         record = {"step": step, "which": str(options.which), "split": options.split}
+        if fitted:
+            sets = with_priors(sets, fitted, options.seed)
+            record["priors"] = {"kinds": list(options.priors), **dataclasses.asdict(options.fit)}
     else:
         sets = {"images": _of_files(options, network)}
     measure = compile_measure(network, mesh, options.metrics, options.seed)
@@ -93,6 +107,8 @@ def main() -> dict[str, Any]:
         raise ValueError(
             f"none of --metrics {asked} can be measured here with the features {network.name}: give others"
         )
+    if fitted:
+        add_rates(found, fitted, sets["samples"].real)
     print(table(found), file=sys.stderr)
     if options.workdir:
         print("train_...: training images in place of generated ones, which a perfect model equals", file=sys.stderr)
@@ -164,13 +180,18 @@ def _add(path: epath.Path, record: dict[str, Any]) -> None:
 def _settings(record: dict[str, Any]) -> list[Any]:
     """Returns all that decides the figures of a record of a checkpoint."""
     counts = {name: (one["num_generated"], one["num_reference"]) for name, one in record["sets"].items()}
-    return [record["features"], record["split"], record["seed"], counts]
+    return [record["features"], record["split"], record["seed"], record.get("priors"), counts]
 
 
 def _check(options: Evaluate) -> None:
     if bool(options.workdir) == bool(options.images) or bool(options.images) != bool(options.against):
         raise ValueError("give --workdir RUN, or --images PICTURES with --against REAL")
     cli.check_different(metrics=options.metrics)
+    if options.priors:
+        cli.check_different(priors=options.priors)
+    aggregated.check_settings(options.priors, options.fit)
+    if options.priors and not options.workdir:
+        raise ValueError("--priors are fitted to a run's training images: give --workdir")
     if unknown := [name for name in options.metrics if name not in METRICS]:
         raise ValueError(f"--metrics {unknown[0]} is no metric: give some of {' '.join(METRICS)}")
     if options.num < 2:

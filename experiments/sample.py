@@ -1,6 +1,7 @@
 """Draws a picture from a trained VAE: new images, reconstructions, interpolations, or latent traversals.
 
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 64 --out samples.png
+$ python experiments/sample.py prior --workdir runs/mnist5k --prior gaussian-mixture --out samples.png
 $ python experiments/sample.py prior --workdir runs/mnist5k --num 5000 --out samples
 $ python experiments/sample.py traverse --workdir runs/mnist5k --out traversals.webp
 
@@ -9,7 +10,7 @@ other programs may measure. A WebP is an animation.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -20,6 +21,8 @@ from genjax.config import seed_of
 from genjax.data import folders, image_arrays, sources
 from genjax.loading import Sampler, load_sampler
 from genjax.train import fingerprint
+from genjax.vae import aggregated
+from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 
 Workdir = Annotated[str, arg(help="Directory of the training run.")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
@@ -35,22 +38,34 @@ Temperature = Annotated[
 ]
 Steps = Annotated[int, arg(help="Images in a row that the VAE draws.")]
 Images = Annotated[tuple[str, ...], arg(help="Images, and folders of images; none for the run's own test images.")]
+Prior = Annotated[
+    Literal["normal", aggregated.Kind],
+    arg(help="N(0, I), the prior of the training, or one that is fitted now to encodings of the training images."),
+]
 Which = Annotated[loading.Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
 
 ENCODED = 256  # test images that tell which dimensions are in use
 
 
 def prior(
-    workdir: Workdir, out: Each, seed: Seed = 0, num: Num = 64, temperature: Temperature = (1.0,), which: Which = "last"
-) -> dict[str, Any]:
-    """New images from z ~ N(0, temperature^2); image i does not depend on num."""
+    workdir: Workdir, out: Each, seed: Seed = 0, num: Num = 64, temperature: Temperature = (1.0,),
+    prior: Prior = "normal", fit: FitConfig = DEFAULT_FIT, which: Which = "last",
+) -> dict[str, Any]:  # fmt: skip
+    """New images from z ~ N(0, temperature^2), or from another prior; image i does not depend on num."""
     _check(out, (".png", ""), num=num)
+    kinds = () if prior == "normal" else (prior,)
+    aggregated.check_settings(kinds, fit)
     for one in temperature:
         if not 0 <= one <= 1e6:
             raise ValueError(f"--temperature must lie in [0, 1e6], got {one}")
     sampler = load_sampler(workdir, which)
     spread = temperature[0] if len(temperature) == 1 else temperature
-    return _write(sampler, out, sampler.prior(keys.root_key(seed), np.arange(num), spread), columns=8)
+    mixture = None
+    for kind in kinds:
+        (train,) = sources.load(sampler.config.data, seed_of(sampler.config, "data")).train
+        mixture = aggregated.fit(sampler, train, kind, fit)
+    pictures = sampler.prior(keys.root_key(seed), np.arange(num), spread, mixture)
+    return {**_write(sampler, out, pictures, columns=8), "prior": prior}
 
 
 def reconstruct(

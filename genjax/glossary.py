@@ -120,6 +120,9 @@ GLOSSARY: dict[str, Term] = {
 PLACES = {
     "_a2b": "A to B", "_b2a": "B to A", "_d_a": "discriminator A", "_d_b": "discriminator B", "_a": "A", "_b": "B",
     "_copy": "of the input itself", "_samples": "of samples", "_worst": "the worst image",
+    "_samples_gaussian_mixture": "of samples from a Gaussian mixture",
+    "_samples_vampprior": "of samples from a VampPrior",
+    "_samples_vampprior_data": "of samples from a VampPrior of training images",
 }  # fmt: skip
 """Endings of names that tell what a metric is measured on."""
 

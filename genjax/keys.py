@@ -41,6 +41,8 @@ class Stream(enum.IntEnum):
     CROP_SECOND = 13
     LIKELIHOOD = 14
     OBSERVE = 15  # simulated truths, noise of observations, random measurements
+    ENCODE = 16  # draws of e that a prior is fitted to
+    FIT = 17
 
 
 class Draw(enum.IntEnum):

@@ -18,9 +18,11 @@ from genjax.vae import calibration, likelihood, restoration, sampling, sandwich
 from genjax.vae.calibration import Calibration
 from genjax.vae.config import VaeRun
 from genjax.vae.inference import InferenceConfig, Method
+from genjax.vae.mixture import Mixture
 from genjax.vae.model import Model, Posterior
 from genjax.vae.operators import Operator
 from genjax.vae.restoration import Restoration, Settings
+from genjax.vae.sampling import Encodings
 from genjax.vae.sandwich import AnnealingConfig
 
 DEFAULT_INFERENCE = InferenceConfig()
@@ -43,10 +45,14 @@ class Sampler:
     step: int  # training step of the parameters
     mesh: Mesh
 
-    def prior(self, key: Array, position: np.ndarray, temperature: float | Sequence[float] = 1.0) -> np.ndarray:
+    def prior(
+        self, key: Array, position: np.ndarray, temperature: float | Sequence[float] = 1.0,
+        mixture: Mixture | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c].
 
-        Raises ValueError unless there is one temperature, or one for each group of latents.
+        With a `mixture`, which `aggregated.fit` returns, e comes from it, and temperature scales the noise within its
+        components. Raises ValueError unless there is one temperature, or one for each group of latents.
         """
         spread = np.asarray(temperature, np.float32)
         if spread.ndim:
@@ -54,8 +60,10 @@ class Sampler:
             if len(spread) != len(sizes):
                 raise ValueError(f"{len(sizes)} groups of latents need as many temperatures, got {len(spread)}")
             spread = np.repeat(spread, sizes)[None]
-        run = self._compiled(sampling.prior, stream=Stream.PRIOR)
-        return run((self.params, key, spread), (np.asarray(position, np.int32),))
+        rows = (np.asarray(position, np.int32),)
+        if mixture is not None:
+            return self._compiled(sampling.from_mixture, stream=Stream.PRIOR)((self.params, key, spread, mixture), rows)
+        return self._compiled(sampling.prior, stream=Stream.PRIOR)((self.params, key, spread), rows)
 
     def reconstruct(self, key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Draws z from q(z|x) and decodes it, binarising or dequantising the images as training does."""
@@ -66,6 +74,21 @@ class Sampler:
         """Returns mean and log standard deviation of q(e|x), [n, d] each; with one group of latents, z is e."""
         posterior: Posterior = self._compiled(sampling.encode)((self.params,), (self._checked(images),))
         return posterior
+
+    def draw_encodings(
+        self, images: np.ndarray, seed: int = keys.SCORING_SEED, position: np.ndarray | None = None,
+        augmented: bool = False,
+    ) -> Encodings:  # fmt: skip
+        """Draws e from q(e|x) of each image, binarised or dequantised, and with `augmented` flipped, as in training.
+
+        The draw of image i depends on `seed` and position[i] (by default i).
+        """
+        images = self._checked(images)
+        position = np.arange(len(images)) if position is None else position
+        data = self.config.data if augmented else dataclasses.replace(self.config.data, flip=False)
+        run = self._compiled(sampling.draw_encodings, data, stream=Stream.ENCODE)
+        found: Encodings = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images))
+        return found
 
     def decode(self, e: np.ndarray) -> np.ndarray:
         """Returns the images E[x|z] of noise e [n, d]; raises ValueError for another d."""

@@ -112,6 +112,24 @@ def test_main_samples_are_those_of_the_sampler(copied, monkeypatch):
     assert len(seen[2].pictures) == len(seen[3].pictures) > 100  # no more than there are training images
 
 
+def test_main_measures_fitted_priors_beside_normal(copied, monkeypatch, capsys):
+    common = ("--workdir", copied, "--features", "pixels", "--num", 40, "--metrics", "kid", "coverage", "authenticity")
+    run(monkeypatch, *common)
+    fitted = (*common, "--priors", "gaussian-mixture", "vampprior-data", "--fit.pseudo-inputs", 20)
+    results = run(monkeypatch, *fitted)
+    assert results["rate_samples_gaussian_mixture"] < results["rate_samples"]  # the fit is on encodings alone
+    assert results["kid_samples_vampprior_data"] != results["kid_samples"]
+    assert results["authenticity_samples_gaussian_mixture"] <= 1 and "rate_train_samples" not in results
+    assert "| rate | " in capsys.readouterr().err
+    again = run(monkeypatch, *fitted)
+    assert {**again, "seconds": 0} == {**results, "seconds": 0}
+    normal, record = json.loads((copied / "evaluation-12.json").read_text())
+    assert "priors" not in normal and normal["sets"].keys() == {"samples", "train_samples"}
+    assert list(record["sets"]) == ["samples", "samples_gaussian_mixture", "samples_vampprior_data", "train_samples"]
+    assert record["priors"]["pseudo_inputs"] == 20
+    assert "samples from a Gaussian mixture: 40 generated" in (copied / "report.html").read_text()
+
+
 def test_main_measures_both_directions(trained_identity, tmp_path, monkeypatch):
     """Of a translator that changes nothing: its inputs, translations and real images are all noise."""
     shutil.copytree(trained_identity.workdir, tmp_path / "run")
@@ -153,6 +171,9 @@ def test_main_compares_grey_folders_by_a_grey_classifier(tmp_path, monkeypatch):
     (("--workdir", "a", "--images", "b"), "give --workdir RUN, or --images"),
     (("--images", "b"), "give --workdir RUN, or --images"),
     (("--workdir", "a", "--metrics", "fid"), "--metrics fid is no metric: give some of kid frechet"),
+    (("--images", "a", "--against", "b", "--priors", "vampprior"), "--priors are fitted .*: give --workdir"),
+    (("--workdir", "a", "--priors", "vampprior", "vampprior"), "--priors needs one or more different values"),
+    (("--workdir", "a", "--fit.components", "3"), "--fit.components 3 has no effect here: it is a setting of"),
     (("--workdir", "a", "--num", "1"), "--num must be at least 2, got 1"),
     (("--workdir", "a", "--seed", "-1"), "seed"),
     (("--workdir", "a", "--features", "resnet"), "there are no features 'resnet'"),

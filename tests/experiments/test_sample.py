@@ -1,4 +1,4 @@
-"""sample.py: pictures that move."""
+"""sample.py: pictures that move, and samples from priors other than N(0, I)."""
 
 import io
 
@@ -10,6 +10,7 @@ import sample
 from genjax import keys
 from genjax.data import image_arrays
 from genjax.loading import load_sampler
+from genjax.vae.aggregated import FitConfig
 
 
 def test_animation_goes_there_and_back_without_loss():
@@ -37,3 +38,16 @@ def test_prior_writes_a_file_of_each_image(trained, tmp_path):
         sample.prior(trained.workdir, str(tmp_path / "drawn"), num=3)
     with pytest.raises(ValueError, match=r"must end in .png or nothing \(a folder\)"):
         sample.prior(trained.workdir, str(tmp_path / "drawn.gif"), num=3)
+
+
+@pytest.mark.slow
+def test_prior_draws_from_the_prior_that_was_asked_for(trained, tmp_path):
+    def drawn(out, **options):
+        return sample.prior(trained.workdir, str(tmp_path / out), num=4, **options)["digest"]
+
+    normal, mixture = drawn("a.png"), drawn("b.png", prior="gaussian-mixture", fit=FitConfig(components=2))
+    assert drawn("c.png", prior="gaussian-mixture", fit=FitConfig(components=2)) == mixture != normal
+    assert drawn("d.png", prior="gaussian-mixture") != mixture and drawn("e.png") == normal
+    with pytest.raises(ValueError, match="--fit.components 2 has no effect here"):
+        drawn("f.png", fit=FitConfig(components=2))
+    assert not (tmp_path / "f.png").exists()

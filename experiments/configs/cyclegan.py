@@ -46,9 +46,9 @@ def icons() -> CycleGanRun:
 def gray_colour() -> CycleGanRun:
     """Grey satellite photographs to coloured ones at 32x32, as x + T(G(x)).
 
-    Instance normalisation removes the mean level of an image. Many of these tiles are nearly uniform, so the classic
-    form (--cyclegan.output tanh) has to guess their level. Affine consistency prevents patterns that the identity loss
-    allows; the identity loss prevents tints that affine consistency allows.
+    Instance normalisation removes the mean level of an image, and here the level tells the colour: many of these tiles
+    are nearly uniform. So the generators normalise all channels together. Affine consistency prevents patterns that the
+    identity loss allows; the identity loss prevents tints that affine consistency allows.
 
     $ python experiments/train_cyclegan.py gray-colour --workdir runs/gray-colour
 
@@ -60,7 +60,7 @@ def gray_colour() -> CycleGanRun:
         data=data,
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear"),
         train=TrainConfig(num_steps=600, log_every=50, eval_every=300, checkpoint_every=300, num_sample_images=24),
-        cyclegan=dataclasses.replace(SMALL, output="residual"),
+        cyclegan=dataclasses.replace(SMALL, output="residual", generator_norm="layer"),
         loss=dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5),
     )
 

@@ -73,20 +73,21 @@ def mnist_ladder() -> VaeRun:
     """Three groups of latents, fully connected, on all of MNIST (54,000 / 6,000 / 10,000).
 
     $ python experiments/train_vae.py mnist-ladder --workdir runs/mnist-ladder --data.source npz:mnist.npz
-    $ python experiments/likelihood.py --workdir runs/mnist-ladder --num 10000
+    $ python experiments/likelihood.py --workdir runs/mnist-ladder --num 10000 --samples 500
 
-    Hardware: 2 CPU cores. Time: 55 minutes, estimated from the first 400 steps. Result: not measured.
+    Hardware: 2 CPU cores. Time: 44 minutes of one core, 73 minutes beside much other work. Result: -log p(x) at most
+    81.5 nats (500 importance samples), -ELBO 84.2.
     """
     return VaeRun(
         data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=256, binarize="stochastic"),
         optim=OptimConfig(learning_rate=2e-3, schedule="cosine", warmup=0.01, b2=0.99, weight_decay=0.01),
-        train=TrainConfig(num_steps=60000, log_every=500, eval_every=5000, checkpoint_every=5000),
+        train=TrainConfig(num_steps=45000, log_every=500, eval_every=2500, checkpoint_every=2500),
         vae=VaeConfig(
             architecture="ladder",
             hidden_sizes=(384,),
             groups=(8, 16, 32),
             activation="silu",
-            beta_warmup=0.15,
+            beta_warmup=0.2,
             free_bits=2.0,
         ),
     )

@@ -24,20 +24,23 @@ from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data import image_arrays, sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
+from genjax.nn.layers import NormKind
 from genjax.train.rows import finite
 from studies.translation import image_grid, rules, tables
 from studies.translation.tables import Metrics
 
 Name = Literal[
-    "classic", "classic-no-identity", "mission", "mission-no-affine", "mission-identity", "residual-identity"
-]
+    "classic", "classic-no-identity", "mission", "mission-no-affine", "mission-identity", "residual-identity",
+    "classic-layer", "mission-identity-layer",
+]  # fmt: skip
 
 
 class Setting(NamedTuple):
-    """The form of the generators, and the losses."""
+    """The form of the generators, the losses, and the generators' norm."""
 
     output: Literal["tanh", "residual"]
     loss: LossConfig
+    norm: NormKind = "instance"
 
 
 SETTINGS: dict[Name, Setting] = {
@@ -47,6 +50,10 @@ SETTINGS: dict[Name, Setting] = {
     "mission-no-affine": Setting("residual", dataclasses.replace(losses.MISSION, affine_a2b=0.0, affine_b2a=0.0)),
     "mission-identity": Setting("residual", dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5)),
     "residual-identity": Setting("residual", losses.CLASSIC),
+    "classic-layer": Setting("tanh", losses.CLASSIC, "layer"),
+    "mission-identity-layer": Setting(
+        "residual", dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5), "layer"
+    ),
 }
 BASES = {"icons": cyclegan_configs.quickstart, "gray-colour": cyclegan_configs.gray_colour}
 QUALITY = ("l1", "psnr", "ssim", "iou")
@@ -69,7 +76,7 @@ class Options:
     settings: tuple[Name, ...] = tuple(SETTINGS)
     """classic is tanh(T(G(x))) with the identity loss, and classic-no-identity the same without it. The others are
     x + T(G(x)): mission with affine consistency, mission-no-affine without, mission-identity with both losses,
-    residual-identity with the identity loss alone."""
+    residual-identity with the identity loss alone. With -layer the generators normalise all channels together."""
     num_steps: int | None = None
     """Steps of each run instead of the configuration's; the learning rate decays over the second half."""
 
@@ -113,7 +120,7 @@ def run_of(workdir: str, source: str, name: Name, seed: int, num_steps: int | No
         seed=seed,
         data=dataclasses.replace(base.data, source=source),
         train=train,
-        cyclegan=dataclasses.replace(base.cyclegan, output=SETTINGS[name].output),
+        cyclegan=dataclasses.replace(base.cyclegan, output=SETTINGS[name].output, generator_norm=SETTINGS[name].norm),
         loss=SETTINGS[name].loss,
     )
 

@@ -133,9 +133,9 @@ def changed(run, base):
 def test_run_of_changes_form_and_weights_alone():
     icons, colour = cyclegan_configs.quickstart(), cyclegan_configs.gray_colour()
     assert not changed(translation_study.run_of("runs", "icons", "classic", 0), icons)
-    assert not changed(translation_study.run_of("runs", "gray-colour", "mission-identity", 0), colour)
+    assert not changed(translation_study.run_of("runs", "gray-colour", "mission-identity-layer", 0), colour)
     assert changed(translation_study.run_of("runs", "gray-colour-west", "mission-identity", 1), colour) == {
-        "data.source", "seed"
+        "data.source", "seed", "cyclegan.generator_norm"
     }  # fmt: skip
     identity, affine = {"loss.identity_a", "loss.identity_b"}, {"loss.affine_a2b", "loss.affine_b2a"}
     runs = {name: translation_study.run_of("runs", "icons", name, 0) for name in translation_study.SETTINGS}

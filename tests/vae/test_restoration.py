@@ -206,6 +206,6 @@ def test_restore_refuses_what_does_not_fit(sampler, digits):
     for num in (0, -2):
         with pytest.raises(ValueError, match=f"num_samples must be at least 1, got {num}"):
             sampler.restore(Mask(some), digits, key, num_samples=num)
-    for field in dataclasses.fields(InferenceConfig):
+    for field in (field for field in dataclasses.fields(InferenceConfig) if field.name != "search"):
         with pytest.raises(ValueError, match=f"{flag('inference', field.name)} must be positive, got -1"):
             InferenceConfig(**{field.name: -1})

@@ -23,7 +23,7 @@ from genjax import cli, files, flag_help, keys
 from genjax.config import RunConfig
 from genjax.families import task_of
 from genjax.task import Row
-from genjax.train import checkpoint, config_file
+from genjax.train import checkpoint, config_file, weights_file
 from genjax.train.rows import METRICS, read_rows
 
 DIFFERENT = 3
@@ -54,6 +54,8 @@ def compare(a: Workdir, b: Workdir, /) -> dict[str, Any]:
     Raises ValueError or OSError, with the path, for a directory without a run and for files that cannot be read.
     """
     runs = [files.resolve(workdir) for workdir in (a, b)]
+    for run in runs:
+        weights_file.check_directory(run, "a comparison")
     configs = [config_file.read(run) for run in runs]
     fields = {
         "config": configs,

@@ -23,7 +23,8 @@ from genjax import cli, files, flag_help, keys, parallel, torch_files
 from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
-from genjax.cyclegan.nets import DOMAINS, Direction
+from genjax.cyclegan.nets import Direction
+from genjax.cyclegan.starts import sizes_of
 from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 from genjax.gan import torch_weights
@@ -39,17 +40,27 @@ A2b = Annotated[
     str, arg(help="File of the generator from A to B: latest_net_G_A.pth, or latest_net_G.pth of a single generator.")
 ]
 B2a = Annotated[str, arg(help="File of the generator from B to A. One of the two files is enough.")]
+Key = Annotated[
+    tuple[str, str],
+    arg(help="Names of the generators from A to B and back, where a file holds several, such as netG_A netG_B."),
+]
 NewWorkdir = Annotated[str, arg(help="Directory of the run to be made; it must not exist, or be empty.")]
 ImageSize = Annotated[
     tuple[int, int],
     arg(help="Height and width of its training images, for the record only: any size can be translated."),
 ]
-Workdir = Annotated[str, arg(help="Directory of the run.")]
+Workdir = Annotated[str, arg(help="Directory of the run, or a file of its weights (.safetensors).")]
 Out = Annotated[str, arg(help=f"Folder for {NAMES['a2b']} and {NAMES['b2a']}; neither is overwritten.")]
 Checkpoint = Annotated[Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
 
 
-def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: ImageSize = (256, 256)) -> dict[str, Any]:
+def to_genjax(
+    workdir: NewWorkdir,
+    a2b: A2b = "",
+    b2a: B2a = "",
+    key: Key = ("", ""),
+    image_size: ImageSize = (256, 256),
+) -> dict[str, Any]:
     """Makes a run for translate.py from one or two files; one file gives one direction."""
     both: dict[Direction, str] = {"a2b": a2b, "b2a": b2a}
     paths = {direction: path for direction, path in both.items() if path}
@@ -58,7 +69,8 @@ def to_genjax(workdir: NewWorkdir, a2b: A2b = "", b2a: B2a = "", image_size: Ima
     target = files.resolve(workdir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{workdir} exists already: give another --workdir")
-    read = {direction: torch_weights.read_generator(path) for direction, path in paths.items()}
+    named: dict[Direction, str] = dict(zip(both, key, strict=True))
+    read = {direction: torch_weights.read_generator(path, named[direction]) for direction, path in paths.items()}
     config = _config(workdir, paths, {direction: sizes for direction, (sizes, _) in read.items()}, image_size)
     params = {direction: weights for direction, (_, weights) in read.items()}
     _write(config, params, {"converted": {direction: _origin(path) for direction, path in paths.items()}})
@@ -89,17 +101,9 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
         )
     held = [direction for direction in targets if is_there(translator.params[direction])]
     for direction in held:
-        tensors = torch_weights.to_tensors(_sizes(translator.config, direction), translator.params[direction])
+        tensors = torch_weights.to_tensors(sizes_of(translator.config, direction), translator.params[direction])
         torch_files.write(targets[direction], tensors)
     return {"out": str(out), "files": " ".join(NAMES[direction] for direction in held), "step": translator.step}
-
-
-def _sizes(config: CycleGanRun, direction: Direction) -> GeneratorSizes:
-    net, (source, target) = config.cyclegan, DOMAINS[direction]
-    depth = net.num_blocks if net.generator == "resnet" else net.num_downs
-    return GeneratorSizes(
-        net.generator, net.base_channels, depth, config.data.channels[source], config.data.channels[target]
-    )
 
 
 def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:

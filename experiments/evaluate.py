@@ -36,7 +36,7 @@ from genjax.families import task_of
 from genjax.loading import Which
 from genjax.report import sections
 from genjax.task import Split
-from genjax.train import config_file
+from genjax.train import config_file, weights_file
 from genjax.vae import aggregated
 from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 from studies import markdown
@@ -51,7 +51,7 @@ class Evaluate:
     """Options: a run, or two folders of pictures; the feature network and the metrics."""
 
     workdir: str = ""
-    """Directory of the training run to evaluate."""
+    """Directory of the training run to evaluate, or a file of its weights (.safetensors)."""
     images: tuple[str, ...] = ()
     """Pictures and folders of pictures to evaluate, in place of a run."""
     against: tuple[str, ...] = ()
@@ -119,19 +119,23 @@ def main() -> dict[str, Any]:
     record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
     out = ""
     if options.workdir and parallel.is_main_process():
-        out = _keep(files.resolve(options.workdir), record, sets, found)
+        out = _keep(options.workdir, record, sets, found)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
     head = {"step": record["step"]} if options.workdir else {}
     return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
 
 
-def _keep(workdir: epath.Path, record: dict[str, Any], sets: dict[str, Sets], found: dict[str, Measured]) -> str:
-    """Writes results into the run, and its report; returns the file, or "" if it cannot be written, which is logged."""
-    path = workdir / f"evaluation-{record['step']}.json"
+def _keep(workdir: str, record: dict[str, Any], sets: dict[str, Sets], found: dict[str, Measured]) -> str:
+    """Writes results into the run, and its report; returns the file, or "" if it cannot be written, which is logged.
+
+    A file of weights gets its results beside it, and no report.
+    """
+    path = weights_file.beside(workdir, f"evaluation-{record['step']}.json")
     try:
         _add(path, record)
-        _draw_nearest(workdir, record["step"], sets, found)
-        report.write_run(workdir)
+        if not weights_file.is_named(workdir):
+            _draw_nearest(files.resolve(workdir), record["step"], sets, found)
+            report.write_run(workdir)
     except (OSError, ValueError) as error:  # the figures took longer than their record: they are printed in any case
         logging.warning("the results are not all in %s: %s", workdir, error)
         return ""

@@ -31,6 +31,7 @@ from genjax.data import sources
 from genjax.evaluation.per_image import image_standard_error
 from genjax.files import Json
 from genjax.loading import Sampler, Which, load_sampler
+from genjax.train import weights_file
 from genjax.train.rows import finite
 from genjax.vae import likelihood
 from genjax.vae.sampler import DEFAULT_ANNEALING
@@ -50,7 +51,7 @@ class Options:
     """Options: the trained VAE, and the protocol of the estimate."""
 
     workdir: str
-    """Directory of the training run."""
+    """Directory of the training run, or a file of its weights (.safetensors)."""
     method: Literal["iwae", "ais", "bdmc", "all"] = "iwae"
     """How log p(x) is estimated: see above."""
     num: int = 1000
@@ -81,7 +82,7 @@ def main() -> dict[str, Any]:
 def estimate(options: Options) -> dict[str, Any]:
     """Estimates, adds the result to likelihood-STEP.json, and returns its numbers."""
     sampler = load_sampler(options.workdir, options.which)
-    data, path = sampler.config.data, files.resolve(options.workdir) / f"likelihood-{sampler.step}.json"
+    data, path = sampler.config.data, weights_file.beside(options.workdir, f"likelihood-{sampler.step}.json")
     require(
         not (sampler.config.vae.likelihood == "bernoulli" and data.binarize == "none"),
         "this VAE scores grey levels as expected values of binary pixels, which have no likelihood: train with "

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 
 from genjax import cli, files, flag_help, report
-from genjax.train import config_file
+from genjax.train import config_file, weights_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ def main() -> dict[str, Any]:
     if several and not options.out:
         raise ValueError(f"a page about {len(options.workdirs)} runs needs a file: give --out FILE.html")
     for workdir in options.workdirs:
+        weights_file.check_directory(workdir, "a report")
         config_file.read(workdir)
     path = files.resolve(options.out) if options.out else files.resolve(options.workdirs[0]) / "report.html"
     if options.out and path.suffix != ".html":

@@ -24,7 +24,7 @@ from genjax.train import fingerprint
 from genjax.vae import aggregated
 from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 
-Workdir = Annotated[str, arg(help="Directory of the training run.")]
+Workdir = Annotated[str, arg(help="Directory of the training run, or a file of its weights (.safetensors).")]
 Out = Annotated[str, arg(help="The PNG to write; an existing file is not overwritten.")]
 Each = Annotated[str, arg(help="The PNG to write, or a folder for a PNG of each image; neither is overwritten.")]
 Animated = Annotated[str, arg(help="The PNG to write, or the WebP, as an animation; neither is overwritten.")]

@@ -31,7 +31,7 @@ from genjax.config import RunConfig, SeedConfig
 from genjax.data import sources
 from genjax.families import task_of
 from genjax.task import C
-from genjax.train import environment, run_directory
+from genjax.train import environment, run_directory, starts
 from genjax.train.multi_seed import fit_seeds
 from genjax.train.rows import METRICS, finite, read_rows
 from studies.seeds import curves, statistics, tables
@@ -139,6 +139,7 @@ def train(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, Any]]:
     configs = {name: dataclasses.replace(config, data=data) for name, config in configs.items()}  # alike in all
     if task.load_constants is not None:
         configs = {name: task.load_constants(config)[0] for name, config in configs.items()}
+    configs = {name: starts.prepared(task, config)[0] for name, config in configs.items()}
     results = {name: record for name, config in configs.items() if (record := _finished(config)) is not None}
     missing = [name for name in configs if name not in results]
     try:

@@ -36,7 +36,7 @@ class Translate:
     """Options: images, trained CycleGAN and output folder."""
 
     workdir: str
-    """Directory of the training run."""
+    """Directory of the training run, or a file of its weights (.safetensors)."""
     direction: Direction
     """From domain A to B, or back."""
     images: tuple[str, ...]

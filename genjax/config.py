@@ -8,6 +8,7 @@ docstring is the flag's help.
 import dataclasses
 import math
 import re
+from collections.abc import Collection
 from typing import Literal, TypeVar
 
 from genjax.checks import check_finite, check_seed, check_used, flag, require
@@ -17,6 +18,9 @@ Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 SeedName = Literal["init", "data", "noise"]
 RunT = TypeVar("RunT", bound="RunConfig")
+
+NO_FILE = "-"
+"""Stands in init_from for the file of a network that is to begin from the seed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,17 +191,47 @@ class RunConfig:
     precision: Precision = "float32"
     """Precision of the arithmetic. float32: everything. tensorfloat32: a GPU's matrix units may round the factors of
     products. bfloat16: layers compute in bfloat16; parameters, losses and optimiser stay float32."""
+    init_from: tuple[str, ...] = ()
+    """Begins the training with other weights, and a fresh optimiser: a run directory, a file of weights
+    (.safetensors), or files of PyTorch (CycleGAN: generators from A to B and from B to A; - for none). Empty: from the
+    seed."""
+    init_which: str = "last"
+    """Checkpoint of the run in init_from: last, best, or a step."""
+    init_key: tuple[str, ...] = ()
+    """Names of the state dicts to take where a file of PyTorch holds several, such as netG_A2B netG_B2A."""
+    init_from_sha256: tuple[str, ...] = ()
+    """SHA-256 of each file in init_from, or the digest of the run's checkpoint; if empty, it is computed and recorded
+    when the run begins."""
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig
 
     def __post_init__(self) -> None:
         check_seed("seed", self.seed)
+        check_start(self, ("init_which", "init_key", "init_from_sha256"))
+        require(
+            re.fullmatch(r"last|best|\d+", self.init_which) is not None,
+            f"--init-which must be last, best or a step, got {self.init_which}",
+        )
+        require(
+            len(self.init_from_sha256) in (0, len(self.init_from)),
+            f"--init-from-sha256 needs one for each of --init-from {' '.join(self.init_from)}, or none",
+        )
 
     @property
     def depends_on_num_steps(self) -> bool:
         """True if updates depend on num_steps, which then must not change on resuming."""
         return self.optim.schedule != "constant" or self.optim.warmup > 0
+
+
+def check_start(run: RunConfig, names: Collection[str]) -> None:
+    """Raises ValueError if one of the fields `names` is set, and there is no --init-from that it is about."""
+    for field in dataclasses.fields(run):
+        value = getattr(run, field.name)
+        require(
+            field.name not in names or value == field.default or len(run.init_from) > 0,
+            f"{flag('', field.name)} has no effect without --init-from: leave it out, got {value}",
+        )
 
 
 def seed_of(run: RunConfig, name: SeedName) -> int:

@@ -20,6 +20,9 @@ Json = dict[str, Any]  # a JSON object
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters, but for tabs and ends of lines, that change how a terminal shows what follows."""
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""Beginning of what Git leaves in place of a large file until Git LFS fetches it."""
+
 
 def printable(text: object) -> str:
     """Escapes control characters, which names of files and values of damaged records may hold."""
@@ -149,6 +152,21 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(epath.Path(path).read_text())
     except ValueError as error:  # not JSON, or not even text
         raise ValueError(f"{path} is damaged, it is not valid JSON: {error}") from error
+
+
+def read_bytes(path: epath.PathLike) -> bytes:
+    """Reads a file; FileNotFoundError if there is none, ValueError for a directory or a pointer of Git LFS."""
+    resolved = resolve(path)
+    if not resolved.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if resolved.is_dir():
+        raise ValueError(f"{path} is a directory, and a file is needed")
+    content: bytes = resolved.read_bytes()
+    if content.startswith(LFS_POINTER):
+        raise ValueError(
+            f"{path} is a Git LFS pointer, a few lines that stand for the file: fetch the file itself with git lfs pull"
+        )
+    return content
 
 
 def flatten(record: Json, prefix: str = "") -> Json:

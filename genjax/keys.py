@@ -7,9 +7,11 @@ may split the key that it gets; addresses are known here alone.
 import enum
 import math
 import operator
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from genjax.checks import check_seed
@@ -20,6 +22,13 @@ PARITY = 0x1BD11BDA
 
 SCORING_SEED = 0
 """Seed of all that is drawn to score a model, whatever the seed of its run: all runs meet the same draws."""
+
+
+Key = int | Array
+"""A seed, or its root key."""
+
+Position = int | Sequence[int] | np.ndarray
+"""Positions of images, which their noise depends on; a number stands for the first so many."""
 
 
 class Stream(enum.IntEnum):
@@ -74,6 +83,29 @@ def root_key(seed: int | Array) -> Array:
         seed = operator.index(seed)  # integers of NumPy too
         check_seed("a seed", seed)
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def as_root(key: Key) -> Array:
+    """Returns the root key of a seed, or `key` itself if it is a key; ValueError for anything else."""
+    if isinstance(key, Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
+            return key
+        raise ValueError(f"expected a seed, such as 0, or keys.root_key(seed), got {key.dtype} {list(key.shape)}")
+    try:
+        return root_key(key)
+    except TypeError as error:
+        raise ValueError(f"expected a seed, such as 0, or keys.root_key(seed), got {type(key).__name__}") from error
+
+
+def positions(position: Position) -> np.ndarray:
+    """Returns positions [n] as int32: those given, or the first n if `position` is a number.
+
+    Raises ValueError unless they are integers from 0.
+    """
+    found = np.asarray(position)
+    if not np.issubdtype(found.dtype, np.integer) or found.ndim > 1 or found.min(initial=0) < 0:
+        raise ValueError(f"expected a number of images, or their positions [n], integers from 0, got {position!r:.60}")
+    return np.arange(int(found), dtype=np.int32) if found.ndim == 0 else found.astype(np.int32)
 
 
 def for_step(root: Array, stream: Stream | Array, step: int | Array) -> Array:

@@ -1,6 +1,5 @@
-"""Loading of a trained run as a `Sampler` or a `Translator`."""
+"""Loading of a trained run, or of a file of its weights, as a `Sampler` or a `Translator`."""
 
-import time
 from typing import Literal
 
 from etils import epath
@@ -10,18 +9,16 @@ from genjax import cyclegan, files, keys, parallel, vae
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import MakeNetworks, make_networks
 from genjax.cyclegan.translator import Translator, is_there
+from genjax.optim import Params
 from genjax.task import C, S, Task
-from genjax.train import config_file
+from genjax.train import config_file, weights_file
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
-__all__ = ["Sampler", "Translator", "Which", "is_there", "load_sampler", "load_translator", "restore"]
+__all__ = ["Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore"]
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
-
-
-REMOVAL_SECONDS = 1  # in which a training removes a checkpoint
 
 
 def load_sampler(
@@ -30,12 +27,13 @@ def load_sampler(
 ) -> Sampler:  # fmt: skip
     """Loads the averaged weights of the VAE trained in `workdir`, to sample on `mesh` (default: all devices).
 
-    `make_model` and `config_class` are those of the task that trained it. Raises ValueError or FileNotFoundError if
-    there is no VAE run, or no checkpoint that is whole. Nothing in `workdir` is changed.
+    `workdir` may also be a file of weights (.safetensors) of the run. `make_model` and `config_class` are those of the
+    task that trained it. Raises ValueError or FileNotFoundError if there is no VAE run, or no checkpoint that is whole.
+    Nothing in `workdir` is changed or executed.
     """
     config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
-    step, state = restore(vae.make_task(make_model), config, mesh, which)
-    return Sampler(config, make_model(config), state.ema, step, mesh)
+    step, params = _averaged(vae.make_task(make_model), config, mesh, which)
+    return Sampler(config, make_model(config), params, step, mesh)
 
 
 def load_translator(
@@ -47,34 +45,45 @@ def load_translator(
     `make_networks` and `config_class` are those of the task that trained it; the rest is as for `load_sampler`.
     """
     config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
-    step, state = restore(cyclegan.make_task(make_networks), config, mesh, which)
-    return Translator(config, state.ema, step, mesh, make_networks)
+    step, params = _averaged(cyclegan.make_task(make_networks), config, mesh, which)
+    return Translator(config, params, step, mesh, make_networks)
+
+
+def load(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Sampler | Translator:
+    """Loads what was trained in `workdir`, of either family; raises as `load_sampler` does."""
+    if config_file.read(workdir)["family"] == vae.TASK.name:
+        return load_sampler(workdir, which, mesh)
+    return load_translator(workdir, which, mesh)
 
 
 def restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:
     """Returns the step and the state of a checkpoint of the run in `config.workdir`, for any family.
 
-    Raises ValueError or FileNotFoundError as `load_sampler` does.
+    A file of weights gives the state before the first step with its averaged parameters. Raises ValueError or
+    FileNotFoundError as `load_sampler` does.
     """
     from genjax.train import checkpoint  # here: Orbax is slow to import and loads google.cloud
 
+    if weights_file.is_named(config.workdir):
+        step, params = _averaged(task, config, mesh, which)
+        return step, parallel.replicate(mesh, lambda: task.init(config, keys.root_key(0)))._replace(ema=params)
     directory = files.resolve(config.workdir) / "checkpoints"
     # Shapes and types alone; any key gives the same ones.
     abstract = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)))
-    kept = checkpoint.steps(directory)
-    if not kept:
-        raise FileNotFoundError(f"{directory} holds no checkpoint yet")
-    chosen = None if which == "last" else checkpoint.chosen_step(directory, which)
-    try:
-        if chosen is None:
-            restored = checkpoint.restore_latest(directory, abstract)
-        else:
-            restored = checkpoint.restore(directory, chosen, abstract)
-    except ValueError:
-        time.sleep(REMOVAL_SECONDS)
-        if checkpoint.steps(directory) == kept:
-            raise
-        restored = None
-    if restored is None:  # a training removed it, to keep a newer one
-        return restore(task, config, mesh, which)
+    restored = checkpoint.restore_chosen(directory, which, abstract)
     return restored.step, restored.state
+
+
+def _averaged(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, Params]:
+    """Returns the step and the averaged parameters of a run or of a file of weights, on every device of the mesh."""
+    if not weights_file.is_named(config.workdir):
+        step, state = restore(task, config, mesh, which)
+        return step, state.ema
+    weights = weights_file.read(config.workdir)
+    if which not in ("last", weights.step):
+        raise ValueError(
+            f"{config.workdir} holds the weights of step {weights.step} alone, not {which!r}: leave out --which, or "
+            "export that checkpoint of the run with export.py --which"
+        )
+    expected = parallel.abstract(mesh, lambda: task.init(config, keys.root_key(0)).ema)
+    return weights.step, parallel.replicate_arrays(mesh, weights_file.params(weights, expected, config.workdir))

@@ -111,6 +111,13 @@ def replicate_scalar(mesh: Mesh, value: int) -> jax.Array:
         return jax.make_array_from_process_local_data(NamedSharding(mesh, REPLICATED), np.asarray(value, np.int32))
 
 
+def replicate_arrays(mesh: Mesh, tree: T) -> T:
+    """Puts the host arrays of `tree`, the same in every process, on every device of the mesh."""
+    sharding = NamedSharding(mesh, REPLICATED)
+    with jax.transfer_guard_host_to_device("allow"):  # as in shard_batch
+        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
+
+
 def replicate(mesh: Mesh, make: Callable[..., T], *arguments: PyTree) -> T:
     """Calls `make(*arguments)` on every device of the mesh and returns its arrays, replicated."""
     return jax.jit(make, out_shardings=NamedSharding(mesh, REPLICATED))(*arguments)

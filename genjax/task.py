@@ -29,7 +29,10 @@ class State(Protocol):
     def step(self) -> Array: ...
     @property
     def skipped(self) -> Array: ...
+    @property
+    def ema(self) -> PyTree: ...
     def _asdict(self) -> dict[str, PyTree]: ...
+    def _replace(self, *args: Any, **fields: Any) -> Any: ...
 
 
 C = TypeVar("C", bound=RunConfig)
@@ -53,6 +56,26 @@ class Generated(NamedTuple):
 
 Generate = Callable[[S, Splits, Split, int, int], dict[str, Generated]]
 """(state, images, split, number, seed) -> sets of at most `number` pictures by name, such as samples or a2b."""
+
+
+Parts = dict[str, PyTree]
+"""Parameters of networks by their names, such as a2b, that a training may begin with."""
+
+
+class Starts(NamedTuple, Generic[C, S]):
+    """How a training of a family begins from other weights, see train/starts.py."""
+
+    # state -> the parts that another training may begin with, averaged ones where there is an average
+    parts: Callable[[S], Parts]
+    # (state before the first step, some of the parts) -> the state that begins with them
+    begin: Callable[[S, Parts], S]
+    # (config, names of the parts that a source holds) -> those to take; ValueError if one is lacking
+    choose: Callable[[C, tuple[str, ...]], tuple[str, ...]]
+    settings: tuple[str, ...]  # dotted fields of the configuration that networks depend on
+    # dotted fields, by part, that have to be alike: they change what a network does, and not its parameters' shapes
+    alike: Mapping[str, tuple[str, ...]]
+    # (paths, names of state dicts) -> parts and settings that PyTorch's files hold
+    read_torch: Callable[[tuple[str, ...], tuple[str, ...]], tuple[Parts, Mapping[str, Any]]] | None = None
 
 
 class Task(NamedTuple, Generic[C, S]):
@@ -80,3 +103,4 @@ class Task(NamedTuple, Generic[C, S]):
     monitor: Callable[[C, Splits], Monitor] | None = None
     # config -> (config with the SHA-256 of the files it names, arrays that training reads and never changes)
     load_constants: Callable[[C], tuple[C, PyTree]] | None = None
+    starts: Starts[C, S] | None = None  # None: every training begins from its seed

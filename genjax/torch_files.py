@@ -4,8 +4,9 @@ import importlib
 import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -13,28 +14,39 @@ from etils import epath
 from genjax import files
 
 
-def read(path: epath.PathLike) -> dict[str, np.ndarray]:
+def read(path: epath.PathLike, nested: bool = False) -> dict[str, np.ndarray]:
     """Reads the tensors of a state dict by name, as float32.
 
-    Raises FileNotFoundError if there is no file, and ValueError if it is damaged, holds anything but named tensors,
-    contains code, or if PyTorch is not installed.
+    With `nested`, they may also lie in dictionaries, as a training saves them: names are joined with dots, and all
+    else is left out. Raises FileNotFoundError if there is no file, and ValueError if it is damaged, holds anything but
+    named tensors, contains code, or if PyTorch is not installed.
     """
     torch = _torch()
-    content = io.BytesIO(files.resolve(path).read_bytes())  # torch.load knows no gs:// paths
+    content = io.BytesIO(files.read_bytes(path))  # torch.load knows no gs:// paths
     try:
         # weights_only refuses what would execute code.
         found = torch.load(content, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not found:
             raise ValueError(f"it holds {type(found).__name__}, not tensors by name")
-        others = [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]
-        if others:
-            raise ValueError(f"it holds other things than tensors by name: {', '.join(others[:3])}")
-        return {str(name): value.detach().to(torch.float32).numpy() for name, value in found.items()}
+        tensors = dict(_tensors(found, torch.Tensor)) if nested else found
+        others = [str(name) for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+        if others or not tensors:
+            raise ValueError(f"it holds other things than tensors by name: {', '.join((others or list(found))[:3])}")
+        return {str(name): value.detach().to(torch.float32).numpy() for name, value in tensors.items()}
     except Exception as error:  # PyTorch raises nearly anything on damaged bytes
         raise ValueError(
             f"{path} is no state dict that can be read ({_reason(error)}): give a whole file that "
             "torch.save(network.state_dict(), FILE) wrote; nothing in this one was executed"
         ) from error
+
+
+def _tensors(found: Mapping[Any, Any], kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the tensors in dictionaries of dictionaries, those with names: an optimiser numbers its own."""
+    for name, value in found.items():
+        if isinstance(name, str) and isinstance(value, kind):
+            yield prefix + name, value
+        elif isinstance(name, str) and isinstance(value, Mapping):
+            yield from _tensors(value, kind, f"{prefix}{name}.")
 
 
 def write(path: epath.PathLike, tensors: Mapping[str, np.ndarray]) -> None:

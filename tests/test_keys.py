@@ -102,3 +102,22 @@ def test_root_key_refuses_ambiguous_seeds(seed):
 def test_addresses_stay(kind, names):
     """A key is derived from these numbers, so another number is other noise, and another digest."""
     assert [(address.name, address.value) for address in kind] == [(name, i) for i, name in enumerate(names.split())]
+
+
+def test_as_root_takes_seeds_and_keys_alone():
+    assert keys.as_root(7) == keys.as_root(np.uint8(7)) == keys.root_key(7)
+    key = keys.root_key(8)
+    assert keys.as_root(key) is key
+    for other, said in ((0.5, "got float"), (None, "got NoneType"), (jax.random.PRNGKey(0), r"got uint32 \[2\]"),
+                        (jax.random.split(key), r"got key<fry> \[2\]"), (-1, "2\\*\\*31")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            keys.as_root(other)
+
+
+def test_positions_are_those_given_or_the_first():
+    for given, expected in ((3, [0, 1, 2]), ([5, 2], [5, 2]), (np.arange(2, 4), [2, 3]), (np.int64(1), [0]), (0, [])):
+        found = keys.positions(given)
+        assert found.dtype == np.int32 and found.tolist() == expected
+    for other in (1.5, [0.0], [[1]], -1, [2, -1], "three", True, None):
+        with pytest.raises(ValueError, match="expected a number of images, or their positions"):
+            keys.positions(other)

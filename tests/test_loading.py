@@ -1,5 +1,6 @@
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,21 @@ def test_prior_is_a_prefix_on_any_devices(trained, sampler, num):
     pieces = [other.prior(key, np.arange(start, stop)) for start, stop in [(0, 3), (3, 70), (70, 128)]]
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
     assert len(np.unique(whole.reshape(128, -1), axis=0)) == 128
+
+
+def test_sampler_takes_seeds_and_numbers_of_images(sampler, test_images):
+    key, position = keys.root_key(5), np.arange(4)
+    np.testing.assert_array_equal(sampler.prior(5, 4), sampler.prior(key, position))
+    np.testing.assert_array_equal(sampler.prior(np.int64(5), [1, 3]), sampler.prior(key, position)[[1, 3]])
+    np.testing.assert_array_equal(
+        sampler.reconstruct(5, 4, test_images[:4]), sampler.reconstruct(key, position, test_images[:4])
+    )
+
+
+def test_repr_is_a_short_line(trained, sampler, translator):
+    assert repr(sampler) == f"Sampler({trained.workdir!r}, step 12: mlp VAE of 8x8x1 images, 2,344 parameters)"
+    assert f"{translator}".startswith("Translator('") and len(f"{translator}") < 300
+    assert re.search(r"run', step 4: resnet CycleGAN of 3 and 3 channels, 2,\d+ parameters\)$", f"{translator}")
 
 
 def test_prior_at_temperature_0_draws_one_image(sampler):
@@ -152,6 +168,15 @@ def test_load_sampler_changes_nothing(trained):
 def test_sampler_refuses_what_does_not_fit(sampler, test_images):
     with pytest.raises(ValueError, match=r"uint16 images \[n, 8, 8, 1\], got uint8 \[1, 4, 8, 1\]"):
         sampler.reconstruct(keys.root_key(0), np.arange(1), test_images[:1, ::2])
+    with pytest.raises(ValueError, match=r"got uint8 \[8, 8, 1\]: a single one is image\[None\]"):
+        sampler.encode(test_images[0])
+    with pytest.raises(ValueError, match="expected an array of images, got list: give np.stack"):
+        sampler.encode(list(test_images[:2]))
+    with pytest.raises(ValueError, match=r"expected one image \[h, w, c\], got \[2, 8, 8, 1\]: choose one"):
+        sampler.traverse(test_images[:2], 0, np.zeros(1))
+    for temperature in (-0.5, float("nan"), float("inf"), [[1.0]]):
+        with pytest.raises(ValueError, match="a temperature must be finite and not negative, got"):
+            sampler.prior(0, 1, temperature)
     with pytest.raises(ValueError, match="got float64"):
         sampler.interpolate(test_images[0] / 255, test_images[1], 3)
     with pytest.raises(ValueError, match="dimension 4 does not exist: latent dimensions are 0 to 3"):
@@ -212,13 +237,16 @@ def test_load_translator_takes_averaged_generators(trained_identity, translator)
 def test_translator_refuses_what_does_not_fit(translator):
     for images, said in [
         (np.zeros((2, 8, 8, 1), np.uint8), r"expected images \[n, h, w, 3\], got \[2, 8, 8, 1\]"),
-        (np.zeros((8, 8, 3), np.uint8), r"got \[8, 8, 3\]"),
+        (np.zeros((8, 8, 3), np.uint8), r"got \[8, 8, 3\]: a single one is image\[None\]"),
+        ([np.zeros((8, 8, 3), np.uint8)], "expected an array of images, got list: give np.stack"),
         (np.zeros((1, 8, 8, 3), np.int16), r"expected uint8 or uint16 images or floats in \[0, 1\], got int16"),
         (np.full((1, 8, 8, 3), 255.0), r"expected floats in \[0, 1\], got 255.0 to 255.0"),
         (np.full((1, 8, 8, 3), np.nan), r"expected floats in \[0, 1\], got nan"),
     ]:
         with pytest.raises(ValueError, match=said):
             translator.a2b(images)
+    with pytest.raises(ValueError, match="expected a direction, a2b or b2a, got 'A2B'"):
+        translator.translate("A2B", photographs(1, 8, 8))
 
 
 def test_load_translator_refuses_unscored_and_other_runs(trained_identity, trained):
@@ -266,5 +294,5 @@ def test_load_sampler_takes_another_checkpoint_if_one_is_removed(trained, tmp_pa
         return usual(*args)
 
     monkeypatch.setattr(checkpoint, "restore", restore)
-    monkeypatch.setattr("genjax.loading.REMOVAL_SECONDS", 0)
+    monkeypatch.setattr("genjax.train.checkpoint.REMOVAL_SECONDS", 0)
     assert load_sampler(tmp_path / "run", which).step == 12

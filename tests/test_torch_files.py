@@ -37,6 +37,26 @@ def test_read_gives_every_type_as_float32(tmp_path, options):
         np.testing.assert_array_equal(found[name], value.float().numpy())
 
 
+@FORMATS
+def test_read_takes_nested_tensors_of_a_training(tmp_path, options):
+    state = state_dict()
+    optimiser = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3}]}
+    training = {"epoch": 3, "state_dict": {"net": state}, "optimizer": optimiser, "note": "text", "ema": torch.ones(1)}
+    torch.save(training, tmp_path / "x.pth", **options)
+    found = torch_files.read(tmp_path / "x.pth", nested=True)
+    assert list(found) == [*(f"state_dict.net.{name}" for name in state), "ema"]
+    np.testing.assert_array_equal(found["state_dict.net.0.weight"], state["0.weight"].numpy())
+    torch.save({"epoch": 3}, tmp_path / "y.pth", **options)
+    with pytest.raises(ValueError, match="y.pth .*other things than tensors by name: epoch"):
+        torch_files.read(tmp_path / "y.pth", nested=True)
+
+
+def test_read_names_a_pointer_of_git_lfs(tmp_path):
+    (tmp_path / "x.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match="x.pth is a Git LFS pointer.*git lfs pull"):
+        torch_files.read(tmp_path / "x.pth")
+
+
 def test_write_is_inverse_of_read(tmp_path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1], "b": np.float32([[1]]).T}
     torch_files.write(tmp_path / "below" / "x.pth", tensors)

@@ -2,7 +2,7 @@
 
 import functools
 
-from genjax.cyclegan import classifiers, diversity, evaluation, generation, losses, monitor, nets, steps
+from genjax.cyclegan import classifiers, diversity, evaluation, generation, losses, monitor, nets, starts, steps
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
 from genjax.optim import Params
@@ -32,6 +32,7 @@ def make_task(
         scores={"l1": ("l1_a2b", "l1_b2a")},
         generate=functools.partial(generation.compile_generate, make_networks=make_networks),
         monitor=monitor.make_monitor,
+        starts=starts.STARTS,
         load_constants=functools.partial(_load_constants, terms=terms),
     )
 

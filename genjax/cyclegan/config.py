@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from genjax.checks import check_finite, flag, require
-from genjax.config import RunConfig
+from genjax.config import RunConfig, check_start
 from genjax.data.config import DataConfig
 from genjax.gan.adversarial import AdversarialConfig
 from genjax.nn.layers import NormKind
@@ -131,6 +131,9 @@ class CycleGanRun(RunConfig):
 
     cyclegan: CycleGanConfig
     loss: LossConfig
+    init_parts: Literal["auto", "all", "generators"] = "auto"
+    """What is taken from init_from: the averaged generators and the discriminators (all), or the generators alone, with
+    fresh discriminators. auto: all that it holds."""
     classifier_a: str = ""
     """File of a classifier of A's images for the semantic losses, as genjax.evaluation.classifier.save writes it; empty
     without such losses."""
@@ -148,6 +151,7 @@ class CycleGanRun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_start(self, ("init_parts",))
         require(
             not self.data.dequantize and self.data.binarize == "none",
             "--data.dequantize and --data.binarize are for likelihoods, and CycleGAN has none: remove them",

@@ -21,7 +21,7 @@ from genjax.optim import Params
 CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Translator:
     """Translates images between two domains with a trained CycleGAN.
 
@@ -35,6 +35,13 @@ class Translator:
     step: int  # training step of the parameters
     mesh: Mesh
     make_networks: MakeNetworks = make_networks
+
+    def __repr__(self) -> str:
+        kind = (
+            f"{self.config.cyclegan.generator} CycleGAN of {' and '.join(map(str, self.config.data.channels))} channels"
+        )
+        number = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return f"Translator({self.config.workdir!r}, step {self.step}: {kind}, {number:,} parameters)"
 
     def a2b(self, images: np.ndarray) -> np.ndarray:
         """Translates images of domain A into domain B."""
@@ -78,10 +85,14 @@ class Translator:
         return [out[: image.shape[0], : image.shape[1]] for out, image in zip(translated, images, strict=True)]
 
     def _check(self, direction: Direction, images: np.ndarray, ndim: int) -> None:
+        if direction not in DOMAINS:
+            raise ValueError(f"expected a direction, {' or '.join(DOMAINS)}, got {direction!r}")
+        image_arrays.check_array(images)
         channels = self.config.data.channels[DOMAINS[direction][0]]
         if images.ndim != ndim or images.shape[-1] != channels:
             expected = f"[{'n, ' * (ndim - 3)}h, w, {channels}]"
-            raise ValueError(f"expected images {expected}, got {list(images.shape)}")
+            single = ": a single one is image[None]" if images.ndim == ndim - 1 == 3 else ""
+            raise ValueError(f"expected images {expected}, got {list(images.shape)}{single}")
 
     @functools.cached_property
     def _compiled(self) -> Callable[..., Callable]:

@@ -39,10 +39,28 @@ def unit_floats(images: np.ndarray) -> np.ndarray:
 
 def check(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Returns `images` if they are uint8 or uint16 [n, *shape]; otherwise raises ValueError with both shapes."""
+    check_array(images)
     if images.dtype not in (np.uint8, np.uint16) or images.ndim != 4 or images.shape[1:] != tuple(shape):
         wanted = ", ".join(map(str, shape))
-        raise ValueError(f"expected uint8 or uint16 images [n, {wanted}], got {images.dtype} {list(images.shape)}")
+        raise ValueError(
+            f"expected uint8 or uint16 images [n, {wanted}], got {images.dtype} {list(images.shape)}"
+            + (": a single one is image[None]" if images.shape == tuple(shape) else "")
+        )
     return images
+
+
+def one(image: np.ndarray) -> np.ndarray:
+    """Returns one image [h, w, c] as [1, h, w, c]; ValueError for another number of axes."""
+    check_array(image)
+    if image.ndim != 3:
+        raise ValueError(f"expected one image [h, w, c], got {list(image.shape)}: choose one with images[i]")
+    return image[None]
+
+
+def check_array(images: object) -> None:
+    """Raises ValueError for anything but an array, such as a list of images or a picture of Pillow."""
+    if not isinstance(images, np.ndarray | Array):
+        raise ValueError(f"expected an array of images, got {type(images).__name__}: give np.stack of equal ones")
 
 
 def evenly_spaced(images: np.ndarray, num: int) -> np.ndarray:

@@ -19,6 +19,10 @@ Tensors = dict[str, np.ndarray]  # state dict: weights and biases by their names
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
+FIRST = {"model.1.weight": 7, "model.model.0.weight": 4}
+"""Names of the first weight of a ResNet and of a U-Net, and the size of its kernel."""
+
+
 class GeneratorSizes(NamedTuple):
     """Kind and sizes that determine a generator of the original."""
 
@@ -56,18 +60,48 @@ class Layer(NamedTuple):
         return (*(channels if self.transposed else channels[::-1]), self.kernel_size, self.kernel_size)
 
 
-def read_generator(path: epath.PathLike) -> tuple[GeneratorSizes, Params]:
-    """Reads a generator that the original saved; parameters are NumPy arrays in float32.
+def read_generator(path: epath.PathLike, key: str = "") -> tuple[GeneratorSizes, Params]:
+    """Reads a generator of the original; parameters are NumPy arrays in float32.
 
-    Raises the errors of `torch_files.read`, and ValueError if names, shapes or values are not those of a generator.
+    The file is a state dict, or a training's checkpoint with state dicts inside; of several generators in it, `key`
+    names one, such as netG_A. Raises the errors of `torch_files.read`, and ValueError if there is none, or if names,
+    shapes or values are not those of a generator.
     """
-    tensors = torch_files.read(path)
+    tensors = torch_files.read(path, nested=True)
     try:
-        tensors = _cleaned(tensors)
+        tensors = _cleaned(unwrapped(tensors, key))
         sizes = sizes_of(tensors)
         return sizes, to_params(sizes, tensors)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
+
+
+def unwrapped(tensors: Tensors, key: str = "") -> Tensors:
+    """Returns the state dict of the one generator in `tensors`, or of that named by `key`, without its prefix.
+
+    Prefixes are those of DataParallel (module.), torch.compile (_orig_mod.), and of the places in a checkpoint.
+    """
+    prefixes = [
+        name.removesuffix(first)
+        for name, value in tensors.items()
+        for first, size in FIRST.items()
+        if re.search(rf"(^|\.){re.escape(first)}$", name) and value.shape[2:] == (size, size)
+    ]
+    # A discriminator's layers may look like a U-Net's first: it has no inner levels.
+    inner = re.compile(r"model\.model\.1\.model\.\d")
+    prefixes = [
+        prefix for prefix in prefixes
+        if f"{prefix}model.1.weight" in tensors or any(inner.match(name.removeprefix(prefix)) for name in tensors)
+    ]  # fmt: skip
+    chosen = [prefix for prefix in prefixes if not key or key in (prefix.rstrip("."), *prefix.split("."))]
+    listed = ", ".join(prefix.rstrip(".") or "(no name)" for prefix in prefixes)
+    if key and not chosen:
+        raise ValueError(f"holds no generator called {key}: it holds {listed or _listed(tensors)}")
+    if len(chosen) > 1:
+        raise ValueError(f"holds several generators: name one of {listed} with --key or --init-key")
+    if not chosen:
+        return tensors  # whose error says what they are
+    return {name.removeprefix(chosen[0]): value for name, value in tensors.items() if name.startswith(chosen[0])}
 
 
 def sizes_of(tensors: Tensors) -> GeneratorSizes:
@@ -119,7 +153,13 @@ def to_params(sizes: GeneratorSizes, tensors: Tensors) -> Params:
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"is not the {sizes} that it seems: {'; '.join(wrong[:3])}{more}")
+        biases = [name for name in expected if name.endswith(".bias") and name not in found]
+        reason = (
+            f". It lacks {len(biases)} biases: the original leaves them out with --norm batch and none"
+            if biases
+            else ""
+        )
+        raise ValueError(f"is not the {sizes} that it seems: {'; '.join(wrong[:3])}{more}{reason}")
     broken = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise ValueError(f"has weights that are not finite in float32: {_listed(tensors, broken)}")
@@ -153,6 +193,12 @@ def _cleaned(tensors: Tensors) -> Tensors:
         raise ValueError(
             f"has {len(norms)} normalisations with weights ({_listed(tensors, norms)}), as batch normalisation has: "
             "only generators with plain instance normalisation (--norm instance there) can be converted"
+        )
+    blurs = [name for name in tensors if name.endswith(".filt")]
+    if blurs:
+        raise ValueError(
+            f"has {len(blurs)} layers that blur before they change the size ({_listed(tensors, blurs)}), as CUT's "
+            "generators have: only those with plain strides (--no_antialias --no_antialias_up there) can be converted"
         )
     kept = {name: value for name, value in tensors.items() if name.rpartition(".")[2] not in BUFFERS}
     # Dropout lies between a block's convolutions, and moves the second from place 5 to 6.

@@ -7,6 +7,7 @@ follow from the seed and the step.
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 SHARED_BYTES = 1 << 20
 """Least size per device of an array that all devices save in parts; smaller arrays are saved faster whole."""
+
+REMOVAL_SECONDS = 1
+"""Time in which a training removes a checkpoint."""
 
 
 class Restored(NamedTuple, Generic[T]):
@@ -110,6 +114,27 @@ def restore_latest(directory: epath.PathLike, abstract_state: T) -> Restored[T] 
             "restore them from a backup, or start another run in another --workdir"
         )
     return None
+
+
+def restore_chosen(directory: epath.PathLike, which: int | str, abstract_state: T) -> Restored[T]:
+    """Restores the checkpoint `which`: last, best, or a step; FileNotFoundError if there is none, else as `restore`."""
+    kept = steps(directory)
+    if not kept:
+        raise FileNotFoundError(f"{directory} holds no checkpoint yet")
+    chosen = None if which == "last" else chosen_step(directory, which)
+    try:
+        if chosen is None:
+            restored = restore_latest(directory, abstract_state)
+        else:
+            restored = restore(directory, chosen, abstract_state)
+    except ValueError:
+        time.sleep(REMOVAL_SECONDS)
+        if steps(directory) == kept:
+            raise
+        restored = None
+    if restored is None:  # a training removed it, to keep a newer one
+        return restore_chosen(directory, which, abstract_state)
+    return restored
 
 
 def _is_readable(path: epath.Path) -> bool:

@@ -14,9 +14,10 @@ from genjax.evaluation import best
 from genjax.families import FAMILIES, family_of
 from genjax.files import Json
 from genjax.task import C
+from genjax.train import weights_file
 
 MAY_CHANGE = frozenset({
-    "workdir", "classifier_a", "classifier_b", "data.cache_dir", "data.cache_gib", "data.decode_threads",
+    "workdir", "classifier_a", "classifier_b", "init_from", "data.cache_dir", "data.cache_gib", "data.decode_threads",
     "data.max_megapixels", "data.prefetch", "train.log_every", "train.eval_every", "train.checkpoint_every",
     "train.num_sample_images", "train.epochs", "train.keep_period", "train.max_nonfinite_steps", "train.track",
     "train.profile", "train.show_parameters",
@@ -29,22 +30,30 @@ FORMAT = "0.4"
 NAME = "config.json"
 
 
-def write(workdir: epath.Path, config: RunConfig) -> None:
-    """Writes the configuration of a run, without its directory, so that the run may be moved."""
+def fields_of(config: RunConfig) -> Json:
+    """Returns what config.json holds: a run's configuration without its directory, so that the run may be moved."""
     fields = dataclasses.asdict(config)
     del fields["workdir"]
-    files.write_json(workdir / NAME, {"genjax": FORMAT, "family": family_of(type(config)), **fields})
+    return {"genjax": FORMAT, "family": family_of(type(config)), **fields}
+
+
+def write(workdir: epath.Path, config: RunConfig) -> None:
+    """Writes the configuration of a run."""
+    files.write_json(workdir / NAME, fields_of(config))
 
 
 def read(workdir: epath.PathLike) -> Json:
-    """Reads config.json of the run in `workdir`: the family, and the fields of its configuration.
+    """Reads the configuration of the run in `workdir`, or of a file of weights: the family, and the fields.
 
     Raises ValueError or FileNotFoundError if there is no run, or one of another version of genjax.
     """
-    path = files.resolve(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
-    record = files.read_json(path)
+    if weights_file.is_named(workdir):
+        path, record = files.resolve(workdir), weights_file.read(workdir).config
+    else:
+        path = files.resolve(workdir) / NAME
+        if not path.exists():
+            raise FileNotFoundError(f"{workdir} holds no run: there is no {path}")
+        record = files.read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("family"), str):
         raise ValueError(f"{path} is not a configuration of this version of genjax: it names no family")
     if record["family"] not in FAMILIES:
@@ -83,7 +92,8 @@ def load(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfi
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else str(error)
         derived = ". A run of a derived configuration is loaded with config_class=" if "extra fields" in detail else ""
-        path = files.resolve(workdir) / "config.json"
+        path = files.resolve(workdir)
+        path = path if weights_file.is_named(path) else path / NAME
         raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}{derived}") from error
 
 

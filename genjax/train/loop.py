@@ -23,8 +23,8 @@ from genjax.evaluation import best
 from genjax.files import Json
 from genjax.keys import SCORING_SEED, Stream
 from genjax.optim import Net
-from genjax.task import C, Evaluate, S, Split, Task
-from genjax.train import checkpoint, fingerprint, preemption, profiling, run_directory, sample_images, trackers
+from genjax.task import C, Evaluate, Parts, S, Split, Task
+from genjax.train import checkpoint, fingerprint, preemption, profiling, run_directory, sample_images, starts, trackers
 from genjax.train.log import NONFINITE_REMEDY, Log, Progress, figures
 from genjax.train.rows import finite
 from genjax.train.run_directory import Run
@@ -88,11 +88,12 @@ def fit(
     """
     if task.load_constants is not None:
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
+    config, start_parts = starts.prepared(task, config)
     mesh = parallel.make_mesh()
     with run_directory.opened(config, mesh) as run:
         config = run.config
         programs = make_programs(task, config, mesh)
-        state, start, covered = _restore_or_init(task, run, mesh)
+        state, start, covered = _restore_or_init(task, run, mesh, start_parts)
         monitor = task.monitor(config, run.splits) if task.monitor else None
         tracked = trackers.Start(run.workdir, start, files.flatten(dataclasses.asdict(config)))
         start_trackers = functools.partial(trackers.make, config.train.track, tracked)
@@ -192,8 +193,11 @@ def evaluate(programs: Programs[S], run: Run, state: S, split: Split) -> dict[st
     return found
 
 
-def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int, Json]:
-    """Returns the restored or initial state, on every device, its step, and the rows that the checkpoint covers."""
+def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh, start_parts: Parts | None) -> tuple[S, int, Json]:
+    """Returns the restored or initial state, on every device, its step, and the rows that the checkpoint covers.
+
+    An initial state begins with `start_parts`.
+    """
 
     def init(seed: int | Array) -> S:
         return task.init(run.config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
@@ -202,6 +206,8 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh) -> tuple[S, int,
     restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, lambda: init(0)))
     if restored is None:
         state = parallel.replicate(mesh, init, parallel.replicate_scalar(mesh, seed_of(run.config, "init")))
+        if task.starts is not None and start_parts is not None:
+            state = parallel.replicate(mesh, task.starts.begin, state, parallel.replicate_arrays(mesh, start_parts))
         if run.config.train.show_parameters:
             params = {name: value.params for name, value in state._asdict().items() if isinstance(value, Net)}
             logger.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))

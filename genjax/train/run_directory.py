@@ -194,8 +194,9 @@ def write(run: Run, unfinished: bool) -> None:
 
 def _append_command(path: epath.Path) -> None:
     """Adds the command of this program to those that began or resumed the run."""
-    earlier = path.read_bytes() if path.exists() else b""
-    command = shlex.join(["python", *sys.argv])
+    earlier, (program, *arguments) = path.read_bytes() if path.exists() else b"", sys.argv
+    launched = program.split() if program.startswith("genjax ") else ["python", program]  # an installed command
+    command = shlex.join([*launched, *arguments])
     files.write_atomically(path, earlier + os.fsencode(f"{command}\n"))  # names of files need not be UTF-8
 
 

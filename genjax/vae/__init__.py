@@ -30,6 +30,7 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
         scores={"elbo": ("negative_elbo",)},
         generate=functools.partial(generation.compile_generate, make_model=make_model),
         monitor=functools.partial(monitor.make_monitor, make_model=make_model),
+        starts=steps.STARTS,
     )
 
 

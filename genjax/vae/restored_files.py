@@ -30,7 +30,7 @@ class RestoreOptions:
     """Options shared by all commands that restore images."""
 
     workdir: str
-    """Directory of the VAE's training run."""
+    """Directory of the training run, or a file of its weights (.safetensors)."""
     images: tuple[str, ...]
     """Images, and folders of images."""
     out: str

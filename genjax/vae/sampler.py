@@ -4,14 +4,14 @@ import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
 
+import jax
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh
 
 from genjax import keys
 from genjax.compiled import compile_rows
 from genjax.data import image_arrays
-from genjax.keys import Stream
+from genjax.keys import Key, Position, Stream
 from genjax.optim import Params
 from genjax.parallel import PyTree
 from genjax.vae import calibration, likelihood, restoration, sampling, sandwich
@@ -29,14 +29,15 @@ DEFAULT_INFERENCE = InferenceConfig()
 DEFAULT_ANNEALING = AnnealingConfig()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sampler:
     """Draws, encodes, decodes and restores images with a trained VAE.
 
     Inputs are uint8 or uint16 [n, h, w, c]; outputs are floats, in [0, 1] for a Bernoulli likelihood and near it for a
     Gaussian one. Each method compiles once, on the devices of `mesh`. The result for an image has the same bits for any
-    other images in the call and any number of devices. Keys are root keys (`keys.root_key(seed)`): image i depends only
-    on the key and position[i], and never shares noise with a training of the same seed.
+    other images in the call and any number of devices. A key is a seed or its root key (`keys.root_key(seed)`);
+    `position` is the positions of images, or their number. Image i depends only on the key and position[i], and never
+    shares noise with a training of the same seed.
     """
 
     config: VaeRun
@@ -45,30 +46,38 @@ class Sampler:
     step: int  # training step of the parameters
     mesh: Mesh
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.config.data.image_shapes[0]))
+        number = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        kind = f"{self.config.vae.architecture} VAE of {shape} images"
+        return f"Sampler({self.config.workdir!r}, step {self.step}: {kind}, {number:,} parameters)"
+
     def prior(
-        self, key: Array, position: np.ndarray, temperature: float | Sequence[float] = 1.0,
-        mixture: Mixture | None = None,
-    ) -> np.ndarray:  # fmt: skip
+        self, key: Key, position: Position, temperature: float | Sequence[float] = 1.0, mixture: Mixture | None = None
+    ) -> np.ndarray:
         """Draws new images, e ~ N(0, temperature^2), at `position` [n]: [n, h, w, c].
 
         With a `mixture`, which `aggregated.fit` returns, e comes from it, and temperature scales the noise within its
-        components. Raises ValueError unless there is one temperature, or one for each group of latents.
+        components. Raises ValueError unless there is one temperature, or one for each group of latents, finite and not
+        negative.
         """
         spread = np.asarray(temperature, np.float32)
+        if spread.ndim > 1 or not (np.isfinite(spread) & (spread >= 0)).all():
+            raise ValueError(f"a temperature must be finite and not negative, got {temperature}")
         if spread.ndim:
             sizes = likelihood.group_sizes(self.model, self.params)
             if len(spread) != len(sizes):
                 raise ValueError(f"{len(sizes)} groups of latents need as many temperatures, got {len(spread)}")
             spread = np.repeat(spread, sizes)[None]
-        rows = (np.asarray(position, np.int32),)
+        key, rows = keys.as_root(key), (keys.positions(position),)
         if mixture is not None:
             return self._compiled(sampling.from_mixture, stream=Stream.PRIOR)((self.params, key, spread, mixture), rows)
         return self._compiled(sampling.prior, stream=Stream.PRIOR)((self.params, key, spread), rows)
 
-    def reconstruct(self, key: Array, position: np.ndarray, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, key: Key, position: Position, images: np.ndarray) -> np.ndarray:
         """Draws z from q(z|x) and decodes it, binarising or dequantising the images as training does."""
         run = self._compiled(sampling.reconstruct, self.config.data, stream=Stream.RECONSTRUCT)
-        return run((self.params, key), (np.asarray(position, np.int32), self._checked(images)))
+        return run((self.params, keys.as_root(key)), (keys.positions(position), self._checked(images)))
 
     def encode(self, images: np.ndarray) -> Posterior:
         """Returns mean and log standard deviation of q(e|x), [n, d] each; with one group of latents, z is e."""
@@ -99,7 +108,7 @@ class Sampler:
 
     def interpolate(self, start: np.ndarray, end: np.ndarray, num: int) -> np.ndarray:
         """Returns `num` images on the line between the posterior means of two images [h, w, c], ends included."""
-        starts, ends = (np.repeat(self._checked(image[None]), num, axis=0) for image in (start, end))
+        starts, ends = (np.repeat(self._checked(image_arrays.one(image)), num, axis=0) for image in (start, end))
         rows = (starts, ends, np.linspace(0, 1, num, dtype=np.float32))
         return self._compiled(sampling.interpolate)((self.params,), rows)
 
@@ -110,7 +119,7 @@ class Sampler:
                 f"dimension {dimension} does not exist: latent dimensions are 0 to {self.model.latent_dim - 1}"
             )
         values = np.asarray(values, np.float32)
-        rows = np.repeat(self._checked(image[None]), len(values), axis=0)
+        rows = np.repeat(self._checked(image_arrays.one(image)), len(values), axis=0)
         dimensions = np.full(len(values), dimension, np.int32)
         return self._compiled(sampling.traverse)((self.params,), (rows, dimensions, values))
 
@@ -127,7 +136,7 @@ class Sampler:
         position = np.arange(len(images)) if position is None else position
         settings = (self.config.data, num_samples, min(at_once, num_samples))
         run = self._compiled(likelihood.estimate_rows, *settings, stream=Stream.LIKELIHOOD, chunk=8)
-        found: likelihood.Estimate = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images))
+        found: likelihood.Estimate = run((self.params, keys.root_key(seed)), (keys.positions(position), images))
         _finite(found.log_prob)
         return found
 
@@ -142,18 +151,18 @@ class Sampler:
         images = self._checked(images)
         position = np.arange(len(images)) if position is None else position
         run = self._compiled(sandwich.lower_rows, self.config.data, annealing, stream=Stream.LIKELIHOOD, chunk=8)
-        return _finite(run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images)))
+        return _finite(run((self.params, keys.root_key(seed)), (keys.positions(position), images)))
 
     def sandwich_likelihood(
-        self, position: np.ndarray, annealing: AnnealingConfig = DEFAULT_ANNEALING, seed: int = keys.SCORING_SEED
+        self, position: Position, annealing: AnnealingConfig = DEFAULT_ANNEALING, seed: int = keys.SCORING_SEED
     ) -> sandwich.Bounds:
         """Draws an image for each `position` [n], and bounds its log p(x) from both sides, in nats."""
         run = self._compiled(sandwich.simulated_rows, annealing, stream=Stream.LIKELIHOOD, chunk=8)
-        bounds = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32),))
+        bounds = run((self.params, keys.root_key(seed)), (keys.positions(position),))
         return sandwich.Bounds(*map(_finite, bounds))
 
     def restore(
-        self, operator: Operator, observed: np.ndarray, key: Array, method: Method = "hmc", num_samples: int = 8,
+        self, operator: Operator, observed: np.ndarray, key: Key, method: Method = "hmc", num_samples: int = 8,
         inference: InferenceConfig = DEFAULT_INFERENCE, position: np.ndarray | None = None,
     ) -> Restoration:  # fmt: skip
         """Draws images that `operator` may have shown as `observed`: Mask completes, Downsample enlarges.
@@ -171,7 +180,7 @@ class Sampler:
         settings = Settings(method, num_samples, inference)
         # Few images at a time, as each has many chains.
         run = self._compiled(restoration.restore_rows, settings, stream=Stream.RESTORE, chunk=8)
-        restored = Restoration(*run((self.params, key), (np.asarray(position, np.int32), y, operator)))
+        restored = Restoration(*run((self.params, keys.as_root(key)), (keys.positions(position), y, operator)))
         finite = np.isfinite(restored.images).all(axis=(1, 2, 3, 4)) & np.isfinite(restored.health)
         lost = np.flatnonzero(~finite)
         if len(lost):
@@ -182,7 +191,7 @@ class Sampler:
         return restored
 
     def calibrate(
-        self, operator: Operator, key: Array, position: np.ndarray, method: Method = "hmc", num_samples: int = 8,
+        self, operator: Operator, key: Key, position: Position, method: Method = "hmc", num_samples: int = 8,
         inference: InferenceConfig = DEFAULT_INFERENCE,
     ) -> Calibration:  # fmt: skip
         """Draws a truth for each `position` [n], observes it, and restores it, to compare both: see calibration.py."""

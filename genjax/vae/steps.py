@@ -14,7 +14,7 @@ from genjax.data import augment, image_arrays
 from genjax.data.batches import Batch
 from genjax.evaluation.per_image import Values, draw_standard_error, errors, means
 from genjax.optim import Params
-from genjax.task import Split
+from genjax.task import Parts, Split, Starts
 from genjax.vae import losses, objectives, sampling
 from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, Model, draw_noise, draw_noises, from_config, with_variance
@@ -34,6 +34,24 @@ def init(config: VaeRun, key: Array, make_model: MakeModel = from_config) -> Vae
     params = make_model(config).init(key)
     average = jax.tree.map(jnp.copy, params)  # the state is donated, and no buffer may be donated twice
     return VaeState(jnp.int32(0), jnp.int32(0), optim.init_net(config.optim, params), average)
+
+
+def begin(state: VaeState, parts: Parts) -> VaeState:
+    """Returns a state before its first step with other parameters, which the average begins with too."""
+    params = parts["vae"]
+    return state._replace(net=state.net._replace(params=params), ema=jax.tree.map(jnp.copy, params))
+
+
+STARTS: Starts[VaeRun, VaeState] = Starts(
+    parts=lambda state: {"vae": state.ema},
+    begin=begin,
+    choose=lambda config, names: names,
+    settings=(
+        "vae.architecture", "vae.hidden_sizes", "vae.latent_dim", "vae.groups", "vae.strides", "vae.upper_sizes",
+        "vae.activation", "vae.likelihood", "vae.mixtures", "data.image_size", "data.channels",
+    ),
+    alike={"vae": ("vae.architecture", "vae.strides", "vae.activation", "vae.likelihood")},
+)  # fmt: skip
 
 
 def train_step(

@@ -331,8 +331,17 @@ def with_weight(network, name, value):
     return network
 
 
+def with_buffer(network, name):
+    network.model[4].register_buffer(name, torch.zeros(1))
+    return network
+
+
 WRONG = {
     "a discriminator": (Discriminator, r"no generator \(a discriminator\?\).* not model.0.weight \[4, 3, 4, 4\]"),
+    "blurs": (
+        lambda: with_buffer(Resnet(3, 3), "filt"),
+        r"has 1 layers that blur before they change the size \(model.4.filt \[1\]\), as CUT's generators have",
+    ),
     "batch normalisation": (
         lambda: norms_for(Resnet(3, 3), nn.BatchNorm2d),
         r"has 9 normalisations with weights \(model.2.weight \[4\], .*and 6 more\), as batch normalisation",
@@ -368,11 +377,11 @@ def test_to_genjax_refuses_other_networks(tmp_path, name):
 
 
 def test_to_genjax_names_absent_and_unknown_weights(tmp_path):
-    state = {**without(Resnet(3, 3), "model.11.conv_block.5.bias"), "model.7.filt": torch.zeros(4, 1, 3, 3)}
+    state = {**without(Resnet(3, 3), "model.11.conv_block.5.bias"), "model.7.odd": torch.zeros(4, 1, 3, 3)}
     torch.save(state, tmp_path / "G.pth")
     missing, unknown = (
         r"model.11.conv_block.5.bias is absent instead of \(16,\)",
-        r"model.7.filt is \(4, 1, 3, 3\) instead",
+        r"model.7.odd is \(4, 1, 3, 3\) instead",
     )
     with pytest.raises(ValueError, match=f"G.pth is not the ResNet of 2 blocks, .*{missing}; {unknown} of absent"):
         convert_torch.to_genjax(str(tmp_path / "run"), a2b=str(tmp_path / "G.pth"))

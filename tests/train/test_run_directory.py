@@ -502,8 +502,8 @@ def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
 
 
 def test_write_appends_each_command(make_run, monkeypatch):
-    for argv in (["train.py", "digits", "--workdir", "my runs/a"], ["train.py", "again"]):
+    for argv in (["train.py", "digits", "--workdir", "my runs/a"], ["genjax train-vae", "again"]):
         monkeypatch.setattr("sys.argv", argv)
         workdir = claim(make_run())
     commands = (workdir / "commands.txt").read_text()
-    assert commands == "python train.py digits --workdir 'my runs/a'\npython train.py again\n"
+    assert commands == "python train.py digits --workdir 'my runs/a'\ngenjax train-vae again\n"

@@ -43,7 +43,7 @@ class Study:
     """Options: the VAE, the tasks, and how many images."""
 
     workdir: str
-    """Directory of the VAE's training run."""
+    """Directory of the training run, or a file of its weights (.safetensors)."""
     out: str
     """Folder for table.md, results.json and a grid of each task; it must be empty or not exist yet."""
     num_images: int = 500

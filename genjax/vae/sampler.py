@@ -195,7 +195,7 @@ class Sampler:
         inference: InferenceConfig = DEFAULT_INFERENCE,
     ) -> Calibration:  # fmt: skip
         """Draws a truth for each `position` [n], observes it, and restores it, to compare both: see calibration.py."""
-        position = np.asarray(position, np.int32)
+        key, position = keys.as_root(key), keys.positions(position)
         e, x = self._compiled(calibration.simulate_rows, stream=Stream.OBSERVE)((self.params, key), (position,))
         y = operator.observe(x, keys.for_step(key, Stream.OBSERVE, 1), position)
         # Gaussian pixels, which no picture bounds, may leave [0, 1]: what the operator checks is not what is restored.

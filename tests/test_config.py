@@ -570,3 +570,17 @@ def test_seed_of_prefers_a_streams_own_seed(make_run):
     assert [seed_of(run, stream) for stream in ("init", "data", "noise")] == [3, 0, 3]
     with pytest.raises(ValueError, match=re.escape("seeds.noise must lie in [0, 2**31), got -1")):
         make_run(seeds={"noise": -1})
+
+
+@pytest.mark.parametrize(
+    "changes, depends",
+    [
+        ({}, False),
+        ({"beta_warmup": 0.1}, True),
+        ({"objective": "capacity"}, True),
+        ({"objective": "capacity", "capacity_warmup": 0.0}, False),
+        ({"objective": "iwae", "train_draws": 5}, False),
+    ],
+)
+def test_depends_on_num_steps_knows_what_rises(changes, depends):
+    assert run(vae=changes).depends_on_num_steps == depends

@@ -40,9 +40,11 @@ class Forecast(NamedTuple):
 def foresee(config: VaeRun, splits: Splits, num_latents: int) -> Forecast | None:
     """Counts the directions of the training images that are worth a latent; None where that says nothing.
 
-    A learned sigma falls until directions are worth it, and latents with free bits cost nothing at first.
+    A learned or optimal sigma falls until directions are worth it, latents with free bits cost nothing at first, and a
+    capacity is used whatever it is worth.
     """
-    if config.vae.likelihood == "gaussian_learned" or config.vae.free_bits > 0:
+    found = config.vae.likelihood in ("gaussian_learned", "gaussian_optimal")
+    if found or config.vae.free_bits > 0 or config.vae.objective == "capacity":
         return None
     variances = relative_variances(config, splits)
     total = np.cumsum(variances)

@@ -53,6 +53,8 @@ def _remedies(config: VaeRun) -> str:
     vae = config.vae
     remedies = [f"a --vae.beta below {vae.beta:g}"] if vae.beta > 1 else []
     remedies += ["a smaller --vae.sigma"] if vae.likelihood == "gaussian" else []
+    if vae.objective != "elbo":
+        return " or ".join([*remedies, "--vae.objective elbo with --vae.free-bits 2"])
     remedies += ["--vae.beta-warmup 0.3"] if vae.beta_warmup == 0 and vae.beta > 0 else []
     remedies += [f"--vae.free-bits {max(2.0, 2 * vae.free_bits):g}"]
     return ", ".join(remedies[:-1]) + " or " * (len(remedies) > 1) + remedies[-1]

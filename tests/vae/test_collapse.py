@@ -104,6 +104,8 @@ def test_foresee_is_silent_where_it_knows_nothing():
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     assert collapse.foresee(learned, splits(images), 4) is None
     assert collapse.foresee(tiny_run("unused", vae={"beta": 99.0, "free_bits": 1.0}), splits(images), 4) is None
+    capacity = tiny_run("unused", vae={"beta": 99.0, "objective": "capacity"})
+    assert collapse.foresee(capacity, splits(images), 4) is None
     assert collapse.foresee(tiny_run("unused", data=GREY), splits(images[:1].repeat(5, axis=0)), 4) is None
     black = np.zeros((20, 8, 8, 1), np.uint8)
     assert collapse.foresee(tiny_run("unused"), splits(black), 4) is None

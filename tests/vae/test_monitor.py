@@ -46,6 +46,7 @@ def test_find_warnings_names_idle_groups():
     [
         ({"beta": 20.0}, "a --vae.beta below 20, --vae.beta-warmup 0.3 or --vae.free-bits 2"),
         ({"beta_warmup": 0.1, "free_bits": 4.0}, "Try --vae.free-bits 8, in"),
+        ({"objective": "iwae"}, "Try --vae.objective elbo with --vae.free-bits 2, in"),
         ({"likelihood": "gaussian"}, "a smaller --vae.sigma, --vae.beta-warmup 0.3 or --vae.free-bits 2"),
     ],
 )

@@ -189,6 +189,7 @@ HIERARCHIES = {
     "mlp": {"hidden_sizes": (5,), "latent_dim": 3},
     "ladder": {"hidden_sizes": (6,), "groups": (2, 1, 2), "latent_dim": 32},
     "spatial": {"hidden_sizes": (3, 2), "groups": (1, 1), "strides": (4, 2), "latent_dim": 32},
+    "wavelet": {"hidden_sizes": (3, 2), "groups": (3,), "latent_dim": 32, "likelihood": "gaussian", "sigma": 0.1},
     "chain": {"hidden_sizes": (6, 5), "groups": (2, 1, 2), "upper_sizes": (4,), "latent_dim": 32},
 }
 
@@ -197,7 +198,8 @@ class Case:
     """A model with parameters that tell groups apart, two images, and noise [2, 3, d], in float64."""
 
     def __init__(self, architecture):
-        self.config = tiny_run("unused", vae={"architecture": architecture, **HIERARCHIES[architecture]})
+        data = {"binarize": "none" if architecture == "wavelet" else "stochastic"}
+        self.config = tiny_run("unused", vae={"architecture": architecture, **HIERARCHIES[architecture]}, data=data)
         self.model = from_config(self.config)
         self.params = jax.tree.map(lambda p: (1.5 * p).astype(float), self.model.init(keys.root_key(0)))
         rng = np.random.default_rng(0)

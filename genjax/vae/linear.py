@@ -19,8 +19,8 @@ from jax import Array
 from genjax import keys
 from genjax.checks import require
 from genjax.data import image_arrays
-from genjax.vae.distributions import Bernoulli, Distribution
-from genjax.vae.operators import refuse_gibbs
+from genjax.vae.distributions import Bernoulli, Distribution, LogisticMixture
+from genjax.vae.operators import refuse_gibbs, refuse_mixture
 
 PIXEL_VARIANCE = 0.25
 """Largest variance of a number in [0, 1] (Popoviciu's inequality), that of unknown pixels in a first guess."""
@@ -85,7 +85,8 @@ class Linear:
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) up to a constant: exact for Gaussian pixels, and for noise on binary ones.
 
-        Otherwise each number of V^T x counts as a Gaussian with its mean and variance under p(x|z).
+        Otherwise each number of V^T x counts as a Gaussian with its mean and variance under p(x|z). Raises ValueError
+        for a logistic mixture, whose channels depend on each other.
         """
         if isinstance(likelihood, Bernoulli) and self._is_noise:
             # The sum over both values of a pixel: p N(y; 1, sigma^2) + (1 - p) N(y; 0, sigma^2).
@@ -111,7 +112,7 @@ class Linear:
         x = likelihood.sample(split[..., 0])
         expected = self._to_x_coordinates(x)
         noise = keys.normal(split[..., 1].reshape(-1), math.prod(expected.shape[2:])).reshape(expected.shape)
-        return self._corrected(x, likelihood.variance(), y, self.sigma * noise)
+        return self._corrected(x, self._variance(likelihood), y, self.sigma * noise)
 
     def project(self, likelihood: Distribution, y: Array) -> Array:
         """Returns the best linear estimate of x from z and y, which for Gaussian pixels is E[x|z, y], in [0, 1]."""
@@ -135,6 +136,8 @@ class Linear:
 
     def _variance(self, likelihood: Distribution) -> Array:
         """Returns the variances of V^T x under p(x|z)."""
+        if isinstance(likelihood, LogisticMixture):
+            refuse_mixture("y = A x + noise")
         variance = likelihood.variance()
         if not variance.ndim:  # one for all pixels, and the columns of V are orthonormal
             return variance

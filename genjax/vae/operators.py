@@ -141,10 +141,7 @@ class Downsample:
         ValueError for a logistic mixture.
         """
         if isinstance(likelihood, LogisticMixture):
-            raise ValueError(
-                "enlarging needs p(y|z) of sums of pixels, which a logistic mixture does not have in closed form: "
-                "train with --vae.likelihood gaussian_learned or gaussian to enlarge; inpainting works with both"
-            )
+            refuse_mixture("Downsample")
         if not isinstance(likelihood, Bernoulli):
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
@@ -203,6 +200,14 @@ class Downsample:
 def refuse_gibbs(what: str) -> NoReturn:
     """Raises ValueError: Gibbs sampling cannot draw binary pixels given y."""
     raise ValueError(f"Gibbs sampling cannot impute binary pixels for {what}: choose method importance, map or hmc")
+
+
+def refuse_mixture(what: str) -> NoReturn:
+    """Raises ValueError: p(y|z) of sums of pixels has no closed form for a logistic mixture."""
+    raise ValueError(
+        f"{what} needs p(y|z) of sums or noisy values of pixels, which a logistic mixture does not have in closed "
+        "form: train with --vae.likelihood gaussian_learned or gaussian; Mask works with a mixture too"
+    )
 
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:

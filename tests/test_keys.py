@@ -96,7 +96,7 @@ def test_root_key_refuses_ambiguous_seeds(seed):
     )),
     (Stream, (
         "INIT TRAIN VALIDATION TEST SAMPLE SHUFFLE_FIRST SHUFFLE_SECOND BINARIZE PRIOR RECONSTRUCT "
-        "RESTORE MASK CROP_FIRST CROP_SECOND LIKELIHOOD "
+        "RESTORE MASK CROP_FIRST CROP_SECOND LIKELIHOOD OBSERVE ENCODE FIT "
     )),
 ])  # fmt: skip
 def test_addresses_stay(kind, names):

@@ -51,9 +51,9 @@ class InferenceConfig:
     learning_rate: float = 0.1
     """map and hmc: Adam's first learning rate, which falls to 0."""
     search: Literal["latents", "images"] = "latents"
-    """map and hmc: latents searches for e itself; images for e whose image, with what was observed put back, the
-    encoder maps to the mode. It is for encoders that keep nearly all of an image, as those of wavelets: there
-    observed pixels hold e in a narrow valley, which a search of e follows slowly."""
+    """map and hmc: latents searches for the mode of p(e|y). images searches for the completed image of the highest
+    evidence lower bound, and takes the encoder's mean of it: for encoders that keep nearly all of an image, as those of
+    wavelets, whose latents at the mode of p(e|y) are far from their mean."""
 
     def __post_init__(self) -> None:
         check_finite(self, "inference")
@@ -123,7 +123,7 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:
-    """Finds local maxima of log p(y, e), best first.
+    """Finds local maxima of log p(y, e), or of what `search` says, best first.
 
     Returns them, [b, restarts, d], and their values up to a constant, [b, restarts].
     Adam starts from the encoder's mean of `init` and from draws of the prior (Bora, Jalal, Price and Dimakis 2017). A
@@ -131,14 +131,18 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
 
-    def latents(e: Array) -> Array:
+    def score(e: Array) -> tuple[Array, Array]:
+        """Returns what Adam raises [b, k], and the latents that e stands for."""
         if config.search == "latents":
-            return e
-        return target.encode(target.operator.impute(target.decode(e).mean(), target.y)).mean
+            return target.log_joint(e), e
+        images = target.operator.impute(target.decode(e).mean(), target.y)
+        posterior = target.encode(images)
+        bound = target.decode(posterior.mean).log_prob(images) - posterior.kl()
+        return jnp.where(jnp.isnan(bound), -jnp.inf, bound), posterior.mean
 
     # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
-    grad = jax.grad(lambda e: -jnp.sum(target.log_joint(latents(e))))
+    grad = jax.grad(lambda e: -jnp.sum(score(e)[0]))
 
     def step(_: Array, carry: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
         e, state = carry
@@ -146,8 +150,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
         return optax.apply_updates(e, updates), state  # type: ignore[return-value]
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
-    e = latents(e)
-    height = target.log_joint(e)
+    height, e = score(e)
     order = jnp.argsort(-height, axis=1)
     return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)
 

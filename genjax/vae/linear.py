@@ -85,7 +85,8 @@ class Linear:
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
         """Returns log p(y|z) up to a constant: exact for Gaussian pixels, and for noise on binary ones.
 
-        Otherwise each number of V^T x counts as a Gaussian with its mean and variance under p(x|z).
+        Otherwise each number of V^T x counts as a Gaussian with its mean and variance under p(x|z). Raises ValueError
+        for a logistic mixture, whose channels depend on each other.
         """
         if isinstance(likelihood, Bernoulli) and self._is_noise:
             # The sum over both values of a pixel: p N(y; 1, sigma^2) + (1 - p) N(y; 0, sigma^2).

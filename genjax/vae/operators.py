@@ -197,17 +197,17 @@ class Downsample:
         return _two_sided([np.linalg.inv(low) for low in self._triangular(y)], y)
 
 
-def refuse_mixture(what: str) -> NoReturn:
-    """Raises ValueError: sums of pixels of a logistic mixture have no density in closed form."""
-    raise ValueError(
-        f"{what} needs p(y|z) of sums of pixels, which a logistic mixture does not have in closed form: train with "
-        "--vae.likelihood gaussian_learned or gaussian; inpainting works with all"
-    )
-
-
 def refuse_gibbs(what: str) -> NoReturn:
     """Raises ValueError: Gibbs sampling cannot draw binary pixels given y."""
     raise ValueError(f"Gibbs sampling cannot impute binary pixels for {what}: choose method importance, map or hmc")
+
+
+def refuse_mixture(what: str) -> NoReturn:
+    """Raises ValueError: p(y|z) of sums of pixels has no closed form for a logistic mixture."""
+    raise ValueError(
+        f"{what} needs p(y|z) of sums or noisy values of pixels, which a logistic mixture does not have in closed form: "
+        "train with --vae.likelihood gaussian_learned or gaussian; inpainting works with a mixture too"
+    )
 
 
 def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:

@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.vae import linear
 from genjax.vae.distributions import Bernoulli, LogisticMixture
 from genjax.vae.operators import Downsample, Mask
 
@@ -17,12 +19,15 @@ def test_downsample_counts_each_binary_pixel(factor):
     np.testing.assert_allclose(found, likelihood.log_prob(large(y)), rtol=1e-4)
 
 
-def test_downsample_refuses_a_logistic_mixture():
+def test_operators_of_sums_refuse_a_logistic_mixture():
     likelihood = LogisticMixture.from_outputs(jnp.zeros((1, 1, 4, 4, 6)), 1)
-    with pytest.raises(
-        ValueError, match="a logistic mixture does not have in closed form: train with --vae.likelihood"
-    ):
+    with pytest.raises(ValueError, match="which a logistic mixture does not have in closed form: train"):
         Downsample(2).log_prob(likelihood, jnp.zeros((1, 1, 2, 2, 1)))
+    checked = linear.noise(0.1).check(np.zeros((1, 4, 4, 1)), (4, 4, 1))
+    noisy, y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], checked)
+    for use in (noisy.log_prob, noisy.project):
+        with pytest.raises(ValueError, match="y = A x . noise needs p.y.z. of sums or noisy values of pixels"):
+            use(likelihood, y)
 
 
 def test_mask_takes_the_marginal_of_a_logistic_mixture():

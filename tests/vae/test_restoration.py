@@ -62,9 +62,12 @@ def test_pseudo_gibbs_is_as_right_as_the_encoder():
     assert covariance > 0.2
 
 
-def test_map_finds_the_posterior_mode(cheap):
+@pytest.mark.parametrize("search", ["latents", "images"])
+def test_map_finds_the_posterior_mode(search, cheap):
+    """With the exact encoder of Gaussians, the best image is that of the mode."""
     sampler, w, image = linear_vae()
-    found = sampler.restore(Mask(LEFT), image, keys.root_key(0), "map", 2, LONG)
+    settings = dataclasses.replace(LONG, search=search)
+    found = sampler.restore(Mask(LEFT), image, keys.root_key(0), "map", 2, settings)
     z_mean, _ = posterior(w, np.eye(SIDE * SIDE)[~LEFT.ravel()], image)
     np.testing.assert_allclose(found.images[0, 0][LEFT].ravel() - 0.5, w[LEFT.ravel()] @ z_mean, atol=2e-4)
     np.testing.assert_array_equal(found.images[0, 0], found.images[0, 1])

@@ -205,8 +205,8 @@ def refuse_gibbs(what: str) -> NoReturn:
 def refuse_mixture(what: str) -> NoReturn:
     """Raises ValueError: p(y|z) of sums of pixels has no closed form for a logistic mixture."""
     raise ValueError(
-        f"{what} needs p(y|z) of sums or noisy values of pixels, which a logistic mixture does not have in closed form: "
-        "train with --vae.likelihood gaussian_learned or gaussian; inpainting works with a mixture too"
+        f"{what} needs p(y|z) of sums or noisy values of pixels, which a logistic mixture does not have in closed "
+        "form: train with --vae.likelihood gaussian_learned or gaussian; inpainting works with a mixture too"
     )
 
 

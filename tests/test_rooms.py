@@ -51,3 +51,12 @@ def test_pages_of_results_hold_no_log_lines():
     pages = list((LIBRARY.parent / "experiments" / "results").glob("*.md"))
     found = [line for page in pages for line in page.read_text().splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
     assert len(pages) > 10 and not found
+
+
+def test_readme_has_the_commands_that_ci_runs():
+    root = LIBRARY.parent
+    asked = re.findall(r"readme_command '?([^')]+)", (root / ".ci" / "run").read_text())
+    lines = (root / "README.md").read_text().splitlines()
+    assert len(asked) == 2 and len(lines) <= 150
+    for part in asked:
+        assert any(line.startswith("    ") and part in line for line in lines), part

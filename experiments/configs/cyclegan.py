@@ -59,7 +59,7 @@ def gray_colour() -> CycleGanRun:
     return CycleGanRun(
         data=data,
         optim=OptimConfig(learning_rate=2e-4, b1=0.5, schedule="linear"),
-        train=TrainConfig(num_steps=600, log_every=50, eval_every=300, checkpoint_every=300, num_sample_images=24),
+        train=TrainConfig(num_steps=1200, log_every=50, eval_every=300, checkpoint_every=300, num_sample_images=24),
         cyclegan=dataclasses.replace(SMALL, output="residual", generator_norm="layer"),
         loss=dataclasses.replace(losses.MISSION, identity_a=0.5, identity_b=0.5),
     )

@@ -136,7 +136,7 @@ def iwae(sampler: Sampler, options: Options, images: np.ndarray, position: np.nd
         return sampler.estimate_likelihood(images[rows], options.samples, options.seed, options.at_once, position[rows])
 
     sizes = likelihood.group_sizes(sampler.model, sampler.params)
-    numbers = likelihood.summarize(in_blocks(estimate, len(images)), sampler.config.data, sizes)
+    numbers = likelihood.summarize(in_blocks(estimate, len(images)), sampler.config, sizes)
     return {"samples": options.samples}, numbers
 
 

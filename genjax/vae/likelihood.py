@@ -20,6 +20,7 @@ from genjax.evaluation.per_image import image_standard_error
 from genjax.files import Json
 from genjax.optim import Params
 from genjax.vae import losses, usage
+from genjax.vae.config import VaeRun
 from genjax.vae.inference import Target, normal
 from genjax.vae.model import Model, Posterior, log_normal
 from genjax.vae.operators import Mask
@@ -156,7 +157,7 @@ def _over_pixels(each: Array) -> Array:
     return jnp.matmul(each, jnp.ones(each.shape[2], each.dtype), precision="highest")
 
 
-def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> Json:
+def summarize(found: Estimate, config: VaeRun, group_sizes: Sequence[int]) -> Json:
     """Averages the estimates of n >= 2 images: nats per image, bits per dimension, and which latents are in use.
 
     `nll_draw_se` is about other noise on the same images, `nll_image_se` about other images.
@@ -167,7 +168,7 @@ def summarize(found: Estimate, data: DataConfig, group_sizes: Sequence[int]) -> 
     active = np.var(found.mean, axis=0) - np.mean(found.mean_variance, axis=0) > usage.ACTIVE
     ends = np.cumsum(group_sizes)[:-1]
     distortion, nll = float(found.distortion.mean()), -float(found.log_prob.mean())
-    bits = losses.bits_per_dim(data, jnp.asarray(-nll))
+    bits = losses.bits_per_dim(config, jnp.asarray(-nll))
     one = len(group_sizes) == 1  # with several, q(e) has no closed form
     return {
         "nll": nll,

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from jax import Array
 
-from genjax.data.config import DataConfig
 from genjax.optim import Params
+from genjax.vae.config import VaeRun
 from genjax.vae.model import Model
 
 
@@ -32,13 +32,10 @@ def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: 
     return Terms(distortion + beta * rate, -(distortion + rate), rate, distortion)
 
 
-def bits_per_dim(data: DataConfig, elbo: Array, of_levels: bool = False) -> Array | None:
-    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution.
-
-    `of_levels`: the likelihood gives each grey level a probability, as a logistic mixture does.
-    """
-    dims = math.prod(data.image_shapes[0])
-    if data.binarize != "none" or of_levels:  # two values, or 256
+def bits_per_dim(config: VaeRun, elbo: Array) -> Array | None:
+    """Returns the bound in bits per pixel and channel, or None where the images have no discrete distribution."""
+    data, dims = config.data, math.prod(config.data.image_shapes[0])
+    if data.binarize != "none" or config.vae.likelihood == "logistic_mixture":  # two values, or 256
         return -elbo / (dims * math.log(2))
     # Dequantised pixels have a density on [0, 1), where a level is 1/256 (or 1/65536) wide, which adds its bits.
     if data.dequantize:

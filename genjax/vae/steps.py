@@ -145,5 +145,5 @@ def _kl_of_groups(model: Model, params: Params, images: Array, noise: Array) -> 
 
 def _metrics(config: VaeRun, terms: losses.Terms) -> dict[str, Array]:
     metrics = {name: value for name, value in terms._asdict().items() if value is not None}
-    bits = losses.bits_per_dim(config.data, terms.elbo, config.vae.likelihood == "logistic_mixture")
+    bits = losses.bits_per_dim(config, terms.elbo)
     return metrics if bits is None else metrics | {"bits_per_dim": bits}

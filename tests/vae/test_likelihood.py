@@ -66,7 +66,7 @@ def test_variance_is_that_of_estimates_with_other_noise():
 def test_summarize_splits_the_elbo(make_run):
     model = LinearGaussian(0.4)
     found = jax.tree.map(lambda leaf: leaf[0], estimate(model, 5000, 1000))
-    summary = likelihood.summarize(found, make_run().data, [1, 1])
+    summary = likelihood.summarize(found, make_run(), [1, 1])
     elbo = model.log_prob().mean() - 2 * (0.5 * (np.exp(0.8) - 1) - 0.4)
     assert summary["negative_elbo"] == pytest.approx(-elbo, abs=0.05)
     assert summary["negative_elbo"] == pytest.approx(summary["distortion"] + summary["rate"])
@@ -108,7 +108,7 @@ def test_active_units_are_those_whose_mean_varies(make_run):
     ones = np.ones(1000)
     posterior = Posterior(mean, np.zeros((1000, 3)))
     found = Estimate(-ones, ones, ones, posterior.kl_per_dimension(), mean, 0 * mean, posterior, mean)
-    summary = likelihood.summarize(found, make_run().data, [2, 1])
+    summary = likelihood.summarize(found, make_run(), [2, 1])
     assert summary["active_units"] == 2
     assert [len(group) for group in summary["kl_per_dimension"]] == [2, 1]
     np.testing.assert_allclose(np.concatenate(summary["kl_per_dimension"]), (mean**2).mean(axis=0) / 2, rtol=1e-5)

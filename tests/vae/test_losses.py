@@ -4,9 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.config import OptimConfig, TrainConfig
 from genjax.data.config import DataConfig
 from genjax.vae import losses
+from genjax.vae.config import VaeConfig, VaeRun
 from linear_gaussian import LinearGaussian
+
+OPTIM, TRAIN = OptimConfig(learning_rate=1e-3), TrainConfig(num_steps=1)
 
 
 def terms(model, noise, beta=1.0):
@@ -41,10 +45,14 @@ def test_elbo_terms_weighs_loss_alone_by_beta(x64):
 
 def test_bits_per_dim_of_uniform_images(x64):
     """A uniform density on [0, 1) gives every grey level 8 bits; a fair coin gives every binary pixel one."""
-    data = dict(source="digits", image_size=(8, 8), channels=(1,), batch_size=1)
-    assert losses.bits_per_dim(DataConfig(**data, dequantize=True), jnp.asarray(0.0)) == 8
-    coin = losses.bits_per_dim(DataConfig(**data, binarize="fixed"), jnp.asarray(64 * math.log(0.5)))
-    np.testing.assert_allclose(coin, 1, rtol=1e-12)
-    assert losses.bits_per_dim(DataConfig(**data), jnp.asarray(0.0)) is None
-    colour = DataConfig(**data | {"source": "satellite", "channels": (3,)}, dequantize=True)
-    np.testing.assert_allclose(losses.bits_per_dim(colour, jnp.asarray(3 * 64 * math.log(0.5))), 9, rtol=1e-12)
+
+    def bits(elbo, channels=1, likelihood="gaussian", **data):
+        data = DataConfig(source="x", image_size=(8, 8), channels=(channels,), batch_size=1, **data)
+        config = VaeRun(workdir="", data=data, optim=OPTIM, train=TRAIN, vae=VaeConfig(likelihood=likelihood))
+        return losses.bits_per_dim(config, jnp.asarray(elbo))
+
+    assert bits(0.0, dequantize=True) == 8
+    np.testing.assert_allclose(bits(64 * math.log(0.5), likelihood="bernoulli", binarize="fixed"), 1, rtol=1e-12)
+    np.testing.assert_allclose(bits(64 * math.log(1 / 256), likelihood="logistic_mixture"), 8, rtol=1e-12)
+    assert bits(0.0) is None
+    np.testing.assert_allclose(bits(3 * 64 * math.log(0.5), channels=3, dequantize=True), 9, rtol=1e-12)

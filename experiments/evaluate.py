@@ -232,7 +232,7 @@ def sets_of_run(
 
 
 def with_copies(sets: dict[str, Sets]) -> dict[str, Sets]:
-    """Puts the inputs of each set of translations after it, as if they were the translations, if they have one form."""
+    """Puts behind each set of translations its inputs as they are, if both have one form."""
     found: dict[str, Sets] = {}
     for name, each in sets.items():
         found[name] = each

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """What a training begins from."""
+    """Weights that a training begins from."""
 
     parts: Parts  # NumPy arrays; what the source does not hold is left out
     settings: Mapping[str, Any]  # of its networks, by dotted field

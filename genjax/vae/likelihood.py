@@ -127,15 +127,20 @@ def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_
     zeros, zeros_d = jnp.zeros(len(images)), jnp.zeros((len(images), model.latent_dim))
     first = Sums(zeros - jnp.inf, zeros - jnp.inf, zeros, zeros_d, zeros_d, zeros_d)
     sums = lax.fori_loop(0, -(-num_samples // at_once), add, first)
+    posterior, (latents, _) = model.encode(params, images), draw(jnp.arange(1))
+    return _estimate(sums, num_samples, posterior, latents)
+
+
+def _estimate(sums: Sums, num_samples: int, posterior: Posterior, first: Latents) -> Estimate:
+    """Makes the estimate of the sums over all draws; `first` is the first draw."""
+    others = max(num_samples - 1, 1)
     # The delta method: the variance of log(mean of w) is that of the mean, relative to its square.
     share = jnp.exp(sums.log_square - 2 * sums.log_weight)
-    variance = (share - 1 / num_samples) * (num_samples / max(num_samples - 1, 1))
-    mean = sums.z / num_samples
-    mean_variance = jnp.maximum(sums.z_square / num_samples - mean**2, 0.0) / max(num_samples - 1, 1)
-    posterior, (latents, _) = model.encode(params, images), draw(jnp.arange(1))
-    kl = sums.kl / num_samples
-    if len(latents.groups) == 1:  # which has closed forms
-        mean, mean_variance, kl = posterior.mean, jnp.zeros_like(mean), latents.kl_per_dimension
+    variance = (share - 1 / num_samples) * (num_samples / others)
+    mean, kl = sums.z / num_samples, sums.kl / num_samples
+    mean_variance = jnp.maximum(sums.z_square / num_samples - mean**2, 0.0) / others
+    if len(first.groups) == 1:  # which has closed forms
+        mean, mean_variance, kl = posterior.mean, jnp.zeros_like(mean), first.kl_per_dimension
     elif num_samples == 1:
         mean_variance = jnp.full_like(mean, jnp.nan)
     return Estimate(
@@ -146,7 +151,7 @@ def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_
         mean,
         mean_variance,
         posterior,
-        jnp.concatenate(latents.groups, axis=1),
+        jnp.concatenate(first.groups, axis=1),
     )
 
 

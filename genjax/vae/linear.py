@@ -189,7 +189,7 @@ def measurements(matrix: np.ndarray, sigma: float) -> Linear:
 
 
 def random_matrix(key: Array, num: int, image_shape: Sequence[int]) -> np.ndarray:
-    """Draws a matrix [num, h * w * c] of N(0, 1 / num), so that A x is about as long as x."""
+    """Draws a matrix [num, h * w * c] of N(0, 1 / num): A x is about as long as x."""
     require(num >= 1, f"the number of measurements must be at least 1, got {num}")
     drawn = keys.normal(keys.per_example(key, jnp.arange(num)), math.prod(image_shape))
     return np.asarray(drawn, np.float64) / math.sqrt(num)

@@ -1,4 +1,4 @@
-"""Trains and scores the VAEs of table 1 of Burda, Grosse and Salakhutdinov 2016 on all of MNIST, a row or several.
+"""Trains and scores VAEs of table 1 of Burda, Grosse and Salakhutdinov 2016 on MNIST.
 
 $ python experiments/study.py likelihood vae-1-1 --source npz:mnist.npz --workdir runs/likelihood
 $ python experiments/study.py likelihood vae-2-1 iwae-1-5 --source npz:mnist.npz --workdir runs/likelihood

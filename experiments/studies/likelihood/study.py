@@ -75,11 +75,11 @@ class Options:
     """File for the page; WORKDIR/likelihood.md if empty."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of each row."""
-    steps: int = 150_000
+    steps: int = 200_000
     """Steps of each training."""
     batch_size: int = 100
     """Digits in a step (the paper: 20)."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     """Peak of the learning rate, which falls to 0 as a cosine (the paper: 1e-3 to 1e-4 in eight steps)."""
     eps: float = 1e-8
     """Adam's epsilon (the paper: 1e-4)."""

@@ -45,7 +45,7 @@ def test_study_trains_scores_and_writes_the_page_once(tmp_path, monkeypatch):
     results = study.main()
     page = (tmp_path / "runs" / "likelihood.md").read_text()
     (line,) = [line for line in page.splitlines() if line.startswith("| IWAE, 2 layers, k = 5 | 83.89 | ")]
-    assert f" | {results['iwae-2-5.nll']:.2f} | " in line and "| 0 | 50 | 16 | 0.003 | 4, 6 |" in line
+    assert f" | {results['iwae-2-5.nll']:.2f} | " in line and "| 0 | 50 | 16 | 0.0015 | 4, 6 |" in line
     assert results["iwae-2-5.nll"] < results["iwae-2-5.negative_elbo"] and "2 cores" in page or "cores" in page
 
     def never(*arguments):

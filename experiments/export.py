@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import tyro
 
-from genjax import cli, export, parallel
+from genjax import cli, export, flag_help, parallel
 from genjax.loading import Which, load
 
 
@@ -33,7 +33,7 @@ class Export:
 
 def main() -> dict[str, Any]:
     """Writes the file."""
-    options = tyro.cli(Export, description=__doc__)
+    options = tyro.cli(Export, description=flag_help.description(__doc__))
     export.check(options.to, options.out)  # before a large run is loaded
     model = load(options.workdir, options.which, parallel.make_mesh(jax.devices()[:1]))
     content = export.export(model, options.to, options.out).read_bytes()

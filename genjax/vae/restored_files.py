@@ -133,6 +133,7 @@ def restore(
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
+        diagnosed.append(restored.diagnostics)
     median = float(np.median(np.concatenate(health)))
     logger.info("health %.2f of 0 to 1: do not trust results near 0", median)
     chains = diagnostics.summarize(diagnostics.Diagnostics(*map(np.concatenate, zip(*diagnosed, strict=True))))

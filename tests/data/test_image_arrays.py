@@ -28,7 +28,7 @@ def test_to_uint8_rounds_and_clips():
     "array, got",
     [
         (np.zeros((5, 8, 8, 3), np.uint8), "uint8 [5, 8, 8, 3]"),
-        (np.zeros((8, 9, 1), np.uint8), "uint8 [8, 9, 1]"),
+        (np.zeros((8, 9, 1), np.uint8), "uint8 [8, 9, 1]: a single one is image[None]"),
         (np.zeros((5, 8, 9, 1), np.float32), "float32 [5, 8, 9, 1]"),
     ],
 )

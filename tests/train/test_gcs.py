@@ -89,7 +89,7 @@ def test_it_is_sampled_from_and_reported_on_there(trained, bucket, in_bucket, tm
     assert there["digest"] == here["digest"] and bucket.objects["out.png"] == (tmp_path / "out.png").read_bytes()
     report.write_report("gs://bucket/report.html", "A run", {"run": in_bucket[0].workdir})
     page = bucket.objects["report.html"].decode()
-    assert "samples, step 12" in page and "On the test images" in page
+    assert "new images from the prior, step 12" in page and "On the test images" in page
 
 
 def test_fit_resumes_after_a_kill_in_a_bucket(bucket, whole, tmp_path, caplog):

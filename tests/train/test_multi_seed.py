@@ -40,7 +40,8 @@ def test_fit_seeds_equals_single_runs_and_compiles_once(tmp_path, monkeypatch, a
     )
     runs = configs(tmp_path)
     assert outcomes(fit_seeds(vae.TASK, runs), runs) == alone and alone[0][0] != alone[1][0]
-    assert [fn._cache_size() for fn in compiled] == [1] * 5  # train, fingerprint, check of replicas, evaluate, draw
+    # Train, fingerprint, check of replicas, evaluate, active units, draw.
+    assert [fn._cache_size() for fn in compiled] == [1] * 6
 
 
 def test_fit_seeds_stops_at_a_signal_and_resumes(tmp_path, monkeypatch, alone):

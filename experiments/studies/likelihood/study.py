@@ -21,7 +21,7 @@ from etils import epath
 
 import likelihood
 import seed_study
-from genjax import files
+from genjax import files, flag_help
 from genjax.checks import require
 from genjax.config import OptimConfig, TrainConfig
 from genjax.data.config import DataConfig
@@ -96,7 +96,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Trains and scores the rows, writes the page, and returns the scores."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     results: dict[str, Any] = {}
     for name in options.rows:
         runs = {f"seed-{seed}": run_config(options, name, seed) for seed in options.seeds}

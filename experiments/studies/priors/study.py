@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from evaluate import cell
-from genjax import files, glossary, keys, parallel
+from genjax import files, flag_help, glossary, keys, parallel
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
 from genjax.evaluation import features, intervals, memorisation, whole_sets
@@ -52,7 +52,7 @@ class Options:
 
 def main() -> dict[str, Any]:
     """Fits and measures the priors of each study, prints its table, and returns the means over seeds."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=flag_help.description(__doc__))
     aggregated.check_settings(options.priors, options.fit)
     mesh = parallel.make_mesh()
     extract = features.compile_extract(features.load(options.features), mesh)

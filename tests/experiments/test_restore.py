@@ -227,7 +227,7 @@ def test_restore_simulates_and_compares(trained, tmp_path, monkeypatch, verb, fl
     written = {path.name for path in (tmp_path / "out" / "sample-3").rglob("*.*")}
     assert written == {"grey.png", "deep.tif", "alpha.webp", "grey as colour.bmp", "photo.jpg.png"}
     with Image.open(tmp_path / "out" / "grid.png") as grid:
-        assert grid.size == (6 * 10 + 2, 5 * 10 + 2)
+        assert grid.size == (6 * 66 + 2, 5 * 66 + 2)
     # Given what it showed as observed, the same command without --simulate restores it as it is.
     results = run_verb(monkeypatch, verb, trained.workdir, tmp_path / "two", "--images", images / "grey.png", *flags)
     assert "psnr_samples" not in results and (tmp_path / "two" / "mean" / "grey.png").exists()

@@ -75,8 +75,8 @@ def mnist_ladder() -> VaeRun:
     $ python experiments/train_vae.py mnist-ladder --workdir runs/mnist-ladder --data.source npz:mnist.npz
     $ python experiments/likelihood.py --workdir runs/mnist-ladder --num 10000 --samples 500
 
-    Hardware: 2 CPU cores. Time: about 44 minutes of one core, 73 minutes beside much other work. Result: -log p(x) at most
-    81.5 nats (500 importance samples), -ELBO 84.2.
+    Hardware: 2 CPU cores. Time: about 44 minutes of one core, 73 minutes beside much other work. Result: -log p(x) at
+    most 81.5 nats (500 importance samples), -ELBO 84.2.
     """
     return VaeRun(
         data=DataConfig(source="tfds:mnist", image_size=(28, 28), channels=(1,), batch_size=256, binarize="stochastic"),

@@ -23,11 +23,11 @@ from genjax import cli, files, flag_help, keys, parallel, torch_files
 from genjax.config import OptimConfig, TrainConfig
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
-from genjax.cyclegan.nets import Direction
-from genjax.cyclegan.starts import sizes_of
 from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 from genjax.gan import torch_weights
+from genjax.gan.networks import Direction
+from genjax.gan.starts import sizes_of
 from genjax.gan.torch_weights import GeneratorSizes
 from genjax.loading import Which, is_there, load_translator
 from genjax.optim import Params
@@ -87,7 +87,7 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
     if taken:
         raise ValueError(f"{taken[0]} exists already: give another --out")
     translator = load_translator(workdir, which, parallel.make_mesh(jax.devices()[:1]))
-    net = translator.config.cyclegan
+    net = translator.config.net
     if net.output != "tanh":
         raise ValueError(
             f"{workdir} translates as x + T(G(x)) (output {net.output}), and the original's code cannot: only runs "

@@ -11,10 +11,11 @@ import numpy as np
 from genjax import cyclegan, keys, parallel
 from genjax.compiled import compile_train_step, matmul_precision
 from genjax.config import OptimConfig, Precision, TrainConfig
-from genjax.cyclegan import losses, translation
+from genjax.cyclegan import losses, nets
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.batches import Batch
 from genjax.data.config import DataConfig
+from genjax.gan import translation
 from genjax.nn import layers
 from genjax.parallel import PyTree
 from genjax.train import preemption
@@ -58,7 +59,7 @@ def prepare(size: int, blocks: int, batch: int, precision: Precision, cache: str
 
     def to_b(params: PyTree, images: jax.Array) -> jax.Array:
         with jax.default_matmul_precision(matmul_precision(config.precision)):
-            return translation.translate(config, params, "a2b", images)
+            return translation.translate(config, params, "a2b", images, nets.make_networks)
 
     translate_fn = jax.jit(to_b)
     photographs = jax.device_put(noise[0].astype(np.float32) / 255)

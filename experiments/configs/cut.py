@@ -12,7 +12,7 @@ from genjax.cut.config import CutConfig, CutRun
 
 SMALL = CutConfig(
     base_channels=32, num_blocks=3, discriminator_channels=32,
-    features=("pixels", "down_1", "down_2", "block_1", "block_3"), num_patches=64,
+    features=("down_1", "down_2", "block_1", "block_3"), num_patches=64,
 )  # fmt: skip
 """Networks for 32x32 images, whose deepest features have 64 places."""
 

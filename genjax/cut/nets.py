@@ -62,7 +62,7 @@ def make_networks(config: CutRun) -> Networks:
     return Networks(make_generator(config, "a2b"), make_discriminator(config), heads)
 
 
-def features(generator: Generator, params: Params, names: tuple[str, ...], images: Array) -> Features:
+def features(generator: Generator, names: tuple[str, ...], params: Params, images: Array) -> Features:
     """Returns maps of the generator's encoder for images [b, h, w, c], by name."""
     layer_of = {name: _layer(name) for name in names if name != "pixels"}
     _, found = generator.encoder.apply(
@@ -83,7 +83,7 @@ def init_heads(networks: Networks, params: Params, key: Array, image_shape: tupl
     """Draws parameters of the heads, for a generator with `params`."""
 
     def shapes(params: Params, images: Array) -> Params:
-        maps = features(networks.g_a2b, params, networks.heads.names, images)
+        maps = features(networks.g_a2b, networks.heads.names, params, images)
         patches = {name: found.reshape(len(found), -1, found.shape[-1]) for name, found in maps.items()}
         heads: Params = networks.heads.init(keys.root_key(0), patches)["params"]
         return heads
@@ -92,10 +92,13 @@ def init_heads(networks: Networks, params: Params, key: Array, image_shape: tupl
 
 
 def draw_places(key: Array, maps: Features, num: int) -> Features:
-    """Draws `num` places of each map without replacement, the same for all images: int32 [num] by name."""
-    place_keys = dict(zip(maps, jax.random.split(key, len(maps)), strict=True))
+    """Draws `num` places of each map, or all if it has fewer, the same for all images: int32 [num] by name.
+
+    Of `maps` it needs the shapes alone.
+    """
+    place_keys = zip(sorted(maps), jax.random.split(key, len(maps)), strict=True)
     sizes = {name: found.shape[1] * found.shape[2] for name, found in maps.items()}
-    return {name: jax.random.permutation(place_keys[name], sizes[name])[:num] for name in maps}
+    return {name: jax.random.permutation(place_key, sizes[name])[:num] for name, place_key in place_keys}
 
 
 def patches(maps: Features, places: Mapping[str, Array]) -> Features:

@@ -1,7 +1,7 @@
 """State and training step of CUT: the discriminator learns first, then the generator and the heads face it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +65,9 @@ def train_step(
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     mirror = _mirror(config, batch, key)
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features)
+    maps = jax.eval_shape(encode, state.g_a2b.params, a)  # for their sizes
+    places = nets.draw_places(keys.for_draw(key, Draw.PATCHES), maps, config.cut.num_patches)
     fake_b = apply(networks.g_a2b, state.g_a2b.params, mirror(a))
 
     # 1. The discriminator. No gradient reaches the generator: its translations come in as numbers.
@@ -86,7 +89,7 @@ def train_step(
     def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
         to_b = functools.partial(apply, networks.g_a2b, params["g_a2b"])
         judge = functools.partial(apply, networks.d_b, frozen["d_b"])
-        nce = functools.partial(_nce, config, networks, params, mirror, keys.for_draw(key, Draw.PATCHES))
+        nce = functools.partial(_nce, config, networks, params, mirror, places)
         n = losses.Inputs(
             config.loss, a, b, to_b(mirror(a)), lambda images: to_b(mirror(images)), judge, nce, augment
         )  # fmt: skip
@@ -122,14 +125,13 @@ def _mirror(config: CutRun, batch: Batch, key: Array) -> Callable[[Array], Array
 
 
 def _nce(
-    config: CutRun, networks: Networks, params: Params, mirror: Callable[[Array], Array], key: Array,
+    config: CutRun, networks: Networks, params: Params, mirror: Callable[[Array], Array], places: Mapping[str, Array],
     images: Array, translated: Array,
 ) -> Array:  # fmt: skip
     """Computes PatchNCE [b], the mean over features, between images and the translations of their mirror images."""
-    encode = functools.partial(nets.features, networks.g_a2b, params["g_a2b"], config.cut.features)
+    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features, params["g_a2b"])
     project = functools.partial(nets.project, networks.heads, params["heads"])
     maps, of_translated = encode(images), jax.tree.map(mirror, encode(translated))
-    places = nets.draw_places(key, maps, config.cut.num_patches)
     # What is looked for among the keys learns; the keys do not.
     goals = jax.lax.stop_gradient(project(nets.patches(maps, places)))
     queries = project(nets.patches(of_translated, places))

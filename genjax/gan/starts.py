@@ -73,7 +73,7 @@ def _read_torch(
     """Reads generators of the original: from A to B, and from B to A if there is a second file or key.
 
     Returns them as parts, and the settings of a run that has such networks. Raises ValueError, with the file, for other
-    files, and if the two generators are not of one run.
+    files, and if the two generators are not of one CycleGAN.
     """
     if len(paths) == 1 and len(keys) == 2:  # both in one file
         paths *= 2
@@ -93,7 +93,7 @@ def _read_torch(
     if len(forms) > 1:
         described = "; ".join(f"{path}: {sizes}" for path, (sizes, _) in zip(paths, found.values(), strict=True))
         raise ValueError(
-            f"the generators are not of one run ({described}): begin from one, and give {NO_FILE} for the other"
+            f"the generators are not of one CycleGAN ({described}): begin from one, and give {NO_FILE} for the other"
         )
     return {direction: params for direction, (_, params) in found.items()}, dict(forms.pop())
 

@@ -18,11 +18,14 @@ SMALL = CutConfig(
 
 
 def icons() -> CutRun:
-    """Outlines of icons to filled icons at 32x32, as with CycleGAN.
+    """Outlines of icons to filled icons at 32x32, with the images, rates and steps of CycleGAN's configuration.
+
+    The image itself is not among the features: filling changes pixels, which its PatchNCE would prevent.
 
     $ python experiments/train_cut.py icons --workdir runs/cut-icons
 
-    Hardware: 2 CPU cores.
+    Hardware: 2 CPU cores. Time: 9 minutes of CPU, 42 beside much other work. Result: L1 0.107 to the truth, IoU of ink
+    0.711; CycleGAN has 0.110, 0.692 and copying 0.171, 0.460.
     """
     run = cyclegan.icons()
     return CutRun(data=run.data, optim=run.optim, train=run.train, cut=SMALL, loss=losses.CUT)

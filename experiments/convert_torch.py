@@ -1,10 +1,12 @@
-"""Converts generators from and to PyTorch (pytorch-CycleGAN-and-pix2pix).
+"""Converts generators from and to PyTorch (pytorch-CycleGAN-and-pix2pix, and CUT's code).
 
 $ python experiments/convert_torch.py to-genjax --a2b latest_net_G_A.pth --b2a latest_net_G_B.pth --workdir runs/horses
 $ python experiments/convert_torch.py to-torch --workdir runs/horses --out checkpoints/horses
 
 Both commands need PyTorch: pip install 'genjax-images[torch]'. Code in a file is never executed. A converted run can
-translate but not train: a generator's file holds no discriminators and no moments of Adam.
+translate but not train: a generator's file holds no discriminators and no moments of Adam. CUT's generators, from A to
+B alone, have the same form if they were trained without anti-aliasing (--no_antialias --no_antialias_up); a training
+may begin from one: train_cut.py --init-from latest_net_G.pth.
 """
 
 import dataclasses
@@ -21,20 +23,25 @@ from tyro.conf import arg
 
 from genjax import cli, files, flag_help, keys, parallel, torch_files
 from genjax.config import OptimConfig, TrainConfig
+from genjax.cut.config import CutRun
 from genjax.cyclegan import losses, steps
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
-from genjax.cyclegan.nets import Direction
-from genjax.cyclegan.starts import sizes_of
 from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 from genjax.gan import torch_weights
+from genjax.gan.config import GanRun
+from genjax.gan.networks import Direction
+from genjax.gan.starts import sizes_of
 from genjax.gan.torch_weights import GeneratorSizes
 from genjax.loading import Which, is_there, load_translator
 from genjax.optim import Params
-from genjax.train import checkpoint, environment, fingerprint, run_directory
+from genjax.train import checkpoint, config_file, environment, fingerprint, run_directory
 
 NAMES: dict[Direction, str] = {"a2b": "latest_net_G_A.pth", "b2a": "latest_net_G_B.pth"}
 """Names of the original's generator files."""
+
+OF_CUT: dict[Direction, str] = {"a2b": "latest_net_G.pth"}
+"""Name of the generator's file in CUT's code."""
 
 A2b = Annotated[
     str, arg(help="File of the generator from A to B: latest_net_G_A.pth, or latest_net_G.pth of a single generator.")
@@ -50,7 +57,9 @@ ImageSize = Annotated[
     arg(help="Height and width of its training images, for the record only: any size can be translated."),
 ]
 Workdir = Annotated[str, arg(help="Directory of the run, or a file of its weights (.safetensors).")]
-Out = Annotated[str, arg(help=f"Folder for {NAMES['a2b']} and {NAMES['b2a']}; neither is overwritten.")]
+Out = Annotated[
+    str, arg(help=f"Folder for {' and '.join(NAMES.values())}, or CUT's {OF_CUT['a2b']}; none is overwritten.")
+]
 Checkpoint = Annotated[Which, arg(help="The last checkpoint, the best on validation, or that of a step.")]
 
 
@@ -82,28 +91,29 @@ def to_genjax(
 
 def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str, Any]:
     """Writes the averaged generators of a run as state dicts for the original's code."""
-    targets = {direction: files.resolve(out) / name for direction, name in NAMES.items()}
+    names = OF_CUT if isinstance(config_file.load(workdir, GanRun), CutRun) else NAMES
+    targets = {direction: files.resolve(out) / name for direction, name in names.items()}
     taken = [target for target in targets.values() if target.exists()]
     if taken:
         raise ValueError(f"{taken[0]} exists already: give another --out")
     translator = load_translator(workdir, which, parallel.make_mesh(jax.devices()[:1]))
-    net = translator.config.cyclegan
+    net = translator.config.net
     if net.output != "tanh":
         raise ValueError(
             f"{workdir} translates as x + T(G(x)) (output {net.output}), and the original's code cannot: only runs "
-            "with --cyclegan.output tanh can be written for it"
+            f"with {net.flag('output')} tanh can be written for it"
         )
     if net.generator_norm != "instance" or net.norm_affine:
         raise ValueError(
             f"the generators of {workdir} have norm {net.generator_norm}{' with gains' if net.norm_affine else ''}, "
-            "and the original's code reads plain instance normalisation: only runs with --cyclegan.generator-norm "
-            "instance and without --cyclegan.norm-affine can be written for it"
+            "and the original's code reads plain instance normalisation: only runs with "
+            f"{net.flag('generator_norm')} instance and without {net.flag('norm_affine')} can be written for it"
         )
     held = [direction for direction in targets if is_there(translator.params[direction])]
     for direction in held:
         tensors = torch_weights.to_tensors(sizes_of(translator.config, direction), translator.params[direction])
         torch_files.write(targets[direction], tensors)
-    return {"out": str(out), "files": " ".join(NAMES[direction] for direction in held), "step": translator.step}
+    return {"out": str(out), "files": " ".join(names[direction] for direction in held), "step": translator.step}
 
 
 def _from_a_to_b(sizes: GeneratorSizes, direction: Direction) -> GeneratorSizes:

@@ -32,8 +32,8 @@ import tyro
 
 from genjax import cli, files, flag_help
 from genjax.checks import check_seed
-from genjax.cyclegan.nets import DOMAINS
 from genjax.evaluation import classifier
+from genjax.gan.networks import DOMAINS
 from studies.adaptation import methods, training
 from studies.adaptation.training import Case
 

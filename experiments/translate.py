@@ -1,4 +1,4 @@
-"""Translates an image, or every image below a folder, with a trained CycleGAN.
+"""Translates an image, or every image below a folder, with a trained CycleGAN or CUT.
 
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 
@@ -20,25 +20,25 @@ import tyro
 from etils import epath
 
 from genjax import cli, files, flag_help, parallel
-from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import DOMAINS, Direction
-from genjax.cyclegan.translated_files import Files, translate_files
-from genjax.cyclegan.translator import SideBySide
 from genjax.data import conversion, folders, formats, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
+from genjax.gan.config import GanRun
+from genjax.gan.networks import DOMAINS, Direction
+from genjax.gan.translated_files import Files, translate_files
+from genjax.gan.translator import SideBySide
 from genjax.loading import Which, load_translator
 from genjax.train import config_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translate:
-    """Options: images, trained CycleGAN and output folder."""
+    """Options: images, trained model and output folder."""
 
     workdir: str
     """Directory of the training run, or a file of its weights (.safetensors)."""
     direction: Direction
-    """From domain A to B, or back."""
+    """From domain A to B, or back, which CUT cannot."""
     images: tuple[str, ...]
     """Images, and folders of images, with all folders below them."""
     out: str
@@ -59,7 +59,7 @@ class Translate:
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=flag_help.description(__doc__))
-    data = config_file.load(options.workdir, CycleGanRun).data
+    data = config_file.load(options.workdir, GanRun).data
     targets = _targets(options.images, files.resolve(options.out), data, options.format)
     missing = {page: target for page, target in targets.items() if not _exists(target)}
     if len(missing) < len(targets) and not options.skip_existing:
@@ -71,6 +71,7 @@ def main() -> dict[str, Any]:
         raise ValueError("--alpha keep needs one --which, as translations side by side are wider than the image")
     mesh = parallel.make_mesh(jax.devices()[:1])
     translators = tuple(load_translator(options.workdir, which, mesh) for which in options.which)
+    translators[0].check_direction(options.direction)
     translator = translators[0] if len(translators) == 1 else SideBySide(translators)
     try:
         failed = translate_files(translator, options.direction, missing, files_of(data, options))

@@ -55,7 +55,7 @@ class Stream(enum.IntEnum):
 
 
 class Draw(enum.IntEnum):
-    """Draws of one CycleGAN training step. The numbers are part of every result: append, never renumber."""
+    """Draws of one training step of a GAN. The numbers are part of every result: append, never renumber."""
 
     IMAGES_A = 0  # augmentation of training images
     IMAGES_B = 1
@@ -72,6 +72,8 @@ class Draw(enum.IntEnum):
     FAKE_B = 12
     CLASSIFIED_A = 13  # noise on translations, as classifiers see them
     CLASSIFIED_B = 14
+    PATCHES = 15  # places of the patches that PatchNCE compares
+    MIRRORED = 16  # which images FastCUT translates as their mirror image
 
 
 def root_key(seed: int | Array) -> Array:

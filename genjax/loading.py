@@ -5,10 +5,11 @@ from typing import Literal
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cyclegan, files, keys, parallel, vae
-from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import MakeNetworks, make_networks
-from genjax.cyclegan.translator import Translator, is_there
+from genjax import cut, cyclegan, files, keys, parallel, vae
+from genjax.families import family_of
+from genjax.gan.config import GanRun
+from genjax.gan.networks import MakeNetworks
+from genjax.gan.translator import Translator, is_there
 from genjax.optim import Params
 from genjax.task import C, S, Task
 from genjax.train import config_file, weights_file
@@ -17,6 +18,9 @@ from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore"]
+
+TRANSLATING = {"cyclegan": cyclegan, "cut": cut}
+"""Families that translate, by name."""
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
 
@@ -38,15 +42,18 @@ def load_sampler(
 
 def load_translator(
     workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None,
-    make_networks: MakeNetworks = make_networks, config_class: type[CycleGanRun] = CycleGanRun,
+    make_networks: MakeNetworks | None = None, config_class: type[GanRun] = GanRun,
 ) -> Translator:  # fmt: skip
-    """Loads the averaged generators of the CycleGAN trained in `workdir`, to translate on `mesh`.
+    """Loads the averaged generators of the CycleGAN or CUT trained in `workdir`, to translate on `mesh`.
 
-    `make_networks` and `config_class` are those of the task that trained it; the rest is as for `load_sampler`.
+    `make_networks` and `config_class` are those of the task that trained it, if it had its own; the rest is as for
+    `load_sampler`.
     """
     config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
-    step, params = _averaged(cyclegan.make_task(make_networks), config, mesh, which)
-    return Translator(config, params, step, mesh, make_networks)
+    family = TRANSLATING[family_of(type(config))]
+    networks = make_networks or family.nets.make_networks
+    step, params = _averaged(family.make_task(networks), config, mesh, which)
+    return Translator(config, params, step, mesh, networks, on_canvas=make_networks is None)
 
 
 def load(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Sampler | Translator:

@@ -7,9 +7,9 @@ from PIL import Image
 
 import translate
 from genjax import cyclegan, vae
-from genjax.cyclegan.translated_files import translate_files
 from genjax.data import folders, pictures
 from genjax.data.pictures import Picture
+from genjax.gan.translated_files import translate_files
 from genjax.loading import load_sampler, load_translator
 from genjax.train import loop
 from genjax.train.rows import read_rows

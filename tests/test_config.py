@@ -374,11 +374,11 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
         (
             {"data": {"dequantize": True}},
-            "--data.dequantize and --data.binarize are for likelihoods, and CycleGAN has none: remove",
+            "--data.dequantize and --data.binarize are for likelihoods, and translation has none: remove",
         ),
         ({"data": {"binarize": "stochastic"}}, "--data.dequantize and --data.binarize are for likelihoods"),
         ({"data": {"binarize": "fixed"}}, "--data.dequantize and --data.binarize are for likelihoods"),
-        ({"data": {"channels": (1,)}}, "CycleGAN needs two domains, and --data.channels names one: (1,)"),
+        ({"data": {"channels": (1,)}}, "translation needs two domains, and --data.channels names one: (1,)"),
         (
             {"data": COLOURED, "cyclegan": {"output": "residual"}},
             f"output residual adds an image of one domain to one of the other, with (1, 3) channels: {REMEDY}",

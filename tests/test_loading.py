@@ -12,8 +12,9 @@ import pytest
 from etils import epath
 
 from genjax import cyclegan, keys, parallel
-from genjax.cyclegan import translation
+from genjax.cyclegan import nets
 from genjax.data import sources
+from genjax.gan import translation
 from genjax.keys import Stream
 from genjax.loading import Sampler, Translator, load_sampler, load_translator
 from genjax.train import checkpoint, fingerprint, loop, run_directory
@@ -75,7 +76,7 @@ def test_sampler_takes_seeds_and_numbers_of_images(sampler, test_images):
 def test_repr_is_a_short_line(trained, sampler, translator):
     assert repr(sampler) == f"Sampler({trained.workdir!r}, step 12: mlp VAE of 8x8x1 images, 2,344 parameters)"
     assert f"{translator}".startswith("Translator('") and len(f"{translator}") < 300
-    assert re.search(r"run', step 4: resnet CycleGAN of 3 and 3 channels, 2,\d+ parameters\)$", f"{translator}")
+    assert re.search(r"run', step 4: resnet cyclegan of 3 and 3 channels, 2,\d+ parameters\)$", f"{translator}")
 
 
 def test_prior_at_temperature_0_draws_one_image(sampler):
@@ -274,7 +275,8 @@ def test_translate_uses_the_directions_generator(tmp_path, direction):
     found = getattr(translator, direction)(images)
     np.testing.assert_array_equal(translator.translate(direction, images), found)
     assert found.shape == (2, 8, 8, config.data.channels[direction == "a2b"])
-    expected = jax.jit(lambda x: translation.translate(config, state.ema, direction, x))(images / np.float32(255))
+    translate = jax.jit(lambda x: translation.translate(config, state.ema, direction, x, nets.make_networks))
+    expected = translate(images / np.float32(255))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

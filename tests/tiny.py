@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from genjax.config import OptimConfig, TrainConfig
+from genjax.cut import losses as cut_losses
+from genjax.cut.config import CutConfig, CutRun
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.config import DataConfig
@@ -75,6 +77,17 @@ def tiny_cyclegan(workdir: str, **changes: Any) -> CycleGanRun:
         loss=losses.CLASSIC,
     )
     return changed(run, changes)
+
+
+def tiny_cut(workdir: str, **changes: Any) -> CutRun:
+    """A tiny CUT of the same data as `tiny_cyclegan`, changed as for `tiny_run`."""
+    run = tiny_cyclegan(workdir)
+    net = CutConfig(
+        base_channels=2, num_blocks=1, discriminator_channels=2, discriminator_layers=1,
+        features=("pixels", "down_2", "block_1"), num_patches=16, head_units=8,
+    )  # fmt: skip
+    made = CutRun(workdir=workdir, data=run.data, optim=run.optim, train=run.train, cut=net, loss=cut_losses.CUT)
+    return changed(made, changes)
 
 
 def changed(run: Any, changes: dict[str, Any]) -> Any:

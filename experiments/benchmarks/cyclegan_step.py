@@ -1,6 +1,7 @@
-"""Times CycleGAN's training step and translation against PyTorch (pip install -e '.[parity]').
+"""Times CycleGAN's training step and translation against PyTorch (pip install -e '.[parity]'), and CUT's steps.
 
 $ python experiments/benchmark.py cyclegan_step
+$ python experiments/benchmark.py cyclegan_step --sides float32 --families cut fastcut
 
 A step includes generators, pools, discriminators and Adam, with the paper's networks, losses and weights. Each side is
 a process of its own. The sides take turns, so that other work on the machine affects all of them. In each turn an
@@ -50,6 +51,8 @@ class Options:
     sides: tuple[SideName, ...] = ()
     """Sides to time: float32, tensorfloat32 and bfloat16 are genjax, the others PyTorch (torch-tf32 is its default on a
     GPU). Empty for the sides that fit the hardware."""
+    families: tuple[Literal["cut", "fastcut"], ...] = ()
+    """Other families to time too, each in genjax's first precision: ratio_step.cut is CUT / CycleGAN."""
     seconds: float = 60.0
     """Timed seconds for each case, action and side; at least 3 and at most 30 turns."""
     compilation: bool = True
@@ -71,10 +74,13 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Options, description=flag_help.description(__doc__))
     names = options.sides or (GPU_SIDES if shutil.which("nvidia-smi") else CPU_SIDES)
     results: dict[str, Any] = {}
+    ours = [name for name in names if not name.startswith("torch")]
+    if options.families and not ours:
+        raise ValueError(f"--families needs a side of genjax, such as float32, got --sides {' '.join(names)}")
+    sides = [*names, *(f"{family}:{ours[0]}" for family in options.families)]
     for case in options.cases:
-        results |= _time(case, names, options.seconds)
+        results |= _time(case, sides, options.seconds)
         logging.info("%s", json.dumps(results, indent=1))
-        ours = [name for name in names if not name.startswith("torch")]
         if options.compilation and ours:
             results |= _time_compilation(case, ours[0])
     named = {"64x6x1.ratio_step.torch": "ratio_64", "256x9x1.ratio_step.torch": "ratio_256",
@@ -114,6 +120,11 @@ def _summarize(
 ) -> dict[str, Any]:
     """Computes medians, ratios of genjax to each PyTorch side, and floating-point operations per second."""
     results: dict[str, Any] = {f"{case}.{what}.{name}": v for what, by in device.items() for name, v in by.items()}
+    results |= {
+        f"{case}.temporary_mib.{side.name}": side.ready["temporary_mib"]
+        for side in sides
+        if "temporary_mib" in side.ready
+    }
     work = {key: value for side in sides for key, value in side.ready.items() if key.endswith("_tflop")}
     for action, by_side in taken.items():
         seconds = {name: statistics.median(values) for name, values in by_side.items()}
@@ -126,6 +137,9 @@ def _summarize(
             alike = "bfloat16" if "autocast" in name else "tensorfloat32" if "tf32" in name else "float32"
             if name.startswith("torch") and alike in seconds:
                 results[f"{case}.ratio_{action}.{name}"] = seconds[alike] / value
+            family, _, precision = name.rpartition(":")
+            if family:
+                results[f"{case}.ratio_{action}.{family}"] = value / seconds[precision]
     return results
 
 

@@ -26,7 +26,7 @@ class Options:
     """The runs, and how often to time them."""
 
     config: tyro.conf.Positional[str]
-    """vae:CONFIG or cyclegan:CONFIG."""
+    """vae:CONFIG, cyclegan:CONFIG or cut:CONFIG."""
     seeds: int = 4
     """Seeds 0, 1, ..."""
     rounds: int = 3

@@ -95,9 +95,10 @@ def _genjax(side: Side, source: Path, out: Path) -> dict[str, float]:
     import translate
     from configs import cyclegan as configs
     from genjax import cyclegan, keys, parallel
-    from genjax.cyclegan.translated_files import translate_files
-    from genjax.cyclegan.translator import Translator
+    from genjax.cyclegan.nets import make_networks
     from genjax.data import folders
+    from genjax.gan.translated_files import translate_files
+    from genjax.gan.translator import Translator
 
     config = configs.quickstart()
     config = dataclasses.replace(config, workdir="unused", data=dataclasses.replace(config.data, channels=(3, 3)))
@@ -110,7 +111,7 @@ def _genjax(side: Side, source: Path, out: Path) -> dict[str, float]:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     began = time.perf_counter()
-    translator = Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]))
+    translator = Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]), make_networks)
     options = translate.Translate(workdir="unused", direction="a2b", images=(str(source),), out=str(out))
     files = translate.files_of(config.data, options)
     targets = {page: epath.Path(out / name) for page, name in folders.named_pages(options.images, config.data).items()}

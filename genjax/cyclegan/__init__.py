@@ -2,9 +2,12 @@
 
 import functools
 
-from genjax.cyclegan import classifiers, diversity, evaluation, generation, losses, monitor, nets, starts, steps
-from genjax.cyclegan.config import CycleGanRun
+from genjax.cyclegan import classifiers, losses, nets, steps
+from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.evaluation.per_image import per_image_means
+from genjax.gan import diversity, evaluation, generation, monitor
+from genjax.gan import terms as loss_terms
+from genjax.gan.starts import DISCRIMINATOR, make_starts
 from genjax.optim import Params
 from genjax.task import Task
 
@@ -12,7 +15,7 @@ CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
 
 
 def make_task(
-    make_networks: nets.MakeNetworks = nets.make_networks, terms: losses.Terms = losses.TERMS
+    make_networks: nets.MakeNetworks = nets.make_networks, terms: loss_terms.Terms = losses.TERMS
 ) -> CycleGanTask:
     """Makes the task of a CycleGAN, with your own networks or loss terms if given."""
     eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
@@ -32,14 +35,14 @@ def make_task(
         scores={"l1": ("l1_a2b", "l1_b2a")},
         generate=functools.partial(generation.compile_generate, make_networks=make_networks),
         monitor=monitor.make_monitor,
-        starts=starts.STARTS,
+        starts=make_starts("cyclegan", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR)),
         load_constants=functools.partial(_load_constants, terms=terms),
     )
 
 
-def _load_constants(config: CycleGanRun, terms: losses.Terms) -> tuple[CycleGanRun, dict[str, Params]]:
+def _load_constants(config: CycleGanRun, terms: loss_terms.Terms) -> tuple[CycleGanRun, dict[str, Params]]:
     """Checks the names of terms and weights, and loads the classifiers of the semantic losses."""
-    losses.check_names(config.loss, terms)
+    loss_terms.check_names(config.loss, terms, LossConfig)
     return classifiers.load(config)
 
 

@@ -8,7 +8,6 @@ All terms are [b], one number for each example: means over pixels or logits, ima
 function, one line in TERMS and one field in LossConfig. Adversarial losses are in genjax/gan/adversarial.py.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from genjax.cyclegan.config import LossConfig
 from genjax.evaluation import classifier
 from genjax.evaluation.image_metrics import l1
 from genjax.gan import adversarial
+from genjax.gan.terms import Terms
 from genjax.keys import Draw
 from genjax.optim import Params
 
@@ -58,31 +58,6 @@ class Inputs(NamedTuple):
     add_noise: Augment = identity  # noise for classifiers
     # Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained.
     classifiers: Mapping[str, Params] = {}
-
-
-# Loss terms [b] by name; LossConfig, or a subclass of it, has a weight of the same name.
-Terms = Mapping[str, Callable[[Inputs], Array]]
-
-
-def generator_terms(n: Inputs, terms: Terms) -> dict[str, Array]:
-    """Computes the terms [b] with a non-zero weight; the others cost nothing."""
-    # Without their weights, so that logged values of runs with other weights can be compared.
-    return {name: term(n) for name, term in terms.items() if getattr(n.loss, name) > 0}
-
-
-def check_names(weights: LossConfig, terms: Terms) -> None:
-    """Raises ValueError unless each term has a field in `weights`, and each field of a derived class a term."""
-    # Fields of LossConfig itself also hold settings, and terms that a run leaves out.
-    own = {field.name for field in dataclasses.fields(weights)} - {f.name for f in dataclasses.fields(LossConfig)}
-    if unweighted := [name for name in terms if not hasattr(weights, name)]:
-        raise ValueError(f"loss term {unweighted[0]} has no weight: add a field {unweighted[0]} to the LossConfig")
-    if unused := sorted(own - terms.keys()):
-        raise ValueError(f"loss.{unused[0]} has no term of that name: give it to cyclegan.make_task(terms=...)")
-
-
-def g_loss(weights: LossConfig, terms: Mapping[str, Array]) -> Array:
-    """Sums the terms [b], each times its weight: [b]."""
-    return sum((getattr(weights, name) * term for name, term in terms.items()), jnp.zeros(()))
 
 
 def affine(translate: Translate, images: Array, translated: Array, element: Array) -> Array:

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys, optim, parallel
-from genjax.cyclegan import losses, step_metrics
+from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DISCRIMINATORS, GENERATORS, MakeNetworks, Networks, make_networks
-from genjax.data import augment as augment_data
 from genjax.data.batches import Batch
-from genjax.gan import adversarial, diff_augment, discriminators, generators, image_pool
+from genjax.gan import adversarial, diff_augment, discriminators, generators, image_pool, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.image_pool import Pool
 from genjax.gan.params import apply
+from genjax.gan.terms import Terms, generator_terms, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 
@@ -67,7 +67,7 @@ def train_step(
     constants: Mapping[str, Params] | None = None,
     *,
     make_networks: MakeNetworks = make_networks,
-    terms: losses.Terms = losses.TERMS,
+    terms: Terms = losses.TERMS,
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
@@ -76,11 +76,13 @@ def train_step(
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    a, b = _training_images(config, batch, key)
-    augment = functools.partial(_augment, config, state.step, batch.position, key)
+    a, b = seen.training_images(config, batch, key)
+    augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
-    frozen, _ = _normalised(config, params, state.spectral)  # the discriminators that the generators face
+    frozen, _ = discriminators.normalise_all(
+        _only(DISCRIMINATORS, params), state.spectral
+    )  # the discriminators that the generators face
 
     # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
     # G(a) and F(b), which the discriminators' step uses too.
@@ -90,8 +92,8 @@ def train_step(
         n = losses.Inputs(
             config.loss, a, b, to_a(b), to_b(a), to_a, to_b, d_a, d_b, element, augment, add_noise, constants or {}
         )
-        values = losses.generator_terms(n, terms)
-        metrics = jax.tree.map(jnp.mean, values | {"g_loss": losses.g_loss(config.loss, values)})
+        values = generator_terms(n, terms)
+        metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
         return metrics["g_loss"], (metrics, n.fake_a, n.fake_b)
 
     g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
@@ -99,12 +101,12 @@ def train_step(
     # 2. Gradients of both discriminators, on translations by the generators before the step, through the pools.
     pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
     pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
-    seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
-    seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), _fractions(batch, key, Draw.FRACTION_B)
+    seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), seen.fractions(batch, key, Draw.FRACTION_A)
+    seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), seen.fractions(batch, key, Draw.FRACTION_B)
 
     # No gradient reaches a generator: its translations come in as numbers.
     def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
-        normalised, spectral = _normalised(config, params, state.spectral)
+        normalised, spectral = discriminators.normalise_all(params, state.spectral)
         d_a, d_b = _functions(networks, normalised, DISCRIMINATORS)
         loss_a, logits_a = adversarial.discriminator_loss(config.loss, d_a, *seen_a)
         loss_b, logits_b = adversarial.discriminator_loss(config.loss, d_b, *seen_b)
@@ -126,16 +128,8 @@ def train_step(
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    metrics |= step_metrics.measure(config.loss, a, b, fake_a, fake_b, logits)
+    metrics |= step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, logits)
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
-
-
-def _training_images(config: CycleGanRun, batch: Batch, key: Array) -> tuple[Array, Array]:
-    """Returns the images of both domains, augmented, in [-1, 1]."""
-    draws = (Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B)  # pairs are mirrored alike
-    example_keys = (keys.per_example(keys.for_draw(key, draw), batch.position) for draw in draws)
-    a, b = map(functools.partial(augment_data.training_images, config.data), example_keys, batch.images)
-    return 2 * a - 1, 2 * b - 1
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
@@ -155,42 +149,12 @@ def _elements(config: CycleGanRun, example_keys: Array) -> Array:
     return jax.vmap(lambda key: jax.random.choice(key, choices))(example_keys)
 
 
-def _fractions(batch: Batch, key: Array, draw: Draw) -> Array:
-    """Draws places in [0, 1) between a real and a translated image: [b]."""
-    return jax.vmap(jax.random.uniform)(keys.per_example(keys.for_draw(key, draw), batch.position))
-
-
-def _augment(config: CycleGanRun, step: Array, position: Array, key: Array, draw: Draw, images: Array) -> Array:
-    """Applies DiffAugment and instance noise, if they are on, to images [b, h, w, c] for a discriminator."""
-    net = config.cyclegan
-    if net.diff_augment == 0 and net.instance_noise == 0:
-        return images
-    # Both draws from keys of their own, so that switching one on leaves the other's as they were.
-    augment_keys, noise_keys = (keys.per_example(k, position) for k in jax.random.split(keys.for_draw(key, draw)))
-    images = diff_augment.augment(augment_keys, images, net.diff_augment)
-    if net.instance_noise == 0:
-        return images
-    sigma = net.instance_noise * (1 - step / config.train.num_steps)
-    return diff_augment.add_noise(noise_keys, images, sigma)
-
-
 def _add_noise(config: CycleGanRun, position: Array, key: Array, draw: Draw, images: Array) -> Array:
     """Adds noise to translations [b, h, w, c] for a classifier, if semantic_noise is above 0."""
     if config.loss.semantic_noise == 0:
         return images
     noise_keys = keys.per_example(keys.for_draw(key, draw), position)
     return diff_augment.add_noise(noise_keys, images, jnp.float32(config.loss.semantic_noise))
-
-
-def _normalised(
-    config: CycleGanRun, params: Params, spectral: dict[str, SingularVectors]
-) -> tuple[Params, dict[str, SingularVectors]]:
-    """Applies spectral normalisation, if it is on; returns the discriminators' parameters and singular vectors."""
-    if not config.cyclegan.spectral_norm:
-        return _only(DISCRIMINATORS, params), {}
-    # Kernels and the vectors after this step; those of a skipped step are thrown away.
-    pairs = {name: discriminators.spectral_normalise(params[name], spectral[name]) for name in DISCRIMINATORS}
-    return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
 
 def _update_networks(config: CycleGanRun, state: CycleGanState, grads: Params, rate: Array) -> CycleGanState:

@@ -16,7 +16,15 @@ from genjax.nn import layers
 from genjax.nn.layers import NormKind
 from genjax.optim import Params
 
-__all__ = ["PatchDiscriminator", "PixelDiscriminator", "apply", "init", "init_spectral", "spectral_normalise"]
+__all__ = [
+    "PatchDiscriminator",
+    "PixelDiscriminator",
+    "apply",
+    "init",
+    "init_spectral",
+    "normalise_all",
+    "spectral_normalise",
+]
 
 SingularVectors = dict[str, Array]  # a unit vector [out] for each layer, by its name
 
@@ -87,6 +95,14 @@ def spectral_normalise(params: Params, vectors: SingularVectors) -> tuple[Params
             turned[name] = _unit(left @ fixed)
             normalised[name] = {"kernel": kernel / (left @ matrix @ turned[name]), "bias": bias}
     return normalised, turned
+
+
+def normalise_all(
+    params: dict[str, Params], vectors: dict[str, SingularVectors]
+) -> tuple[dict[str, Params], dict[str, SingularVectors]]:
+    """Applies `spectral_normalise` to the networks that have `vectors`; returns all networks, and the vectors after."""
+    pairs = {name: spectral_normalise(params[name], vectors[name]) for name in vectors}
+    return params | {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
 
 def _leaky_relu(x: Array) -> Array:

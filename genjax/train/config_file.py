@@ -72,16 +72,18 @@ def load(workdir: epath.PathLike) -> RunConfig: ...
 @overload
 def load(workdir: epath.PathLike, kind: type[C]) -> C: ...
 def load(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfig:
-    """Reads the configuration of the run in `workdir`, of class `kind`: a family's own or a subclass of it.
+    """Reads the configuration of the run in `workdir`: of class `kind`, or of the family's own class derived from it.
 
     Raises as `read` does, and ValueError for a run of another family or with other fields.
     """
     record = read(workdir)
     family = record.pop("family")
-    if kind is not RunConfig and family != family_of(kind):
-        raise ValueError(f"{workdir} holds a {family} run, and a {family_of(kind)} run is needed")
+    classes = {name: task.config_class for name, task in FAMILIES.items()}
+    needed = [name for name, of in classes.items() if issubclass(of, kind) or issubclass(kind, of)]
+    if family not in needed:
+        raise ValueError(f"{workdir} holds a {family} run, and a {' or '.join(needed)} run is needed")
     try:
-        config_class = FAMILIES[family].config_class if kind is RunConfig else kind
+        config_class = classes[family] if issubclass(classes[family], kind) else kind
         converter = cattrs.Converter(forbid_extra_keys=True)
         numbers = tuple[float, ...]
         converter.register_structure_hook(

@@ -9,6 +9,7 @@ from genjax.cyclegan import losses
 from genjax.cyclegan.config import LossConfig
 from genjax.cyclegan.losses import Inputs
 from genjax.gan import generators, params
+from genjax.gan.terms import check_names, generator_terms, weighted_sum
 
 ALL_TERMS = LossConfig(
     adversarial_a2b=0.7, adversarial_b2a=1.3, cycle_a=3.0, cycle_b=5.0,
@@ -116,18 +117,18 @@ def test_g_loss_is_the_weighted_sum_of_terms(x64, size):
         "affine_a2b": mean(np.abs(turned(to_b(a)) - to_b(turned(a)))),
         "affine_b2a": mean(np.abs(turned(to_a(b)) - to_a(turned(b)))),
     }
-    terms = losses.generator_terms(inputs(ALL_TERMS, nets, a, b, elements), losses.TERMS)
+    terms = generator_terms(inputs(ALL_TERMS, nets, a, b, elements), losses.TERMS)
     assert terms.keys() == expected.keys()
     for name, value in expected.items():
         assert value.shape == (2,) and value.min() > 0.05  # otherwise the weights below would not show
         np.testing.assert_allclose(terms[name], value, rtol=1e-12, err_msg=name)
     total = sum(getattr(ALL_TERMS, name) * value for name, value in expected.items())
-    np.testing.assert_allclose(losses.g_loss(ALL_TERMS, terms), total, rtol=1e-12)
+    np.testing.assert_allclose(weighted_sum(ALL_TERMS, terms), total, rtol=1e-12)
     for name in expected:  # each alone, by its weight
         weights = alone(name, 3.0)
-        terms = losses.generator_terms(inputs(weights, nets, a, b, elements), losses.TERMS)
+        terms = generator_terms(inputs(weights, nets, a, b, elements), losses.TERMS)
         assert list(terms) == [name]
-        np.testing.assert_allclose(losses.g_loss(weights, terms), 3 * expected[name], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(weighted_sum(weights, terms), 3 * expected[name], rtol=1e-12, err_msg=name)
 
 
 def test_generator_terms_skips_terms_of_weight_0():
@@ -137,10 +138,10 @@ def test_generator_terms_skips_terms_of_weight_0():
     }  # fmt: skip
     nets, ones = Recorded((4, 4)), jnp.ones((2, 4, 4, 1))
     for name, calls in asked.items():
-        losses.generator_terms(inputs(alone(name, 1.0), nets, ones, ones, [1, 2]), losses.TERMS)
+        generator_terms(inputs(alone(name, 1.0), nets, ones, ones, [1, 2]), losses.TERMS)
         assert nets.calls == calls, name
     for weights in (losses.CLASSIC, losses.MISSION):
-        terms = losses.generator_terms(inputs(weights, nets, ones, ones, [1, 2]), losses.TERMS)
+        terms = generator_terms(inputs(weights, nets, ones, ones, [1, 2]), losses.TERMS)
         assert len(nets.calls) == len(terms) == 6
 
 
@@ -166,14 +167,14 @@ def test_named_weights_are_those_of_the_papers():
 
 def test_generator_terms_refuse_names_that_do_not_match():
     with pytest.raises(ValueError, match="loss term tv has no weight: add a field tv to the LossConfig"):
-        losses.check_names(losses.CLASSIC, {**losses.TERMS, "tv": lambda n: n.a})
+        check_names(losses.CLASSIC, {**losses.TERMS, "tv": lambda n: n.a}, LossConfig)
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class MyLoss(LossConfig):
         tv: float = 0.0
 
-    with pytest.raises(ValueError, match=r"loss.tv has no term of that name: give it to cyclegan.make_task"):
-        losses.check_names(MyLoss(**vars(losses.CLASSIC)), losses.TERMS)
+    with pytest.raises(ValueError, match=r"loss.tv has no term of that name: give it to make_task"):
+        check_names(MyLoss(**vars(losses.CLASSIC)), losses.TERMS, LossConfig)
 
 
 def test_residual_identity_has_no_loss_but_adversarial():
@@ -191,7 +192,7 @@ def test_residual_identity_has_no_loss_but_adversarial():
             return params.apply(generator, given, x)
 
         n = Inputs(weights, a, b, translate(b), translate(a), translate, translate, None, None, element)
-        return losses.generator_terms(n, losses.TERMS)
+        return generator_terms(n, losses.TERMS)
 
     terms = jax.jit(terms, compiler_options={"xla_backend_optimization_level": 0})
     for value in terms(still, a, b, np.array([3, 6])).values():

@@ -18,6 +18,7 @@ from genjax.data import batches
 from genjax.evaluation import classifier
 from genjax.gan import generators
 from genjax.gan.discriminators import PixelDiscriminator
+from genjax.gan.terms import generator_terms
 from genjax.keys import Draw
 from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
@@ -53,7 +54,7 @@ def terms(weights, a, b, fake_a, fake_b, classifiers, add_noise=losses.identity)
     nothing = [None] * 5
     n = losses.Inputs(weights, a, b, fake_a, fake_b, *nothing, add_noise=add_noise, classifiers=classifiers)
     semantic = {name: term for name, term in losses.TERMS.items() if name.startswith("semantic")}
-    return losses.generator_terms(n, semantic)
+    return generator_terms(n, semantic)
 
 
 def test_semantic_terms_are_cross_entropies_between_classifiers(two_classifiers):

@@ -13,7 +13,7 @@ from genjax.compiled import seeded_step
 from genjax.cyclegan import losses, nets, steps
 from genjax.cyclegan.config import LossConfig
 from genjax.data import batches, crops
-from genjax.gan import adversarial, discriminators, generators
+from genjax.gan import adversarial, discriminators, generators, seen, terms
 from genjax.gan.adversarial import Logits
 from genjax.gan.discriminators import PixelDiscriminator
 from genjax.gan.params import apply
@@ -119,7 +119,7 @@ def test_replicas_part_without_a_networks_mean(make_cyclegan, simple, monkeypatc
 def test_train_step_augments_and_scales_learning_rates(make_cyclegan, simple, monkeypatch):
     """Discriminators see one level for real and one for translated images, in place of both."""
     levels = {Draw.REAL_A: 1.0, Draw.FAKE_A: 0.5, Draw.REAL_B: 3.0, Draw.FAKE_B: 1.0}
-    monkeypatch.setattr(steps, "_augment", lambda *args: jnp.full_like(args[-1], levels[args[-2]]))
+    monkeypatch.setattr(seen, "augment", lambda *args: jnp.full_like(args[-1], levels[args[-2]]))
     config = make_cyclegan(cyclegan=SMALL | {"pool_size": 0, "discriminator_lr_scale": 4.0})
     with cheaply_compiled():
         before = jax.device_get(jax.jit(lambda: simple.init(config, keys.root_key(0)))())
@@ -193,7 +193,7 @@ def test_train_step_fills_pools(eight):
 def test_training_images_mirror_pairs_alike(make_cyclegan, pairs):
     config = make_cyclegan(data={"flip": True, "paired": True, "train_pairs": pairs})
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
-    a, b = steps._training_images(config, batches.Batch((images, images), np.arange(8)), jax.random.key(0))
+    a, b = seen.training_images(config, batches.Batch((images, images), np.arange(8)), jax.random.key(0))
     assert (np.asarray(a) == np.asarray(b)).all() == pairs
 
 
@@ -400,12 +400,12 @@ def images(num=6, shape=(16, 16, 1), seed=0):
 def test_augment_is_the_identity_without_options(make_cyclegan):
     given = images()
     position = np.arange(6, dtype=np.int32)
-    assert steps._augment(make_cyclegan(), jnp.int32(0), position, keys.root_key(0), Draw.REAL_A, given) is given
+    assert seen.augment(make_cyclegan(), jnp.int32(0), position, keys.root_key(0), Draw.REAL_A, given) is given
 
 
 def test_augment_differs_for_every_draw_and_seed(make_cyclegan):
     config, given = make_cyclegan(cyclegan={"diff_augment": 1.0}), images(2)
-    step = jax.jit(lambda key: [steps._augment(config, 0, np.arange(2), key, draw, given) for draw in Draw])
+    step = jax.jit(lambda key: [seen.augment(config, 0, np.arange(2), key, draw, given) for draw in Draw])
     assert list(Draw) == list(range(15))  # the numbers are part of every result
     seen = {np.asarray(one).tobytes() for seed in (0, 1) for one in step(keys.root_key(seed))}
     assert len(seen) == 2 * len(Draw)
@@ -414,7 +414,7 @@ def test_augment_differs_for_every_draw_and_seed(make_cyclegan):
 @pytest.mark.parametrize(("step", "sigma"), [(0, 0.3), (6, 0.15), (12, 0.0)])
 def test_augment_reduces_instance_noise_linearly(make_cyclegan, step, sigma):
     config = make_cyclegan(cyclegan={"instance_noise": 0.3})  # 12 steps
-    given, augment = images(64), jax.jit(steps._augment, static_argnums=(0, 4))
+    given, augment = images(64), jax.jit(seen.augment, static_argnums=(0, 4))
     noise = augment(config, jnp.int32(step), np.arange(64), keys.root_key(0), Draw.FAKE_B, given) - given
     np.testing.assert_allclose(jnp.std(noise), sigma, rtol=0.03, atol=1e-7)
     assert abs(float(jnp.mean(noise))) <= 4 * sigma / np.sqrt(noise.size) + 1e-7
@@ -436,12 +436,12 @@ def test_adversarial_gradient_flows_through_augmentation(make_cyclegan, x64):
     def loss(amount):
         def augment(draw, fake):
             seen.append(draw)
-            return steps._augment(config, jnp.int32(0), np.arange(3), keys.root_key(0), draw, fake)
+            return seen.augment(config, jnp.int32(0), np.arange(3), keys.root_key(0), draw, fake)
 
         fake = apply(networks.g_a2b, jax.tree.map(lambda x, y: x + amount * y, g, along), a)
         d_b = functools.partial(apply, networks.d_b, d)
         n = losses.Inputs(alone, a, a, a, fake, None, None, None, d_b, jnp.zeros(3, int), augment)
-        return jnp.mean(losses.generator_terms(n, losses.TERMS)["adversarial_a2b"])
+        return jnp.mean(terms.generator_terms(n, losses.TERMS)["adversarial_a2b"])
 
     (low, _, high), (_, grad, _) = jax.jit(jax.vmap(jax.value_and_grad(loss)))(jnp.array([-1e-5, 0, 1e-5]))
     np.testing.assert_allclose(grad, (high - low) / 2e-5, rtol=1e-5)

@@ -1,5 +1,6 @@
 """Generators of CycleGAN's PyTorch implementation as runs, and back: the same pictures, or one clear error."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,12 +16,12 @@ from PIL import Image
 
 import convert_torch
 import translate
-from genjax import cyclegan, files, keys, parallel
+from genjax import cut, cyclegan, files, keys, parallel
 from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
-from genjax.train import checkpoint, config_file, loop, run_directory
-from tiny import cheaply_compiled
+from genjax.train import checkpoint, config_file, loop, run_directory, starts
+from tiny import cheaply_compiled, tiny_cut
 
 torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
 
@@ -227,6 +228,30 @@ def test_to_torch_refuses_the_residual_form(write_run, tmp_path):
     with pytest.raises(ValueError, match=r"x \+ T\(G\(x\)\) \(output residual\), and the original's code cannot"):
         convert_torch.to_torch(write_run(output="residual", num_blocks=0), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_generators_of_cut_come_and_go(tmp_path):
+    """From a file of the public code into a training, and from a checkpoint to a file, with the same pictures."""
+    network = made(Resnet(3, 3, 4, 1))
+    config = tiny_cut(
+        str(tmp_path / "run"), data={"channels": (3, 3)}, cut={"base_channels": 4},
+        init_from=(saved(network, tmp_path / "latest_net_G.pth"),),
+    )  # fmt: skip
+    config, parts = starts.prepared(cut.TASK, config)
+    assert parts.keys() == {"a2b"}
+    begun = cut.TASK.starts.begin(jax.jit(lambda: cut.TASK.init(config, keys.root_key(0)))(), parts)
+    run = run_directory.Run(config, files.resolve(config.workdir), Splits((), (), ()), {}, {})
+    run_directory.write(run, unfinished=True)
+    with checkpoint.Saver(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
+        checkpoints.save(7, begun, {}, None)
+    assert convert_torch.to_torch(config.workdir, str(tmp_path / "out"))["files"] == "latest_net_G.pth"
+    again = Resnet(3, 3, 4, 1).eval()
+    again.load_state_dict(torch.load(tmp_path / "out" / "latest_net_G.pth", weights_only=True), strict=True)
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], value)
+    assert_same_pictures(translator_of(config.workdir).a2b(images_of(3)), network, images_of(3))
+    with pytest.raises(ValueError, match="give one file, and no keys"):
+        starts.prepared(cut.TASK, dataclasses.replace(config, init_from=("a.pth", "b.pth"), init_from_sha256=()))
 
 
 # A run of one direction, which is for translation alone.

@@ -11,13 +11,14 @@ from jax import Array
 from genjax import cli, parallel
 from genjax.compiled import compile_rows
 from genjax.config import OptimConfig, TrainConfig
-from genjax.cyclegan import translation
+from genjax.cyclegan import nets
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun, LossConfig
-from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.data import image_arrays
 from genjax.data.config import DataConfig
 from genjax.evaluation import classifier
 from genjax.evaluation.classifier import Classifier
+from genjax.gan import translation
+from genjax.gan.networks import DOMAINS, Direction
 from genjax.loading import load_translator
 from genjax.optim import Params
 from studies.adaptation import methods
@@ -136,7 +137,7 @@ def translate(config: CycleGanRun, direction: Direction, images: np.ndarray) -> 
     mesh = parallel.make_mesh(jax.devices()[:1])
 
     def translate_rows(config: CycleGanRun, params: Params, rows: Array) -> Array:
-        return translation.translate(config, params, direction, image_arrays.to_unit(rows))
+        return translation.translate(config, params, direction, image_arrays.to_unit(rows), nets.make_networks)
 
     # Translator takes one image at a time, as photographs need; these images are small and many.
     run = compile_rows(translate_rows, config, mesh, CHUNK)

@@ -53,7 +53,7 @@ TESTS = {
     "gan/discriminators.py": ("gan/test_networks.py", "cyclegan/test_steps.py"),
     "gan/diff_augment.py": ("gan/test_diff_augment.py", "cyclegan/test_steps.py"),
     "cyclegan/losses.py": ("cyclegan/test_losses.py", "cyclegan/test_semantic.py"),
-    "cyclegan/step_metrics.py": ("cyclegan/test_step_metrics.py",),
+    "gan/step_metrics.py": ("gan/test_step_metrics.py",),
     "cyclegan/steps.py": ("cyclegan/test_steps.py", "cyclegan/test_semantic.py"),
     "train/checkpoint.py": ("train/test_checkpoint.py", "train/test_loop.py"),
     "train/run_directory.py": ("train/test_run_directory.py", "train/test_loop.py"),

@@ -33,6 +33,13 @@ TINY = {
         "--cyclegan.discriminator-layers 1 --cyclegan.pool-size 16 --train.num-sample-images 8",
         8,
     ),
+    "cut": Tiny(
+        "icons",
+        "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant "
+        "--cut.base-channels 2 --cut.num-blocks 1 --cut.features pixels down_2 block_1 --cut.head-units 8 --cut.mirror "
+        "--cut.discriminator-channels 2 --cut.discriminator-layers 1 --train.num-sample-images 8",
+        8,
+    ),
 }
 """Tiny trainings by family."""
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from genjax.cyclegan import canvas_sizes
+from genjax.gan import canvas_sizes
 
 
 def photographs(num, seed=0, low=200, high=801):

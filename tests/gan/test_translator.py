@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from genjax import keys, parallel
-from genjax.cyclegan import nets, steps, translator
-from genjax.cyclegan.translator import Translator
+from genjax.cyclegan import nets, steps
+from genjax.gan import translator
+from genjax.gan.networks import DOMAINS
+from genjax.gan.translator import Translator
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +27,14 @@ SIZES = [(1, 1), (8, 40), (33, 19)]  # padded to 8x8, 8x40, and 36x20 or 40x24, 
 def make(make_cyclegan):
     """A translator with random parameters with which every layer matters, on one device."""
 
-    def make(channels=(3, 3), precision="float32", make_networks=nets.make_networks, **cyclegan):
+    def make(channels=(3, 3), precision="float32", on_canvas=True, **cyclegan):
         loss = {"identity_a": 0.0, "identity_b": 0.0}
         config = make_cyclegan(data={"channels": channels}, cyclegan=cyclegan, loss=loss, precision=precision)
         rng = np.random.default_rng(0)
         shapes = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)).ema)
         dtype = jax.dtypes.canonicalize_dtype(float)  # float64 in tests that ask for it
         params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(dtype), shapes)
-        return Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]), make_networks)
+        return Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]), nets.make_networks, on_canvas)
 
     return make
 
@@ -60,7 +62,7 @@ def largest_distance(translator, direction, images):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("direction", nets.DOMAINS)
+@pytest.mark.parametrize("direction", DOMAINS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_translate_group_equals_the_exact_size(make, network, direction):
     channels = (3, 3) if network == "residual" else (3, 1)
@@ -138,7 +140,7 @@ def test_translate_keeps_the_last_programs_alone(make, programs):
 
 def test_groups_without_canvas_give_each_size_a_program(make, programs, caplog):
     caplog.set_level("INFO")
-    outside = make(make_networks=lambda config: nets.make_networks(config), **NETWORKS["resnet"])
+    outside = make(on_canvas=False, **NETWORKS["resnet"])
     images = photographs([(8, width) for width in range(1, 41, 4)])
     for image, found in zip(images, by_groups(outside, "a2b", images), strict=True):
         np.testing.assert_array_equal(found, image)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from genjax import keys
-from genjax.cyclegan import nets, steps, translation
+from genjax.cyclegan import nets, steps
+from genjax.gan import translation
+from genjax.gan.networks import DOMAINS
 from genjax.gan.params import apply
 
 UNET = {"generator": "unet", "num_downs": 3, "base_channels": 2}
@@ -30,7 +32,7 @@ def random_params(config):
 
 def translated(config, params, images, direction="a2b"):
     fn = jax.jit(
-        lambda params, x: translation.translate(config, params, direction, x),
+        lambda params, x: translation.translate(config, params, direction, x, nets.make_networks),
         compiler_options={"xla_backend_optimization_level": 0},
     )
     return np.asarray(fn(params, images))
@@ -41,9 +43,11 @@ def test_translate_keeps_any_size(make_cyclegan, fields):
     config = configured(make_cyclegan, (1, 3), **fields)
     params = random_params(config)
     for size in SIZES:
-        for direction, (source, target) in nets.DOMAINS.items():
+        for direction, (source, target) in DOMAINS.items():
             images = jax.ShapeDtypeStruct((2, *size, (1, 3)[source]), jnp.float32)
-            out = jax.eval_shape(lambda p, x, d=direction: translation.translate(config, p, d, x), params, images)
+            out = jax.eval_shape(
+                lambda p, x, d=direction: translation.translate(config, p, d, x, nets.make_networks), params, images
+            )
             assert out.shape == (2, *size, (1, 3)[target])
 
 

@@ -1,21 +1,21 @@
-"""Evaluation of a CycleGAN by its averaged generators: metrics of each image, and pictures; pixels in [0, 1]."""
+"""Evaluation of translations by averaged generators: metrics of each image, and pictures; pixels in [0, 1]."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.cyclegan import translation
-from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import Direction, MakeNetworks, make_networks
-from genjax.cyclegan.steps import CycleGanState
 from genjax.data import image_arrays
 from genjax.data.batches import Batch
 from genjax.evaluation import image_metrics
 from genjax.evaluation.per_image import Values, errors, means
+from genjax.gan import translation
+from genjax.gan.config import GanRun
+from genjax.gan.networks import BACK, DOMAINS, Direction, MakeNetworks
+from genjax.task import State
 
 WITH_ERRORS = ("l1_a2b", "l1_b2a", "cycle_a2b", "cycle_b2a")
 """Metrics that are reported with their standard errors over images."""
@@ -24,14 +24,22 @@ Metrics = dict[str, Array]  # metrics by name, each [b]: one number for each ima
 
 
 def eval_step(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, *, make_networks: MakeNetworks = make_networks
+    config: GanRun, state: State, batch: Batch, key: Array, *, make_networks: MakeNetworks
 ) -> tuple[Metrics, Metrics]:
-    """Computes the metrics of each image of A and of its translation, and the same of B (genjax/cyclegan/README.md)."""
-    a, b = (image_arrays.to_unit(images) for images in batch.images)
-    keys_a, keys_b = (keys.per_example(k, batch.position) for k in jax.random.split(key))
+    """Computes the metrics of each image of A and of its translation, and the same of B (genjax/cyclegan/README.md).
+
+    There are none of a direction without generator, and none of a way there and back if one is missing.
+    """
+    directions = make_networks(config).generators
+    a, b = images = tuple(image_arrays.to_unit(of_domain) for of_domain in batch.images)
+    example_keys = [keys.per_example(k, batch.position) for k in jax.random.split(key)]
     translate = functools.partial(translation.translate, config, state.ema, make_networks=make_networks)
-    metrics_a = _metrics(config, translate, "a2b", a, b, keys_a)
-    metrics_b = _metrics(config, translate, "b2a", b, a, keys_b)
+    metrics_a, metrics_b = (
+        _metrics(config, translate, direction, images[source], images[target], example_keys[source], directions)
+        if direction in directions
+        else {}
+        for direction, (source, target) in DOMAINS.items()
+    )
     # What a generator that changes nothing would reach.
     if config.data.paired and a.shape == b.shape:
         metrics_a |= {"l1_copy": image_metrics.l1(a, b)}
@@ -53,31 +61,37 @@ def summarize(values: Values) -> dict[str, float]:
 
 
 def visualize(
-    config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array, *, make_networks: MakeNetworks = make_networks
+    config: GanRun, state: State, batch: Batch, key: Array, *, make_networks: MakeNetworks
 ) -> dict[str, Array]:
-    """Returns rows of pictures [b, h, w, c]: image, translation, cycle, and the truth if images are paired."""
+    """Returns rows of pictures [b, h, w, c]: image, translation, cycle if there is one, and the truth of pairs."""
     del key  # translations have no noise
+    directions, rows = make_networks(config).generators, {}
     translate = functools.partial(translation.translate, config, state.ema, make_networks=make_networks)
-    a, b = (image_arrays.to_unit(images) for images in batch.images)
-    a2b, b2a = translate("a2b", a), translate("b2a", b)
-    rows = {"a2b": [a, a2b, translate("b2a", a2b), b], "b2a": [b, b2a, translate("a2b", b2a), a]}
-    columns = ("input", "translation", "cycle", "truth") if config.data.paired else ("input", "translation", "cycle")
-    return {
-        "_".join((direction, *columns)): _side_by_side(pictures[: len(columns)]) for direction, pictures in rows.items()
-    }
+    images = tuple(image_arrays.to_unit(of_domain) for of_domain in batch.images)
+    for direction in directions:
+        source, target = DOMAINS[direction]
+        columns = {"input": images[source], "translation": translate(direction, images[source])}
+        if BACK[direction] in directions:
+            columns["cycle"] = translate(BACK[direction], columns["translation"])
+        if config.data.paired:
+            columns["truth"] = images[target]
+        rows["_".join((direction, *columns))] = _side_by_side(list(columns.values()))
+    return rows
 
 
 def _metrics(
-    config: CycleGanRun, translate: Callable, direction: Direction, images: Array, truth: Array, probe_keys: Array
-) -> Metrics:
-    back: Direction = "b2a" if direction == "a2b" else "a2b"
-    translated = translate(direction, images)
-    cycled = translate(back, translated)
-    # A generator may hide its input in invisible noise. One grey level of other noise then breaks the cycle (Chu et al.
-    # 2017). Averaged over a set: cycle |F(G(x)) - x|, probe |F(G(x) + noise) - x|.
-    probed = translate(back, translation.one_level_off(probe_keys, translated))
+    config: GanRun, translate: Callable, direction: Direction, images: Array, truth: Array, probe_keys: Array,
+    directions: Collection[Direction],
+) -> Metrics:  # fmt: skip
+    back, translated = BACK[direction], translate(direction, images)
+    metrics: Metrics = {}
+    if back in directions:
+        # A generator may hide its input in invisible noise. One grey level of other noise then breaks the cycle (Chu et
+        # al. 2017). Averaged over a set: cycle |F(G(x)) - x|, probe |F(G(x) + noise) - x|.
+        cycled = translate(back, translated)
+        probed = translate(back, translation.one_level_off(probe_keys, translated))
+        metrics |= {"cycle": image_metrics.l1(cycled, images), "probe": image_metrics.l1(probed, images)}
     correlation = image_metrics.correlation(translated, images)
-    metrics = {"cycle": image_metrics.l1(cycled, images), "probe": image_metrics.l1(probed, images)}
     metrics |= {"correlation": correlation, "inverted": (correlation < 0) + 0.0}  # light and dark are swapped
     if images.shape == translated.shape:
         metrics |= {"change": image_metrics.l1(translated, images)}
@@ -87,7 +101,7 @@ def _metrics(
     return named | (_overlap(direction, translated, truth) if _has_masks(config) else {})
 
 
-def _has_masks(config: CycleGanRun) -> bool:
+def _has_masks(config: GanRun) -> bool:
     """True for grey pairs, whose dark pixels are compared as masks."""
     return config.data.paired and config.data.channels == (1, 1)
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.cyclegan import losses, step_metrics
+from genjax.cyclegan import losses
+from genjax.gan import step_metrics
 from genjax.gan.adversarial import Logits
 from studies.reproducibility.stepping import mesh_of
 
@@ -14,7 +15,7 @@ def measured(a, b, fake_a, fake_b, devices=1):
 
     def measure(a, b, fake_a, fake_b, logits):
         of = {"d_a": Logits(logits[:, 0], logits[:, 1]), "d_b": Logits(logits[:, 1], logits[:, 0])}
-        return step_metrics.measure(losses.CLASSIC, a, b, fake_a, fake_b, of)
+        return step_metrics.measure(losses.CLASSIC, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, of)
 
     specs = (parallel.SPLIT,) * 5
     return jax.device_get(

@@ -7,11 +7,12 @@ import pytest
 
 from genjax import keys, parallel
 from genjax.compiled import seeded_step
-from genjax.cyclegan import diversity, evaluation, make_task, monitor, nets
+from genjax.cyclegan import make_task, nets
 from genjax.data import batches
 from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
 from genjax.evaluation import thresholds
+from genjax.gan import diversity, evaluation, monitor
 from genjax.task import RECENT_ROWS
 from studies.collapse.faults import FAULTS, faulty_networks
 from studies.reproducibility.stepping import mesh_of

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
-from genjax.cyclegan.nets import Direction, MakeNetworks, make_networks
+from genjax.gan.config import GanRun, NetworkConfig
+from genjax.gan.generators import Generator
+from genjax.gan.networks import Direction, MakeNetworks
 from genjax.gan.params import apply
 from genjax.nn import canvas
 from genjax.nn.layers import Map
@@ -18,43 +19,37 @@ BORDER: Literal["symmetric"] = "symmetric"  # fills images up to a size that the
 
 
 def translate(
-    config: CycleGanRun,
-    params: Params,
-    direction: Direction,
-    images: Array,
-    make_networks: MakeNetworks = make_networks,
+    config: GanRun, params: Params, direction: Direction, images: Array, make_networks: MakeNetworks
 ) -> Array:
     """Translates images of any height and width: [n, h, w, c] to [n, h, w, c'], in [0, 1].
 
-    `params` are those of the generators "a2b" and "b2a".
+    `params` are those of the generators by direction.
     """
     # Pad only bottom and right, so that each pixel keeps its place modulo the network's stride.
     height, width = images.shape[1:3]
-    bottom, right = (int(accepted_sizes(config.cyclegan, np.array(size))) - size for size in (height, width))
+    bottom, right = (int(accepted_sizes(config.net, np.array(size))) - size for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode=BORDER)
     # Networks take and give [-1, 1]. A residual generator may leave that range.
-    translated = apply(make_networks(config).generator(direction), params[direction], 2 * padded - 1)
+    translated = apply(make_networks(config).generators[direction], params[direction], 2 * padded - 1)
     return jnp.clip((translated[:, :height, :width] + 1) / 2, 0, 1)
 
 
-def translate_on_canvas(
-    config: CycleGanRun, params: Params, direction: Direction, images: Array, sizes: Array, strip: int
-) -> Array:
+def translate_on_canvas(generator: Generator, params: Params, images: Array, sizes: Array, strip: int) -> Array:
     """Translates images as `put_on_canvas` makes them, all of one size, `strip` rows at once (nn/canvas.py).
 
     `sizes` int32 [n, 2] are equal heights and widths that the generator accepts; `strip` is a multiple of its unit.
     """
     rows = images.shape[1]
     inputs = canvas.pointwise(lambda x: 2 * x - 1, canvas.place(images, sizes[0], strip))
-    translated: Map = make_networks(config).generator(direction).apply({"params": params[direction]}, inputs)
+    translated: Map = generator.apply({"params": params}, inputs)
     return canvas.take(canvas.pointwise(lambda y: jnp.clip((y + 1) / 2, 0, 1), translated), rows)
 
 
 def put_on_canvas(
-    config: CycleGanRun, images: list[np.ndarray], rows: int, columns: int
+    net: NetworkConfig, images: list[np.ndarray], rows: int, columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pads images [h, w, c] as `translate` does, to [n, rows, columns, c]; returns them with sizes int32 [n, 2]."""
-    sizes = accepted_sizes(config.cyclegan, np.array([image.shape[:2] for image in images]))
+    sizes = accepted_sizes(net, np.array([image.shape[:2] for image in images]))
     on_canvas = np.zeros((len(images), rows, columns, images[0].shape[-1]), np.float32)
     for place, image, (height, width) in zip(on_canvas, images, sizes, strict=True):
         border = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
@@ -62,7 +57,7 @@ def put_on_canvas(
     return on_canvas, sizes.astype(np.int32)
 
 
-def accepted_sizes(net: CycleGanConfig, sizes: np.ndarray) -> np.ndarray:
+def accepted_sizes(net: NetworkConfig, sizes: np.ndarray) -> np.ndarray:
     """Rounds heights and widths up to those that the generator accepts."""
     unit, smallest = net.generator_sizes
     return np.maximum(smallest, -(-sizes // unit) * unit)

@@ -13,11 +13,11 @@ from etils import epath
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from genjax.cyclegan.canvas_sizes import Group
-from genjax.cyclegan.nets import Direction
-from genjax.cyclegan.translator import SideBySide, Translator
 from genjax.data.folders import Page
 from genjax.data.pictures import Picture
+from genjax.gan.canvas_sizes import Group
+from genjax.gan.networks import Direction
+from genjax.gan.translator import SideBySide, Translator
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Warnings about a CycleGAN's training, with remedies, computed on the host from rows of metrics.
+"""Warnings about a training, with remedies, computed on the host from rows of metrics.
 
 A warning depends on the mean over the latest rows or on the latest evaluation, so no single step raises one, and the
 first steps raise none. The same rows give the same warnings, also in a resumed run. genjax/cyclegan/README.md lists the
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genjax.cyclegan.config import CycleGanRun
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.evaluation import image_metrics, thresholds
+from genjax.gan.config import GanRun
 from genjax.task import Monitor, Row
 
 FIRST_STEP, MIN_ROWS = 100, 3
@@ -24,13 +24,13 @@ SAMPLE = 1000
 """Number of training images of a domain, evenly spaced, that a reference is measured from."""
 
 
-def make_monitor(config: CycleGanRun, splits: Splits) -> Monitor:
+def make_monitor(config: GanRun, splits: Splits) -> Monitor:
     """Makes the monitor of a run on these images."""
     related = measure_relation(config, splits)
     return lambda recent, evaluation: find_warnings(config, related, recent, evaluation)
 
 
-def measure_relation(config: CycleGanRun, splits: Splits) -> float:
+def measure_relation(config: GanRun, splits: Splits) -> float:
     """Computes the correlation, in [-1, 1], of luminances in the two domains; near 0 where they are unrelated.
 
     Of pairs it is the mean over the validation pairs. Without pairs it is the correlation of the mean training images,
@@ -48,7 +48,7 @@ def measure_relation(config: CycleGanRun, splits: Splits) -> float:
     return float(np.mean([image_metrics.correlation(a[None] / 255, b[None] / 255)[0] for a, b in pairs]))
 
 
-def find_warnings(config: CycleGanRun, related: float, rows: Sequence[Row], validated: Row) -> dict[str, str]:
+def find_warnings(config: GanRun, related: float, rows: Sequence[Row], validated: Row) -> dict[str, str]:
     """Returns warnings by name, from training `rows` and the latest evaluation row, `validated`.
 
     `related` is the correlation in the data. A discriminator may always be right with wgan_gp, or if its generator has
@@ -60,27 +60,28 @@ def find_warnings(config: CycleGanRun, related: float, rows: Sequence[Row], vali
         return {}
     found: dict[str, str] = {}
     for direction in NAMES:
-        found |= _collapsed(validated, direction) | _inverted(related, recent, direction)
+        found |= _collapsed(config, validated, direction) | _inverted(config, related, recent, direction)
         found |= _hidden(validated, direction)
-    for name, weight in (("d_a", config.loss.adversarial_b2a), ("d_b", config.loss.adversarial_a2b)):
+    for name, direction in (("d_a", "b2a"), ("d_b", "a2b")):
+        weight = getattr(config.loss, f"adversarial_{direction}", 0.0)  # a family may lack a direction
         if weight > 0 and config.loss.adversarial != "wgan_gp":
-            found |= _outplayed(recent, name)
+            found |= _outplayed(config, recent, name)
     return found
 
 
-def _collapsed(validated: Row, direction: str) -> dict[str, str]:
+def _collapsed(config: GanRun, validated: Row, direction: str) -> dict[str, str]:
     diversity = validated.get(f"validation/diversity_{direction}")
     if diversity is None or diversity >= thresholds.COLLAPSED:
         return {}
     sentence = (
         f"Translations from {NAMES[direction]} are nearly all alike (mode collapse): their diversity is "
-        f"{diversity:.2f} times that of images of the target domain. Try --cyclegan.diff-augment 1, --loss.r1 1 or a "
-        "lower --cyclegan.discriminator-lr-scale, from an earlier checkpoint or the start."
+        f"{diversity:.2f} times that of images of the target domain. Try {config.net.flag('diff_augment')} 1, "
+        f"--loss.r1 1 or a lower {config.net.flag('discriminator_lr_scale')}, from an earlier checkpoint or the start."
     )
     return {f"collapsed_{direction}": sentence}
 
 
-def _inverted(related: float, recent: Sequence[Row], direction: str) -> dict[str, str]:
+def _inverted(config: GanRun, related: float, recent: Sequence[Row], direction: str) -> dict[str, str]:
     correlation = _mean(recent, f"correlation_{direction}")
     if correlation is None or abs(related) < thresholds.RELATED:
         return {}
@@ -89,19 +90,19 @@ def _inverted(related: float, recent: Sequence[Row], direction: str) -> dict[str
     sentence = (
         f"Translations from {NAMES[direction]} swap light and dark: luminances of images and translations correlate "
         f"by {correlation:.2f}, and by {related:.2f} in the data. More training seldom repairs this: try "
-        "another --seed, --cyclegan.output residual, or the identity loss."
+        f"another --seed, {config.net.flag('output')} residual, or the identity loss."
     )
     return {f"inverted_{direction}": sentence}
 
 
-def _outplayed(recent: Sequence[Row], name: str) -> dict[str, str]:
+def _outplayed(config: GanRun, recent: Sequence[Row], name: str) -> dict[str, str]:
     accuracy, gap = _mean(recent, f"accuracy_{name}"), _mean(recent, f"gap_{name}")
     if accuracy is None or accuracy <= thresholds.OUTPLAYED:
         return {}
     sentence = (
         f"Discriminator {name} wins: it is right about {accuracy:.1%} of its images (its logits are {gap or 0:.2f} "
-        "apart), and its generator does not keep up. Try a lower --cyclegan.discriminator-lr-scale, "
-        "--cyclegan.diff-augment 1, --cyclegan.instance-noise 0.1 or --loss.r1 1."
+        f"apart), and its generator does not keep up. Try a lower {config.net.flag('discriminator_lr_scale')}, "
+        f"{config.net.flag('diff_augment')} 1, {config.net.flag('instance_noise')} 0.1 or --loss.r1 1."
     )
     return {f"outplayed_by_{name}": sentence}
 

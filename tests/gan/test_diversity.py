@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.cyclegan import monitor, nets
-from genjax.cyclegan.diversity import diversity
+from genjax.cyclegan import nets
+from genjax.cyclegan.config import CycleGanConfig
 from genjax.data.splits import Splits
 from genjax.evaluation import thresholds
+from genjax.gan import monitor
+from genjax.gan.diversity import diversity
 from tiny import cheaply_compiled
 
 
@@ -42,7 +44,9 @@ def measured(make_cyclegan, images, factors=(1.0, 1.0), batch_size=16, devices=8
 def collapsed(found):
     """Warnings of a run with these figures at its latest evaluation."""
     rows = [{"step": step} for step in range(100, 200, 10)]
-    config = SimpleNamespace(loss=SimpleNamespace(adversarial="lsgan", adversarial_a2b=1, adversarial_b2a=1))
+    config = SimpleNamespace(
+        loss=SimpleNamespace(adversarial="lsgan", adversarial_a2b=1, adversarial_b2a=1), net=CycleGanConfig()
+    )
     return set(
         monitor.find_warnings(config, 0.0, rows, {"step": 100} | {f"validation/{n}": v for n, v in found.items()})
     )

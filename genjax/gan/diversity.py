@@ -5,46 +5,48 @@ from jax import Array
 from jax.sharding import Mesh
 
 from genjax.compiled import compile_eval
-from genjax.cyclegan import translation
-from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import MakeNetworks, make_networks
-from genjax.cyclegan.steps import CycleGanState
 from genjax.data import image_arrays
 from genjax.data.batches import Batch
 from genjax.data.splits import Splits
 from genjax.evaluation import image_metrics, thresholds
 from genjax.evaluation.per_image import over_images
-from genjax.task import Evaluate, Split
+from genjax.gan import translation
+from genjax.gan.config import GanRun
+from genjax.gan.networks import DOMAINS, MakeNetworks
+from genjax.task import Evaluate, Split, State
 
 SAMPLE = 100
 """Largest number of images of each domain, evenly spaced, that are translated and compared."""
 
 
-def diversity(
-    config: CycleGanRun, mesh: Mesh, *, make_networks: MakeNetworks = make_networks
-) -> Evaluate[CycleGanState]:
-    """Makes an evaluator of diversity_a2b and diversity_b2a, by the averaged generators.
+def diversity(config: GanRun, mesh: Mesh, *, make_networks: MakeNetworks) -> Evaluate[State]:
+    """Makes an evaluator of diversity_a2b and diversity_b2a, of the directions that there are, by averaged generators.
 
     They are 0 if all translations are equal, and 1 if they are as far from each other (root mean squared distance) as
     images of their target domain. They depend neither on the batch size nor on the devices.
     """
 
-    def translate(config: CycleGanRun, state: CycleGanState, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
+    directions = tuple(make_networks(config).generators)
+
+    def translate(config: GanRun, state: State, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
         del key
-        a, b = (image_arrays.to_unit(images) for images in batch.images)
-        to_b = translation.translate(config, state.ema, "a2b", a, make_networks)
-        to_a = translation.translate(config, state.ema, "b2a", b, make_networks)
-        return {"a2b": to_b}, {"b2a": to_a}
+        made: tuple[dict[str, Array], ...] = ({}, {})  # by the domain of the images
+        for direction in directions:
+            images = image_arrays.to_unit(batch.images[DOMAINS[direction][0]])
+            made[DOMAINS[direction][0]][direction] = translation.translate(
+                config, state.ema, direction, images, make_networks
+            )
+        return made
 
     compiled, size = compile_eval(translate, config, mesh), config.data.batch_size
 
-    def evaluate(state: CycleGanState, splits: Splits, split: Split) -> dict[str, float]:
+    def evaluate(state: State, splits: Splits, split: Split) -> dict[str, float]:
         images = getattr(splits, split)
         # As many of either domain: the fewer images, the smaller their spread.
         num = min(SAMPLE, *map(len, images))
-        a, b = (array[np.linspace(0, len(array) - 1, num).astype(int)] for array in images)
-        found = over_images(compiled, state, (a, b), size, split)
-        return {"diversity_a2b": _relative(found["a2b"], b), "diversity_b2a": _relative(found["b2a"], a)}
+        chosen = tuple(array[np.linspace(0, len(array) - 1, num).astype(int)] for array in images)
+        found = over_images(compiled, state, chosen, size, split)
+        return {f"diversity_{of}": _relative(found[of], chosen[DOMAINS[of][1]]) for of in directions}
 
     return evaluate
 

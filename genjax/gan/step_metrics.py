@@ -11,19 +11,22 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jax import Array, lax
 
-from genjax.cyclegan.config import LossConfig
 from genjax.evaluation import image_metrics
 from genjax.gan import adversarial
-from genjax.gan.adversarial import Logits
+from genjax.gan.adversarial import AdversarialConfig, Logits
+from genjax.gan.networks import Direction
 
 
 def measure(
-    loss: LossConfig, a: Array, b: Array, fake_a: Array, fake_b: Array, logits: Mapping[str, Logits]
+    loss: AdversarialConfig, translated: Mapping[Direction, tuple[Array, Array]], logits: Mapping[str, Logits]
 ) -> dict[str, Array]:
-    """Computes the metrics of a step from this device's images [b, h, w, c], translations and logits."""
+    """Computes the metrics of a step from what this device has.
+
+    `translated` holds images [b, h, w, c] and their translations by direction, `logits` those of each discriminator.
+    """
     metrics = {
-        "correlation_a2b": _mean(image_metrics.correlation(fake_b, a)),
-        "correlation_b2a": _mean(image_metrics.correlation(fake_a, b)),
+        f"correlation_{direction}": _mean(image_metrics.correlation(translation, image))
+        for direction, (image, translation) in translated.items()
     }
     for name, of in logits.items():
         metrics |= {f"accuracy_{name}": _mean(adversarial.accuracy(loss, of))}

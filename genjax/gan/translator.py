@@ -1,4 +1,4 @@
-"""Trained CycleGAN for use from Python: `Translator`."""
+"""Trained generators for use from Python: `Translator`."""
 
 import dataclasses
 import functools
@@ -11,11 +11,11 @@ from jax import Array
 from jax.sharding import Mesh
 
 from genjax.compiled import compile_rows
-from genjax.cyclegan import canvas_sizes, translation
-from genjax.cyclegan.canvas_sizes import MOST_PROGRAMS, Group
-from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import DOMAINS, Direction, MakeNetworks, make_networks
 from genjax.data import image_arrays
+from genjax.gan import canvas_sizes, translation
+from genjax.gan.canvas_sizes import MOST_PROGRAMS, Group
+from genjax.gan.config import GanRun
+from genjax.gan.networks import DOMAINS, Direction, MakeNetworks
 from genjax.optim import Params
 
 CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
@@ -23,23 +23,23 @@ CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Translator:
-    """Translates images between two domains with a trained CycleGAN.
+    """Translates images between two domains, in the directions for which its family has a generator.
 
     Images in are uint8, uint16 or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0,
     1] of the same height and width. The translation of an image has the same bits whatever other images are passed. A
     program is compiled for each height and width, and the last few are kept.
     """
 
-    config: CycleGanRun
-    params: Params  # averaged parameters of both generators
+    config: GanRun
+    params: Params  # averaged parameters of the generators by direction
     step: int  # training step of the parameters
     mesh: Mesh
-    make_networks: MakeNetworks = make_networks
+    make_networks: MakeNetworks
+    on_canvas: bool = True  # false for networks from outside genjax, which know nothing of the canvas
 
     def __repr__(self) -> str:
-        kind = (
-            f"{self.config.cyclegan.generator} CycleGAN of {' and '.join(map(str, self.config.data.channels))} channels"
-        )
+        channels = " and ".join(map(str, self.config.data.channels))
+        kind = f"{self.config.net.generator} {self.config.net.section} of {channels} channels"
         number = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         return f"Translator({self.config.workdir!r}, step {self.step}: {kind}, {number:,} parameters)"
 
@@ -54,7 +54,8 @@ class Translator:
     def translate(self, direction: Direction, images: np.ndarray) -> np.ndarray:
         """Translates images in one direction.
 
-        Raises ValueError for images of another shape or type, and FileNotFoundError if the run has no such generator.
+        Raises ValueError for images of another shape or type, and as `check_direction` does; FileNotFoundError if
+        the run holds no such generator.
         """
         self._check(direction, images, 4)
         run = self._compiled(direction, images.shape[1:3])
@@ -62,9 +63,8 @@ class Translator:
 
     def groups(self, sizes: np.ndarray) -> list[Group]:
         """Groups images of `sizes` [n, 2], heights and widths, to be translated by few programs."""
-        # Only genjax's own networks know of the canvas.
-        if self.make_networks is make_networks:
-            return canvas_sizes.choose(translation.accepted_sizes(self.config.cyclegan, sizes))
+        if self.on_canvas:
+            return canvas_sizes.choose(translation.accepted_sizes(self.config.net, sizes))
         logging.info("networks from outside genjax: one program for each of the sizes, the last few are kept")
         return canvas_sizes.one_for_each_size(sizes)
 
@@ -81,12 +81,21 @@ class Translator:
             self._check(direction, image, 3)
         run = self._compiled(direction, (group.rows, group.columns), group.batch)
         floats = [image_arrays.unit_floats(image) for image in images]
-        translated = run((self.params,), translation.put_on_canvas(self.config, floats, group.rows, group.columns))
+        translated = run((self.params,), translation.put_on_canvas(self.config.net, floats, group.rows, group.columns))
         return [out[: image.shape[0], : image.shape[1]] for out, image in zip(translated, images, strict=True)]
 
+    def check_direction(self, direction: Direction) -> None:
+        """Raises ValueError unless there is a generator for this direction."""
+        directions = self.make_networks(self.config).generators
+        if direction not in directions:
+            only = " alone" if len(directions) == 1 else ""
+            raise ValueError(
+                f"{self.config.workdir} translates {' and '.join(directions)}{only}, not {direction!r}"
+                f"{f': a {self.config.net.section} run has one generator' if only else ''}"
+            )
+
     def _check(self, direction: Direction, images: np.ndarray, ndim: int) -> None:
-        if direction not in DOMAINS:
-            raise ValueError(f"expected a direction, {' or '.join(DOMAINS)}, got {direction!r}")
+        self.check_direction(direction)
         image_arrays.check_array(images)
         channels = self.config.data.channels[DOMAINS[direction][0]]
         if images.ndim != ndim or images.shape[-1] != channels:
@@ -107,9 +116,9 @@ class Translator:
                     f"file alone. Convert again with --{direction} FILE too, to another --workdir"
                 )
             if canvas_batch is not None:
-                return compile_rows(self._on_canvas(direction), self.config, self.mesh, canvas_batch)
+                return compile_rows(self._canvas_program(direction), self.config, self.mesh, canvas_batch)
 
-            def translate(config: CycleGanRun, params: Params, images: Array) -> Array:
+            def translate(config: GanRun, params: Params, images: Array) -> Array:
                 return translation.translate(config, params, direction, images, self.make_networks)
 
             # One image at a time on each device, as images may have many megapixels.
@@ -117,14 +126,16 @@ class Translator:
 
         return compiled
 
-    def _on_canvas(self, direction: Direction) -> Callable[..., Array]:
-        unit, _ = self.config.cyclegan.generator_sizes
+    def _canvas_program(self, direction: Direction) -> Callable[..., Array]:
+        unit, _ = self.config.net.generator_sizes
+        generator = self.make_networks(self.config).generators[direction]
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
 
-        def translate(config: CycleGanRun, params: Params, images: Array, sizes: Array) -> Array:
+        def translate(config: GanRun, params: Params, images: Array, sizes: Array) -> Array:
+            del config
             # On a CPU so many rows that they stay in its cache; elsewhere all of them, as many as the device can take.
             strip = max(unit, CPU_STRIP) if on_cpu else -(-images.shape[1] // unit) * unit
-            return translation.translate_on_canvas(config, params, direction, images, sizes, strip)
+            return translation.translate_on_canvas(generator, params[direction], images, sizes, strip)
 
         return translate
 

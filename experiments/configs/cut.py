@@ -1,0 +1,50 @@
+"""Named CUT configurations. Each says its command, hardware, time, and the result to expect.
+
+Results are for the test images with seed 0; experiments/results/cut.md describes the measurements.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from configs import cyclegan
+from genjax.cut import losses
+from genjax.cut.config import CutConfig, CutRun
+
+SMALL = CutConfig(
+    base_channels=32, num_blocks=3, discriminator_channels=32,
+    features=("down_1", "down_2", "block_1", "block_3"), num_patches=64,
+)  # fmt: skip
+"""Networks for 32x32 images, whose deepest features have 64 places."""
+
+
+def icons() -> CutRun:
+    """Outlines of icons to filled icons at 32x32, as with CycleGAN.
+
+    $ python experiments/train_cut.py icons --workdir runs/cut-icons
+
+    Hardware: 2 CPU cores.
+    """
+    run = cyclegan.icons()
+    return CutRun(data=run.data, optim=run.optim, train=run.train, cut=SMALL, loss=losses.CUT)
+
+
+def folder() -> CutRun:
+    """Images of your own, at 256x256: CUT as in the public code, with generators of plain strides.
+
+    $ python experiments/train_cut.py folder --workdir runs/photos --data.source folder:PATH_A,PATH_B
+    """
+    run = cyclegan.folder()
+    return CutRun(data=run.data, optim=run.optim, train=run.train, cut=CutConfig(), loss=losses.CUT)
+
+
+def folder_fast() -> CutRun:
+    """The same by FastCUT: no loss on images of B, and mirrored translations; a step takes about half the time.
+
+    $ python experiments/train_cut.py folder-fast --workdir runs/photos --data.source folder:PATH_A,PATH_B
+    """
+    run = folder()
+    return dataclasses.replace(run, cut=dataclasses.replace(run.cut, mirror=True), loss=losses.FAST_CUT)
+
+
+CONFIGS: dict[str, Callable[[], CutRun]] = {"icons": icons, "folder": folder, "folder-fast": folder_fast}
+"""Named configurations."""

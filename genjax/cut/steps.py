@@ -1,0 +1,139 @@
+"""State and training step of CUT: the discriminator learns first, then the generator and the heads face it."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys, optim, parallel
+from genjax.cut import losses, nets
+from genjax.cut.config import CutRun, LossConfig
+from genjax.cut.nets import MakeNetworks, Networks, make_networks
+from genjax.data.batches import Batch
+from genjax.gan import adversarial, discriminators, generators, seen, step_metrics
+from genjax.gan.discriminators import SingularVectors
+from genjax.gan.params import apply
+from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
+from genjax.keys import Draw
+from genjax.optim import Net, Params
+
+
+class CutState(NamedTuple):
+    """Arrays that training carries from step to step; no keys."""
+
+    step: Array  # int32 []: steps taken, skipped ones included
+    skipped: Array  # int32 []: steps with a loss or gradient that was not finite
+    g_a2b: Net
+    heads: Net
+    d_b: Net  # tells images of B from translations into B
+    ema: Params  # averaged parameters of the generator, a2b, for evaluation and translation
+    spectral: dict[str, SingularVectors]  # singular vectors of d_b's layers; empty without the normalisation
+
+
+def init(config: CutRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CutState:
+    """Makes the state before the first step, each network from a key of its own."""
+    networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    # ORDER MATTERS: results depend on which network gets which key. Split four even if the last is unused.
+    g_key, heads_key, d_key, spectral_key = jax.random.split(key, 4)
+    g_a2b = generators.init(networks.g_a2b, g_key, shape_a)
+    heads = nets.init_heads(networks, g_a2b, heads_key, shape_a)
+    d_b = discriminators.init(networks.d_b, d_key, shape_b)
+    spectral = {"d_b": discriminators.init_spectral(d_b, spectral_key)} if config.cut.spectral_norm else {}
+    average = {"a2b": jax.tree.map(jnp.copy, g_a2b)}  # a copy, because no buffer may be donated twice
+    trained = {"g_a2b": g_a2b, "heads": heads, "d_b": d_b}
+    begun: dict[str, Any] = {name: optim.init_net(config.optim, params) for name, params in trained.items()}
+    return CutState(jnp.int32(0), jnp.int32(0), **begun, ema=average, spectral=spectral)
+
+
+def train_step(
+    config: CutRun,
+    state: CutState,
+    batch: Batch,
+    key: Array,
+    *,
+    make_networks: MakeNetworks = make_networks,
+    terms: Terms = losses.TERMS,
+) -> tuple[CutState, dict[str, Array]]:
+    """Updates all networks on this device's part of the batch; returns the state and the step's metrics."""
+    # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
+    check_names(config.loss, terms, LossConfig)
+    networks = make_networks(config)
+    a, b = seen.training_images(config, batch, key)
+    augment = functools.partial(seen.augment, config, state.step, batch.position, key)
+    mirror = _mirror(config, batch, key)
+    rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
+    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features)
+    maps = jax.eval_shape(encode, state.g_a2b.params, a)  # for their sizes
+    places = nets.draw_places(keys.for_draw(key, Draw.PATCHES), maps, config.cut.num_patches)
+    fake_b = apply(networks.g_a2b, state.g_a2b.params, mirror(a))
+
+    # 1. The discriminator. No gradient reaches the generator: its translations come in as numbers.
+    looked_at = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), seen.fractions(batch, key, Draw.FRACTION_B)
+
+    def d_loss(params: Params) -> tuple[Array, tuple[adversarial.Logits, dict[str, SingularVectors]]]:
+        normalised, spectral = discriminators.normalise_all({"d_b": params}, state.spectral)
+        d_b = functools.partial(apply, networks.d_b, normalised["d_b"])
+        loss, logits = adversarial.discriminator_loss(config.loss, d_b, *looked_at)
+        return jnp.mean(loss), (logits, spectral)
+
+    (d_b_loss, (logits, spectral)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(state.d_b.params)
+    d_metrics, d_grads = parallel.mean_over_devices(({"d_b_loss": d_b_loss}, d_grads))
+    # The generator faces the discriminator after its update, as in the public code.
+    d_b = optim.update_net(config.optim, state.d_b, d_grads, rate * config.cut.discriminator_lr_scale)
+    frozen, _ = discriminators.normalise_all({"d_b": d_b.params}, spectral)
+
+    # 2. Gradients of generator and heads.
+    def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
+        to_b = functools.partial(apply, networks.g_a2b, params["g_a2b"])
+        judge = functools.partial(apply, networks.d_b, frozen["d_b"])
+        nce = functools.partial(_nce, config, networks, params, mirror, places)
+        n = losses.Inputs(
+            config.loss, a, b, to_b(mirror(a)), lambda images: to_b(mirror(images)), judge, nce, augment
+        )  # fmt: skip
+        values = generator_terms(n, terms)
+        metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
+        return metrics["g_loss"], metrics
+
+    trained = {"g_a2b": state.g_a2b.params, "heads": state.heads.params}
+    g_grads, g_metrics = parallel.mean_over_devices(jax.grad(g_loss, has_aux=True)(trained))
+
+    # 3. All networks and vectors move together, or none does.
+    finite = optim.all_finite(d_metrics, g_metrics, d_grads, g_grads)
+
+    def update(state: CutState) -> CutState:
+        g_a2b = optim.update_net(config.optim, state.g_a2b, g_grads["g_a2b"], rate)
+        heads = optim.update_net(config.optim, state.heads, g_grads["heads"], rate)
+        average = optim.ema(config.optim, state.step, state.ema, {"a2b": g_a2b.params})
+        return state._replace(g_a2b=g_a2b, heads=heads, d_b=d_b, ema=average, spectral=spectral)
+
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+    after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
+    measured = step_metrics.measure(config.loss, {"a2b": (mirror(a), fake_b)}, {"d_b": logits})
+    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
+
+
+def _mirror(config: CutRun, batch: Batch, key: Array) -> Callable[[Array], Array]:
+    """Draws the images that are mirrored; returns a function that mirrors their maps [b, h, w, c], and so back."""
+    if not config.cut.mirror:
+        return lambda maps: maps
+    example_keys = keys.per_example(keys.for_draw(key, Draw.MIRRORED), batch.position)
+    drawn = jax.vmap(jax.random.bernoulli)(example_keys).reshape(-1, 1, 1, 1)
+    return lambda maps: jnp.where(drawn, maps[:, :, ::-1], maps)
+
+
+def _nce(
+    config: CutRun, networks: Networks, params: Params, mirror: Callable[[Array], Array], places: Mapping[str, Array],
+    images: Array, translated: Array,
+) -> Array:  # fmt: skip
+    """Computes PatchNCE [b], the mean over features, between images and the translations of their mirror images."""
+    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features, params["g_a2b"])
+    project = functools.partial(nets.project, networks.heads, params["heads"])
+    maps, of_translated = encode(images), jax.tree.map(mirror, encode(translated))
+    # What is looked for among the keys learns; the keys do not.
+    goals = jax.lax.stop_gradient(project(nets.patches(maps, places)))
+    queries = project(nets.patches(of_translated, places))
+    found = [losses.patch_nce(queries[name], goals[name], config.loss.temperature) for name in config.cut.features]
+    return jnp.mean(jnp.stack(found), axis=0)

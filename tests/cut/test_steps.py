@@ -1,0 +1,125 @@
+"""State and steps: what is drawn, what learns, and what is promised of reproducibility."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import cut, keys
+from genjax.cut import nets, steps
+from genjax.loading import load_translator
+from genjax.train import fingerprint, loop
+from genjax.train.rows import read_rows
+from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
+from tiny import tiny_cut, write_noise
+
+pytestmark = pytest.mark.slow
+
+ALL = {"mirror": True, "diff_augment": 0.5, "instance_noise": 0.1, "spectral_norm": True, "discriminator_norm": "none"}
+
+
+def noise(num=(20, 28)):
+    """Two domains of unequal size, one dark and one light."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(128 * i, 128 * i + 128, (n, 16, 16, 1), np.uint8) for i, n in enumerate(num))
+
+
+def moved(before, after, name):
+    old, new = (jax.tree.leaves(getattr(state, name).params) for state in (before, after))
+    return [not np.array_equal(a, b) for a, b in zip(old, new, strict=True)]
+
+
+def test_places_are_drawn_without_replacement():
+    maps = {"pixels": jnp.zeros((2, 6, 5, 1)), "down_1": jnp.zeros((2, 3, 3, 4))}
+    places = nets.draw_places(keys.root_key(0), maps, 12)
+    assert {name: len(set(found.tolist())) for name, found in places.items()} == {"pixels": 12, "down_1": 9}
+    assert set(places["down_1"].tolist()) == set(range(9)) and max(places["pixels"].tolist()) < 30
+    other = nets.draw_places(keys.root_key(1), maps, 12)
+    assert not np.array_equal(places["pixels"], other["pixels"])
+    numbered = {"pixels": jnp.arange(60.0).reshape(2, 6, 5, 1)}
+    np.testing.assert_array_equal(nets.patches(numbered, places)["pixels"][1, :, 0], 30 + places["pixels"])
+
+
+def test_heads_give_unit_vectors_and_finite_gradients():
+    heads = nets.Heads(("pixels",), 64)
+    patches = {"pixels": jnp.array(np.random.default_rng(0).normal(size=(2, 5, 3))).at[0, 0].set(0)}
+    params = jax.jit(heads.init)(keys.root_key(0), patches)["params"]
+    found = nets.project(heads, params, patches)["pixels"]
+    norms = np.linalg.norm(found, axis=-1)
+    assert norms[0, 0] == 0  # a patch of zeros has no direction
+    np.testing.assert_allclose(norms.ravel()[1:], 1, rtol=1e-5)
+    grads = jax.grad(lambda params: jnp.sum(nets.project(heads, params, patches)["pixels"] ** 3))(params)
+    assert fingerprint.tree_digest(grads) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.usefixtures("x64")
+def test_steps_agree_on_one_and_eight_devices():
+    """Losses and gradients, as Adam's first moment keeps them, in float64 (R3, R4), and equal replicas (R6)."""
+    config = tiny_cut("unused", cut=ALL)
+    (one, alone), (eight, shared) = (
+        next(walk(cut.TASK, config, noise(), mesh_of(num), 1, np.float64)) for num in (1, 8)
+    )  # fmt: skip
+    assert replicas_agree(eight)
+    for name in ("g_loss", "d_b_loss", "nce_a", "nce_b", "correlation_a2b", "accuracy_d_b"):
+        np.testing.assert_allclose(alone[name], shared[name], rtol=1e-8, err_msg=name)
+    for name in ("g_a2b", "heads", "d_b"):
+        moments = (jax.tree.leaves(getattr(state, name).opt_state.mu) for state in (one, eight))
+        for a, b in zip(*moments, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A tiny run between folders of colour noise."""
+    root = tmp_path_factory.mktemp("cut")
+    for name, number in (("trainA", 10), ("trainB", 12), ("testA", 3), ("testB", 4)):
+        write_noise(root / "images" / name, number)
+    data = {"source": f"folder:{root / 'images'}", "channels": (3, 3), "cache_dir": str(root / "cache")}
+    train = {"num_steps": 4, "eval_every": 2, "checkpoint_every": 2}
+    return tiny_cut(str(root / "run"), data=data, train=train)
+
+
+@pytest.fixture(scope="module")
+def trained(config):
+    return loop.fit(cut.TASK, config)
+
+
+def test_fit_has_equal_digests_twice_and_resumed(config, trained, tmp_path):
+    """R1, R2: the whole run again, and in two parts."""
+    rows = []
+    for name, parts in (("again", (4,)), ("parts", (2, 4))):
+        for num in parts:
+            run = dataclasses.replace(config, workdir=str(tmp_path / name), train=_until(config, num))
+            result = loop.fit(cut.TASK, run)
+        assert result.digest == trained.digest, name
+        rows.append((tmp_path / name / "metrics.jsonl").read_bytes())
+    assert rows[0] == rows[1]
+
+
+def _until(config, num):
+    return dataclasses.replace(config.train, num_steps=num)
+
+
+@pytest.mark.usefixtures("cheap")
+def test_steps_skip_what_is_not_finite():
+    config = tiny_cut("unused")
+    init = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
+    broken = init._replace(heads=jax.tree.map(lambda x: x * jnp.nan, init.heads))
+    task = cut.TASK._replace(init=lambda config, key: broken)
+    ((after, metrics),) = walk(task, config, noise(), mesh_of(1), 1)
+    assert (int(after.step), int(after.skipped)) == (1, 1) and not np.isfinite(metrics["g_loss"])
+    assert not any(moved(init, after, "d_b") + moved(init, after, "g_a2b"))  # the discriminator waits too
+
+
+def test_translator_refuses_the_way_back(config, trained):
+    translator = load_translator(config.workdir)
+    images = np.zeros((1, 9, 12, 3), np.uint8)
+    assert translator.a2b(images).shape == (1, 9, 12, 3)
+    with pytest.raises(ValueError, match="run translates a2b alone, not 'b2a': a cut run has one generator"):
+        translator.b2a(images)
+    assert "resnet cut of 3 and 3 channels" in repr(translator)
+    metrics = {name for row in read_rows(config.workdir + "/metrics.jsonl") for name in row}
+    assert {"validation/change_a2b", "validation/diversity_a2b"} <= metrics
+    assert not [name for name in metrics if "b2a" in name or "cycle" in name]

@@ -23,9 +23,9 @@ import numpy as np
 import tyro
 
 from genjax import cli, flag_help, keys
-from genjax.cyclegan.canvas_sizes import Group
-from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.data import conversion, image_arrays, pictures
+from genjax.gan.canvas_sizes import Group
+from genjax.gan.networks import DOMAINS, Direction
 from genjax.loading import Sampler, Translator, Which, is_there, load
 
 T = TypeVar("T")
@@ -157,7 +157,8 @@ def add_translations(app: Any, translator: Translator, options: Serve) -> None:
         return translator.translate_group(direction, [image], group)[0]
 
     for direction, (source, _) in DOMAINS.items():
-        for side in options.warm_up if is_there(translator.params[direction]) else ():
+        there = direction in translator.params and is_there(translator.params[direction])
+        for side in options.warm_up if there else ():
             translate(direction, np.zeros((side, side, data.channels[source]), np.float32))
 
     def answer(direction: Direction, body: bytes) -> bytes:

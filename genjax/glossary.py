@@ -94,6 +94,8 @@ GLOSSARY: dict[str, Term] = {
                      "half the sum of its losses on real and translated images, with penalties"),
         "identity": ("identity", SIGNED, "L1 from an image of the target domain to its translation"),
         "adversarial": ("adversarial", "", "how real a discriminator finds the translations"),
+        "nce": ("PatchNCE", "nats",
+                "how badly patches of a translation find their own among those of its image; log n by chance"),
         "affine": ("affine consistency", SIGNED, "L1 from the translation of a turned image to the turned translation"),
         "semantic": ("semantic", "nats", "cross-entropy of a translation's class against that of its image"),
     }),

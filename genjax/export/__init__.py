@@ -8,7 +8,7 @@ from etils import epath
 
 from genjax import files
 from genjax.data.imports import optional_module
-from genjax.export import programs
+from genjax.export import programs, web_runtime
 from genjax.files import Json
 from genjax.loading import Sampler, Translator
 from genjax.train import config_file, weights_file
@@ -23,25 +23,28 @@ class Format(NamedTuple):
     """A format that trained models can be written in."""
 
     suffix: str  # of the file's name; a folder has none
-    contents: Callable[[Sampler | Translator], bytes | dict[str, bytes]]  # of the file, or of each file of the folder
-    needs: str = ""  # module of the extra `export`
+    contents: Callable[[Sampler | Translator, epath.PathLike], bytes | dict[str, bytes]]
+    """Of a model and the folder of a runtime: the content of the file, or of each file of the folder."""
+    needs: tuple[str, ...] = ()  # modules of the extra `export`
 
 
-def export(model: Sampler | Translator, to: str, out: epath.PathLike) -> epath.Path:
+def export(
+    model: Sampler | Translator, to: str, out: epath.PathLike, runtime: epath.PathLike = web_runtime.FOLDER
+) -> epath.Path:
     """Writes `model` in the format `to` to the new file or folder `out`; returns its path.
 
-    Raises ValueError for an unknown format, another suffix than that of the format, something that exists, or a missing
-    package.
+    `runtime`, a folder of the npm package onnxruntime-web, is for html. Raises ValueError for an unknown format,
+    another suffix than that of the format, something that exists, or a missing package.
     """
-    path = check(to, out)
-    contents = FORMATS[to].contents(model)
+    path = check(to, out, runtime)
+    contents = FORMATS[to].contents(model, runtime)
     written = {path: contents} if isinstance(contents, bytes) else {path / name: c for name, c in contents.items()}
     for each, content in written.items():
         files.write_atomically(each, content)
     return path
 
 
-def check(to: str, out: epath.PathLike) -> epath.Path:
+def check(to: str, out: epath.PathLike, runtime: epath.PathLike = web_runtime.FOLDER) -> epath.Path:
     """Returns the absolute path of `out`; raises ValueError as `export` does, before anything is loaded."""
     path = files.resolve(out)
     if to not in FORMATS:
@@ -52,8 +55,10 @@ def check(to: str, out: epath.PathLike) -> epath.Path:
         raise ValueError(f"--out {out} must {wanted}, as that is what is written")
     if path.exists():
         raise ValueError(f"{out} exists already: give another --out")
-    if needs:
-        optional_module(needs, f"the format {to}", INSTALL)
+    for module in needs:
+        optional_module(module, f"the format {to}", INSTALL)
+    if to == "html":
+        web_runtime.check(runtime)
     return path
 
 
@@ -62,12 +67,12 @@ def about(model: Sampler | Translator) -> Json:
     return {"config": config_file.fields_of(model.config), "step": model.step, "provenance": _provenance(model)}
 
 
-def _weights(model: Sampler | Translator) -> bytes:
+def _weights(model: Sampler | Translator, runtime: epath.PathLike) -> bytes:
     record = about(model)
     return weights_file.encode(record["config"], record["step"], record["provenance"], model.params)
 
 
-def _stablehlo(model: Sampler | Translator) -> dict[str, bytes]:
+def _stablehlo(model: Sampler | Translator, runtime: epath.PathLike) -> dict[str, bytes]:
     from genjax.export import stablehlo
 
     found = programs.of_model(model)
@@ -75,13 +80,23 @@ def _stablehlo(model: Sampler | Translator) -> dict[str, bytes]:
     return {**written, ABOUT: _described(model, found)}
 
 
-def _onnx(model: Sampler | Translator) -> dict[str, bytes]:
+def _onnx(model: Sampler | Translator, runtime: epath.PathLike) -> dict[str, bytes]:
     from genjax.export import onnx_file  # which needs the extra
 
-    # ONNX has no such generator of random numbers: whoever decodes draws e ~ N(0, I).
-    found = {name: program for name, program in programs.of_model(model).items() if not program.is_random}
+    found = _without_noise(model)
     written = {f"{name}.onnx": onnx_file.serialized(program, about(model)) for name, program in found.items()}
     return {**written, ABOUT: _described(model, found)}
+
+
+def _html(model: Sampler | Translator, runtime: epath.PathLike) -> bytes:
+    from genjax.export import page
+
+    return page.content(model, _without_noise(model), about(model), runtime)
+
+
+def _without_noise(model: Sampler | Translator) -> dict[str, programs.Program]:
+    # ONNX has no such generator of random numbers: whoever decodes draws e ~ N(0, I).
+    return {name: program for name, program in programs.of_model(model).items() if not program.is_random}
 
 
 def _described(model: Sampler | Translator, found: dict[str, programs.Program]) -> bytes:
@@ -107,6 +122,7 @@ def _provenance(model: Sampler | Translator) -> Json:
 
 FORMATS: dict[str, Format] = {
     "safetensors": Format(weights_file.SUFFIX, _weights),
-    "stablehlo": Format("", _stablehlo, "flatbuffers"),
-    "onnx": Format("", _onnx, "onnx"),
+    "stablehlo": Format("", _stablehlo, ("flatbuffers",)),
+    "onnx": Format("", _onnx, ("onnx",)),
+    "html": Format(".html", _html, ("onnx",)),
 }

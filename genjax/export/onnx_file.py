@@ -14,7 +14,7 @@ import onnx
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from onnx import helper
 
-from genjax.export.onnx_graph import TYPES, Graph, Value, is_known
+from genjax.export.onnx_graph import TYPES, Graph, Value, is_known, sizes_of
 from genjax.export.onnx_operations import TABLE
 from genjax.export.programs import Program
 from genjax.files import Json
@@ -32,7 +32,9 @@ def serialized(program: Program, about: Json) -> bytes:
     for name, value in zip(program.outputs, values, strict=True):
         graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name]))
     outputs = zip(program.outputs, traced.jaxpr.out_avals, strict=True)
-    made = helper.make_graph(graph.nodes, "genjax", _declared(program.inputs.items()), _declared(outputs), graph.constants)
+    made = helper.make_graph(
+        graph.nodes, "genjax", _declared(program.inputs.items()), _declared(outputs), graph.constants
+    )
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION, producer_name="genjax")
     helper.set_model_props(model, {"genjax": json.dumps(about)})
@@ -42,7 +44,9 @@ def serialized(program: Program, about: Json) -> bytes:
 
 def _declared(arrays: Iterable[tuple[str, Any]]) -> list[onnx.ValueInfoProto]:
     return [
-        helper.make_tensor_value_info(name, TYPES[str(array.dtype)], [d if is_known(d) else str(d) for d in array.shape])
+        helper.make_tensor_value_info(
+            name, TYPES[str(array.dtype)], [d if is_known(d) else str(d) for d in array.shape]
+        )
         for name, array in arrays
     ]
 
@@ -54,7 +58,7 @@ def _converted(graph: Graph, traced: ClosedJaxpr, inputs: Sequence[Value]) -> li
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def value_of(atom: Any) -> Value:
-        return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+        return np.asarray(atom.val) if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
         outputs = _operation(graph, eqn, [value_of(atom) for atom in eqn.invars])
@@ -71,7 +75,7 @@ def _operation(graph: Graph, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
         return _converted(graph, params["branches"][native], inputs[1:])
     if inner := params.get("jaxpr") or params.get("call_jaxpr"):
         return _converted(graph, inner, inputs)
-    static = all(is_known(size) for var in eqn.outvars for size in var.aval.shape)
+    static = all(is_known(size) for var in eqn.outvars for size in sizes_of(var))
     if inputs and static and all(isinstance(value, np.ndarray) for value in inputs):
         known = primitive.bind(*inputs, **params)
         return [np.asarray(out) for out in (known if primitive.multiple_results else [known])]

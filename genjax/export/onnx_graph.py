@@ -93,3 +93,9 @@ class Graph:
 def is_known(size: Size) -> bool:
     """Returns True for a number, False for a symbolic size."""
     return isinstance(size, int | np.integer)
+
+
+def sizes_of(atom: Any) -> tuple[Size, ...]:
+    """Returns the shape of a variable of a trace."""
+    shape: tuple[Size, ...] = atom.aval.shape
+    return shape

@@ -1,13 +1,12 @@
 """JAX's primitives as operations of ONNX: a line in `TABLE` for each."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jax.extend.core import JaxprEqn
 
 from genjax.checks import require
-from genjax.export.onnx_graph import TYPES, Graph, Value, is_known
+from genjax.export.onnx_graph import TYPES, Graph, Value, sizes_of
 
 FIRST, LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max  # before the first element of an axis, after the last
 
@@ -24,14 +23,11 @@ def _reduce(kind: str) -> Rule:
 
 
 def _broadcast(graph: Graph, eqn: JaxprEqn, x: Value) -> str:
-    sizes, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    given = dict(zip(places, eqn.invars[0].aval.shape, strict=True))
-    x = graph.reshape(x, [given.get(axis, 1) for axis in range(len(sizes))])
-    return graph.add("Expand", x, graph.shape(sizes)) if _differ(sizes, given) else x
-
-
-def _differ(sizes: tuple, given: dict[int, Any]) -> bool:
-    return any(str(given.get(axis, 1)) != str(size) for axis, size in enumerate(sizes))
+    sizes = eqn.params["shape"]
+    given = dict(zip(eqn.params["broadcast_dimensions"], sizes_of(eqn.invars[0]), strict=True))
+    spread = [given.get(axis, 1) for axis in range(len(sizes))]
+    x = graph.reshape(x, spread)
+    return x if list(map(str, spread)) == list(map(str, sizes)) else graph.add("Expand", x, graph.shape(sizes))
 
 
 def _slice(graph: Graph, eqn: JaxprEqn, x: Value) -> str:
@@ -62,24 +58,24 @@ def _gather(graph: Graph, eqn: JaxprEqn, x: Value, index: Value) -> str:
     require(isinstance(index, np.ndarray) and index.shape == (len(axes),), "ONNX: only one window can be gathered")
     starts = np.asarray(index, np.int64)
     window = graph.add("Slice", x, starts, starts + [sizes[axis] for axis in axes], np.array(axes))
-    return graph.reshape(window, eqn.outvars[0].aval.shape)
+    return graph.reshape(window, sizes_of(eqn.outvars[0]))
 
 
 def _concatenate(graph: Graph, eqn: JaxprEqn, *parts: Value) -> str:
     # onnxruntime does not broadcast empty arrays to a batch.
-    held = [part for part, var in zip(parts, eqn.invars, strict=True) if 0 not in var.aval.shape]
+    held = [part for part, var in zip(parts, eqn.invars, strict=True) if 0 not in sizes_of(var)]
     return graph.add("Concat", *held, axis=eqn.params["dimension"])
 
 
 def _stack(graph: Graph, eqn: JaxprEqn, *parts: Value) -> str:
-    axis, sizes = eqn.params["axis"], list(eqn.outvars[0].aval.shape)
+    axis, sizes = eqn.params["axis"], list(sizes_of(eqn.outvars[0]))
     sizes[axis] = 1
     return graph.add("Concat", *(graph.reshape(part, sizes) for part in parts), axis=axis)
 
 
 def _product(graph: Graph, eqn: JaxprEqn, a: Value, b: Value) -> str:
     (sums_a, sums_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
-    ranks = [len(var.aval.shape) for var in eqn.invars]
+    ranks = [len(sizes_of(var)) for var in eqn.invars]
     if (sums_a, sums_b, batch_a, ranks[1]) == ((ranks[0] - 1,), (0,), (), 2):
         return graph.add("MatMul", a, b)
     letters = [list("abcdefgh"[: ranks[0]]), list("mnopqrst"[: ranks[1]])]
@@ -104,8 +100,8 @@ def _convolve(graph: Graph, eqn: JaxprEqn, x: Value, kernel: Value) -> str:
     else:
         plain = all(step == 1 for step in (*params["window_strides"], *params["rhs_dilation"], groups))
         pads = size[:, None] - 1 - pads
-        require(plain and (pads >= 0).all(), "ONNX: no such transposed convolution")
-        turned = np.flip(weights, range(2, weights.ndim)).swapaxes(0, 1)
+        require(plain and pads.min() >= 0, "ONNX: no such transposed convolution")
+        turned = np.flip(weights, tuple(range(2, weights.ndim))).swapaxes(0, 1)
         y = graph.add("ConvTranspose", x, turned, strides=up, pads=pads.T.reshape(-1))
     return graph.add("Transpose", y, perm=np.argsort(out_axes))
 
@@ -120,7 +116,7 @@ TABLE: dict[str, Rule] = {
     }.items()},
     "square": lambda graph, eqn, x: graph.add("Mul", x, x),
     "rsqrt": lambda graph, eqn, x: graph.add("Reciprocal", graph.add("Sqrt", x)),
-    "integer_pow": lambda graph, eqn, x: graph.add("Pow", x, np.float32(eqn.params["y"]) + np.zeros((), np.float32)),
+    "integer_pow": lambda graph, eqn, x: graph.add("Pow", x, np.array(eqn.params["y"], np.float32)),
     "ne": lambda graph, eqn, a, b: graph.add("Not", graph.add("Equal", a, b)),
     "clamp": lambda graph, eqn, low, x, high: graph.add("Min", graph.add("Max", x, low), high),
     "select_n": lambda graph, eqn, which, no, yes: graph.add("Where", which, yes, no),
@@ -128,7 +124,7 @@ TABLE: dict[str, Rule] = {
     "dim_as_value": lambda graph, eqn: graph.add(
         "Cast", graph.add("Squeeze", graph.size(eqn.params["dim"])), to=TYPES["int32"]
     ),
-    **{name: lambda graph, eqn, x: graph.reshape(x, eqn.outvars[0].aval.shape)
+    **{name: lambda graph, eqn, x: graph.reshape(x, sizes_of(eqn.outvars[0]))
        for name in ("reshape", "squeeze", "expand_dims")},
     "broadcast_in_dim": _broadcast,
     "transpose": lambda graph, eqn, x: graph.add("Transpose", x, perm=eqn.params["permutation"]),

@@ -2,8 +2,8 @@
 
 import jax
 
-from genjax.export.programs import Program
 from genjax.data.imports import optional_module
+from genjax.export.programs import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms of each file, which holds the fast form of an operation for each of them."""

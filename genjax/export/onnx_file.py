@@ -54,11 +54,11 @@ def _declared(arrays: Iterable[tuple[str, Any]]) -> list[onnx.ValueInfoProto]:
 def _converted(graph: Graph, traced: ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
     """Adds the operations of a trace to the graph; returns its outputs."""
     jaxpr = traced.jaxpr
-    values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, traced.consts), strict=True))
+    values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(_wide, traced.consts), strict=True))
     values |= dict(zip(jaxpr.invars, inputs, strict=True))
 
     def value_of(atom: Any) -> Value:
-        return np.asarray(atom.val) if isinstance(atom, Literal) else values[atom]
+        return _wide(atom.val) if isinstance(atom, Literal) else values[atom]
 
     for eqn in jaxpr.eqns:
         outputs = _operation(graph, eqn, [value_of(atom) for atom in eqn.invars])
@@ -75,11 +75,19 @@ def _operation(graph: Graph, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
         return _converted(graph, params["branches"][native], inputs[1:])
     if inner := params.get("jaxpr") or params.get("call_jaxpr"):
         return _converted(graph, inner, inputs)
+    if primitive.name == "convert_element_type" and str(params["new_dtype"]) == "bfloat16":
+        return inputs  # few runtimes compute in it: a graph is in float32, only its weights are rounded
     static = all(is_known(size) for var in eqn.outvars for size in sizes_of(var))
-    if inputs and static and all(isinstance(value, np.ndarray) for value in inputs):
-        known = primitive.bind(*inputs, **params)
-        return [np.asarray(out) for out in (known if primitive.multiple_results else [known])]
+    known = static and all(isinstance(value, np.ndarray) for value in inputs)
+    if known and primitive.name != "dim_as_value":  # a size that is symbolic has no inputs either
+        found = primitive.bind(*inputs, **params)
+        return [np.asarray(out) for out in (found if primitive.multiple_results else [found])]
     if primitive.name not in TABLE:
         raise ValueError(f"ONNX: there is no rule for {primitive.name}, an operation of JAX: see onnx_operations.py")
-    found = TABLE[primitive.name](graph, eqn, *inputs)
-    return list(found) if isinstance(found, list) else [found]
+    outputs = TABLE[primitive.name](graph, eqn, *inputs)
+    return list(outputs) if isinstance(outputs, list) else [outputs]
+
+
+def _wide(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype(np.float32) if str(array.dtype) == "bfloat16" else array

@@ -14,8 +14,7 @@ Value = str | np.ndarray  # the name of a value in the graph, or an array that d
 Size = Any  # an int, or a symbolic size of JAX, such as 4*h + 6
 
 TYPES = {
-    "float32": TensorProto.FLOAT, "bfloat16": TensorProto.FLOAT,  # few runtimes compute in bfloat16
-    "int32": TensorProto.INT32, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8, "bool": TensorProto.BOOL,
+    "float32": TensorProto.FLOAT, "int32": TensorProto.INT32, "int64": TensorProto.INT64, "bool": TensorProto.BOOL,
 }  # fmt: skip
 """Types of ONNX for those of JAX."""
 
@@ -52,7 +51,6 @@ class Graph:
         """Returns the name of a value; an array becomes a constant, and equal ones the same."""
         if isinstance(value, str):
             return value
-        value = value.astype(np.float32) if str(value.dtype) == "bfloat16" else value
         key = (str(value.dtype), value.shape, value.tobytes())
         if key not in self._names:
             self._names[key] = f"constant_{len(self.constants)}"

@@ -99,7 +99,7 @@ section("Complete a picture", "Give a picture or draw one, and paint a hole into
 
 function paint(event) {
   if (!whole || (event.type === "pointermove" && !event.buttons)) return;
-  const box = broken.getBoundingClientRect(), radius = Math.max(width, height) / 14;
+  const box = broken.getBoundingClientRect(), radius = Math.max(1, Math.max(width, height) / 14);
   const [x, y] = [(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height];
   for (let row = 0; row < height; row++) for (let column = 0; column < width; column++)
     if (Math.hypot(column + 0.5 - x, row + 0.5 - y) < radius) hole[row * width + column] = 1;

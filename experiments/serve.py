@@ -26,7 +26,7 @@ from genjax import cli, flag_help, keys
 from genjax.data import conversion, image_arrays, pictures
 from genjax.gan.canvas_sizes import Group
 from genjax.gan.networks import DOMAINS, Direction
-from genjax.loading import Sampler, Translator, Which, is_there, load
+from genjax.loading import Sampler, Translator, Which, load
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,10 +156,9 @@ def add_translations(app: Any, translator: Translator, options: Serve) -> None:
         group = Group(rows, columns, batch=1, batches=[])
         return translator.translate_group(direction, [image], group)[0]
 
-    for direction, (source, _) in DOMAINS.items():
-        there = direction in translator.params and is_there(translator.params[direction])
-        for side in options.warm_up if there else ():
-            translate(direction, np.zeros((side, side, data.channels[source]), np.float32))
+    for direction in translator.directions:
+        for side in options.warm_up:
+            translate(direction, np.zeros((side, side, data.channels[DOMAINS[direction][0]]), np.float32))
 
     def answer(direction: Direction, body: bytes) -> bytes:
         source, goal = DOMAINS[direction]

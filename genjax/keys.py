@@ -150,7 +150,7 @@ def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
     bits = threefry(data[:, :1], data[:, 1:], jnp.uint32(0), place[None])
     # 23 random bits become the mantissa of a float in [1, 2), whose sign and exponent are the constant.
     in_1_2 = lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)
-    return (in_1_2 - 1).astype(float).reshape(len(example_keys), *shape)
+    return (in_1_2 - 1).astype(float).reshape(example_keys.shape[0], *shape)
 
 
 def threefry(first: Array, second: Array, high: Array, low: Array) -> Array:

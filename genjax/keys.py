@@ -52,6 +52,8 @@ class Stream(enum.IntEnum):
     OBSERVE = 15  # simulated truths, noise of observations, random measurements
     ENCODE = 16  # draws of e that a prior is fitted to
     FIT = 17
+    SHUFFLE_PAIRS = 18
+    CROP_PAIRS = 19
 
 
 class Draw(enum.IntEnum):
@@ -72,6 +74,7 @@ class Draw(enum.IntEnum):
     FAKE_B = 12
     CLASSIFIED_A = 13  # noise on translations, as classifiers see them
     CLASSIFIED_B = 14
+    PAIRS = 15  # augmentation of known pairs, alike for both images of a pair
 
 
 def root_key(seed: int | Array) -> Array:

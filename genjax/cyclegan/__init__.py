@@ -1,11 +1,22 @@
 """CycleGAN (Zhu et al. 2017): translation between two domains of unpaired images."""
 
 import functools
+from typing import Any
 
-from genjax.cyclegan import classifiers, diversity, evaluation, generation, losses, monitor, nets, starts, steps
+from genjax.cyclegan import (
+    classifiers,
+    diversity,
+    evaluation,
+    generation,
+    keep_mask,
+    losses,
+    monitor,
+    nets,
+    starts,
+    steps,
+)
 from genjax.cyclegan.config import CycleGanRun
 from genjax.evaluation.per_image import per_image_means
-from genjax.optim import Params
 from genjax.task import Task
 
 CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
@@ -37,10 +48,12 @@ def make_task(
     )
 
 
-def _load_constants(config: CycleGanRun, terms: losses.Terms) -> tuple[CycleGanRun, dict[str, Params]]:
-    """Checks the names of terms and weights, and loads the classifiers of the semantic losses."""
+def _load_constants(config: CycleGanRun, terms: losses.Terms) -> tuple[CycleGanRun, dict[str, Any]]:
+    """Checks the names of terms and weights, and loads the classifiers of the semantic losses and the keep_mask."""
     losses.check_names(config.loss, terms)
-    return classifiers.load(config)
+    config, held = classifiers.load(config)
+    config, mask = keep_mask.load(config)
+    return config, {**held, **mask}
 
 
 TASK: CycleGanTask = make_task()

@@ -100,7 +100,8 @@ STARTS: Starts[CycleGanRun, CycleGanState] = Starts(
     choose=choose,
     settings=(
         "cyclegan.generator", "cyclegan.output", "cyclegan.base_channels", "cyclegan.num_blocks", "cyclegan.num_downs",
-        "cyclegan.discriminator", "cyclegan.discriminator_channels", "cyclegan.discriminator_layers",
+        "cyclegan.discriminator", "cyclegan.conditional",
+        "cyclegan.discriminator_channels", "cyclegan.discriminator_layers",
         "cyclegan.generator_norm", "cyclegan.discriminator_norm", "cyclegan.norm_affine", "cyclegan.spectral_norm",
         "data.channels",
     ),

@@ -39,19 +39,23 @@ class CycleGanState(NamedTuple):
 
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
-    networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    networks, (shape_a, shape_b), (seen_a, seen_b) = (
+        make_networks(config),
+        config.data.image_shapes,
+        config.judged_shapes,
+    )
     # ORDER MATTERS: results depend on which network gets which key. Split six even if the last two are unused.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
         "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
         "g_b2a": generators.init(networks.g_b2a, g_b2a, shape_b),
-        "d_a": discriminators.init(networks.d_a, d_a, shape_a),
-        "d_b": discriminators.init(networks.d_b, d_b, shape_b),
+        "d_a": discriminators.init(networks.d_a, d_a, seen_a),
+        "d_b": discriminators.init(networks.d_b, d_b, seen_b),
     }
     spectral = {}
     if config.cyclegan.spectral_norm:
         spectral = {name: discriminators.init_spectral(params[name], k) for name, k in (("d_a", s_a), ("d_b", s_b))}
-    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (shape_a, shape_b))
+    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (seen_a, seen_b))
     # A copy, because the state is donated and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
     trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
@@ -71,12 +75,16 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    `constants` holds the classifiers of the semantic losses.
+    `constants` holds the classifiers of the semantic losses, a and b, and the keep_mask uint8 [h, w, 1].
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    a, b = _training_images(config, batch, key)
+    constants, draws = constants or {}, _image_draws(config)
+    a, b = _augmented(config, batch, key, draws, batch.images)
+    known = _augmented(config, batch, key, (Draw.PAIRS, Draw.PAIRS), batch.pairs)  # empty if none are known
+    kept = _kept(config, batch, key, draws, constants.get("keep_mask"))
+    judge = losses.beside if config.cyclegan.conditional else losses.alone
     augment = functools.partial(_augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
@@ -87,9 +95,15 @@ def train_step(
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
         to_b, to_a = _functions(networks, generators, GENERATORS)
         d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
+        fake_a, fake_b = to_a(b), to_b(a)
+        # Where all training images are pairs, the batch is of pairs, and is translated once.
+        pairs = losses.Pairs(a, b, fake_a, fake_b) if config.data.train_pairs else None
+        if known:
+            pairs = losses.Pairs(known[0], known[1], to_a(known[1]), to_b(known[0]))
         n = losses.Inputs(
-            config.loss, a, b, to_a(b), to_b(a), to_a, to_b, d_a, d_b, element, augment, add_noise, constants or {}
-        )
+            config.loss, a, b, fake_a, fake_b, to_a, to_b, d_a, d_b, element, augment, add_noise, constants, judge,
+            pairs, *kept,
+        )  # fmt: skip
         values = losses.generator_terms(n, terms)
         metrics = jax.tree.map(jnp.mean, values | {"g_loss": losses.g_loss(config.loss, values)})
         return metrics["g_loss"], (metrics, n.fake_a, n.fake_b)
@@ -97,10 +111,10 @@ def train_step(
     g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
 
     # 2. Gradients of both discriminators, on translations by the generators before the step, through the pools.
-    pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
-    pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
-    seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
-    seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), _fractions(batch, key, Draw.FRACTION_B)
+    pool_a, pooled_a = image_pool.query(state.pool_a, judge(b, fake_a), batch.position, keys.for_draw(key, Draw.POOL_A))
+    pool_b, pooled_b = image_pool.query(state.pool_b, judge(a, fake_b), batch.position, keys.for_draw(key, Draw.POOL_B))
+    seen_a = augment(Draw.REAL_A, judge(b, a)), augment(Draw.FAKE_A, pooled_a), _fractions(batch, key, Draw.FRACTION_A)
+    seen_b = augment(Draw.REAL_B, judge(a, b)), augment(Draw.FAKE_B, pooled_b), _fractions(batch, key, Draw.FRACTION_B)
 
     # No gradient reaches a generator: its translations come in as numbers.
     def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
@@ -130,12 +144,31 @@ def train_step(
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 
-def _training_images(config: CycleGanRun, batch: Batch, key: Array) -> tuple[Array, Array]:
-    """Returns the images of both domains, augmented, in [-1, 1]."""
-    draws = (Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B)  # pairs are mirrored alike
-    example_keys = (keys.per_example(keys.for_draw(key, draw), batch.position) for draw in draws)
-    a, b = map(functools.partial(augment_data.training_images, config.data), example_keys, batch.images)
-    return 2 * a - 1, 2 * b - 1
+def _image_draws(config: CycleGanRun) -> tuple[Draw, Draw]:
+    """Returns the draws that augment the images of either domain; pairs are mirrored alike."""
+    return Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B
+
+
+def _augmented(
+    config: CycleGanRun, batch: Batch, key: Array, draws: tuple[Draw, Draw], images: tuple[Array, ...]
+) -> list[Array]:
+    """Returns the images of each domain, augmented by its draw, in [-1, 1]."""
+    augmented = []
+    for draw, of_domain in zip(draws, images, strict=False):
+        example_keys = keys.per_example(keys.for_draw(key, draw), batch.position)
+        augmented.append(2 * augment_data.training_images(config.data, example_keys, of_domain) - 1)
+    return augmented
+
+
+def _kept(
+    config: CycleGanRun, batch: Batch, key: Array, draws: tuple[Draw, Draw], mask: Any
+) -> tuple[Array | float, ...]:
+    """Returns the share of each pixel's change that costs, for the images of either domain: 1 without a mask."""
+    if mask is None:
+        return 1.0, 1.0
+    # As an image, the mask is mirrored and turned with the images.
+    masks = jnp.broadcast_to(mask, (len(batch.position), *mask.shape))
+    return tuple((1 - free) / 2 for free in _augmented(config, batch, key, draws, (masks, masks)))
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:

@@ -33,6 +33,14 @@ def data_file(source: str, package: str, pattern: str) -> Path:
     return found[-1]  # the latest version, if several are there
 
 
+def count_in(source: str, most: int, least: int = 1) -> int:
+    """Returns the N of a source NAME:N, or `most` for NAME alone; ValueError unless it lies between the two."""
+    name, _, count = source.partition(":")
+    if count and not (count.isdecimal() and least <= int(count) <= most):
+        raise ValueError(f"{source} needs a number from {least} to {most}: give {name}:{most}")
+    return int(count or most)
+
+
 def by_role(first: np.ndarray, second: np.ndarray, role: np.ndarray) -> Splits:
     """Splits the images of two domains by `role`, an array of letters with the leading shape of the images."""
     return Splits(

@@ -58,19 +58,19 @@ def labels(config: DataConfig) -> Splits:
 
 
 def _tables(config: DataConfig) -> dict[str, list[np.ndarray]]:
-    """Chooses the faces of each split and domain, as rows of factors; for `faces-glasses` the second wears them."""
+    """Chooses the faces of each split and domain, as rows of factors; of two domains the second wears glasses."""
     source, _, count = config.source.partition(":")
     if count and not (count.isdecimal() and LEAST <= int(count) <= MOST):
         raise ValueError(f"{config.source} needs a number of faces from {LEAST} to {MOST}: give {source}:5000")
-    two_domains = source == "faces-glasses"
+    pairs, two_domains = source == "faces-glasses-pairs", source != "faces"
     table = _distinct(int(count or DEFAULT_COUNT), bare=two_domains)
     tenth = np.arange(len(table)) % 10
     splits = {"train": table[tenth < 8], "validation": table[tenth == 8], "test": table[tenth == 9]}
     if not two_domains:
         return {split: [rows] for split, rows in splits.items()}
     found = {split: [rows, _with(rows, GLASSES, ADDED)] for split, rows in splits.items()}
-    # Every second face: no face trains in both domains, so pairs are seen in validation and test alone.
-    found["train"] = [rows[domain::2] for domain, rows in enumerate(found["train"])]
+    if not pairs:  # every second face: no face trains in both domains, so pairs are in validation and test alone
+        found["train"] = [rows[domain::2] for domain, rows in enumerate(found["train"])]
     return found
 
 

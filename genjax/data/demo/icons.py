@@ -32,7 +32,9 @@ def icon_pairs(config: DataConfig) -> Splits:
     N pairs are among the first of more pairs. Validation and test are those of `icons`.
     """
     pairs = _icon_pairs(max(config.image_size))
-    known = sorted((pair for pair in pairs if _icon_role(pair.name) in "AB"), key=lambda pair: _hash(pair.name))
+    # Not by the hash that gives an icon its role: the first half of them would be outlines in `icons`.
+    trained = (pair for pair in pairs if _icon_role(pair.name) in "AB")
+    known = sorted(trained, key=lambda pair: _hash(f"pair {pair.name}"))
     chosen = {"train": known[: demo.count_in(config.source, len(known))]}
     for split, role in (("validation", "V"), ("test", "T")):
         chosen[split] = [pair for pair in pairs if _icon_role(pair.name) == role]

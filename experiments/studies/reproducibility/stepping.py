@@ -46,7 +46,9 @@ def walk(
     step_fn, no_signal = compile_train_step(task, config, mesh), preemption.per_device(mesh)[0]
     size = config.data.batch_size
     for step in range(num_steps):
-        batch = batches.load(source, config.seed, step, size, parallel.process_rows(size), known=known)
+        batch = batches.load(
+            source, config.seed, step, size, parallel.process_rows(size), config.data.train_pairs, known
+        )
         # Emulated devices deadlock on a long queue of steps, so each is waited for.
         state, metrics, _ = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch), seed, no_signal))
         yield state, metrics

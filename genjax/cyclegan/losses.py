@@ -150,7 +150,7 @@ def paired(pairs: Pairs | None) -> Array:
 def keep(kept: Array | float, images: Array, translated: Array) -> Array:
     """Computes the mean change [b] of `images` over all pixels, each times its share in `kept` [b, h, w, 1].
 
-    As an L1 it leaves most pixels as they are and lets a few change (of all pixels: Shen and Liu 2017, section 3.2).
+    As an L1 it leaves most pixels as they are and lets a few change (of all pixels: Shen and Liu 2017).
     """
     return jnp.mean(kept * jnp.abs(translated - images), axis=(1, 2, 3))
 

@@ -110,16 +110,18 @@ def pix2pix() -> CycleGanRun:
     $ python experiments/train_cyclegan.py pix2pix --workdir runs/pix2pix
     $ python experiments/train_cyclegan.py pix2pix --workdir runs/pix2pix --data.source pairs:PATH
 
-    Networks, length and optimiser are those of quickstart. Discriminators see the input too, there is no pool, and
-    the L1 to the truth weighs 100.
+    Networks and optimiser are those of quickstart. Discriminators see the input too, there is no pool, and the L1 to
+    the truth weighs 100.
 
-    Hardware: 2 CPU cores. Time: 1 minute. Result: TODO
+    Hardware: 2 CPU cores. Time: 2 minutes, beside other work. Result: L1 0.0875 to the truth, IoU of ink 0.755; copying
+    has 0.171, 0.460.
     """
     run = quickstart()
     return dataclasses.replace(
         run,
         data=dataclasses.replace(run.data, source="icons-pairs", train_pairs=True),
         optim=dataclasses.replace(run.optim),
+        train=dataclasses.replace(run.train, num_steps=200, eval_every=100, checkpoint_every=100),
         cyclegan=dataclasses.replace(SMALL, conditional=True, pool_size=0),
         loss=losses.PIX2PIX,
     )

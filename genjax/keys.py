@@ -52,6 +52,8 @@ class Stream(enum.IntEnum):
     OBSERVE = 15  # simulated truths, noise of observations, random measurements
     ENCODE = 16  # draws of e that a prior is fitted to
     FIT = 17
+    SHUFFLE_PAIRS = 18
+    CROP_PAIRS = 19
 
 
 class Draw(enum.IntEnum):
@@ -74,6 +76,7 @@ class Draw(enum.IntEnum):
     CLASSIFIED_B = 14
     PATCHES = 15  # places of the patches that PatchNCE compares
     MIRRORED = 16  # which images FastCUT translates as their mirror image
+    PAIRS = 17  # augmentation of known pairs, alike for both images of a pair
 
 
 def root_key(seed: int | Array) -> Array:

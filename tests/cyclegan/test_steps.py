@@ -193,8 +193,15 @@ def test_train_step_fills_pools(eight):
 def test_training_images_mirror_pairs_alike(make_cyclegan, pairs):
     config = make_cyclegan(data={"flip": True, "paired": True, "train_pairs": pairs})
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
-    a, b = seen.training_images(config, batches.Batch((images, images), np.arange(8)), jax.random.key(0))
-    assert (np.asarray(a) == np.asarray(b)).all() == pairs
+    batch, key, draws = batches.Batch((images, images), np.arange(8)), jax.random.key(0), seen.image_draws(config)
+    a, b = map(np.asarray, seen.augmented(config, batch, key, draws, batch.images))
+    assert (a == b).all() == pairs
+    # The mask of what is kept is mirrored with the images.
+    for kept, of in zip(steps._kept(config, batch, key, draws, images[0]), (a, b), strict=True):
+        mirrored = [np.abs(image - (images[i] / 127.5 - 1)).max() > 0.1 for i, image in enumerate(of)]
+        expected = [1 - (images[0][:, ::-1] if turned else images[0]) / 255 for turned in mirrored]
+        np.testing.assert_allclose(kept, expected, atol=1e-6)
+        assert 0 < sum(mirrored) < 8
 
 
 def test_losses_have_equal_inputs_on_any_devices(make_cyclegan, simple, monkeypatch, cheap):
@@ -365,11 +372,11 @@ def test_generators_and_losses_face_normalised_discriminators(make_cyclegan, mon
 
 
 def test_train_step_uses_each_draw_once(make_cyclegan, monkeypatch):
-    """No two kinds of random numbers come from one key; draws for classifiers are left out, as there are none here."""
+    """No two kinds of random numbers come from one key; draws for classifiers and known pairs are left out here."""
     drawn, for_draw = [], keys.for_draw
     monkeypatch.setattr(keys, "for_draw", lambda key, draw: drawn.append(draw) or for_draw(key, draw))
     trace(cyclegan.make_task(copying_networks), make_cyclegan(cyclegan=SMALL | {"diff_augment": 1.0}))
-    assert sorted(drawn) == sorted(set(Draw) - {Draw.CLASSIFIED_A, Draw.CLASSIFIED_B})
+    assert sorted(drawn) == sorted(set(Draw) - {Draw.CLASSIFIED_A, Draw.CLASSIFIED_B, Draw.PAIRS})
 
 
 @pytest.mark.parametrize(("size", "elements"), [((16, 16), {1, 2, 3, 4, 5, 6, 7}), ((16, 32), {2, 4, 6})])
@@ -406,7 +413,7 @@ def test_augment_is_the_identity_without_options(make_cyclegan):
 def test_augment_differs_for_every_draw_and_seed(make_cyclegan):
     config, given = make_cyclegan(cyclegan={"diff_augment": 1.0}), images(2)
     step = jax.jit(lambda key: [seen.augment(config, 0, np.arange(2), key, draw, given) for draw in Draw])
-    assert list(Draw) == list(range(15))  # the numbers are part of every result
+    assert list(Draw) == list(range(18))  # the numbers are part of every result
     seen = {np.asarray(one).tobytes() for seed in (0, 1) for one in step(keys.root_key(seed))}
     assert len(seen) == 2 * len(Draw)
 

@@ -136,7 +136,7 @@ ERROR = "_image_se"
 
 
 def explain(name: str) -> Term | None:
-    """Returns the term of a metric, and what it is measured on in its title; None for a name that is not here."""
+    """Returns the term of a metric, its title naming what is measured, or None for an unknown name."""
     if name in GLOSSARY:
         return GLOSSARY[name]
     if name.endswith(ERROR) and (term := explain(name.removesuffix(ERROR))):

@@ -45,7 +45,7 @@ def is_named(path: epath.PathLike) -> bool:
 
 
 def beside(workdir: epath.PathLike, name: str) -> epath.Path:
-    """Returns the path of a result: in a run directory, or beside a file of weights with the file's name in front."""
+    """Returns the path of a result: in a run directory, or beside a file of weights, named after it."""
     path = files.resolve(workdir)
     return path.with_name(f"{path.stem}-{name}") if is_named(path) else path / name
 

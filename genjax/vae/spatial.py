@@ -57,7 +57,7 @@ class Encoder(nn.Module):
 
 
 class Downward(nn.Module):
-    """Takes the state from one group to the next: adds the latents, a residual cell, to the next level if need be."""
+    """Takes the state to the next group: adds latents, a residual cell, and the next level if need be."""
 
     channels: int
     shape: tuple[int, int]

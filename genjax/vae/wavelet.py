@@ -179,7 +179,10 @@ class Latents(nn.Module):
 
 
 def _posterior(prior: Posterior, seen: Array | None, tau: float) -> Posterior:
-    """Returns the normal of e where z = prior.sample(e), given `seen` = z + tau * noise; N(0, I) if nothing is seen."""
+    """Returns the normal of e given `seen` = z + tau * noise, with z = prior.sample(e).
+
+    If nothing is seen, it is N(0, I).
+    """
     if seen is None:
         return Posterior(jnp.zeros_like(prior.mean), jnp.zeros_like(prior.mean))
     sigma = jnp.exp(prior.log_sigma)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import jax
-from genjax.cyclegan.translator import Translator
 
 from genjax import cyclegan, keys, parallel
+from genjax.cyclegan.nets import make_networks
+from genjax.gan.translator import Translator
 from genjax.vae.model import from_config
 from genjax.vae.sampler import Sampler
 from tiny import tiny_cyclegan, tiny_run
@@ -49,4 +50,4 @@ def make_translator(name: str, data: Mapping = MappingProxyType({}), **changes) 
     data = {"channels": (3, 3) if name == "residual" else (3, 1), **data}
     loss = {"identity_a": 0.0, "identity_b": 0.0}
     run = tiny_cyclegan("unused", cyclegan=GENERATORS[name], data=data, loss=loss, **changes)
-    return Translator(run, cyclegan.TASK.init(run, keys.root_key(0)).ema, 0, mesh())
+    return Translator(run, cyclegan.TASK.init(run, keys.root_key(0)).ema, 0, mesh(), make_networks)

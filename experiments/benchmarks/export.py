@@ -62,12 +62,12 @@ def _sides() -> tuple[dict[str, float], dict[str, Side]]:
     import jax
     import onnxruntime
     import torch
-    from genjax.cyclegan.translator import Translator
 
     from benchmarks._torch_cyclegan import generator
     from configs import cyclegan as configs
     from genjax import cyclegan, keys, parallel
     from genjax.export import onnx_file, programs, stablehlo
+    from genjax.gan.translator import Translator
 
     config = configs.quickstart()
     config = dataclasses.replace(config, workdir="unused", data=dataclasses.replace(config.data, channels=(3, 3)))

@@ -224,11 +224,11 @@ def test_keep_costs_change_outside_the_mask():
     nets, weights = Recorded((4, 4)), alone("keep", 1.0)
     n = inputs(weights, nets, a, b, [1, 2])._replace(fake_a=jnp.array(fake_a), fake_b=jnp.array(fake_b))
     change_a, change_b = np.abs(fake_b - a), np.abs(fake_a - b)
-    (found,) = losses.generator_terms(n, losses.TERMS).values()
+    (found,) = generator_terms(n, losses.TERMS).values()
     np.testing.assert_allclose(found, (change_a + change_b).mean(axis=(1, 2, 3)), rtol=1e-6)
     kept = np.ones((2, 4, 4, 1))
     kept[:, 1:3] = 0
-    (found,) = losses.generator_terms(n._replace(kept_a=kept, kept_b=1 - kept), losses.TERMS).values()
+    (found,) = generator_terms(n._replace(kept_a=kept, kept_b=1 - kept), losses.TERMS).values()
     expected = (change_a[:, [0, 3]].sum((1, 2, 3)) + change_b[:, 1:3].sum((1, 2, 3))) / 32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     grad = jax.grad(lambda fake: losses.keep(jnp.array(kept), n.a, fake).sum())(n.fake_b)
@@ -241,6 +241,6 @@ def test_conditional_discriminators_see_image_and_translation():
     seen = []
     n = inputs(alone("adversarial_a2b", 1.0), nets, a, b, [1, 2])
     n = n._replace(judge=losses.beside, d_b=lambda pair: seen.append(pair) or pair)
-    losses.generator_terms(n, losses.TERMS)
+    generator_terms(n, losses.TERMS)
     np.testing.assert_array_equal(seen[0][..., :1], n.a)
     np.testing.assert_array_equal(seen[0][..., 1:], n.fake_b)

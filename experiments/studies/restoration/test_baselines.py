@@ -6,6 +6,8 @@ from sklearn.linear_model import Ridge
 
 from studies.restoration import baselines, study
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 RNG = np.random.default_rng(0)
 TRAIN = 0.5 * RNG.uniform(size=(60, 3, 4, 1)) + 0.5 * RNG.uniform(size=(60, 1, 1, 1))
 IMAGES = RNG.uniform(0.2, 0.8, size=(5, 3, 4, 1))

@@ -66,13 +66,14 @@ def _sides() -> tuple[dict[str, float], dict[str, Side]]:
     from benchmarks._torch_cyclegan import generator
     from configs import cyclegan as configs
     from genjax import cyclegan, keys, parallel
+    from genjax.cyclegan.nets import make_networks
     from genjax.export import onnx_file, programs, stablehlo
     from genjax.gan.translator import Translator
 
     config = configs.quickstart()
     config = dataclasses.replace(config, workdir="unused", data=dataclasses.replace(config.data, channels=(3, 3)))
     params = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)).ema)()
-    translator = Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]))
+    translator = Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]), make_networks)
     program = programs.of_model(translator)["a2b"]
     files = {"stablehlo": stablehlo.serialized(program), "onnxruntime": onnx_file.serialized(program, {})}
     reloaded = jax.jit(jax.export.deserialize(bytearray(files["stablehlo"])).call)

@@ -61,7 +61,7 @@ def train_step(
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     check_names(config.loss, terms, LossConfig)
     networks = make_networks(config)
-    a, b = seen.training_images(config, batch, key)
+    a, b = seen.augmented(config, batch, key, seen.image_draws(config), batch.images)
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     mirror = _mirror(config, batch, key)
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)

@@ -56,7 +56,10 @@ def size(path: epath.Path, page: int | None = None, max_megapixels: int = format
 
 
 def count_pages(path: epath.Path) -> int:
-    """Counts pages or frames of a file without decoding it; 1 if it cannot be read, as reading it then says why."""
+    """Counts pages or frames of a file without decoding it.
+
+    For a file that cannot be read it is 1: reading it then says why.
+    """
     try:
         with path.open("rb") as stream:
             try:
@@ -107,7 +110,12 @@ def decode(encoded: bytes, page: int | None = None, max_megapixels: int = format
 
 
 def write(path: epath.PathLike, picture: Picture) -> None:
-    """Writes a picture atomically, in the format of the path's suffix and at the picture's own depth.
+    """Writes what `encode` makes of a picture, whole or not at all."""
+    files.write_atomically(path, encode(path, picture))
+
+
+def encode(path: epath.PathLike, picture: Picture) -> bytes:
+    """Encodes a picture for the file `path`, in the format of its suffix and at the picture's own depth.
 
     PNG, TIFF (deflate), WebP and BMP are lossless; JPEG is of quality 95 at full colour resolution (4:4:4). WebP has no
     grey, so grey becomes colour; BMP holds no ICC profile. Raises ValueError for what the format cannot hold.
@@ -120,16 +128,14 @@ def write(path: epath.PathLike, picture: Picture) -> None:
     if by_pillow:
         buffer = io.BytesIO()
         to_pillow(planes).save(buffer, form.name, icc_profile=picture.icc, **form.options or {})
-        encoded = buffer.getvalue()
-    elif form.name == "PNG":
-        encoded = deep_png.encode(planes, picture.icc)
-    else:
-        encoded = tiff.encode(planes, picture.alpha is not None, picture.icc)
-    files.write_atomically(path, encoded)
+        return buffer.getvalue()
+    if form.name == "PNG":
+        return deep_png.encode(planes, picture.icc)
+    return tiff.encode(planes, picture.alpha is not None, picture.icc)
 
 
 def written_as(path: epath.Path, picture: Picture) -> epath.Path:
-    """Returns the path of a file that can hold the picture: `path`, or with .png or .tif added to its name."""
+    """Returns the path of a file that can hold the picture: `path`, or with .png or .tif added."""
     return formats.written_as(path, to_planes(picture))
 
 

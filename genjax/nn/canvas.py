@@ -1,8 +1,9 @@
-"""Maps on a canvas: a map lies in the top left corner of a larger array, and its true size is an input of the program.
+"""Maps on a canvas: each lies in the top left corner of a larger array.
 
-So one program serves pictures of many sizes. Each operation computes what it would of the map alone: around it there
-are zeros or its reflection, and statistics are over its own pixels. Rows are computed in strips, by a loop whose length
-follows from the true height: what lies below costs nothing, and on a CPU a strip stays in the cache.
+Its true size is an input of the program, so one program serves pictures of many sizes. Each operation computes what it
+would of the map alone: around it there are zeros or its reflection, and statistics are over its own pixels. Rows are
+computed in strips, by a loop whose length follows from the true height: what lies below costs nothing, and on a CPU a
+strip stays in the cache.
 """
 
 import dataclasses
@@ -62,9 +63,10 @@ def reflect(x: Canvas, border: int) -> Canvas:
 
 
 def convolve(conv: Callable[[Array], Array], x: Canvas, border: int, up: int = 1, down: int = 1) -> Canvas:
-    """Applies `conv` to the map with `border` pixels around it; the output is up / down times as high and wide.
+    """Applies `conv` to the map with `border` pixels around it.
 
-    `conv` maps [b, border + strip + border, ...] to [b, strip * up / down, ...], and columns alike.
+    The output is up / down times as high and wide. `conv` maps [b, border + strip + border, ...] to [b, strip * up /
+    down, ...], and columns alike.
     """
     b, rows, columns, _ = x.shape
     height, width, strip = x.height * up // down, x.width * up // down, x.strip * up // down

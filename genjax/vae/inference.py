@@ -24,7 +24,7 @@ from genjax.vae.operators import Operator
 SAME_HEIGHT = 1.0
 """Largest difference in log p(y, e), in nats, between restarts that agree."""
 
-Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map"]
+Method = Literal["hmc", "metropolis", "pseudo_gibbs", "importance", "map", "ancestral"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,18 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     picked = resample(weight, uniform(chain_keys(pick_keys, num)))
     drawn = jnp.take_along_axis(e, picked[..., None], axis=1)
     return Draws(drawn, effective_share(weight), without_chains(len(e)))
+
+
+def ancestral(target: Target, image_keys: Array, init: Array, num: int) -> Draws:
+    """Draws what is finer than y from the prior, given y: for means of blocks, and wavelets as latents.
+
+    The means are the coarse coefficients, which come first in e, and `init` [b, 1, h, w, c], which agrees with y, has
+    them. So the draws are exact, but for the noise of pixels.
+    """
+    known = target.y.shape[2] * target.y.shape[3] * target.y.shape[4]
+    e = normal(chain_keys(image_keys, num), target)
+    e = e.at[..., :known].set(target.encode(init).sample(e)[..., :known])
+    return Draws(e, jnp.ones(len(e), e.dtype), without_chains(len(e)))
 
 
 def map_estimates(target: Target, image_keys: Array, init: Array, config: InferenceConfig) -> tuple[Array, Array]:

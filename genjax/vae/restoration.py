@@ -13,10 +13,11 @@ from jax import Array
 from genjax import keys
 from genjax.optim import Params
 from genjax.vae import inference, mcmc
+from genjax.vae.config import VaeConfig
 from genjax.vae.diagnostics import Diagnostics, without_chains
 from genjax.vae.inference import Draws, InferenceConfig, Method, Target, chain_keys
 from genjax.vae.model import Model, draw_noise
-from genjax.vae.operators import Operator
+from genjax.vae.operators import Downsample, Operator
 
 NUM_PRIOR_IMAGES = 64
 """Number of images of the prior whose mean is the first guess at unknown pixels."""
@@ -35,6 +36,7 @@ class Restoration(NamedTuple):
     - metropolis, pseudo_gibbs: 1 / R-hat^2 of the steps after the warm-up, for the latent that mixes worst.
     - importance: effective sample size of the proposals, as a share of them.
     - map: share of the other restarts that come within 1 nat of the best.
+    - ancestral: 1, as its draws are exact.
     """
     diagnostics: Diagnostics
     """Of the steps after the warm-up of hmc, metropolis and pseudo_gibbs; NaN for the other methods."""
@@ -48,6 +50,19 @@ class Settings(NamedTuple):
     method: Method
     num_samples: int
     inference: InferenceConfig
+
+
+def check_method(method: Method, config: VaeConfig, operator: Operator) -> None:
+    """Raises ValueError for method ancestral where y is not the means of blocks, or latents are no wavelets."""
+    if method != "ancestral":
+        return
+    levels = len(config.hidden_sizes) if config.architecture == "wavelet" else 0
+    if not (isinstance(operator, Downsample) and operator.kernel == "box" and operator.factor <= 2**levels):
+        raise ValueError(
+            "method ancestral enlarges means of blocks (super_resolve.py with --kernel box) by a VAE with "
+            f"--vae.architecture wavelet; here it is {config.architecture}, with factors up to {2**levels}: choose "
+            "another method"
+        )
 
 
 def restore_rows(
@@ -81,6 +96,8 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
     search_keys, root_keys = inference.split_keys(image_keys)
     if method == "importance":
         return inference.importance(target, search_keys, init, num, config)
+    if method == "ancestral":
+        return inference.ancestral(target, search_keys, init, num)
     if method == "map":
         e, height = inference.map_estimates(target, search_keys, init, config)
         mode = jnp.repeat(e[:, :1], num, axis=1)

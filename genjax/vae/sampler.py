@@ -170,12 +170,13 @@ class Sampler:
         Those of linear.py denoise, deblur, colour and reconstruct from measurements. `observed` is uint8 or floats in
         [0, 1]: images for a Mask, small ones for Downsample; operators with noise take any floats. Image i depends on
         the key, position[i] (by default i) and its observation. hmc is the best method in
-        experiments/results/restoration.md. Raises ValueError for inputs that do not fit the operator or the method, and
-        if an image has no finite restoration.
+        experiments/results/restoration.md; ancestral is exact for the means of blocks and a VAE of wavelets. Raises
+        ValueError for inputs that do not fit the operator or the method, and if an image has no finite restoration.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         operator, y = operator.check(observed, self.config.data.image_shapes[0])
+        restoration.check_method(method, self.config.vae, operator)
         position = np.arange(len(y)) if position is None else position
         settings = Settings(method, num_samples, inference)
         # Few images at a time, as each has many chains.
@@ -195,6 +196,7 @@ class Sampler:
         inference: InferenceConfig = DEFAULT_INFERENCE,
     ) -> Calibration:  # fmt: skip
         """Draws a truth for each `position` [n], observes it, and restores it, to compare both: see calibration.py."""
+        restoration.check_method(method, self.config.vae, operator)
         key, position = keys.as_root(key), keys.positions(position)
         e, x = self._compiled(calibration.simulate_rows, stream=Stream.OBSERVE)((self.params, key), (position,))
         y = operator.observe(x, keys.for_step(key, Stream.OBSERVE, 1), position)

@@ -16,6 +16,8 @@ from genjax.vae.inference import InferenceConfig
 from linear_vae import LATENTS, SIDE, SIGMA, linear_vae, posterior_given, relative
 from tiny import cheaply_compiled
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 SHAPE, KEY = (SIDE, SIDE, 3), keys.root_key(0)
 SIZE = SIDE * SIDE * 3
 OPERATORS = {

@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from genjax import keys
 from genjax.vae import wavelet
+from genjax.vae.inference import InferenceConfig
 from genjax.vae.model import from_config, log_normal
+from genjax.vae.operators import Downsample, Mask
+from genjax.vae.restoration import Settings, check_method, draw_rows
 from tiny import cheaply_compiled, tiny_run
 
 VAE = {
@@ -66,3 +70,37 @@ def test_posterior_of_the_last_group_is_exact():
         found = np.asarray(jax.jit(ratio)(keys.root_key(0), np.repeat(image, 5, axis=0), noise))
         others = np.asarray(jax.jit(ratio)(keys.root_key(0), image, noise[:1] + 0.1))
     assert np.ptp(found) < 1e-8 < abs(others[0] - found[0])
+
+
+@pytest.mark.slow
+def test_ancestral_draws_agree_and_leave_fine_noise_free():
+    """Given y, p(y, e) depends on the fine part of e by its prior alone, which the draws come from."""
+    model = from_config(tiny_run("unused", data=DATA, vae=VAE | {"sigma": 1e-3}))
+    operator, settings = Downsample(2), Settings("ancestral", 20, InferenceConfig())
+    params = jax.tree.map(lambda p: 1.5 * p, model.init(keys.root_key(0)))
+    truth = np.random.default_rng(0).normal(size=(1, model.latent_dim))
+    y = operator.apply(np.asarray(model.decode(params, model.generate(params, jnp.asarray(truth))).mean()))
+
+    def draw(y):
+        target, draws = draw_rows(model, settings, params, keys.root_key(1), jnp.arange(1), y, operator)
+        one_y = draws.e.at[:, :, : y.size].set(draws.e[:, :1, : y.size])
+        return draws.e[0, :, y.size :], target.decode(draws.e).mean()[0], target.log_joint(one_y)[0]
+
+    with cheaply_compiled():
+        fine, images, joint = map(np.asarray, jax.jit(draw)(y.astype(np.float32)))
+    np.testing.assert_allclose(operator.apply(images), np.repeat(y, 20, axis=0), atol=6 * 1e-3 / 2)
+    assert stats.kstest(fine.reshape(-1), "norm").pvalue > 0.01
+    free = joint - np.asarray(log_normal(fine))
+    assert np.ptp(free) < 1e-5 * np.abs(free).max()
+
+
+def test_check_method_refuses_ancestral_elsewhere():
+    wavelets = tiny_run("unused", data=DATA, vae=VAE).vae
+    check_method("ancestral", wavelets, Downsample(4))
+    check_method("hmc", tiny_run("unused").vae, Downsample(8))
+    for config, operator in (
+        (wavelets, Downsample(8)), (wavelets, Downsample(2, "bicubic")), (tiny_run("unused").vae, Downsample(2)),
+        (wavelets, Mask(np.zeros((12, 8), bool))),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="method ancestral enlarges means of blocks"):
+            check_method("ancestral", config, operator)

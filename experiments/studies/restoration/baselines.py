@@ -9,8 +9,16 @@ import numpy as np
 from PIL import Image
 
 from genjax.data import image_arrays
+from genjax.data.config import DataConfig
+from genjax.vae.operators import Downsample
 
-STRENGTHS = (1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+
+def as_trained(images: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Returns images [n, h, w, c] with all turns and mirrors that training draws them in: [n * number, h, w, c]."""
+    mirrored = [images, images[:, :, ::-1]] if data.flip else [images]
+    return np.concatenate([np.rot90(each, k, (1, 2)) for each in mirrored for k in range(4 if data.turns else 1)])
 
 
 def mean_fill(train: np.ndarray, images: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -69,6 +77,12 @@ def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.nda
         for image in small.astype(np.float32)
     ]
     return np.moveaxis(np.array(planes), 1, -1).clip(0, 1)
+
+
+def agreeing(images: np.ndarray, small: np.ndarray, operator: Downsample) -> np.ndarray:
+    """Adds to each block of images [n, h, w, c] what its mean lacks to agree with `small`, and clips the result."""
+    lacking = small - operator.apply(images)
+    return (images + lacking.repeat(operator.factor, axis=1).repeat(operator.factor, axis=2)).clip(0, 1)
 
 
 def binarized(images: np.ndarray, seed: int) -> np.ndarray:

@@ -97,7 +97,8 @@ def main() -> dict[str, Any]:
             masks.named(task, keys.root_key(0), np.arange(1), size)
     splits = sources.load(sampler.config.data, seed_of(sampler.config, "data"))
     splits = splits._replace(train=(splits.train[0][:],))  # an array: baselines see the centre of training images
-    moments = baselines.image_moments(image_arrays.unit_floats(splits.train[0]))
+    train = baselines.as_trained(image_arrays.unit_floats(splits.train[0]), sampler.config.data)
+    moments = baselines.image_moments(train)
     setting = Setting(options, sampler, splits, moments)
     rows: list[Row] = []
     for task in options.tasks:
@@ -171,9 +172,11 @@ def _enlarge(setting: Setting, task: str) -> list[Row]:
     strengths = [strength / 10 for strength in baselines.STRENGTHS]  # blocks' means vary less than pixels
     error = {s: np.square(ridge(small_validation, s) - validation).sum() for s in strengths}
     rows: list[Row] = []
+    bicubic = baselines.enlarged(small, operator.factor, Image.Resampling.BICUBIC)
     for name, guess in {
         "nearest": baselines.enlarged(small, operator.factor, Image.Resampling.NEAREST),
-        "bicubic": baselines.enlarged(small, operator.factor, Image.Resampling.BICUBIC),
+        "bicubic": bicubic,
+        "bicubic made to agree": baselines.agreeing(bicubic, small, operator),
         "ridge": ridge(small, min(error, key=error.__getitem__)),
     }.items():
         consistency = _least_consistency(guess[:, None], small, operator)

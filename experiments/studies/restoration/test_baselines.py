@@ -1,10 +1,18 @@
 """Baselines of restoration against their definitions and scikit-learn's ridge regression."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from genjax.vae.operators import Downsample
 from studies.restoration import baselines, study
+from tiny import tiny_run
+
+pytestmark = pytest.mark.usefixtures("cheap")
+
+pytestmark = pytest.mark.usefixtures("cheap")
 
 RNG = np.random.default_rng(0)
 TRAIN = 0.5 * RNG.uniform(size=(60, 3, 4, 1)) + 0.5 * RNG.uniform(size=(60, 1, 1, 1))
@@ -59,3 +67,20 @@ def test_metrics_score_mean_and_samples_apart():
     assert row["diversity"] == pytest.approx(0.09)
     assert "ssim_mean" in row
     assert "ssim_mean" not in study._metrics(samples[:, :, :10], truth[:, :10])  # it has no window
+
+
+def test_as_trained_has_all_turns_and_mirrors():
+    image = np.arange(12.0).reshape(1, 2, 2, 3)
+    data = tiny_run("unused").data
+    assert len(baselines.as_trained(image, dataclasses.replace(data, flip=False, turns=False))) == 1
+    found = baselines.as_trained(image, dataclasses.replace(data, flip=True, turns=True))
+    assert len(np.unique(found.reshape(8, -1), axis=0)) == 8
+    np.testing.assert_array_equal(found.mean(axis=0), np.full((2, 2, 3), image.mean(axis=(0, 1, 2))))
+
+
+def test_agreeing_changes_means_of_blocks_alone():
+    rng = np.random.default_rng(0)
+    images, small = rng.uniform(0.4, 0.6, (2, 8, 4, 3)), rng.uniform(0.45, 0.55, (2, 4, 2, 3))
+    found = baselines.agreeing(images, small, Downsample(2))
+    np.testing.assert_allclose(Downsample(2).apply(found), small, atol=1e-12)
+    np.testing.assert_allclose(np.diff(found[:, ::2] - images[:, ::2], axis=2)[:, :, ::2], 0, atol=1e-12)

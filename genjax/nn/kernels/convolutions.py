@@ -9,7 +9,6 @@ import operator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -87,7 +86,9 @@ def mirror_native(border: int, x: Array) -> Array:
 
 def mirror_by_gather(border: int, x: Array) -> Array:
     """Computes `mirror` by indexing rows and columns."""
-    rows, columns = (np.pad(np.arange(size), border, mode="reflect") for size in x.shape[1:3])
+    # A row or column i that lies outside is |i|, or as far before the last one as i is after it.
+    last = [size - 1 for size in x.shape[1:3]]
+    rows, columns = (end - abs(end - abs(jnp.arange(-border, end + border + 1))) for end in last)
     return x.at[:, rows].get(mode="clip").at[:, :, columns].get(mode="clip")
 
 

@@ -1,0 +1,106 @@
+"""serve.py: answers equal what the model gives, and requests that it cannot answer are refused with the reason."""
+
+import contextlib
+import http.client
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+import serve
+from genjax.data import image_arrays
+from genjax.loading import load_sampler, load_translator
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def serving(model, **options):
+    """Yields a function (path, body) that asks a server of `model` on a port of its own: status and content."""
+    app = serve.make_app(model, serve.Serve(workdir=model.config.workdir, warm_up=(), **options))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    (port,) = {socket.getsockname()[1] for each in server.servers for socket in each.sockets}
+
+    def ask(path, body=None):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+            connection.request("GET" if body is None else "POST", path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    yield ask
+    server.should_exit = True
+    thread.join()
+
+
+def pixels(answer):
+    status, content = answer
+    assert status == 200, content
+    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG",)))
+
+
+def encoded(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_samples_equal_those_of_the_sampler(trained):
+    sampler = load_sampler(trained.workdir)
+    with serving(sampler, seed=3) as ask, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: ask(f"/samples/{i}"), range(12)))
+        expected = image_arrays.to_uint8(sampler.prior(3, 12))[..., 0]
+        np.testing.assert_array_equal([pixels(answer) for answer in answers], expected)
+        assert b"VAE" in ask("/")[1]
+        for position in ("-1", str(2**31)):
+            status, reason = ask(f"/samples/{position}")
+            assert status == 422 and b"numbered from 0 to 2147483647" in reason
+
+
+def test_translations_keep_size_and_refuse_others(trained_identity):
+    translator = load_translator(trained_identity.workdir)
+    image = np.random.default_rng(0).integers(0, 256, (20, 33, 3), np.uint8)
+    with serving(translator, max_megabytes=1, max_megapixels=1) as ask:
+        # This model's translations are their images: so every byte tells that sizes and channels are right.
+        for direction in ("a2b", "b2a"):
+            np.testing.assert_array_equal(pixels(ask(f"/{direction}", encoded(image))), image)
+        for path, body, status, reason in (
+            ("/a2c", encoded(image), 422, b"a2b"),
+            ("/a2b", b"", 422, b"cannot translate this picture"),
+            ("/a2b", b"<script>", 422, b"cannot translate this picture"),
+            ("/a2b", encoded(image)[:-30], 422, b"cannot translate this picture"),
+            ("/a2b", encoded(np.zeros((1001, 1001), np.uint8)), 422, b"megapixel"),
+            ("/a2b", bytes(1_000_001), 413, b"more than 1 megabytes"),
+        ):
+            refused = ask(path, body)
+            assert refused[0] == status and reason in refused[1], (path, body[:20], refused)
+
+
+def test_batched_runs_what_waits_together():
+    begun, sizes = threading.Event(), []
+
+    def run(items):
+        begun.set()
+        time.sleep(0.2)  # the others arrive
+        sizes.append(len(items))
+        if -1 in items:
+            raise ValueError("minus one")
+        return [2 * item for item in items]
+
+    double = serve.Batched(run, most=5)
+    with ThreadPoolExecutor(10) as pool:
+        first = pool.submit(double, 0)
+        begun.wait()
+        others = list(pool.map(double, range(1, 9)))
+        assert [first.result(), *others] == [2 * i for i in range(9)] and sizes == [1, 5, 3]
+        with pytest.raises(ValueError, match="minus one"):
+            double(-1)
+        assert double(7) == 14

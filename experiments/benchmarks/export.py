@@ -3,9 +3,11 @@
 $ python experiments/benchmark.py export
 
 All sides translate the same image, one at a time, in float32 and in one process, where they take turns; each runs once
-before it is timed. `seconds` is the median, `least` the least, `difference` the largest from genjax, and `bytes` the
-size of a file. The networks are those of the quickstart in colour, not trained; PyTorch (pip install -e '.[parity]')
-has its own weights. Needs pip install -e '.[export]' and onnxruntime.
+before it is timed. `seconds` is the median and `least` the least by the clock, `processor` the least of the processor,
+`difference` the largest from genjax, and `bytes` the size of a file. Beside other work, give all sides one core, and
+compare the processor's times: OMP_NUM_THREADS=1 taskset -c 0 python experiments/benchmark.py export. The networks are
+those of the quickstart in colour, not trained; PyTorch (pip install -e '.[parity]') has its own weights. Needs pip
+install -e '.[export]' and onnxruntime.
 """
 
 import dataclasses
@@ -43,14 +45,17 @@ def main() -> dict[str, Any]:
         image = np.random.default_rng(0).random((1, size, size, 3), np.float32)
         outputs = {name: side(image) for name, side in sides.items()}  # compiles
         seconds: dict[str, list[float]] = {name: [] for name in sides}
+        processor: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(options.turns):
             for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
-                began = time.perf_counter()
+                began, began_processor = time.perf_counter(), time.process_time()
                 sides[name](image)
                 seconds[name].append(time.perf_counter() - began)
+                processor[name].append(time.process_time() - began_processor)
         for name, each in seconds.items():
             results[f"{size}.seconds.{name}"] = statistics.median(each)
             results[f"{size}.least.{name}"] = min(each)
+            results[f"{size}.processor.{name}"] = min(processor[name])
             if name in ("stablehlo", "onnxruntime"):
                 results[f"{size}.difference.{name}"] = float(np.abs(outputs[name] - outputs["genjax"]).max())
         logging.info("%s", {name: f"{min(each):.4g} to {max(each):.4g} s" for name, each in seconds.items()})

@@ -39,7 +39,7 @@ def test_serialized_translates_at_three_sizes(name, cheap):
     assert list(found) == ["a2b", "b2a"] and difference(found["a2b"]) < 1e-5
 
 
-LONG = ("spatial", "wavelet")
+LONG = ("ladder", "spatial", "wavelet")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in VAES])

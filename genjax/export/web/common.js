@@ -51,6 +51,16 @@ async function busy(text, task) { // shows what is under way, and what went wron
   $("main").setAttribute("aria-busy", --tasks > 0);
 }
 
+function latest(task) { // one at a time for a slider that moves, and the last one always
+  let pending = false, again = false;
+  return async () => {
+    again = true;
+    if (pending) return;
+    pending = true;
+    try { while (again) { again = false; await task(); } } finally { pending = false; }
+  };
+}
+
 // Floats in [0, 1], [h, w, channels], of the pixels of a canvas.
 function toFloats(canvas, channels) {
   const { width, height } = canvas, pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;

@@ -32,7 +32,7 @@ function slot(id, caption, take, ...buttons) {
 }
 
 // 1. Sliders.
-let e = new Float32Array(dims), pending = false, again = false;
+let e = new Float32Array(dims);
 const panel = element("div", { id: "sliders" }), explorer = element("div", { id: "explore" });
 const sliders = settings.used.map((dimension) => {
   const slider = element("input", { type: "range", min: -3, max: 3, step: 0.05, value: 0, id: `e-${dimension}` });
@@ -59,23 +59,18 @@ function set(latents) {
   }
 }
 
-async function explore() { // one picture at a time, and the last one always
-  if (pending) { again = true; return; }
-  pending = true;
-  do { again = false; show(explored, await decode(e)); } while (again);
-  pending = false;
-}
+const explore = latest(async () => show(explored, await decode(e)));
 
 // 2. From one picture to another.
 const ends = [undefined, undefined];
 const between = element("canvas", { id: "between", width, height, className: width <= 128 ? "small" : "" });
 const fraction = element("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0.5, id: "fraction" });
 fraction.ariaLabel = "from the first picture to the second";
-async function interpolate() {
+const interpolate = latest(async () => {
   if (!ends[0] || !ends[1]) return;
   const t = Number(fraction.value);
   show(between, await decode(ends[0].map((start, i) => start + t * (ends[1][i] - start))));
-}
+});
 fraction.addEventListener("input", () => busy("", interpolate));
 const slots = ["first", "second"].map((id, i) => slot(id, `${id} picture`, async (data) => {
   ends[i] = await encode(data);

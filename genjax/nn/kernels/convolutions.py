@@ -9,6 +9,7 @@ import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -86,10 +87,15 @@ def mirror_native(border: int, x: Array) -> Array:
 
 def mirror_by_gather(border: int, x: Array) -> Array:
     """Computes `mirror` by indexing rows and columns."""
-    # A row or column i that lies outside is |i|, or as far before the last one as i is after it.
-    last = [size - 1 for size in x.shape[1:3]]
-    rows, columns = (end - abs(end - abs(jnp.arange(-border, end + border + 1))) for end in last)
+    rows, columns = (_mirrored(size, border) for size in x.shape[1:3])
     return x.at[:, rows].get(mode="clip").at[:, :, columns].get(mode="clip")
+
+
+def _mirrored(size: int, border: int) -> np.ndarray | Array:
+    """Returns which row each row of a mirrored map shows; a symbolic size makes it part of the program."""
+    place = (np if isinstance(size, int) else jnp).arange(-border, size + border)
+    mirrored: np.ndarray | Array = size - 1 - abs(size - 1 - abs(place))
+    return mirrored
 
 
 def _mirror_forward(x: Array, border: int) -> tuple[Array, Array]:

@@ -42,7 +42,7 @@ def main() -> dict[str, Any]:
     mask = keep_mask.measure(*sources.load(options.data, seed=0).train)
     if not mask.any():
         logging.warning(
-            "no pixel is white, so as a mask this picture keeps everything: nothing differs, or there are too few images"
+            "no pixel is white, so as a mask this picture keeps everything: nothing differs, or images are too few"
         )
     image_arrays.write_png(path, mask)
     return {"out": str(path), "white": round(float((mask > 0).mean()), 4)}

@@ -45,7 +45,7 @@ def measure(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
-            f"images of {list(a.shape[1:])} and {list(b.shape[1:])} have no pixels in common: give both as many channels"
+            f"images of {list(a.shape[1:])} and {list(b.shape[1:])} have no pixels in common: give equal channels"
         )
     num = min(SAMPLE, len(a), len(b))
     both = np.concatenate([image_arrays.evenly_spaced(images, num) for images in (a, b)])

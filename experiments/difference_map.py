@@ -9,6 +9,7 @@ nothing.
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 import tyro
@@ -39,6 +40,10 @@ def main() -> dict[str, Any]:
     if len(options.data.channels) != 2 or options.data.crops:
         raise ValueError("a difference map needs two domains of whole images: give two --data.channels, and no crops")
     mask = keep_mask.measure(*sources.load(options.data, seed=0).train)
+    if not mask.any():
+        logging.warning(
+            "no pixel is white, so as a mask this picture keeps everything: nothing differs, or images are too few"
+        )
     image_arrays.write_png(path, mask)
     return {"out": str(path), "white": round(float((mask > 0).mean()), 4)}
 

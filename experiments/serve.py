@@ -1,4 +1,4 @@
-"""Serves a trained model over HTTP: a VAE's new images, or a CycleGAN's translations.
+"""Serves a trained model over HTTP: a VAE's new images, or translations of a CycleGAN or CUT.
 
 $ python experiments/serve.py --workdir runs/vae
 $ curl localhost:8000/samples/7 --output 7.png
@@ -7,13 +7,17 @@ $ curl localhost:8000/a2b --data-binary @photo.jpg --output translated.png
 
 Sample 7 is always the same image: it follows from the model, --seed and 7. A translation is a PNG of its picture's size
 and depth. localhost:8000/docs describes the service, and localhost:8000/ says what is served. A request that cannot be
-answered gets status 4xx and the reason. Requests that wait for the model share its next call.
+answered gets status 4xx and the reason. Requests for samples that wait for the model share its next call; pictures are
+translated one after another.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
+import math
 import queue
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,6 +27,7 @@ import numpy as np
 import tyro
 
 from genjax import cli, flag_help, keys
+from genjax.checks import check_seed, flag, require
 from genjax.data import conversion, image_arrays, pictures
 from genjax.gan.canvas_sizes import Group
 from genjax.gan.networks import DOMAINS, Direction
@@ -49,10 +54,22 @@ class Serve:
     max_megabytes: int = 20
     """Largest body of a request."""
     max_megapixels: int = 4
-    """Largest picture that is translated."""
+    """Largest picture that is translated; of a narrow one, sides count as 32 pixels at least."""
     warm_up: tuple[int, ...] = (256,)
-    """Sides of pictures for which a CycleGAN's programs are compiled before the service answers. Others are compiled
-    when they come, for height and width rounded up to powers of 2; the last few are kept."""
+    """Sides of square pictures for which programs of translation are compiled before the service answers. Others are
+    compiled when they come, for height and width rounded up to powers of 2; the last few are kept."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_megabytes", "max_megapixels"):
+            require(getattr(self, name) >= 1, f"{flag('', name)} must be at least 1, got {getattr(self, name)}")
+        require(1 <= self.port < 2**16, f"--port must lie from 1 to 65535, got {self.port}")
+        check_seed("--seed", self.seed)
+        for side in self.warm_up:
+            require(
+                side >= 1 and side**2 <= self.max_megapixels * 10**6,
+                f"--warm-up {side} is no side of a square picture of at most --max-megapixels {self.max_megapixels}: "
+                f"give sides from 1 to {math.isqrt(self.max_megapixels * 10**6)}",
+            )
 
 
 class Batched(Generic[T, R]):
@@ -88,16 +105,28 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Serve, description=flag_help.description(__doc__))
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         raise ModuleNotFoundError("serving needs FastAPI and uvicorn: pip install 'genjax-images[serve]'")
-    for name in ("max_megabytes", "max_megapixels", "port"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
     import uvicorn
 
-    model = load(options.workdir, options.which)
-    app = make_app(model, options)
-    logging.info("serving %r", model)
-    uvicorn.run(app, host=options.host, port=options.port)
+    with bound(options.host, options.port) as address:  # before a model is loaded and compiled
+        model = load(options.workdir, options.which)
+        app = make_app(model, options)
+        logging.info("serving %r", model)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(uvicorn.Config(app, host=options.host, port=options.port)).run([address])
     return {"workdir": options.workdir, "step": model.step}
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Returns a socket of the address, which listens not yet; raises ValueError if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.socket(family)
+    try:
+        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address.bind((host, port))
+    except OSError as error:
+        address.close()
+        raise ValueError(f"cannot listen at --host {host} --port {port}, give others: {error}") from error
+    return address
 
 
 def make_app(model: Sampler | Translator, options: Serve) -> Any:
@@ -149,12 +178,16 @@ def add_translations(app: Any, translator: Translator, options: Serve) -> None:
     from fastapi import Request, Response
     from fastapi.concurrency import run_in_threadpool
 
-    data = translator.config.data
+    data, one_at_a_time = translator.config.data, threading.Lock()
 
     def translate(direction: Direction, image: np.ndarray) -> np.ndarray:
         rows, columns = (max(64, 1 << (side - 1).bit_length()) for side in image.shape[:2])
+        # A canvas of a picture whose sides are 32 at least is less than four times as large.
+        if rows * columns > 4 * options.max_megapixels * 10**6:
+            raise Refused(f"{image.shape[0]}x{image.shape[1]} pixels are too long and narrow: cut the picture in parts")
         group = Group(rows, columns, batch=1, batches=[])
-        return translator.translate_group(direction, [image], group)[0]
+        with one_at_a_time:  # each takes all cores, and the memory of a canvas
+            return translator.translate_group(direction, [image], group)[0]
 
     for direction in translator.directions:
         for side in options.warm_up:
@@ -162,13 +195,21 @@ def add_translations(app: Any, translator: Translator, options: Serve) -> None:
 
     def answer(direction: Direction, body: bytes) -> bytes:
         source, goal = DOMAINS[direction]
+        if direction not in translator.directions:
+            raise Refused(f"this model has no generator {direction}: it translates {' '.join(translator.directions)}")
         try:
             picture = pictures.decode(body, max_megapixels=options.max_megapixels)
-            values = translate(direction, conversion.to_floats(picture, data, source))
+            floats = conversion.to_floats(picture, data, source)
+        except MemoryError:
+            raise
         except Exception as error:  # Pillow raises nearly anything on bad bytes
             raise Refused(f"cannot translate this picture: {error}") from error
+        values = translate(direction, floats)
         made = conversion.from_floats(values, conversion.opaque(picture, data, source), data, goal)
-        return pictures.encode("translation.png", made)
+        try:
+            return pictures.encode("translation.png", made)
+        except ValueError as error:  # floating point, or five channels
+            raise Refused(str(error)) from error
 
     async def translation(direction: Direction, request: Request) -> Response:
         """Translates the picture in the body, a file of any format that trains."""

@@ -42,7 +42,8 @@ def cyclegan_run(*, seed=0, **parts):
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
     names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
     built = {name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
-    files = {name: parts.get(name, "") for name in ("classifier_a", "classifier_b", "classifier_b_sha256", "keep_mask")}
+    names = ("classifier_a", "classifier_b", "classifier_b_sha256", "keep_mask", "keep_mask_sha256")
+    files = {name: parts.get(name, "") for name in names}
     return CycleGanRun(workdir="unused", seed=seed, **files, **built)
 
 
@@ -460,6 +461,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
             "--loss.keep compares an image with its translation, with (1, 3) channels: give both domains as many",
         ),
         ({"keep_mask": "m.png"}, "--keep-mask m.png has no effect without --loss.keep: give it 10"),
+        ({"keep_mask_sha256": "ab", "loss": {"keep": 1.0}}, "--keep-mask-sha256 ab has no effect without --keep-mask"),
         (
             {"data": {"load_scale": (1.2,)}, "loss": {"keep": 1.0}, "keep_mask": "m.png"},
             "--keep-mask has one place in the image, and training crops at random places",

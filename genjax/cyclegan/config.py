@@ -155,6 +155,10 @@ def _check_keep(run: CycleGanRun) -> None:
         f"--keep-mask {run.keep_mask} has no effect without --loss.keep: give it 10, or leave the mask out",
     )
     require(
+        run.keep_mask != "" or run.keep_mask_sha256 == "",
+        f"--keep-mask-sha256 {run.keep_mask_sha256} has no effect without --keep-mask: leave it out",
+    )
+    require(
         not (run.keep_mask and run.data.crops),
         "--keep-mask has one place in the image, and training crops at random places: give no --data.load-scale, and "
         "--data.resize cover or stretch",

@@ -23,7 +23,10 @@ def load(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, np.ndarray]]:
     if not config.keep_mask:
         return config, {}
     data = dataclasses.replace(config.data, channels=(1, 1), bits=8, levels="full", upscale=True)
-    (mask,) = folders.read_images([config.keep_mask], data)
+    masks = folders.read_images([config.keep_mask], data)
+    if len(masks) > 1:
+        raise ValueError(f"--keep-mask {config.keep_mask} holds {len(masks)} pictures: give one of them")
+    mask = masks[0]
     sha256 = hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
     if config.keep_mask_sha256 not in ("", sha256):
         raise ValueError(
@@ -41,7 +44,9 @@ def measure(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for images of different shapes.
     """
     if a.shape[1:] != b.shape[1:]:
-        raise ValueError(f"images of {list(a.shape[1:])} and {list(b.shape[1:])} have no pixels in common")
+        raise ValueError(
+            f"images of {list(a.shape[1:])} and {list(b.shape[1:])} have no pixels in common: give equal channels"
+        )
     num = min(SAMPLE, len(a), len(b))
     both = np.concatenate([image_arrays.evenly_spaced(images, num) for images in (a, b)])
     by_chance = 0.0

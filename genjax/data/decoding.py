@@ -71,16 +71,28 @@ def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits[Images]:
     `config.skip_corrupt` damaged ones are left out, with a warning. Without a cache, images are checked when they are
     needed, or all of them before with `config.skip_corrupt`.
     """
+    return Splits(**_decode([hold_out(domain.items, config.holdout) for domain in domains], domains, config))
+
+
+def decode_train(domains: Sequence[LazyImages], config: DataConfig) -> tuple[Images, ...]:
+    """Decodes the training images of all `domains` as `decode` does, but holds none out."""
+    return _decode([{"train": list(domain.items["train"])} for domain in domains], domains, config)["train"]
+
+
+def _decode(
+    items: Sequence[Mapping[str, list]], domains: Sequence[LazyImages], config: DataConfig
+) -> dict[str, tuple[Images, ...]]:
+    """Decodes the `items` of each of the `domains`, by split."""
     check_domains(config, len(domains))
     sets = [
-        (split, _set(domain, split, items, number, config))
+        (split, _set(domain, split, of_split, number, config))
         for number, domain in enumerate(domains)
-        for split, items in hold_out(domain.items, config.holdout).items()
+        for split, of_split in items[number].items()
     ]
     checked = config.cache == "disk" or config.skip_corrupt
     entries = [decode_all(images, split, config) for split, images in sets] if checked else []
     _check(entries, config)
-    loaded: dict[str, list[Images]] = {split: [] for split in Splits._fields}
+    loaded: dict[str, list[Images]] = {split: [] for split in items[0]}
     for i, (split, images) in enumerate(sets):
         if config.cache == "disk":
             loaded[split].append(_cached(entries[i], split, config))
@@ -89,7 +101,7 @@ def decode(domains: Sequence[LazyImages], config: DataConfig) -> Splits[Images]:
             loaded[split].append(
                 _on_demand(images, [row for row in range(len(images.names)) if str(row) not in damaged], config)
             )
-    return Splits(*map(tuple, loaded.values()))
+    return {split: tuple(images) for split, images in loaded.items()}
 
 
 def _set(domain: LazyImages[T], split: str, items: list[T], number: int, config: DataConfig) -> Set:
@@ -135,9 +147,9 @@ def _on_demand(images: Set, rows: list[int], config: DataConfig) -> Crops:
             said = scaling.too_small([error.size], 1, config)
             raise ValueError(f"cannot use {images.names[rows[i]]}: {said}") from error
         except Exception as error:  # Pillow raises nearly anything on bad bytes
+            other = "--data.skip-corrupt, which checks all images first" if not config.paired else "other pairs"
             raise ValueError(
-                f"cannot decode {images.names[rows[i]]}: {error}. Repair it, or start another run with "
-                "--data.skip-corrupt, which checks all images first"
+                f"cannot decode {images.names[rows[i]]}: {error}. Repair it, or start another run with {other}"
             ) from error
 
     return Crops(
@@ -224,14 +236,18 @@ def _check(entries: Sequence[Entry], config: DataConfig) -> None:
     where = " ".join(entry.about["path"] for entry in entries if entry.about["damaged"])
     faults = [f"{scaling.too_small([*small.values()], total, config)}; one is {min(small)}"] if small else []
     if damaged and not config.skip_corrupt:
-        faults.append(
-            f"{lines}\nRepair or remove them, or leave them out with --data.skip-corrupt. All are named in {where}; "
-            "remove that to try them again"
-        )
+        faults.append(f"{lines}\n{remedy(config)}. All are named in {where}; remove that to try them again")
     if faults:
         raise ValueError("\n".join(faults))
     if damaged:
         logger.warning("%s\nThey are left out; all are named in %s", lines, where)
+
+
+def remedy(config: DataConfig) -> str:
+    """Says what to do with damaged images."""
+    # Of a pair whose other image is left out, nothing is left to compare with.
+    others = ", and their partners" if config.paired else ", or leave them out with --data.skip-corrupt"
+    return f"Repair or remove them{others}"
 
 
 def damaged_lines(damaged: Sequence[str], total: int) -> str:

@@ -47,7 +47,8 @@ def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]
         if first != second:
             alone = set(first) ^ set(second)
             why = f"{len(alone)} are in one of them only, such as {min(alone)}" if alone else "their order differs"
-            held = f", as {' and '.join(sorted(missing))} images are held out of it" if split == "train" else ""
+            held = f", as {' and '.join(sorted(missing))} images are held out of it"
+            held = held if split == "train" and missing and config.holdout > 0 else ""
             raise ValueError(
                 f"--data.paired needs the same names in both {split} folders of {config.source}{held}, and {why}"
             )

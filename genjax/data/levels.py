@@ -10,7 +10,7 @@ import numpy as np
 from genjax.data import pictures
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
-from genjax.data.decoding import LazyImages, damaged_lines
+from genjax.data.decoding import LazyImages, damaged_lines, remedy
 from genjax.data.splits import Source, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,7 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
             results = list(pool.map(functools.partial(_range, domain, channels), training))
         damaged = [result for result in results if isinstance(result, str)]
         if damaged and not config.skip_corrupt:
-            raise ValueError(
-                f"{damaged_lines(damaged, len(training))}\nRepair or remove them, or leave them out with "
-                "--data.skip-corrupt"
-            )
+            raise ValueError(f"{damaged_lines(damaged, len(training))}\n{remedy(config)}")
         found = [result for result in results if result is not None and not isinstance(result, str)]
         kinds = sorted({str(dtype) for dtype, _, _ in found})
         if len(kinds) != 1:

@@ -6,13 +6,13 @@ training images uses a seed.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from genjax.data import conversion, crops, folders, layouts, levels, npz, pictures, python, scaling, tfds
+from genjax.data import conversion, crops, decoding, folders, layouts, levels, npz, pictures, python, scaling, tfds
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
@@ -105,7 +105,7 @@ def load(config: DataConfig, seed: int) -> Splits:
     found = reader(config.source)
     splits = found.images(config)
     splits = splits if found.files else _converted(splits, config)  # files are converted before they are cached
-    _check(splits, config)
+    _check(splits._asdict(), config)
     levels.warn_if_few(splits.train, config.source)
     if config.binarize == "fixed":
         # Models are scored on the same images whatever their seed.
@@ -115,15 +115,29 @@ def load(config: DataConfig, seed: int) -> Splits:
 
 
 def load_pairs(config: DataConfig, seed: int) -> Source:
-    """Loads the known pairs of `config.pairs`, images of both domains; empty without. Errors are those of `load`."""
+    """Loads the known pairs of `config.pairs`, images of both domains; empty without.
+
+    Errors are those of `load`, after the flag.
+    """
     if not config.pairs:
         return ()
-    decoded = reader(config.pairs).files is not None
-    known = dataclasses.replace(
-        config, source=config.pairs, pairs="", paired=True, train_pairs=True, holdout=0.0, skip_corrupt=False,
-        cache=config.cache if decoded else "disk",
-    )  # fmt: skip
-    return load(known, seed).train
+    try:
+        list_files = reader(config.pairs).files
+        known = dataclasses.replace(
+            config, source=config.pairs, pairs="", paired=True, train_pairs=True, holdout=0.0, skip_corrupt=False,
+            cache="disk" if list_files is None else config.cache,
+        )  # fmt: skip
+        if list_files is None:
+            return load(known, seed).train
+        # Nothing but the pairs is decoded: as none is held out, other splits would be the same pairs again.
+        known = measured(known)
+        pairs = decoding.decode_train(list_files(known), known)
+        _check({"train": pairs}, known)
+        levels.warn_if_few(pairs, known.source)
+        return pairs
+    except (ValueError, FileNotFoundError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"--data.pairs {config.pairs}: {error}") from error
 
 
 def describe(splits: Splits, pairs: Source = ()) -> dict[str, list[dict[str, Any]]]:
@@ -147,9 +161,9 @@ def left_out(config: DataConfig) -> dict[str, dict[str, int]]:
     return {"left_out": counts} if counts else {}
 
 
-def _check(splits: Splits, config: DataConfig) -> None:
+def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
     """Raises ValueError for a domain without images, and for pairs that do not match."""
-    for name, source in splits._asdict().items():
+    for name, source in splits.items():
         sizes = [len(images) for images in source]
         if min(sizes) == 0:
             domain = f" in domain {'AB'[sizes.index(0)]}" if len(sizes) == 2 else ""
@@ -160,7 +174,7 @@ def _check(splits: Splits, config: DataConfig) -> None:
             raise ValueError(
                 f"--data.paired needs as many {name} images in either domain, and {config.source} has {sizes}"
             )
-    cached = [images for images in splits.train if isinstance(images, Crops) and images.files is None]
+    cached = [images for images in splits["train"] if isinstance(images, Crops) and images.files is None]
     if config.train_pairs and cached:  # those that are decoded on demand are checked when they are
         crops.check_pairs(*(images.pictures(range(len(images))) for images in cached))
 

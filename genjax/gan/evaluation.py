@@ -26,7 +26,7 @@ Metrics = dict[str, Array]  # metrics by name, each [b]: one number for each ima
 def eval_step(
     config: GanRun, state: State, batch: Batch, key: Array, *, make_networks: MakeNetworks
 ) -> tuple[Metrics, Metrics]:
-    """Computes the metrics of each image of A and of its translation, and the same of B (genjax/cyclegan/README.md).
+    """Computes the metrics of each image of A and of its translation, and the same of B (genjax/gan/README.md).
 
     There are none of a direction without generator, and none of a way there and back if one is missing.
     """

@@ -1,7 +1,7 @@
 """Warnings about a training, with remedies, computed on the host from rows of metrics.
 
 A warning depends on the mean over the latest rows or on the latest evaluation, so no single step raises one, and the
-first steps raise none. The same rows give the same warnings, also in a resumed run. genjax/cyclegan/README.md lists the
+first steps raise none. The same rows give the same warnings, also in a resumed run. genjax/gan/README.md lists the
 warnings.
 """
 

@@ -76,9 +76,10 @@ def _fitting(starts: Starts[C, S], config: C, source: Source, expected: Parts) -
     for name in parts:
         for field in starts.alike.get(name, ()):
             if field in source.settings and source.settings[field] != own[field]:
+                was, now = _given(field, source.settings[field]), _given(field, own[field])
                 raise ValueError(
-                    f"it was trained with {_given(field, source.settings[field])}, and this run has {own[field]}, with "
-                    f"which {name} would be another function: give {_given(field, source.settings[field])}"
+                    f"it was trained with {was}, and this run has {now}, with which {name} would be another function: "
+                    f"give {was}"
                 )
     wrong = weights_file.differences(parts, {name: expected[name] for name in parts})
     if wrong:

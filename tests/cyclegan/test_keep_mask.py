@@ -30,6 +30,14 @@ def test_measure_finds_what_differs_and_nothing_else():
     assert keep_mask.measure(a, wide)[0, 0] == 255
 
 
+def test_a_difference_in_one_of_many_channels_counts_whole():
+    """The mean over 16 channels would be lost in what chance makes."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(80, 121, (200, 6, 6, 16)).astype(np.uint8) for _ in range(2))
+    b[:, 3, 4, 7] += 8
+    assert np.argwhere(keep_mask.measure(a, b)).tolist() == [[3, 4, 0]]
+
+
 def test_measure_refuses_other_shapes():
     with pytest.raises(ValueError, match=r"images of \[12, 10, 3\] and \[12, 10, 1\] have no pixels in common"):
         keep_mask.measure(levels(0), levels(1)[..., :1])
@@ -49,6 +57,9 @@ def test_load_scales_and_checks_the_mask(make_cyclegan, tmp_path):
     Image.fromarray(255 - drawn).save(path)
     with pytest.raises(ValueError, match=f"{path} is not the mask of this run: .*Restore it, or give no --keep-mask-s"):
         keep_mask.load(known)
+    with pytest.raises(ValueError, match="--keep-mask .* holds 2 pictures: give one of them"):
+        Image.fromarray(drawn).save(tmp_path / "second.png")
+        keep_mask.load(dataclasses.replace(config, keep_mask=str(tmp_path)))
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         keep_mask.load(dataclasses.replace(config, keep_mask=str(tmp_path / "none.png")))
     assert keep_mask.load(make_cyclegan()) == (make_cyclegan(), {})

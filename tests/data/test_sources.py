@@ -355,7 +355,7 @@ def pairs_config(tmp_path, **options):
 
 
 @pytest.mark.parametrize("cache", ["disk", "none"])
-def test_load_pairs_reads_side_by_side_pictures(tmp_path, cache):
+def test_load_pairs_reads_side_by_side_pictures(tmp_path, cache, caplog):
     (tmp_path / "known").mkdir()
     for level in (10, 20, 30):
         halves = np.concatenate(list(constant([level, level + 100])), axis=1)
@@ -363,6 +363,7 @@ def test_load_pairs_reads_side_by_side_pictures(tmp_path, cache):
     config = pairs_config(tmp_path, pairs=f"pairs:{tmp_path / 'known'}")
     # The unpaired images may come from anywhere: icons cannot be decoded on demand.
     a, b = sources.load_pairs(dataclasses.replace(config, source="folder:x", cache=cache), 0)
+    assert "held out" not in caplog.text
     assert [images[:].ravel()[::16].tolist() for images in (a, b)] == [[10, 20, 30], [110, 120, 130]]  # none held out
     described = sources.describe(Splits((), (), ()), (a, b))["pairs"]
     assert [image["shape"] for image in described] == [[3, 4, 4, 1]] * 2
@@ -378,8 +379,29 @@ def test_load_pairs_matches_names(tmp_path):
     config = pairs_config(tmp_path, pairs=f"folder:{tmp_path / 'known'}", skip_corrupt=True)
     assert [images[:, 0, 0, 0].tolist() for images in sources.load_pairs(config, 0)] == [[0, 10], [100, 110]]
     (tmp_path / "known" / "trainB" / "q.png").rename(tmp_path / "known" / "trainB" / "r.png")
-    with pytest.raises(ValueError, match=r"needs the same names in both train folders .*, and 2 are in one of them"):
+    with pytest.raises(ValueError, match=r"needs the same names in both train folders .*known, and 2 are in one of th"):
         sources.load_pairs(config, 0)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "error", "said"),
+    [
+        (
+            "pairs:{}/odd",
+            ValueError,
+            "2 of 2 images cannot be decoded(?s:.*)Repair or remove them, and their partners. A",
+        ),
+        ("pairs:{}/none", FileNotFoundError, "no such folder"),
+        ("digits", ValueError, r"digits has 1 domain\(s\)"),
+        ("nonsense", ValueError, "unknown data source 'nonsense'"),
+    ],
+)
+def test_load_pairs_names_its_flag_and_counts_each_picture_once(tmp_path, pairs, error, said):
+    (tmp_path / "odd").mkdir()
+    Image.fromarray(np.zeros((4, 7), np.uint8)).save(tmp_path / "odd" / "1.png")
+    pairs = pairs.format(tmp_path)
+    with pytest.raises(error, match=f"^--data.pairs {pairs}: {said}"):
+        sources.load_pairs(pairs_config(tmp_path, pairs=pairs), 0)
 
 
 def test_load_pairs_refuses_unpaired_domains(tmp_path):

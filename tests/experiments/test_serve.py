@@ -14,7 +14,7 @@ from PIL import Image
 
 import serve
 from genjax.data import image_arrays
-from genjax.loading import load_sampler, load_translator
+from genjax.loading import Translator, load_sampler, load_translator
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +82,62 @@ def test_translations_keep_size_and_refuse_others(trained_identity):
         ):
             refused = ask(path, body)
             assert refused[0] == status and reason in refused[1], (path, body[:20], refused)
+
+
+def test_pictures_are_translated_one_after_another(trained_identity, monkeypatch):
+    """However many requests wait, the memory of one canvas is enough; a narrow picture would need many times more."""
+    running, most = [0], [0]
+
+    def translate_group(translator, direction, images, group):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.05)
+        running[0] -= 1
+        return images
+
+    monkeypatch.setattr(Translator, "translate_group", translate_group)
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    narrow = encoded(np.zeros((1, 10**6), np.uint8))
+    with serving(load_translator(trained_identity.workdir), max_megapixels=1) as ask, ThreadPoolExecutor(6) as pool:
+        for answer in pool.map(lambda _: ask("/a2b", encoded(image)), range(6)):
+            np.testing.assert_array_equal(pixels(answer), image)
+        status, reason = ask("/a2b", narrow)
+    assert most == [1] and status == 422 and b"1x1000000 pixels are too long and narrow" in reason
+
+
+def test_a_failing_model_is_no_fault_of_the_request(trained_identity, monkeypatch):
+    def translate_group(translator, direction, images, group):
+        raise RuntimeError("RESOURCE_EXHAUSTED: at /home/of/the/operator")
+
+    monkeypatch.setattr(Translator, "translate_group", translate_group)
+    with serving(load_translator(trained_identity.workdir)) as ask:
+        assert ask("/a2b", encoded(np.zeros((40, 40), np.uint8))) == (500, b"Internal Server Error")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"warm_up": (256, 0)}, "--warm-up 0 is no side .* give sides from 1 to 2000"),
+        ({"warm_up": (2001,)}, "--warm-up 2001 is no side"),
+        ({"max_megabytes": 0}, "--max-megabytes must be at least 1, got 0"),
+        ({"port": 65536}, "--port must lie from 1 to 65535, got 65536"),
+        ({"seed": -1}, r"--seed must lie in \[0, 2\*\*31\), got -1"),
+    ],
+)
+def test_options_are_checked_before_a_model_is_loaded(options, said):
+    with pytest.raises(ValueError, match=said):
+        serve.Serve(workdir="unused", **options)
+
+
+def test_bound_refuses_an_address_in_use_or_of_others():
+    with serve.bound("127.0.0.1", 0) as address:
+        address.listen()
+        port = address.getsockname()[1]
+        with pytest.raises(ValueError, match=f"cannot listen at --host 127.0.0.1 --port {port}, give others"):
+            serve.bound("127.0.0.1", port)
+    with pytest.raises(ValueError, match=r"cannot listen at --host 192.0.2.1 --port 8000"):
+        serve.bound("192.0.2.1", 8000)
+    serve.bound("127.0.0.1", port).close()
 
 
 def test_batched_runs_what_waits_together():

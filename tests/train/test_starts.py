@@ -227,7 +227,7 @@ def test_prepared_refuses_runs_that_do_not_fit(trained, source, make_run, make_c
     (tmp_path / "x.pth").write_text("x")
     for config, path, changes, said in [
         (wider, trained.workdir, {}, r"vae/decoder/Dense_1/\w+ is .*\): give --vae.hidden-sizes 16$"),
-        (other, trained.workdir, {}, "trained with --vae.activation gelu, and this run has tanh"),
+        (other, trained.workdir, {}, "trained with --vae.activation gelu, and this run has --vae.activation tanh"),
         (make_run(), source[0], {}, "holds a cyclegan run, and a vae run is needed"),
         (make_run(), trained.workdir, {"init_which": "3"}, "no such checkpoint is kept: give last, or a step of"),
         (make_run(), tmp_path / "pointer.safetensors", {}, "pointer.safetensors is a Git LFS pointer"),

@@ -9,10 +9,15 @@ from scipy import stats
 
 import compare_studies
 from genjax import files
+from genjax.families import FAMILIES
 from studies import latex
-from studies.seeds import comparison
+from studies.seeds import comparison, tables
 
 OLD, NEW = {0: -22.8, 1: -22.4, 2: -23.1, 3: -22.62}, {0: -22.6, 1: -22.3, 2: -22.8, 3: -22.3}
+
+
+def test_every_family_has_metrics_to_show():
+    assert tables.SHOWN.keys() == FAMILIES.keys()
 
 
 def write(workdir, elbo, images="digits", **changes):

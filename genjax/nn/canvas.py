@@ -61,18 +61,23 @@ def reflect(x: Canvas, border: int) -> Canvas:
     return dataclasses.replace(x, values=values)
 
 
-def convolve(conv: Callable[[Array], Array], x: Canvas, border: int, up: int = 1, down: int = 1) -> Canvas:
+def convolve(
+    conv: Callable[..., Array], parameters: tuple[Array, ...], x: Canvas, border: int,
+    up: int = 1, down: int = 1, mirrored: bool = False,
+) -> Canvas:  # fmt: skip
     """Applies `conv` to the map with `border` pixels around it; the output is up / down times as high and wide.
 
-    `conv` maps [b, border + strip + border, ...] to [b, strip * up / down, ...], and columns alike.
+    Around the map are zeros, or its reflection if `mirrored`. `conv` maps [b, border + strip + border, ...] and the
+    parameters to [b, strip * up / down, ...], and columns alike.
     """
+    x = reflect(x, border) if mirrored else x
     b, rows, columns, _ = x.shape
     height, width, strip = x.height * up // down, x.width * up // down, x.strip * up // down
     edges = slice(MARGIN - border, MARGIN + columns + border)
 
     def strip_at(i: Array) -> Array:
         part = lax.dynamic_slice_in_dim(x.values, MARGIN - border + i * x.strip, x.strip + 2 * border, axis=1)
-        return conv(part[:, :, edges])
+        return conv(part[:, :, edges], *parameters)
 
     like = jax.eval_shape(strip_at, jax.ShapeDtypeStruct((), jnp.int32))
     canvas = (b, rows * up // down + 2 * MARGIN, columns * up // down + 2 * MARGIN, like.shape[-1])
@@ -95,7 +100,7 @@ def pointwise(fn: Callable[..., Array], x: Canvas, *others: Canvas) -> Canvas:
 
 def normalized(fn: Callable[..., Array], x: Canvas, *others: Canvas, groups: int) -> Canvas:
     """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
-    mean, variance = _pooled(*_statistics(x), groups)
+    mean, variance = pooled(*_statistics(x), groups)
     scale = lax.rsqrt(variance + NORM_EPS)
     return pointwise(lambda x, *others: fn(((x - mean) * scale).astype(x.dtype), *others), x, *others)
 
@@ -120,7 +125,7 @@ def _statistics(x: Canvas) -> tuple[Array, Array]:
     return mean, squares / num
 
 
-def _pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
+def pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
     """Returns mean and variance of each group of channels, for each of its channels."""
     grouped = mean.reshape(*mean.shape[:3], groups, -1)
     pooled = jnp.mean(grouped, axis=-1, keepdims=True)

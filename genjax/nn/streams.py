@@ -1,0 +1,242 @@
+"""Maps of one picture of any size: rows are computed when they are asked for, and few maps are stored.
+
+    output = network.apply(params, streams.source(rows, shape, dtype))   # a graph of maps; computes nothing yet
+    values = streams.compute(output, strip=64)
+
+`compute` goes over the picture in passes, a strip of rows at a time. What a norm normalises has a pass of its own, in
+which the moments of its strips are merged, so they are those of the whole map. Maps at a quarter of the picture's height
+and width, and smaller ones, are stored. Larger ones are computed again in each pass, as they take more memory than time.
+The last pass that reads a stored map frees each strip behind it, so that a block x + F(x) needs two maps at a time.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from genjax.nn.canvas import pooled
+from genjax.nn.kernels.instance_norm import NORM_EPS
+
+STORED_SCALE = 4  # maps that are smaller than the picture by this factor, or a larger one, are stored
+
+Rows = Array | np.ndarray  # [1, number, width, c]
+
+
+@dataclasses.dataclass(eq=False)
+class Stream:
+    """A map whose rows are computed from those of its sources, or read where it is stored."""
+
+    shape: tuple[int, int, int, int]  # [1, height, width, c]
+    dtype: jnp.dtype
+    scale: int  # rows of the picture for one of the map
+    fresh: Callable[[int, int], Rows]  # computes rows, by the first one and their number; none lies outside of the map
+    sources: tuple["Stream", ...] = ()
+    storable: bool = False  # at a scale at which maps are stored
+    measured: bool = False  # its moments are needed
+    store: "Store | None" = None
+    moments: tuple[np.ndarray, np.ndarray] | None = None  # mean and variance of each channel, [1, 1, 1, c]
+
+    def __post_init__(self) -> None:
+        self.depth: int = 1 + max((source.depth for source in self.sources), default=0)
+        self.stored = self.storable and self.scale >= STORED_SCALE
+
+    def rows(self, start: int, number: int) -> Rows:
+        """Returns `number` rows from `start` on, all within the map."""
+        return self.store.rows(start, number) if self.store else self.fresh(start, number)
+
+
+class Store:
+    """Strips of a map, each of as many rows but for the last one."""
+
+    def __init__(self, strips: list[np.ndarray]) -> None:
+        self.height = strips[0].shape[1]
+        self.strips: list[np.ndarray | None] = [*strips]
+        self.first_read: int | None = None
+
+    def rows(self, start: int, number: int) -> np.ndarray:
+        """Copies rows out of the strips that hold them."""
+        self.first_read = start if self.first_read is None else min(start, self.first_read)
+        parts = []
+        for i in range(start // self.height, (start + number - 1) // self.height + 1):
+            strip, above = self.strips[i], i * self.height
+            assert strip is not None, "a strip was freed before its last reader"
+            parts.append(strip[:, max(start - above, 0) : start + number - above])
+        return np.concatenate(parts, axis=1)
+
+    def free(self) -> None:
+        """Frees the strips above all rows that were read since the last call."""
+        for i in range((self.first_read or 0) // self.height):
+            self.strips[i] = None
+        self.first_read = None
+
+
+def source(rows: Callable[[int, int], Rows], shape: tuple[int, int, int], dtype: jnp.dtype) -> Stream:
+    """Makes a stream of a picture, `shape` [height, width, c], from a function of the first row and the number."""
+    return Stream((1, *shape), dtype, 1, rows)
+
+
+def convolve(
+    conv: Callable[..., Array], parameters: tuple[Array, ...], x: Stream, border: int,
+    up: int = 1, down: int = 1, mirrored: bool = False,
+) -> Stream:  # fmt: skip
+    """Applies `conv` to strips as `canvas.convolve` does; equal ones share their programs, so `conv` is hashable."""
+    _, height, width, channels = x.shape
+    window = jax.ShapeDtypeStruct((1, down + 2 * border, width + 2 * border, channels), x.dtype)
+    like = jax.eval_shape(conv, window, *parameters)
+
+    def fresh(start: int, number: int) -> Array:
+        first, needed = start * down // up, number * down // up + (up - 1)  # with up 2 a row more, if `start` is odd
+        around = np.arange(first - border, first + needed + border)
+        # The rows of the map that lie in this window; all windows but those of tiny maps have as many.
+        present = min(len(around), height)
+        lowest = int(np.clip(around[0], 0, height - present))
+        edge: tuple[np.ndarray, np.ndarray] | None = None
+        if around[0] < 0 or around[-1] >= height:
+            inside = (around >= 0) & (around < height)
+            nearest = _mirrored(around, height) if mirrored else np.clip(around, 0, height - 1)
+            edge = nearest - lowest, (inside | mirrored)[:, None, None]
+        settings = (conv, border, mirrored, number)
+        return _convolved(*settings, x.rows(lowest, present), edge, start - first * up // down, *parameters)
+
+    shape = (1, height * up // down, *like.shape[2:])
+    return Stream(shape, like.dtype, x.scale * down // up, fresh, (x,))
+
+
+def pointwise(fn: Callable[..., Array], x: Stream, *others: Stream) -> Stream:
+    """Applies a function of pixels to maps of one size."""
+    maps, program = (x, *others), jax.jit(fn)
+    like = jax.eval_shape(fn, *(_one_row(each) for each in maps))
+
+    def fresh(start: int, number: int) -> Array:
+        return program(*(each.rows(start, number) for each in maps))
+
+    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, maps, storable=True)
+
+
+def normalized(fn: Callable[..., Array], x: Stream, *others: Stream, groups: int) -> Stream:
+    """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
+    measured = Stream(x.shape, x.dtype, x.scale, x.rows, (x,), storable=True, measured=True)
+
+    @jax.jit
+    def program(moments: tuple[Array, Array], x: Array, *others: Array) -> Array:
+        mean, variance = pooled(*moments, groups)
+        return fn(((x - mean) * lax.rsqrt(variance + NORM_EPS)).astype(x.dtype), *others)
+
+    def fresh(start: int, number: int) -> Array:
+        return program(measured.moments, *(each.rows(start, number) for each in (measured, *others)))
+
+    like = jax.eval_shape(fn, *(_one_row(each) for each in (x, *others)))
+    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, (measured, *others), storable=True)
+
+
+def compute(
+    output: Stream, strip: int, after_strip: Callable[[int, int], None] = lambda done, total: None
+) -> np.ndarray:
+    """Computes a whole map [1, height, width, c], `strip` rows of the picture at once.
+
+    `after_strip` gets the number of strips that are done, and that of all passes.
+    """
+    passes = [each for each in _by_depth(output) if each.stored or each.measured or each is output]
+    last_reader = {read: target for target in passes for read in _stored_sources(target)}
+    heights = [min(max(1, strip // target.scale), target.shape[1]) for target in passes]
+    total, done = sum(-(-target.shape[1] // height) for target, height in zip(passes, heights, strict=True)), 0
+    for target, height in zip(passes, heights, strict=True):
+        read_here = [read.store for read, reader in last_reader.items() if reader is target]
+        moments, strips = _Moments(), []
+        for start in range(0, target.shape[1], height):
+            # The last strip begins earlier, so that all of them have one shape; what it repeats is left out.
+            first = min(start, target.shape[1] - height)
+            rows = target.fresh(first, height)
+            if target.measured:
+                moments.merge(rows, start - first)
+            if target.stored or target is output:
+                strips.append(np.asarray(rows)[:, start - first :])
+            for store in read_here:
+                store.free()
+            done += 1
+            after_strip(done, total)
+        for read, reader in last_reader.items():
+            read.store = None if reader is target else read.store
+        target.store = Store(strips) if strips else None
+        target.moments = moments.result(target.dtype) if target.measured else None
+    return np.concatenate(strips, axis=1)
+
+
+class _Moments:
+    """Mean and variance of each channel over strips that come one after another (Chan et al. 1983), in float64."""
+
+    def __init__(self) -> None:
+        self.num, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
+
+    def merge(self, rows: Rows, skipped: int) -> None:
+        """Takes all rows but the first ones."""
+        num = (rows.shape[1] - skipped) * rows.shape[2]
+        mean, squares = (np.asarray(each, np.float64) for each in _strip_moments(rows, skipped))
+        apart, share = mean - self.mean, num / (self.num + num)
+        self.squares = self.squares + squares + apart**2 * self.num * share
+        self.num, self.mean = self.num + num, self.mean + apart * share
+
+    def result(self, dtype: jnp.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Returns mean and variance, at least in float32."""
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return self.mean.astype(wide), (self.squares / self.num).astype(wide)
+
+
+@jax.jit
+def _strip_moments(rows: Array, skipped: Array) -> tuple[Array, Array]:
+    """Returns the mean, and the sum of squared distances from it, without the first `skipped` rows: [1, 1, 1, c]."""
+    wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    counted = lax.broadcasted_iota(jnp.int32, (1, rows.shape[1], 1, 1), 1) >= skipped
+
+    def total(values: Array) -> Array:
+        # Each row alone first: one long sum of float32 would lose digits.
+        by_row = lax.optimization_barrier(jnp.sum(values, axis=2, keepdims=True))
+        return jnp.sum(jnp.where(counted, by_row, 0), axis=1, keepdims=True)
+
+    mean = total(wide) / ((rows.shape[1] - skipped) * rows.shape[2])
+    return mean, total(jnp.square(wide - mean))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _convolved(
+    conv: Callable[..., Array], border: int, mirrored: bool, number: int,
+    rows: Array, edge: tuple[Array, Array] | None, cut: Array, *parameters: Array,
+) -> Array:  # fmt: skip
+    """Convolves a window; `edge` has the place of each row, and False for zeros, where a window leaves the map."""
+    if edge is not None:
+        rows = jnp.where(edge[1], rows[:, edge[0]], 0)
+    columns = ((0, 0), (0, 0), (border, border), (0, 0))
+    rows = jnp.pad(rows, columns, mode="reflect" if mirrored else "constant")
+    return lax.dynamic_slice_in_dim(conv(rows, *parameters), cut, number, axis=1)
+
+
+def _mirrored(rows: np.ndarray, height: int) -> np.ndarray:
+    """Reflects row numbers at the first and at the last row."""
+    return height - 1 - np.abs(height - 1 - np.abs(rows))
+
+
+def _one_row(x: Stream) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, 1, *x.shape[2:]), x.dtype)
+
+
+def _by_depth(output: Stream) -> list[Stream]:
+    """Returns all maps that `output` depends on, and itself, sources first."""
+    found = {output: None}
+    waiting = [output]
+    while waiting:
+        new = [each for each in waiting.pop().sources if each not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return sorted(found, key=lambda each: each.depth)
+
+
+def _stored_sources(target: Stream) -> set[Stream]:
+    """Returns the stored maps that a pass over `target` reads."""
+    found: set[Stream] = set()
+    for each in target.sources:
+        found |= {each} if each.stored else _stored_sources(each)
+    return found

@@ -4,8 +4,9 @@
     values = streams.compute(output, strip=64)
 
 `compute` goes over the picture in passes, a strip of rows at a time. What a norm normalises has a pass of its own, in
-which the moments of its strips are merged, so they are those of the whole map. Maps at a quarter of the picture's height
-and width, and smaller ones, are stored. Larger ones are computed again in each pass, as they take more memory than time.
+which the moments of its strips are merged, so they are those of the whole map. Maps at a quarter of the picture's
+height and width, and smaller ones, are stored. Larger ones are computed again in each pass: their time is short, and
+their memory large.
 The last pass that reads a stored map frees each strip behind it, so that a block x + F(x) needs two maps at a time.
 """
 
@@ -48,6 +49,11 @@ class Stream:
         """Returns `number` rows from `start` on, all within the map."""
         return self.store.rows(start, number) if self.store else self.fresh(start, number)
 
+    def free(self) -> None:
+        """Frees stored strips above all rows that were read since the last call."""
+        if self.store:
+            self.store.free()
+
 
 class Store:
     """Strips of a map, each of as many rows but for the last one."""
@@ -68,7 +74,7 @@ class Store:
         return np.concatenate(parts, axis=1)
 
     def free(self) -> None:
-        """Frees the strips above all rows that were read since the last call."""
+        """Frees strips as `Stream.free` does."""
         for i in range((self.first_read or 0) // self.height):
             self.strips[i] = None
         self.first_read = None
@@ -136,33 +142,37 @@ def normalized(fn: Callable[..., Array], x: Stream, *others: Stream, groups: int
 def compute(
     output: Stream, strip: int, after_strip: Callable[[int, int], None] = lambda done, total: None
 ) -> np.ndarray:
-    """Computes a whole map [1, height, width, c], `strip` rows of the picture at once.
+    """Computes a whole map [1, height, width, c]; each pass takes `strip` rows of its finest map at once.
 
     `after_strip` gets the number of strips that are done, and that of all passes.
     """
     passes = [each for each in _by_depth(output) if each.stored or each.measured or each is output]
-    last_reader = {read: target for target in passes for read in _stored_sources(target)}
-    heights = [min(max(1, strip // target.scale), target.shape[1]) for target in passes]
+    last_reader = {
+        read: target for target in passes for each in _computed(target) for read in each.sources if read.stored
+    }
+    heights = [_strip_height(target, strip) for target in passes]
     total, done = sum(-(-target.shape[1] // height) for target, height in zip(passes, heights, strict=True)), 0
     for target, height in zip(passes, heights, strict=True):
-        read_here = [read.store for read, reader in last_reader.items() if reader is target]
+        read_last = [read for read, reader in last_reader.items() if reader is target]
         moments, strips = _Moments(), []
         for start in range(0, target.shape[1], height):
-            # The last strip begins earlier, so that all of them have one shape; what it repeats is left out.
+            # The last strip begins earlier, so that all have one shape; what it repeats is left out.
             first = min(start, target.shape[1] - height)
             rows = target.fresh(first, height)
             if target.measured:
                 moments.merge(rows, start - first)
             if target.stored or target is output:
                 strips.append(np.asarray(rows)[:, start - first :])
-            for store in read_here:
-                store.free()
+            for read in read_last:
+                read.free()
             done += 1
             after_strip(done, total)
-        for read, reader in last_reader.items():
-            read.store = None if reader is target else read.store
-        target.store = Store(strips) if strips else None
-        target.moments = moments.result(target.dtype) if target.measured else None
+        for read in read_last:
+            read.store = None
+        if target.measured:
+            target.moments = moments.result(target.dtype)
+        if target.stored:
+            target.store = Store(strips)
     return np.concatenate(strips, axis=1)
 
 
@@ -234,9 +244,12 @@ def _by_depth(output: Stream) -> list[Stream]:
     return sorted(found, key=lambda each: each.depth)
 
 
-def _stored_sources(target: Stream) -> set[Stream]:
-    """Returns the stored maps that a pass over `target` reads."""
-    found: set[Stream] = set()
-    for each in target.sources:
-        found |= {each} if each.stored else _stored_sources(each)
-    return found
+def _computed(target: Stream) -> set[Stream]:
+    """Returns the maps that a pass computes: the target, and maps that are not stored."""
+    return {target}.union(*(_computed(each) for each in target.sources if not each.stored))
+
+
+def _strip_height(target: Stream, strip: int) -> int:
+    """Returns rows of the target for which a pass computes about `strip` rows of its finest map."""
+    finest = min(each.scale for each in _computed(target))
+    return min(max(1, strip * finest // target.scale), target.shape[1])

@@ -12,6 +12,7 @@ The last pass that reads a stored map frees each strip behind it, so that a bloc
 
 import dataclasses
 import functools
+import mmap
 from collections.abc import Callable
 
 import jax
@@ -56,12 +57,19 @@ class Stream:
 
 
 class Store:
-    """Strips of a map, each of as many rows but for the last one."""
+    """Strips of a map, each of `height` rows but for the last one."""
 
-    def __init__(self, strips: list[np.ndarray]) -> None:
-        self.height = strips[0].shape[1]
-        self.strips: list[np.ndarray | None] = [*strips]
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self.strips: list[np.ndarray | None] = []
         self.first_read: int | None = None
+
+    def append(self, rows: np.ndarray) -> None:
+        """Copies the next strip."""
+        # A mapping goes back to the system when it is freed. Memory of malloc may not: each thread of XLA has a heap.
+        copy = np.frombuffer(mmap.mmap(-1, rows.nbytes), rows.dtype).reshape(rows.shape)
+        copy[:] = rows
+        self.strips.append(copy)
 
     def rows(self, start: int, number: int) -> np.ndarray:
         """Copies rows out of the strips that hold them."""
@@ -154,7 +162,7 @@ def compute(
     total, done = sum(-(-target.shape[1] // height) for target, height in zip(passes, heights, strict=True)), 0
     for target, height in zip(passes, heights, strict=True):
         read_last = [read for read, reader in last_reader.items() if reader is target]
-        moments, strips = _Moments(), []
+        moments, store = _Moments(), Store(height)
         for start in range(0, target.shape[1], height):
             # The last strip begins earlier, so that all have one shape; what it repeats is left out.
             first = min(start, target.shape[1] - height)
@@ -162,7 +170,7 @@ def compute(
             if target.measured:
                 moments.merge(rows, start - first)
             if target.stored or target is output:
-                strips.append(np.asarray(rows)[:, start - first :])
+                store.append(np.asarray(rows)[:, start - first :])
             for read in read_last:
                 read.free()
             done += 1
@@ -172,8 +180,8 @@ def compute(
         if target.measured:
             target.moments = moments.result(target.dtype)
         if target.stored:
-            target.store = Store(strips)
-    return np.concatenate(strips, axis=1)
+            target.store = store
+    return store.rows(0, output.shape[1])
 
 
 class _Moments:

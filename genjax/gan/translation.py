@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from genjax.data import image_arrays
 from genjax.gan.config import GanRun, NetworkConfig
 from genjax.gan.generators import Generator
 from genjax.gan.networks import Direction, MakeNetworks
@@ -62,7 +63,7 @@ def translate_in_strips(
     generator: Generator, params: Params, net: NetworkConfig, image: np.ndarray, strip: int,
     after_strip: Callable[[int, int], None],
 ) -> np.ndarray:  # fmt: skip
-    """Translates one image [h, w, c] in [0, 1] of any size as `translate` does, `strip` rows at once (nn/streams.py).
+    """Translates one image [h, w, c] as `Translator` takes it, `strip` rows at once (nn/streams.py).
 
     `after_strip` gets the number of strips that are done, and of all.
     """
@@ -73,9 +74,9 @@ def translate_in_strips(
     )
 
     def padded(start: int, number: int) -> np.ndarray:
-        return image[rows[start : start + number]][None, :, columns]
+        return image_arrays.unit_floats(image[rows[start : start + number]][None, :, columns])
 
-    source = streams.source(padded, (len(rows), len(columns), image.shape[-1]), image.dtype)
+    source = streams.source(padded, (len(rows), len(columns), image.shape[-1]), np.dtype(np.float32))
     translated: Map = generator.apply({"params": params}, streams.pointwise(lambda x: 2 * x - 1, source))
     output = streams.pointwise(lambda y: jnp.clip((y + 1) / 2, 0, 1), translated)
     return streams.compute(output, strip, after_strip)[0, : image.shape[0], : image.shape[1]]

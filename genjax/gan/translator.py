@@ -65,7 +65,9 @@ class Translator:
         self._check(direction, images, 4)
         if self._is_streamed(images.shape[1:3]):
             self._check_there(direction)
-            outputs = [self._in_strips(direction, image_arrays.unit_floats(image)) for image in images]
+            # Whole numbers become floats strip by strip.
+            checked = images if images.dtype.kind == "u" else image_arrays.unit_floats(images)
+            outputs = [self._in_strips(direction, image) for image in checked]
             return outputs[0][None] if len(outputs) == 1 else np.stack(outputs)
         run = self._compiled(direction, images.shape[1:3])
         return run((self.params,), (image_arrays.unit_floats(images),))
@@ -127,7 +129,7 @@ class Translator:
         return self.on_canvas and int(size[0]) * int(size[1]) > self.streamed_beyond
 
     def _in_strips(self, direction: Direction, image: np.ndarray) -> np.ndarray:
-        """Translates floats [h, w, c] on one device, with a progress bar."""
+        """Translates one image [h, w, c] on one device, with a progress bar."""
         device = self.mesh.local_devices[0]
         params = jax.device_put(jax.device_get(self.params[direction]), device)
         generator = self.make_networks(self.config).generators[direction]

@@ -122,11 +122,12 @@ def convolve(
 
 def pointwise(fn: Callable[..., Array], x: Stream, *others: Stream) -> Stream:
     """Applies a function of pixels to maps of one size."""
-    maps, program = (x, *others), jax.jit(fn)
+    maps = (x, *others)
     like = jax.eval_shape(fn, *(_one_row(each) for each in maps))
 
     def fresh(start: int, number: int) -> Array:
-        return program(*(each.rows(start, number) for each in maps))
+        # Not compiled as a whole: JAX keeps a program for each operation, which all layers and pictures share.
+        return fn(*(jnp.asarray(each.rows(start, number)) for each in maps))
 
     return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, maps, storable=True)
 
@@ -135,13 +136,10 @@ def normalized(fn: Callable[..., Array], x: Stream, *others: Stream, groups: int
     """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
     measured = Stream(x.shape, x.dtype, x.scale, x.rows, (x,), storable=True, measured=True)
 
-    @jax.jit
-    def program(moments: tuple[Array, Array], x: Array, *others: Array) -> Array:
-        mean, variance = pooled(*moments, groups)
-        return fn(((x - mean) * lax.rsqrt(variance + NORM_EPS)).astype(x.dtype), *others)
-
     def fresh(start: int, number: int) -> Array:
-        return program(measured.moments, *(each.rows(start, number) for each in (measured, *others)))
+        assert measured.moments is not None, "no pass has measured this map"
+        normed = _normed(groups, measured.rows(start, number), *measured.moments)
+        return fn(normed, *(jnp.asarray(each.rows(start, number)) for each in others))
 
     like = jax.eval_shape(fn, *(_one_row(each) for each in (x, *others)))
     return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, (measured, *others), storable=True)
@@ -171,6 +169,7 @@ def compute(
                 moments.merge(rows, start - first)
             if target.stored or target is output:
                 store.append(np.asarray(rows)[:, start - first :])
+            del rows  # before the next ones are computed
             for read in read_last:
                 read.free()
             done += 1
@@ -217,6 +216,12 @@ def _strip_moments(rows: Array, skipped: Array) -> tuple[Array, Array]:
 
     mean = total(wide) / ((rows.shape[1] - skipped) * rows.shape[2])
     return mean, total(jnp.square(wide - mean))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _normed(groups: int, rows: Array, mean: Array, variance: Array) -> Array:
+    mean, variance = pooled(mean, variance, groups)
+    return ((rows - mean) * lax.rsqrt(variance + NORM_EPS)).astype(rows.dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

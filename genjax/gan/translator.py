@@ -20,8 +20,8 @@ from genjax.gan.networks import DOMAINS, Direction, MakeNetworks
 from genjax.optim import Params
 
 CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
-STREAMED_PIXELS = 3 << 20  # beyond, a picture is translated in strips
-STRIP_ROWS, STRIP_PIXELS = 16, 1 << 16  # in such a strip, at least
+STREAMED_PIXELS = 3 << 20  # beyond, in strips: at once the paper's generator takes 0.7 GB for each megapixel
+STRIP_ROWS, STRIP_PIXELS = 16, 1 << 16  # of such a strip, whichever is more
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -7,12 +7,15 @@ follows from the true height: what lies below costs nothing, and on a CPU a stri
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from genjax.nn.kernels.instance_norm import NORM_EPS
+
+Moments = tuple[Any, Any, Any]  # of a set of pixels: number, mean, and sum of squared distances from the mean
 
 MARGIN = 3  # the largest border that an operation sees around a map
 
@@ -109,20 +112,23 @@ def _statistics(x: Canvas) -> tuple[Array, Array]:
     """Returns mean and variance of each channel over the map, [b, 1, 1, c] and at least float32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
 
-    def merge(i: Array, before: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        # Two sets of pixels (Chan et al. 1983): squares of distances from each set's own mean lose no digits.
-        num, mean, squares = before
+    def merge(i: Array, before: Moments) -> Moments:
         part = _strip(x, i).astype(dtype)
-        new = (jnp.minimum(x.height - i * x.strip, x.strip) * x.width).astype(dtype)
-        new_mean = jnp.sum(part, axis=(1, 2), keepdims=True) / new
-        distances = jnp.where(_inside(x, i), jnp.square(part - new_mean), 0)
-        apart, share = new_mean - mean, new / (num + new)
-        squares = squares + jnp.sum(distances, axis=(1, 2), keepdims=True) + jnp.square(apart) * num * share
-        return num + new, mean + apart * share, squares
+        number = (jnp.minimum(x.height - i * x.strip, x.strip) * x.width).astype(dtype)
+        mean = jnp.sum(part, axis=(1, 2), keepdims=True) / number
+        distances = jnp.where(_inside(x, i), jnp.square(part - mean), 0)
+        return merged(before, (number, mean, jnp.sum(distances, axis=(1, 2), keepdims=True)))
 
     zero = jnp.zeros((x.shape[0], 1, 1, x.shape[-1]), dtype)
     num, mean, squares = lax.fori_loop(0, _num_strips(x), merge, (jnp.zeros((), dtype), zero, zero))
     return mean, squares / num
+
+
+def merged(before: Moments, new: Moments) -> Moments:
+    """Merges the moments of two sets of pixels (Chan et al. 1983), each about its own mean, which loses no digits."""
+    (num, mean, squares), (new_num, new_mean, new_squares) = before, new
+    apart, share = new_mean - mean, new_num / (num + new_num)
+    return num + new_num, mean + apart * share, squares + new_squares + apart * apart * num * share
 
 
 def pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@
 `compute` goes over the picture in passes, a strip of rows at a time. What a norm normalises has a pass of its own, in
 which the moments of its strips are merged, so they are those of the whole map. Maps at a quarter of the picture's
 height and width, and smaller ones, are stored. Larger ones are computed again in each pass: their time is short, and
-their memory large.
-The last pass that reads a stored map frees each strip behind it, so that a block x + F(x) needs two maps at a time.
+their memory large. The last pass that reads a stored map frees each strip behind it, so that a block x + F(x) needs two
+maps at a time.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from genjax.nn.canvas import pooled
+from genjax.nn.canvas import Moments, merged, pooled
 from genjax.nn.kernels.instance_norm import NORM_EPS
 
 STORED_SCALE = 4  # maps that are smaller than the picture by this factor, or a larger one, are stored
@@ -37,23 +37,17 @@ class Stream:
     scale: int  # rows of the picture for one of the map
     fresh: Callable[[int, int], Rows]  # computes rows, by the first one and their number; none lies outside of the map
     sources: tuple["Stream", ...] = ()
-    storable: bool = False  # at a scale at which maps are stored
+    stored: bool = False  # in a pass of its own
     measured: bool = False  # its moments are needed
     store: "Store | None" = None
     moments: tuple[np.ndarray, np.ndarray] | None = None  # mean and variance of each channel, [1, 1, 1, c]
 
     def __post_init__(self) -> None:
         self.depth: int = 1 + max((source.depth for source in self.sources), default=0)
-        self.stored = self.storable and self.scale >= STORED_SCALE
 
     def rows(self, start: int, number: int) -> Rows:
         """Returns `number` rows from `start` on, all within the map."""
         return self.store.rows(start, number) if self.store else self.fresh(start, number)
-
-    def free(self) -> None:
-        """Frees stored strips above all rows that were read since the last call."""
-        if self.store:
-            self.store.free()
 
 
 class Store:
@@ -82,14 +76,14 @@ class Store:
         return np.concatenate(parts, axis=1)
 
     def free(self) -> None:
-        """Frees strips as `Stream.free` does."""
+        """Frees the strips above all rows that were read since the last call."""
         for i in range((self.first_read or 0) // self.height):
             self.strips[i] = None
         self.first_read = None
 
 
 def source(rows: Callable[[int, int], Rows], shape: tuple[int, int, int], dtype: jnp.dtype) -> Stream:
-    """Makes a stream of a picture, `shape` [height, width, c], from a function of the first row and the number."""
+    """Makes a stream of a picture, `shape` [height, width, c], from the function that `Stream.fresh` is."""
     return Stream((1, *shape), dtype, 1, rows)
 
 
@@ -105,7 +99,7 @@ def convolve(
     def fresh(start: int, number: int) -> Array:
         first, needed = start * down // up, number * down // up + (up - 1)  # with up 2 a row more, if `start` is odd
         around = np.arange(first - border, first + needed + border)
-        # The rows of the map that lie in this window; all windows but those of tiny maps have as many.
+        # Windows that leave the map read as many rows of it as all others, so that few programs are compiled.
         present = min(len(around), height)
         lowest = int(np.clip(around[0], 0, height - present))
         edge: tuple[np.ndarray, np.ndarray] | None = None
@@ -113,8 +107,8 @@ def convolve(
             inside = (around >= 0) & (around < height)
             nearest = _mirrored(around, height) if mirrored else np.clip(around, 0, height - 1)
             edge = nearest - lowest, (inside | mirrored)[:, None, None]
-        settings = (conv, border, mirrored, number)
-        return _convolved(*settings, x.rows(lowest, present), edge, start - first * up // down, *parameters)
+        rows, cut = x.rows(lowest, present), start - first * up // down
+        return _convolved(conv, border, mirrored, number, rows, edge, cut, *parameters)
 
     shape = (1, height * up // down, *like.shape[2:])
     return Stream(shape, like.dtype, x.scale * down // up, fresh, (x,))
@@ -129,12 +123,12 @@ def pointwise(fn: Callable[..., Array], x: Stream, *others: Stream) -> Stream:
         # Not compiled as a whole: JAX keeps a program for each operation, which all layers and pictures share.
         return fn(*(jnp.asarray(each.rows(start, number)) for each in maps))
 
-    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, maps, storable=True)
+    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, maps, _is_small(x))
 
 
 def normalized(fn: Callable[..., Array], x: Stream, *others: Stream, groups: int) -> Stream:
     """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
-    measured = Stream(x.shape, x.dtype, x.scale, x.rows, (x,), storable=True, measured=True)
+    measured = Stream(x.shape, x.dtype, x.scale, x.rows, (x,), _is_small(x), measured=True)
 
     def fresh(start: int, number: int) -> Array:
         assert measured.moments is not None, "no pass has measured this map"
@@ -142,7 +136,7 @@ def normalized(fn: Callable[..., Array], x: Stream, *others: Stream, groups: int
         return fn(normed, *(jnp.asarray(each.rows(start, number)) for each in others))
 
     like = jax.eval_shape(fn, *(_one_row(each) for each in (x, *others)))
-    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, (measured, *others), storable=True)
+    return Stream((*x.shape[:3], like.shape[-1]), like.dtype, x.scale, fresh, (measured, *others), _is_small(x))
 
 
 def compute(
@@ -160,52 +154,41 @@ def compute(
     total, done = sum(-(-target.shape[1] // height) for target, height in zip(passes, heights, strict=True)), 0
     for target, height in zip(passes, heights, strict=True):
         read_last = [read for read, reader in last_reader.items() if reader is target]
-        moments, store = _Moments(), Store(height)
+        store, moments = Store(height), (0, np.zeros(()), np.zeros(()))
         for start in range(0, target.shape[1], height):
             # The last strip begins earlier, so that all have one shape; what it repeats is left out.
             first = min(start, target.shape[1] - height)
             rows = target.fresh(first, height)
             if target.measured:
-                moments.merge(rows, start - first)
+                moments = merged(moments, _strip_moments(rows, start - first))
             if target.stored or target is output:
                 store.append(np.asarray(rows)[:, start - first :])
             del rows  # before the next ones are computed
             for read in read_last:
-                read.free()
+                if read.store:
+                    read.store.free()
             done += 1
             after_strip(done, total)
         for read in read_last:
             read.store = None
         if target.measured:
-            target.moments = moments.result(target.dtype)
+            number, mean, squares = moments
+            wide = jnp.promote_types(target.dtype, jnp.float32)
+            target.moments = mean.astype(wide), (squares / number).astype(wide)
         if target.stored:
             target.store = store
     return store.rows(0, output.shape[1])
 
 
-class _Moments:
-    """Mean and variance of each channel over strips that come one after another (Chan et al. 1983), in float64."""
-
-    def __init__(self) -> None:
-        self.num, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
-
-    def merge(self, rows: Rows, skipped: int) -> None:
-        """Takes all rows but the first ones."""
-        num = (rows.shape[1] - skipped) * rows.shape[2]
-        mean, squares = (np.asarray(each, np.float64) for each in _strip_moments(rows, skipped))
-        apart, share = mean - self.mean, num / (self.num + num)
-        self.squares = self.squares + squares + apart**2 * self.num * share
-        self.num, self.mean = self.num + num, self.mean + apart * share
-
-    def result(self, dtype: jnp.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean and variance, at least in float32."""
-        wide = jnp.promote_types(dtype, jnp.float32)
-        return self.mean.astype(wide), (self.squares / self.num).astype(wide)
+def _strip_moments(rows: Rows, skipped: int) -> Moments:
+    """Returns the moments of a strip without its first rows, to be merged in float64."""
+    number = (rows.shape[1] - skipped) * rows.shape[2]
+    mean, squares = (np.asarray(each, np.float64) for each in _mean_and_squares(rows, skipped))
+    return number, mean, squares
 
 
 @jax.jit
-def _strip_moments(rows: Array, skipped: Array) -> tuple[Array, Array]:
-    """Returns the mean, and the sum of squared distances from it, without the first `skipped` rows: [1, 1, 1, c]."""
+def _mean_and_squares(rows: Array, skipped: Array) -> tuple[Array, Array]:
     wide = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
     counted = lax.broadcasted_iota(jnp.int32, (1, rows.shape[1], 1, 1), 1) >= skipped
 
@@ -242,6 +225,10 @@ def _mirrored(rows: np.ndarray, height: int) -> np.ndarray:
     return height - 1 - np.abs(height - 1 - np.abs(rows))
 
 
+def _is_small(x: Stream) -> bool:
+    return x.scale >= STORED_SCALE
+
+
 def _one_row(x: Stream) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, 1, *x.shape[2:]), x.dtype)
 
@@ -263,6 +250,6 @@ def _computed(target: Stream) -> set[Stream]:
 
 
 def _strip_height(target: Stream, strip: int) -> int:
-    """Returns rows of the target for which a pass computes about `strip` rows of its finest map."""
+    """Returns how many rows of the target need about `strip` rows of the finest map that its pass computes."""
     finest = min(each.scale for each in _computed(target))
     return min(max(1, strip * finest // target.scale), target.shape[1])

@@ -136,8 +136,9 @@ def _row_differences(old: Row, new: Row) -> list[str]:
 
 def _explain(groups: Sequence[str]) -> str:
     """Explains that the fingerprints of exactly these groups differ."""
-    batch = "another batch (other images, or another order)" if "batch" in groups else "the same batch"
-    state = ", ".join(group for group in groups if group != "batch")
+    of_batch = {"batch", "batch.pairs"}
+    batch = "another batch (other images, or another order)" if of_batch & set(groups) else "the same batch"
+    state = ", ".join(group for group in groups if group not in of_batch)
     return f"{batch}, {f'and the state differs in {state}' if state else 'and the same state'}"
 
 

@@ -13,37 +13,27 @@ shows it.
 """
 
 import dataclasses
-import json
 import logging
 import sys
 import time
-from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import tyro
-from etils import epath
-from jax.sharding import Mesh
 
-from genjax import cli, files, flag_help, glossary, keys, loading, parallel, report
-from genjax.config import seed_of
-from genjax.data import folders, image_arrays, pictures, sources
+from genjax import cli, flag_help, glossary, keys, parallel
+from genjax.data import folders, pictures
 from genjax.data.config import DataConfig
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
-from genjax.evaluation.picture_sets import METRICS, OF_TRAINING, Measured, Sets, compile_measure
-from genjax.families import task_of
+from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
 from genjax.loading import Which
-from genjax.report import sections
 from genjax.task import Split
-from genjax.train import config_file, weights_file
 from genjax.vae import aggregated
 from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 from studies import markdown
+from studies.evaluation import records
+from studies.evaluation.sets import sets_of_run, with_copies
 from studies.priors.sets import Fitted, add_rates, fit_priors, with_priors
-
-SHOWN = 24
-"""Pictures of a set that are drawn beside their nearest training pictures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,75 +106,17 @@ def main() -> dict[str, Any]:
             print("copy_...: the inputs in place of their translations, which a useful model beats", file=sys.stderr)
 
     described = {name: getattr(network, name) for name in ("name", "sha256", "size", "resize")}
-    record |= {"features": described, "seed": options.seed, "sets": {name: _record(one) for name, one in found.items()}}
+    record |= {
+        "features": described,
+        "seed": options.seed,
+        "sets": {name: records.of_set(one) for name, one in found.items()},
+    }
     out = ""
     if options.workdir and parallel.is_main_process():
-        out = _keep(options.workdir, record, sets, found)
+        out = records.keep(options.workdir, record, sets, found)
     flat = {f"{metric}_{name}": value.value for name, one in found.items() for metric, value in one.metrics.items()}
     head = {"step": record["step"]} if options.workdir else {}
     return {**head, "features": network.name, **flat, "seconds": round(time.perf_counter() - began, 1), "out": out}
-
-
-def _keep(workdir: str, record: dict[str, Any], sets: dict[str, Sets], found: dict[str, Measured]) -> str:
-    """Writes results into the run, and its report; returns the file, or "" if it cannot be written, which is logged.
-
-    A file of weights gets its results beside it, and no report.
-    """
-    path = weights_file.beside(workdir, f"evaluation-{record['step']}.json")
-    try:
-        _add(path, record)
-        if not weights_file.is_named(workdir):
-            _draw_nearest(files.resolve(workdir), record["step"], sets, found)
-            report.write_run(workdir)
-    except (OSError, ValueError) as error:  # the figures took longer than their record: they are printed in any case
-        logging.warning("the results are not all in %s: %s", workdir, error)
-        return ""
-    return str(path)
-
-
-def _record(measured: Measured) -> dict[str, Any]:
-    """Returns what stands in evaluation-STEP.json about a set."""
-    metrics = {name: value._asdict() for name, value in measured.metrics.items()}
-    counts = {"num_generated": measured.num_pictures, "num_reference": measured.num_real}
-    return (
-        counts
-        | ({"num_training": measured.num_training} if measured.nearest is not None else {})
-        | {"metrics": metrics}
-    )
-
-
-def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: dict[str, Measured]) -> None:
-    """Draws some pictures of each set beside the training pictures nearest to them, for the report."""
-    for name, each in sets.items():
-        rows = found[name].nearest
-        if rows is not None and each.train is not None:
-            shown = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)
-            beside = (each.train[rows[shown, k]] for k in range(rows.shape[1]))
-            joined = np.concatenate(
-                [each.pictures[shown], *(image_arrays.to_uint8(image_arrays.unit_floats(near)) for near in beside)],
-                axis=2,
-            )
-            path = workdir / "samples" / f"nearest {name}_generated_nearest training pictures-{step:08d}.png"
-            image_arrays.write_png(path, image_arrays.grid(joined, columns=4))
-
-
-def _add(path: epath.Path, record: dict[str, Any]) -> None:
-    """Adds a record to those in a file; one of the same network, pictures and seed keeps its other metrics."""
-    record = json.loads(json.dumps(record))  # as it is read back: with lists in place of tuples
-    # Another evaluation may add its own at the same time.
-    with files.locked(path.with_name(".evaluation.lock")), sections.damage(path.parent):
-        earlier = files.read_json(path) if path.exists() else []
-        same = [one for one in earlier if _settings(one) == _settings(record)]
-        for one in same:
-            for name, measured in record["sets"].items():
-                measured["metrics"] = one["sets"][name]["metrics"] | measured["metrics"]
-        files.write_json(path, [*(one for one in earlier if one not in same), record])
-
-
-def _settings(record: dict[str, Any]) -> list[Any]:
-    """Returns all that decides the figures of a record of a checkpoint."""
-    counts = {name: (one["num_generated"], one["num_reference"]) for name, one in record["sets"].items()}
-    return [record["features"], record["split"], record["seed"], record.get("priors"), counts]
 
 
 def _check(options: Evaluate) -> None:
@@ -201,45 +133,6 @@ def _check(options: Evaluate) -> None:
     if options.num < 2:
         raise ValueError(f"--num must be at least 2, got {options.num}")
     keys.root_key(options.seed)
-
-
-def sets_of_run(
-    workdir: str, which: Which, split: Split, num: int, seed: int, mesh: Mesh, metrics: Collection[str] = METRICS
-) -> tuple[dict[str, Sets], int]:
-    """Returns the sets that a run generates for `metrics`, each followed by training pictures, and the step."""
-    config = config_file.load(workdir)
-    task = task_of(config)
-    step, state = loading.restore(task, config, mesh, which)
-    splits = sources.load(config.data, seed_of(config, "data"))
-    num = min(num, *map(len, splits.train))
-    logging.info("generating up to %d pictures of each set by step %d ...", num, step)
-    sets: dict[str, Sets] = {}
-    for name, made in task.generate(config, mesh)(state, splits, split, num, seed).items():
-        if not np.isfinite(made.pictures).all():
-            raise ValueError(f"the pictures of step {step} are not finite: give another --which")
-        real, train = (
-            image_arrays.evenly_spaced(images[made.domain], num) for images in (getattr(splits, split), splits.train)
-        )
-        if len(train) < (total := len(splits.train[made.domain])) and set(metrics) & set(OF_TRAINING):
-            logging.warning(
-                "%s: copies are looked for among %d of %d training images; --num %d takes all",
-                name, len(train), total, total,
-            )  # fmt: skip
-        pictures = image_arrays.to_uint8(made.pictures)  # as they would be written to files
-        sets[name] = Sets(pictures, real, train, made.inputs, made.truth)
-        sets[f"train_{name}"] = Sets(image_arrays.evenly_spaced(train, len(pictures)), real)
-    return sets, step
-
-
-def with_copies(sets: dict[str, Sets]) -> dict[str, Sets]:
-    """Puts behind each set of translations its inputs as they are, if both have one form."""
-    found: dict[str, Sets] = {}
-    for name, each in sets.items():
-        found[name] = each
-        if each.inputs is not None and each.inputs.shape == each.pictures.shape:
-            copies = image_arrays.to_uint8(image_arrays.unit_floats(each.inputs))
-            found[f"copy_{name}"] = Sets(copies, each.real, truth=each.truth)
-    return found
 
 
 def _of_files(options: Evaluate, network: features.Features) -> Sets:

@@ -1,4 +1,4 @@
-"""Estimates log p(x) of a trained VAE on test images of its run, in nats, and which latents are in use.
+"""Estimates log p(x) of a trained VAE on test images in nats, and which latents are in use.
 
 $ python experiments/likelihood.py --workdir runs/mnist5k --num 500 --samples 5000
 $ python experiments/likelihood.py --workdir runs/mnist5k --num 100 --method all

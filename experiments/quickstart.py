@@ -1,4 +1,6 @@
-"""Trains a VAE and a CycleGAN on demo data for a few minutes, and writes a report; needs no network or accelerator.
+"""Trains a VAE and a CycleGAN on demo data for a few minutes, and writes a report.
+
+It needs no network and no accelerator.
 
 $ python experiments/quickstart.py
 """

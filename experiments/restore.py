@@ -203,7 +203,7 @@ def _check_measurements(options: Measurements) -> None:
 
 
 def _warn_of_wide_pixels(options: Noise | Blur | Gray, sampler: Sampler) -> None:
-    """Warns if the VAE has a fixed sigma above that of the noise: it takes the noise for a part of the images."""
+    """Warns if the VAE's fixed sigma is above that of the noise, which it takes for part of the images."""
     vae = sampler.config.vae
     if vae.likelihood == "gaussian" and vae.sigma > options.sigma and not isinstance(options, Gray):
         logger.warning(

@@ -23,10 +23,10 @@ import numpy as np
 import tyro
 
 from genjax import cli, flag_help, keys
-from genjax.cyclegan.canvas_sizes import Group
-from genjax.cyclegan.nets import DOMAINS, Direction
 from genjax.data import conversion, image_arrays, pictures
-from genjax.loading import Sampler, Translator, Which, is_there, load
+from genjax.gan.canvas_sizes import Group
+from genjax.gan.networks import DOMAINS, Direction
+from genjax.loading import Sampler, Translator, Which, load
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,9 +156,9 @@ def add_translations(app: Any, translator: Translator, options: Serve) -> None:
         group = Group(rows, columns, batch=1, batches=[])
         return translator.translate_group(direction, [image], group)[0]
 
-    for direction, (source, _) in DOMAINS.items():
-        for side in options.warm_up if is_there(translator.params[direction]) else ():
-            translate(direction, np.zeros((side, side, data.channels[source]), np.float32))
+    for direction in translator.directions:
+        for side in options.warm_up:
+            translate(direction, np.zeros((side, side, data.channels[DOMAINS[direction][0]]), np.float32))
 
     def answer(direction: Direction, body: bytes) -> bytes:
         source, goal = DOMAINS[direction]

@@ -1,4 +1,7 @@
-"""Paths, locks, and atomic writes: no reader finds half a file, and errors name the path, as text for a terminal."""
+"""Paths, locks, and atomic writes.
+
+No reader finds half a file, and errors name the path, as text for a terminal.
+"""
 
 import contextlib
 import errno

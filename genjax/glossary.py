@@ -94,8 +94,12 @@ GLOSSARY: dict[str, Term] = {
                      "half the sum of its losses on real and translated images, with penalties"),
         "identity": ("identity", SIGNED, "L1 from an image of the target domain to its translation"),
         "adversarial": ("adversarial", "", "how real a discriminator finds the translations"),
+        "nce": ("PatchNCE", "nats",
+                "how badly patches of a translation find their own among those of its image; log n by chance"),
         "affine": ("affine consistency", SIGNED, "L1 from the translation of a turned image to the turned translation"),
         "semantic": ("semantic", "nats", "cross-entropy of a translation's class against that of its image"),
+        "paired": ("known pairs", SIGNED, "L1 from the translations of known pairs to their truths, both directions"),
+        "keep": ("keep", SIGNED, "L1 of what translations change where they must not, both directions"),
     }),
     **_of("discriminators", {
         "accuracy": ("accuracy", "share", "images that a discriminator is right about: 0.5 by chance"),
@@ -132,7 +136,7 @@ ERROR = "_image_se"
 
 
 def explain(name: str) -> Term | None:
-    """Returns the term of a metric, and what it is measured on in its title; None for a name that is not here."""
+    """Returns the term of a metric, its title naming what is measured, or None for an unknown name."""
     if name in GLOSSARY:
         return GLOSSARY[name]
     if name.endswith(ERROR) and (term := explain(name.removesuffix(ERROR))):

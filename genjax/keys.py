@@ -52,6 +52,8 @@ class Stream(enum.IntEnum):
     OBSERVE = 15  # simulated truths, noise of observations, random measurements
     ENCODE = 16  # draws of e that a prior is fitted to
     FIT = 17
+    SHUFFLE_PAIRS = 18
+    CROP_PAIRS = 19
 
 
 class Draw(enum.IntEnum):
@@ -74,6 +76,7 @@ class Draw(enum.IntEnum):
     CLASSIFIED_B = 14
     PATCHES = 15  # places of the patches that PatchNCE compares
     MIRRORED = 16  # which images FastCUT translates as their mirror image
+    PAIRS = 17  # augmentation of known pairs, alike for both images of a pair
 
 
 def root_key(seed: int | Array) -> Array:
@@ -150,7 +153,7 @@ def uniform(example_keys: Array, shape: tuple[int, ...]) -> Array:
     bits = threefry(data[:, :1], data[:, 1:], jnp.uint32(0), place[None])
     # 23 random bits become the mantissa of a float in [1, 2), whose sign and exponent are the constant.
     in_1_2 = lax.bitcast_convert_type((bits >> 9) | jnp.uint32(0x3F800000), jnp.float32)
-    return (in_1_2 - 1).astype(float).reshape(len(example_keys), *shape)
+    return (in_1_2 - 1).astype(float).reshape(example_keys.shape[0], *shape)
 
 
 def threefry(first: Array, second: Array, high: Array, low: Array) -> Array:

@@ -82,7 +82,7 @@ def restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int,
 
 
 def _averaged(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, Params]:
-    """Returns the step and the averaged parameters of a run or of a file of weights, on every device of the mesh."""
+    """Returns the step and the averaged parameters of a run or a file of weights, on every device."""
     if not weights_file.is_named(config.workdir):
         step, state = restore(task, config, mesh, which)
         return step, state.ema

@@ -22,7 +22,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from genjax import cyclegan, vae  # noqa: E402
+from fitted import fit  # noqa: E402
+from genjax import cyclegan  # noqa: E402
 from genjax.cyclegan.config import CycleGanRun  # noqa: E402
 from genjax.train import loop  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
@@ -63,7 +64,7 @@ def make_cyclegan(tmp_path) -> Callable[..., CycleGanRun]:
 def trained(tmp_path_factory) -> VaeRun:
     """A finished tiny run; tests may read it, and copy it to change it."""
     run = tiny_run(str(tmp_path_factory.mktemp("trained") / "run"))
-    loop.fit(vae.TASK, run)
+    fit(run)
     return run
 
 

@@ -42,7 +42,7 @@ def cyclegan_run(*, seed=0, **parts):
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
     names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
     built = {name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
-    files = {name: parts.get(name, "") for name in ("classifier_a", "classifier_b", "classifier_b_sha256")}
+    files = {name: parts.get(name, "") for name in ("classifier_a", "classifier_b", "classifier_b_sha256", "keep_mask")}
     return CycleGanRun(workdir="unused", seed=seed, **files, **built)
 
 
@@ -441,6 +441,29 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
             "classifier c.npz has no effect, as the semantic losses have weight 0: set --loss.semantic-a2b",
         ),
         ({"classifier_b_sha256": "1f2e"}, "classifier 1f2e has no effect, as the semantic losses have weight 0"),
+        (
+            {"loss": {"paired": 10.0}},
+            "--loss.paired 10.0 needs known pairs: give --data.pairs SOURCE, or --data.train-pairs if all training",
+        ),
+        ({"data": {"pairs": "pairs:p"}}, "--data.pairs pairs:p has no effect without --loss.paired: give it 10"),
+        (
+            {"data": {"pairs": "pairs:p", "paired": True, "train_pairs": True}, "loss": {"paired": 1.0}},
+            "--data.train-pairs says that all training images are pairs: leave out --data.pairs pairs:p",
+        ),
+        ({"cyclegan": {"conditional": True}}, "--cyclegan.conditional needs pairs in each batch: give --data.paired"),
+        (
+            {"data": {"paired": True, "train_pairs": True}, "cyclegan": {"conditional": True, "diff_augment": 1.0}},
+            "--cyclegan.diff-augment would mix the colours of the two images that --cyclegan.conditional shows",
+        ),
+        (
+            {"data": COLOURED, "loss": {"keep": 1.0}},
+            "--loss.keep compares an image with its translation, with (1, 3) channels: give both domains as many",
+        ),
+        ({"keep_mask": "m.png"}, "--keep-mask m.png has no effect without --loss.keep: give it 10"),
+        (
+            {"data": {"load_scale": (1.2,)}, "loss": {"keep": 1.0}, "keep_mask": "m.png"},
+            "--keep-mask has one place in the image, and training crops at random places",
+        ),
         (
             {"data": {"batch_size": 51}},
             "pool-size 50 is smaller than the global batch of 51: give --cyclegan.pool-size 51 or more, or 0 for none",

@@ -21,6 +21,8 @@ from genjax.train.rows import read_rows
 from genjax.vae.model import from_config
 from tiny import cheaply_compiled, tiny_cyclegan, tiny_run, write_noise
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 
 def rows_of_three_steps(task, config):
     """Trains two steps, resumes for a third, and returns the rows of metrics.jsonl."""

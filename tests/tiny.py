@@ -30,16 +30,16 @@ CHEAP = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": " ".join(f"--{name}
 
 @contextlib.contextmanager
 def cheaply_compiled():
-    """XLA without most optimisations, in a third of the time: for what is compared with a tolerance, or not at all.
+    """XLA without most optimisations, in a fifth of the time: for what is compared with a tolerance, or not at all.
 
-    Never for what is compared bit by bit, which has to be the machine code that users run; so nothing else should be
-    compiled meanwhile that later tests might find in memory. On the disk the two kinds are kept apart.
+    Bits are compared only where another test shows the same of the machine code that users run. So nothing else should
+    be compiled meanwhile that later tests might find in memory. On the disk the two kinds are kept apart.
     """
     jit, before = jax.jit, jax.config.read("jax_disable_most_optimizations")
 
-    def cheap_jit(*args: Any, **kwargs: Any) -> Any:
+    def cheap_jit(*args: Any, compiler_options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # within a traced function JAX takes no options
-        return jit(*args, **kwargs) if traced else jit(*args, compiler_options=FLAGS, **kwargs)
+        return jit(*args, **kwargs, compiler_options=None if traced else FLAGS | (compiler_options or {}))
 
     jax.jit = cheap_jit
     jax.config.update("jax_disable_most_optimizations", True)

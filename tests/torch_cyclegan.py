@@ -283,15 +283,19 @@ def make_optimizers(nets, lr=2e-4, betas=(0.5, 0.999), eps=1e-8):
     return {key: torch.optim.Adam(chained, lr=lr, betas=betas, eps=eps) for key, chained in (("g", g), ("d", d))}
 
 
-def training_step(nets, optimizers, pools, a, b, weights, kind, uniforms, alphas=None, elements=None):
+def training_step(
+    nets, optimizers, pools, a, b, weights, kind, uniforms, alphas=None, elements=None, pairs=None, conditional=False
+):
     """One step as in the original: both generators jointly, then both discriminators on the fakes made before it.
 
     nets: g_a2b, g_b2a, d_a (judges domain A), d_b (judges domain B). optimizers: g, d (see `make_optimizers`).
     pools, uniforms (for `ImagePool.query`), alphas (for `gradient_penalty`): by the domain of the fake, a, b.
     elements: by direction, a2b, b2a, one dihedral element for each example.
+    pairs: images of A and of B that show the same, for the weight paired. conditional: each discriminator judges the
+    input of a translation and the translation, joined along the channels, as pix2pix does; a and b are pairs then.
     weights: the factor in the objective of each of cycle_a (A->B->A), cycle_b, identity_a (G_b2a on A), identity_b,
-    affine_a2b, affine_b2a, adversarial_a2b, adversarial_b2a, gradient_penalty. A missing one is 0, and a term with
-    weight 0 is skipped. The discriminators are trained whatever the weights.
+    affine_a2b, affine_b2a, adversarial_a2b, adversarial_b2a, paired, gradient_penalty. A missing one is 0, and a term
+    with weight 0 is skipped. The discriminators are trained whatever the weights.
 
     Returns floats: the generator terms under the names above and, for x in a, b, d_x_real, d_x_fake and
     gradient_penalty_x, all before weighting; and the objectives g, d_a, d_b. Gradients stay in place: those of the
@@ -303,16 +307,20 @@ def training_step(nets, optimizers, pools, a, b, weights, kind, uniforms, alphas
     fake_a = g_b2a(b)
     rec_b = g_a2b(fake_a)
 
+    def judged(image, translation):
+        return torch.cat([image, translation], 1) if conditional else translation
+
     d_a.requires_grad_(False), d_b.requires_grad_(False)
     candidates = {
-        "adversarial_a2b": lambda: gan_loss(kind, d_b(fake_b), True, False),
-        "adversarial_b2a": lambda: gan_loss(kind, d_a(fake_a), True, False),
+        "adversarial_a2b": lambda: gan_loss(kind, d_b(judged(a, fake_b)), True, False),
+        "adversarial_b2a": lambda: gan_loss(kind, d_a(judged(b, fake_a)), True, False),
         "cycle_a": lambda: l1(rec_a, a),
         "cycle_b": lambda: l1(rec_b, b),
         "identity_a": lambda: l1(g_b2a(a), a),
         "identity_b": lambda: l1(g_a2b(b), b),
         "affine_a2b": lambda: l1(dihedral_each(fake_b, elements["a2b"]), g_a2b(dihedral_each(a, elements["a2b"]))),
         "affine_b2a": lambda: l1(dihedral_each(fake_a, elements["b2a"]), g_b2a(dihedral_each(b, elements["b2a"]))),
+        "paired": lambda: l1(g_a2b(pairs[0]), pairs[1]) + l1(g_b2a(pairs[1]), pairs[0]),
     }
     assert set(weights) <= {*candidates, "gradient_penalty"}, f"unknown weights among {sorted(weights)}"
     terms = {name: term() for name, term in candidates.items() if weights.get(name, 0) != 0}
@@ -324,7 +332,8 @@ def training_step(nets, optimizers, pools, a, b, weights, kind, uniforms, alphas
     d_a.requires_grad_(True), d_b.requires_grad_(True)
     optimizers["d"].zero_grad()
     totals = {"g": loss_g}
-    for x, discriminator, real, fake in (("a", d_a, a, fake_a), ("b", d_b, b, fake_b)):
+    seen_a, seen_b = (judged(b, a), judged(b, fake_a)), (judged(a, b), judged(a, fake_b))
+    for x, discriminator, (real, fake) in (("a", d_a, seen_a), ("b", d_b, seen_b)):
         pooled = pools[x].query(fake, uniforms[x])
         terms[f"d_{x}_real"] = gan_loss(kind, discriminator(real), True, True)
         terms[f"d_{x}_fake"] = gan_loss(kind, discriminator(pooled), False, True)

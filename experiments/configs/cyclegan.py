@@ -104,6 +104,29 @@ def faces_glasses() -> CycleGanRun:
     )
 
 
+def pix2pix() -> CycleGanRun:
+    """Outlines of icons to filled icons at 32x32 from pairs, in both directions: the objective of Isola et al. 2017.
+
+    $ python experiments/train_cyclegan.py pix2pix --workdir runs/pix2pix
+    $ python experiments/train_cyclegan.py pix2pix --workdir runs/pix2pix --data.source pairs:PATH
+
+    Networks and optimiser are those of quickstart. Discriminators see the input too, there is no pool, and the L1 to
+    the truth weighs 100.
+
+    Hardware: 2 CPU cores. Time: 2 minutes, beside other work. Result: L1 0.0875 to the truth, IoU of ink 0.755; copying
+    has 0.171, 0.460.
+    """
+    run = quickstart()
+    return dataclasses.replace(
+        run,
+        data=dataclasses.replace(run.data, source="icons-pairs", train_pairs=True),
+        optim=dataclasses.replace(run.optim),
+        train=dataclasses.replace(run.train, num_steps=200, eval_every=100, checkpoint_every=100),
+        cyclegan=dataclasses.replace(SMALL, conditional=True, pool_size=0),
+        loss=losses.PIX2PIX,
+    )
+
+
 def folder() -> CycleGanRun:
     """Two folders of your own photographs at 256x256, with the networks and weights of the paper.
 
@@ -193,6 +216,7 @@ CONFIGS = {
     "gray-colour": gray_colour,
     "satellite-relief": satellite_relief,
     "faces-glasses": faces_glasses,
+    "pix2pix": pix2pix,
     "folder": folder,
     "horse2zebra": horse2zebra,
     "cats-dogs": cats_dogs,

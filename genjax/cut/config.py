@@ -88,6 +88,9 @@ class CutRun(GanRun):
         super().__post_init__()
         channels = self.data.channels
         require(
+            not self.data.pairs, f"CUT has no loss of pairs, and --data.pairs {self.data.pairs} no effect: leave it out"
+        )
+        require(
             channels[0] == channels[1],
             "PatchNCE passes translations, and images of B, to the generator, which takes images of A, and these have "
             f"{channels} channels: {SAME_CHANNELS}",

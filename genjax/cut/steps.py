@@ -61,7 +61,7 @@ def train_step(
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     check_names(config.loss, terms, LossConfig)
     networks = make_networks(config)
-    a, b = seen.training_images(config, batch, key)
+    a, b = seen.augmented(config, batch, key, seen.image_draws(config), batch.images)
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     mirror = _mirror(config, batch, key)
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
@@ -132,7 +132,7 @@ def _nce(
     encode = functools.partial(nets.features, networks.g_a2b, config.cut.features, params["g_a2b"])
     project = functools.partial(nets.project, networks.heads, params["heads"])
     maps, of_translated = encode(images), jax.tree.map(mirror, encode(translated))
-    # What is looked for among the keys learns; the keys do not.
+    # Queries learn to find their own among the goals; the goals learn nothing.
     goals = jax.lax.stop_gradient(project(nets.patches(maps, places)))
     queries = project(nets.patches(of_translated, places))
     found = [losses.patch_nce(queries[name], goals[name], config.loss.temperature) for name in config.cut.features]

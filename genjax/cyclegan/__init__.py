@@ -1,14 +1,14 @@
 """CycleGAN (Zhu et al. 2017): translation between two domains of unpaired images."""
 
 import functools
+from typing import Any
 
-from genjax.cyclegan import classifiers, losses, nets, steps
+from genjax.cyclegan import classifiers, keep_mask, losses, nets, steps
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.evaluation.per_image import per_image_means
 from genjax.gan import diversity, evaluation, generation, monitor
 from genjax.gan import terms as loss_terms
 from genjax.gan.starts import DISCRIMINATOR, make_starts
-from genjax.optim import Params
 from genjax.task import Task
 
 CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
@@ -35,15 +35,19 @@ def make_task(
         scores={"l1": ("l1_a2b", "l1_b2a")},
         generate=functools.partial(generation.compile_generate, make_networks=make_networks),
         monitor=monitor.make_monitor,
-        starts=make_starts("cyclegan", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR)),
+        starts=make_starts(
+            "cyclegan", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR), ("conditional",)
+        ),
         load_constants=functools.partial(_load_constants, terms=terms),
     )
 
 
-def _load_constants(config: CycleGanRun, terms: loss_terms.Terms) -> tuple[CycleGanRun, dict[str, Params]]:
-    """Checks the names of terms and weights, and loads the classifiers of the semantic losses."""
+def _load_constants(config: CycleGanRun, terms: loss_terms.Terms) -> tuple[CycleGanRun, dict[str, Any]]:
+    """Checks the names of terms and weights, and loads the classifiers of the semantic losses and the keep_mask."""
     loss_terms.check_names(config.loss, terms, LossConfig)
-    return classifiers.load(config)
+    config, held = classifiers.load(config)
+    config, mask = keep_mask.load(config)
+    return config, {**held, **mask}
 
 
 TASK: CycleGanTask = make_task()

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from genjax.checks import require
+from genjax.data.config import DataConfig
 from genjax.gan.adversarial import AdversarialConfig
 from genjax.gan.config import SAME_CHANNELS, GanRun, NetworkConfig
 from genjax.gan.terms import check_weights
@@ -15,6 +16,9 @@ class CycleGanConfig(NetworkConfig):
 
     section: ClassVar[str] = "cyclegan"
 
+    conditional: bool = False
+    """Discriminators see the image that is translated beside its translation (Isola et al. 2017). It needs
+    --data.train-pairs."""
     pool_size: int = 50
     """Earlier translations kept to train each discriminator with (Shrivastava et al. 2017); 0 keeps none."""
 
@@ -50,6 +54,10 @@ class LossConfig(AdversarialConfig):
     """Weight of the cross-entropy of classifier_b on G(a) against the class of a by classifier_a."""
     semantic_b2a: float = 0.0
     """Weight of the cross-entropy of classifier_a on F(b) against the class of b by classifier_b."""
+    paired: float = 0.0
+    """Weight of |G(a) - b| + |F(b) - a| of known pairs: those of --data.pairs, or all with --data.train-pairs."""
+    keep: float = 0.0
+    """Weight of |G(a) - a| + |F(b) - b| where the keep_mask is black, or everywhere without one. Few pixels change."""
     semantic_noise: float = 0.0
     """Standard deviation of Gaussian noise on translations before they are classified, pixels in [-1, 1]. Without it
     a generator can learn perturbations that convince this classifier and no other."""
@@ -80,6 +88,18 @@ class CycleGanRun(GanRun):
     classifier_b_sha256: str = ""
     """SHA-256 of classifier_b."""
 
+    keep_mask: str = ""
+    """Picture of where translation may act: white is free, black is kept (--loss.keep), grey in part. It is scaled as
+    training images are. Empty: --loss.keep counts everywhere."""
+    keep_mask_sha256: str = ""
+    """SHA-256 of keep_mask's pixels; if empty, it is computed and recorded when the run begins."""
+
+    @property
+    def judged_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """Shapes of what the discriminators of A and of B see: an image, or a pair if they are conditional."""
+        (height, width), channels = self.data.image_size, self.data.channels
+        return tuple((height, width, sum(channels) if self.cyclegan.conditional else own) for own in channels)
+
     @property
     def net(self) -> CycleGanConfig:
         """The networks."""
@@ -93,6 +113,8 @@ class CycleGanRun(GanRun):
             f"the identity loss feeds each generator the other domain's images, with {channels} channels: "
             f"{SAME_CHANNELS}, or set --loss.identity-a 0 --loss.identity-b 0",
         )
+        _check_pairs(self.data, self.cyclegan, self.loss)
+        _check_keep(self)
         _check_classifiers(self)
         pool_size, batch_size = self.cyclegan.pool_size, self.data.batch_size
         require(
@@ -101,6 +123,42 @@ class CycleGanRun(GanRun):
             "--cyclegan.pool-size "
             f"{batch_size} or more, or 0 for none",
         )
+
+
+def _check_pairs(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -> None:
+    require(
+        loss.paired == 0 or data.train_pairs or data.pairs != "",
+        f"--loss.paired {loss.paired} needs known pairs: give --data.pairs SOURCE, or --data.train-pairs if all "
+        "training images are pairs",
+    )
+    require(
+        loss.paired > 0 or not data.pairs, f"--data.pairs {data.pairs} has no effect without --loss.paired: give it 10"
+    )
+    require(
+        data.train_pairs or not cyclegan.conditional,
+        "--cyclegan.conditional needs pairs in each batch: give --data.paired --data.train-pairs",
+    )
+    require(
+        not (cyclegan.conditional and cyclegan.diff_augment),
+        "--cyclegan.diff-augment would mix the colours of the two images that --cyclegan.conditional shows: give one",
+    )
+
+
+def _check_keep(run: CycleGanRun) -> None:
+    channels = run.data.channels
+    require(
+        run.loss.keep == 0 or channels[0] == channels[1],
+        f"--loss.keep compares an image with its translation, with {channels} channels: give both domains as many",
+    )
+    require(
+        run.loss.keep > 0 or not (run.keep_mask or run.keep_mask_sha256),
+        f"--keep-mask {run.keep_mask} has no effect without --loss.keep: give it 10, or leave the mask out",
+    )
+    require(
+        not (run.keep_mask and run.data.crops),
+        "--keep-mask has one place in the image, and training crops at random places: give no --data.load-scale, and "
+        "--data.resize cover or stretch",
+    )
 
 
 def _check_classifiers(run: CycleGanRun) -> None:

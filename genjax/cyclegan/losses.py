@@ -29,8 +29,15 @@ CLASSIC = LossConfig(
 # The same balance of cycle and adversarial losses, with affine consistency instead of the identity loss.
 MISSION = LossConfig(adversarial_a2b=0.1, adversarial_b2a=0.1, cycle_a=1.0, cycle_b=1.0, affine_a2b=1.0, affine_b2a=1.0)
 
+# pix2pix (Isola et al. 2017, section 3.1) in each direction; it needs pairs and conditional discriminators.
+PIX2PIX = LossConfig(
+    adversarial="vanilla", adversarial_a2b=1.0, adversarial_b2a=1.0, cycle_a=0.0, cycle_b=0.0, paired=100.0
+)
+
 # images [b, h, w, c] of one domain -> [b, h, w, c'] of the other; gradients flow to the generator's parameters
 Translate = Callable[[Array], Array]
+# (images [b, h, w, c], translations of them) -> what a discriminator sees of the two
+Judge = Callable[[Array, Array], Array]
 # (draw, images [b, h, w, c]) -> the images as a discriminator or a classifier sees them
 Augment = Callable[[Draw, Array], Array]
 
@@ -39,6 +46,26 @@ def identity(draw: Draw, images: Array) -> Array:
     """Returns the images unchanged."""
     del draw
     return images
+
+
+def alone(images: Array, translated: Array) -> Array:
+    """Returns the translations: what a discriminator sees in CycleGAN."""
+    del images
+    return translated
+
+
+def beside(images: Array, translated: Array) -> Array:
+    """Joins images and translations, [b, h, w, c + c']: what a conditional discriminator sees (Isola et al. 2017)."""
+    return jnp.concatenate([images, translated], axis=-1)
+
+
+class Pairs(NamedTuple):
+    """Known pairs, [b, h, w, c] each: images of A and of B, and translations F(b) and G(a)."""
+
+    a: Array
+    b: Array
+    fake_a: Array
+    fake_b: Array
 
 
 class Inputs(NamedTuple):
@@ -58,6 +85,10 @@ class Inputs(NamedTuple):
     add_noise: Augment = identity  # noise for classifiers
     # Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained.
     classifiers: Mapping[str, Params] = {}
+    judge: Judge = alone
+    pairs: Pairs | None = None
+    kept_a: Array | float = 1.0  # share of the change of each pixel of a that costs, [b, h, w, 1] in [0, 1]
+    kept_b: Array | float = 1.0
 
 
 def affine(translate: Translate, images: Array, translated: Array, element: Array) -> Array:
@@ -81,6 +112,24 @@ def dihedral(images: Array, element: Array) -> Array:
     return jnp.where(has(4), images[:, :, ::-1], images)
 
 
+def paired(pairs: Pairs | None) -> Array:
+    """Computes the L1 [b] of both translations of known pairs to their truths (Isola et al. 2017, equation 3).
+
+    Raises ValueError without pairs.
+    """
+    if pairs is None:
+        raise ValueError("the loss paired needs known pairs: give them as batch.pairs")
+    return l1(pairs.fake_b, pairs.b) + l1(pairs.fake_a, pairs.a)
+
+
+def keep(kept: Array | float, images: Array, translated: Array) -> Array:
+    """Computes the mean change [b] of `images` over all pixels, each times its share in `kept` [b, h, w, 1].
+
+    As an L1 it leaves most pixels as they are and lets a few change (of all pixels: Shen and Liu 2017).
+    """
+    return jnp.mean(kept * jnp.abs(translated - images), axis=(1, 2, 3))
+
+
 def semantic(classifiers: Mapping[str, Params], source: str, images: Array, target: str, translated: Array) -> Array:
     """Computes the cross-entropy [b], in nats, of translations against the class of their images (CyCADA, eq. 4).
 
@@ -97,8 +146,12 @@ def semantic(classifiers: Mapping[str, Params], source: str, images: Array, targ
 # In Zhu et al. 2017: L_GAN (eq. 1, in the least-squares form of section 4), L_cyc (eq. 2), L_identity (section 5.2).
 # ORDER MATTERS: gradients are summed in the order of the terms, which changes their last bits. Append new terms.
 TERMS: Terms = {
-    "adversarial_a2b": lambda n: adversarial.generator_loss(n.loss, n.d_b(n.augment(Draw.FOOLED_B, n.fake_b))),
-    "adversarial_b2a": lambda n: adversarial.generator_loss(n.loss, n.d_a(n.augment(Draw.FOOLED_A, n.fake_a))),
+    "adversarial_a2b": lambda n: adversarial.generator_loss(
+        n.loss, n.d_b(n.augment(Draw.FOOLED_B, n.judge(n.a, n.fake_b)))
+    ),
+    "adversarial_b2a": lambda n: adversarial.generator_loss(
+        n.loss, n.d_a(n.augment(Draw.FOOLED_A, n.judge(n.b, n.fake_a)))
+    ),
     "cycle_a": lambda n: l1(n.to_a(n.fake_b), n.a),
     "cycle_b": lambda n: l1(n.to_b(n.fake_a), n.b),
     "identity_a": lambda n: l1(n.to_a(n.a), n.a),
@@ -107,4 +160,6 @@ TERMS: Terms = {
     "affine_b2a": lambda n: affine(n.to_a, n.b, n.fake_a, n.element),
     "semantic_a2b": lambda n: semantic(n.classifiers, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
     "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
+    "paired": lambda n: paired(n.pairs),
+    "keep": lambda n: keep(n.kept_a, n.a, n.fake_b) + keep(n.kept_b, n.b, n.fake_a),
 }

@@ -39,19 +39,23 @@ class CycleGanState(NamedTuple):
 
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
-    networks, (shape_a, shape_b) = make_networks(config), config.data.image_shapes
+    networks, (shape_a, shape_b), (seen_a, seen_b) = (
+        make_networks(config),
+        config.data.image_shapes,
+        config.judged_shapes,
+    )
     # ORDER MATTERS: results depend on which network gets which key. Split six even if the last two are unused.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
         "g_a2b": generators.init(networks.g_a2b, g_a2b, shape_a),
         "g_b2a": generators.init(networks.g_b2a, g_b2a, shape_b),
-        "d_a": discriminators.init(networks.d_a, d_a, shape_a),
-        "d_b": discriminators.init(networks.d_b, d_b, shape_b),
+        "d_a": discriminators.init(networks.d_a, d_a, seen_a),
+        "d_b": discriminators.init(networks.d_b, d_b, seen_b),
     }
     spectral = {}
     if config.cyclegan.spectral_norm:
         spectral = {name: discriminators.init_spectral(params[name], k) for name, k in (("d_a", s_a), ("d_b", s_b))}
-    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (shape_a, shape_b))
+    pool_a, pool_b = (image_pool.empty(config.cyclegan.pool_size, shape) for shape in (seen_a, seen_b))
     # A copy, because the state is donated and no buffer may be donated twice.
     average = jax.tree.map(jnp.copy, {"a2b": params["g_a2b"], "b2a": params["g_b2a"]})
     trained: dict[str, Any] = {name: optim.init_net(config.optim, value) for name, value in params.items()}
@@ -71,27 +75,36 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    `constants` holds the classifiers of the semantic losses.
+    `constants` holds the classifiers of the semantic losses, a and b, and the keep_mask uint8 [h, w, 1].
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
     params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    a, b = seen.training_images(config, batch, key)
+    constants, draws = constants or {}, seen.image_draws(config)
+    a, b = seen.augmented(config, batch, key, draws, batch.images)
+    known = seen.augmented(config, batch, key, (Draw.PAIRS, Draw.PAIRS), batch.pairs)  # empty if none are known
+    kept = _kept(config, batch, key, draws, constants.get("keep_mask"))
+    judge = losses.beside if config.cyclegan.conditional else losses.alone
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     add_noise = functools.partial(_add_noise, config, batch.position, key)
     element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
-    frozen, _ = discriminators.normalise_all(
-        _only(DISCRIMINATORS, params), state.spectral
-    )  # the discriminators that the generators face
+    # The discriminators that the generators face.
+    frozen, _ = discriminators.normalise_all(_only(DISCRIMINATORS, params), state.spectral)
 
     # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
     # G(a) and F(b), which the discriminators' step uses too.
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
         to_b, to_a = _functions(networks, generators, GENERATORS)
         d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
+        fake_a, fake_b = to_a(b), to_b(a)
+        # Where all training images are pairs, the batch is of pairs, and is translated once.
+        pairs = losses.Pairs(a, b, fake_a, fake_b) if config.data.train_pairs else None
+        if known:
+            pairs = losses.Pairs(known[0], known[1], to_a(known[1]), to_b(known[0]))
         n = losses.Inputs(
-            config.loss, a, b, to_a(b), to_b(a), to_a, to_b, d_a, d_b, element, augment, add_noise, constants or {}
-        )
+            config.loss, a, b, fake_a, fake_b, to_a, to_b, d_a, d_b, element, augment, add_noise, constants, judge,
+            pairs, *kept,
+        )  # fmt: skip
         values = generator_terms(n, terms)
         metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
         return metrics["g_loss"], (metrics, n.fake_a, n.fake_b)
@@ -99,10 +112,11 @@ def train_step(
     g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
 
     # 2. Gradients of both discriminators, on translations by the generators before the step, through the pools.
-    pool_a, pooled_a = image_pool.query(state.pool_a, fake_a, batch.position, keys.for_draw(key, Draw.POOL_A))
-    pool_b, pooled_b = image_pool.query(state.pool_b, fake_b, batch.position, keys.for_draw(key, Draw.POOL_B))
-    seen_a = augment(Draw.REAL_A, a), augment(Draw.FAKE_A, pooled_a), seen.fractions(batch, key, Draw.FRACTION_A)
-    seen_b = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, pooled_b), seen.fractions(batch, key, Draw.FRACTION_B)
+    pool_a, pooled_a = image_pool.query(state.pool_a, judge(b, fake_a), batch.position, keys.for_draw(key, Draw.POOL_A))
+    pool_b, pooled_b = image_pool.query(state.pool_b, judge(a, fake_b), batch.position, keys.for_draw(key, Draw.POOL_B))
+    fraction_a, fraction_b = (seen.fractions(batch, key, draw) for draw in (Draw.FRACTION_A, Draw.FRACTION_B))
+    seen_a = augment(Draw.REAL_A, judge(b, a)), augment(Draw.FAKE_A, pooled_a), fraction_a
+    seen_b = augment(Draw.REAL_B, judge(a, b)), augment(Draw.FAKE_B, pooled_b), fraction_b
 
     # No gradient reaches a generator: its translations come in as numbers.
     def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
@@ -130,6 +144,17 @@ def train_step(
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
     metrics |= step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, logits)
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
+
+
+def _kept(
+    config: CycleGanRun, batch: Batch, key: Array, draws: tuple[Draw, Draw], mask: Any
+) -> tuple[Array | float, ...]:
+    """Returns the share of each pixel's change that costs, for the images of either domain: 1 without a mask."""
+    if mask is None:
+        return 1.0, 1.0
+    # As an image, the mask is mirrored and turned with the images.
+    masks = jnp.broadcast_to(mask, (len(batch.position), *mask.shape))
+    return tuple((1 - free) / 2 for free in seen.augmented(config, batch, key, draws, (masks, masks)))
 
 
 def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:

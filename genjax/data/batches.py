@@ -2,7 +2,7 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,9 +22,10 @@ class Batch(NamedTuple):
 
     images: tuple[Any, ...]  # uint8 or uint16 [b, h, w, c], one for each domain
     position: Any  # int32 [b]: index of the example in the global batch; in evaluation, in the whole set
+    pairs: tuple[Any, ...] = ()  # known pairs, images of both domains, [b, h, w, c] each; empty if none are known
 
 
-@functools.lru_cache(maxsize=4)  # two epochs, which a batch may straddle, of two domains
+@functools.lru_cache(maxsize=6)  # two epochs, which a batch may straddle, of two domains and of known pairs
 def permutation(seed: int, stream: int, epoch: int, num_examples: int) -> np.ndarray:
     """Returns a random permutation of 0..num_examples-1, read-only."""
     # Sorted raw words of Philox, which no NumPy release may change (NEP 19); equal words keep their order.
@@ -55,12 +56,28 @@ def crop_words(seed: int, stream: int, step: int, batch_size: int) -> np.ndarray
     return words.reshape(batch_size, 2)
 
 
-def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False) -> Batch:
-    """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together."""
+def load(
+    source: Source, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False, known: Source = ()
+) -> Batch:
+    """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together.
+
+    As many rows of the `known` pairs come with them, if there are any.
+    """
     # Unpaired translation: each domain is shuffled on its own, so that the same images do not meet in every epoch.
     first, second = (Stream.SHUFFLE_FIRST, Stream.CROP_FIRST), (Stream.SHUFFLE_SECOND, Stream.CROP_SECOND)
+    of_known = (Stream.SHUFFLE_PAIRS, Stream.CROP_PAIRS)
+    gather = functools.partial(_gather, seed=seed, step=step, batch_size=batch_size, rows=rows)
+    images = gather(source, (first, first if pairs else second))
+    position = np.arange(batch_size, dtype=np.int32)[rows]
+    return Batch(images, position, gather(known, (of_known, of_known)))
+
+
+def _gather(
+    source: Source, streams: Sequence[tuple[Stream, Stream]], seed: int, step: int, batch_size: int, rows: slice
+) -> tuple[np.ndarray, ...]:
+    """Gathers images by the streams of each domain, of order and of crops; equal streams make pairs."""
     images, cropped = [], []
-    for array, (shuffle, crop) in zip(source, (first, first if pairs else second), strict=False):
+    for array, (shuffle, crop) in zip(source, streams, strict=False):
         chosen = indices(seed, shuffle, step, batch_size, len(array))[rows]
         # Rows and places first, so that a process decodes its own part of the batch alone.
         if isinstance(array, Crops):
@@ -69,19 +86,19 @@ def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, pai
             images.append(array.cut(pictures, crop_words(seed, crop, step, batch_size)[rows]))
         else:
             images.append(array[chosen])
-    if pairs and cropped:
+    if len(cropped) == 2 and streams[0] == streams[1]:
         check_pairs(*cropped)
-    return Batch(tuple(images), np.arange(batch_size, dtype=np.int32)[rows])
+    return tuple(images)
 
 
 def loader(
-    source: Source, batch_size: int, seed: int, num_steps: int = 1, pairs: bool = False
+    source: Source, batch_size: int, seed: int, num_steps: int = 1, pairs: bool = False, known: Source = ()
 ) -> Callable[[int], Batch]:
     """Returns a function from a step to this process's rows of the next `num_steps` batches."""
     rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
-        parts = [load(source, seed, s, batch_size, rows, pairs) for s in range(step, step + num_steps)]
+        parts = [load(source, seed, s, batch_size, rows, pairs, known) for s in range(step, step + num_steps)]
         # [b, num_steps, ...]: the first axis is the one that is split over the devices.
         return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 

@@ -18,8 +18,9 @@ class DataConfig:
     """Source of the images, their shape, and the batch size."""
 
     source: str
-    """Demo images: mnist5k, digits, satellite, faces or faces:N for N faces; with two domains icons, satellite-relief,
-    gray-colour and its parts gray-colour-west and gray-colour-east, faces-glasses or faces-glasses:N. Or npz:PATH,
+    """Demo images: mnist5k, digits, satellite, faces or faces:N for N faces; with two domains icons, icons-pairs or
+    icons-pairs:N, satellite-relief, gray-colour and its parts gray-colour-west and gray-colour-east, faces-glasses or
+    faces-glasses:N, faces-glasses-pairs or faces-glasses-pairs:N. Or npz:PATH,
     folder:PATH, folder:PATH_A,PATH_B for two domains, pairs:PATH for pictures with A in the left half and B in the
     right, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
@@ -39,6 +40,10 @@ class DataConfig:
     translations with the truth. Training does not see pairs, unless train_pairs is set too."""
     train_pairs: bool = False
     """Training images are pairs too, and come together in a batch. It needs paired."""
+    pairs: str = ""
+    """Source of known pairs, beside unpaired training images: pairs:PATH, folder:PATH or folder:PATH_A,PATH_B with the
+    same names in both domains, npz:PATH, icons-pairs:64, ... All its training images are used, as batches of their own
+    (CycleGAN: --loss.paired). Empty: none are known."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
     """Sets each pixel to 1 with probability equal to its intensity, else to 0: anew at each step (stochastic) or once
     (fixed)."""
@@ -134,6 +139,13 @@ class DataConfig:
         )
         require(
             self.paired or not self.train_pairs, "--data.train-pairs needs pairs in validation too: give --data.paired"
+        )
+        require(
+            not self.pairs or len(self.channels) == 2, "--data.pairs needs two domains, and --data.channels names one"
+        )
+        require(
+            not (self.pairs and self.train_pairs),
+            f"--data.train-pairs says that all training images are pairs: leave out --data.pairs {self.pairs}",
         )
         require(
             not (self.paired and self.skip_corrupt), "--data.skip-corrupt would break the pairs of paired: choose one"

@@ -188,7 +188,7 @@ def decode_all(images: Set, split: str, config: DataConfig) -> Entry:
 
 
 def _decode_into(file: BinaryIO, images: Set, config: DataConfig) -> tuple[np.dtype, Json]:
-    """Decodes images in threads and appends them to a file, in order; returns their type, and what there is to know."""
+    """Decodes images in threads and appends them to a file, in order; returns their type and a description."""
     sizes: list[tuple[int, int]] = []
     small: dict[str, tuple[int, int]] = {}
     damaged: dict[int, str] = {}

@@ -58,9 +58,10 @@ LOSSLESS_SUFFIXES = WRITTEN_SUFFIXES - {".jpg", ".jpeg", ".jpe", ".jfif"}
 
 
 def opened(stream: BinaryIO, max_megapixels: int = MAX_MEGAPIXELS) -> ImageFile.ImageFile:
-    """Opens a picture file as Pillow's image, not decoded yet; the first picture of a HEIF file or a camera's JPEG.
+    """Opens a picture file as Pillow's image, not decoded yet.
 
-    Raises ValueError for another format, for more megapixels, and for HEIF files without the package that reads them.
+    Of a HEIF file or a camera's JPEG it is the first picture. Raises ValueError for another format, for more
+    megapixels, and for HEIF files without the package that reads them.
     """
     begin = stream.read(64)
     stream.seek(0)

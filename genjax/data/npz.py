@@ -42,7 +42,7 @@ def load(config: DataConfig) -> Splits:
 
 
 def labels(config: DataConfig) -> Splits:
-    """Reads y_train and so on, an integer for each image of x_train, as int32; order and errors are those of `load`."""
+    """Reads y_train and so on, an int32 for each image of x_train; order and errors are those of `load`."""
     path, names, archive = _read(config)
     domains = []
     for letter in _letters(names):

@@ -56,7 +56,10 @@ def size(path: epath.Path, page: int | None = None, max_megapixels: int = format
 
 
 def count_pages(path: epath.Path) -> int:
-    """Counts pages or frames of a file without decoding it; 1 if it cannot be read, as reading it then says why."""
+    """Counts pages or frames of a file without decoding it.
+
+    For a file that cannot be read it is 1: reading it then says why.
+    """
     try:
         with path.open("rb") as stream:
             try:
@@ -132,7 +135,7 @@ def encode(path: epath.PathLike, picture: Picture) -> bytes:
 
 
 def written_as(path: epath.Path, picture: Picture) -> epath.Path:
-    """Returns the path of a file that can hold the picture: `path`, or with .png or .tif added to its name."""
+    """Returns the path of a file that can hold the picture: `path`, or with .png or .tif added."""
     return formats.written_as(path, to_planes(picture))
 
 

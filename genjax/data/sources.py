@@ -17,7 +17,7 @@ from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
 from genjax.data.demo import digits, faces, icons, satellite
-from genjax.data.splits import Images, Splits, check_domains
+from genjax.data.splits import Images, Source, Splits, check_domains
 from genjax.keys import SCORING_SEED, Stream
 
 
@@ -35,6 +35,7 @@ def _drawn(make: Callable[[int], Splits]) -> Reader:
 
 
 _FACES = Reader(faces.faces, faces.labels, faces.listed)
+_ICON_PAIRS = Reader(icons.icon_pairs)
 _FOLDERS = Reader(folders.load, files=folders.listed)
 
 # All sources, by name or by prefix with a colon.
@@ -43,6 +44,8 @@ READERS = {
     "digits": Reader(lambda config: digits.digits(), lambda config: digits.digits_labels()),
     "satellite": _drawn(satellite.satellite),
     "icons": _drawn(icons.icons),
+    "icons-pairs": _ICON_PAIRS,
+    "icons-pairs:N": _ICON_PAIRS,
     "satellite-relief": _drawn(satellite.satellite_relief),
     "gray-colour": _drawn(satellite.gray_colour),
     "gray-colour-west": _drawn(lambda size: satellite.gray_colour(size, "-west")),
@@ -51,6 +54,8 @@ READERS = {
     "faces:N": _FACES,
     "faces-glasses": _FACES,
     "faces-glasses:N": _FACES,
+    "faces-glasses-pairs": _FACES,
+    "faces-glasses-pairs:N": _FACES,
     "npz:PATH": Reader(npz.load, npz.labels),
     "folder:PATH": _FOLDERS,
     "folder:PATH_A,PATH_B": _FOLDERS,
@@ -109,8 +114,20 @@ def load(config: DataConfig, seed: int) -> Splits:
     return splits
 
 
-def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
-    """Computes shape and SHA-256 of each domain's images, to be recorded with a run.
+def load_pairs(config: DataConfig, seed: int) -> Source:
+    """Loads the known pairs of `config.pairs`, images of both domains; empty without. Errors are those of `load`."""
+    if not config.pairs:
+        return ()
+    decoded = reader(config.pairs).files is not None
+    known = dataclasses.replace(
+        config, source=config.pairs, pairs="", paired=True, train_pairs=True, holdout=0.0, skip_corrupt=False,
+        cache=config.cache if decoded else "disk",
+    )  # fmt: skip
+    return load(known, seed).train
+
+
+def describe(splits: Splits, pairs: Source = ()) -> dict[str, list[dict[str, Any]]]:
+    """Computes shape and SHA-256 of each domain's images, and of known pairs, to be recorded with a run.
 
     Images that are decoded on demand have a `files_sha256` instead, of their names and sizes.
     """
@@ -120,7 +137,8 @@ def describe(splits: Splits) -> dict[str, list[dict[str, Any]]]:
             return {"shape": list(images.shape)} | images.describe()
         return {"shape": list(images.shape), "sha256": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}
 
-    return {name: [describe_array(images) for images in source] for name, source in splits._asdict().items()}
+    named = splits._asdict() | ({"pairs": pairs} if pairs else {})
+    return {name: [describe_array(images) for images in source] for name, source in named.items()}
 
 
 def left_out(config: DataConfig) -> dict[str, dict[str, int]]:

@@ -89,7 +89,7 @@ def _root(features: np.ndarray) -> np.ndarray:
 
 
 class _Parts(NamedTuple):
-    """Mean of a kernel, and how it moves with the weights of blocks: their own terms, and terms of pairs of them."""
+    """Mean of a kernel, and how it moves with the weights of blocks: terms of blocks, and of pairs."""
 
     mean: float
     rows: np.ndarray
@@ -113,7 +113,10 @@ def _parts(sums: np.ndarray, counts_x: np.ndarray, counts_y: np.ndarray, within:
 
 
 def _kernel_sums(x: np.ndarray, y: np.ndarray, starts_x: np.ndarray, starts_y: np.ndarray) -> np.ndarray:
-    """Sums the kernel over pairs of blocks, which begin at `starts`; if y is x, without pairs of a row and itself."""
+    """Sums the kernel over pairs of blocks, which begin at `starts`.
+
+    If y is x, pairs of a row and itself are left out.
+    """
     of_blocks = [((block @ y.T / x.shape[1] + 1) ** 3).sum(axis=0) for block in np.split(x, starts_x[1:])]
     sums = np.add.reduceat(of_blocks, starts_y, axis=1)
     if x is y:

@@ -25,17 +25,15 @@ def diversity(config: GanRun, mesh: Mesh, *, make_networks: MakeNetworks) -> Eva
     They are 0 if all translations are equal, and 1 if they are as far from each other (root mean squared distance) as
     images of their target domain. They depend neither on the batch size nor on the devices.
     """
-
     directions = tuple(make_networks(config).generators)
 
     def translate(config: GanRun, state: State, batch: Batch, key: Array) -> tuple[dict[str, Array], ...]:
         del key
         made: tuple[dict[str, Array], ...] = ({}, {})  # by the domain of the images
         for direction in directions:
-            images = image_arrays.to_unit(batch.images[DOMAINS[direction][0]])
-            made[DOMAINS[direction][0]][direction] = translation.translate(
-                config, state.ema, direction, images, make_networks
-            )
+            source, _ = DOMAINS[direction]
+            images = image_arrays.to_unit(batch.images[source])
+            made[source][direction] = translation.translate(config, state.ema, direction, images, make_networks)
         return made
 
     compiled, size = compile_eval(translate, config, mesh), config.data.batch_size

@@ -1,7 +1,5 @@
 """Inputs of a training step: the images of both domains, and how discriminators see images."""
 
-import functools
-
 import jax
 from jax import Array
 
@@ -13,12 +11,20 @@ from genjax.gan.config import GanRun
 from genjax.keys import Draw
 
 
-def training_images(config: GanRun, batch: Batch, key: Array) -> tuple[Array, Array]:
-    """Returns the images of both domains, augmented, in [-1, 1]."""
-    draws = (Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B)  # pairs are mirrored alike
-    example_keys = (keys.per_example(keys.for_draw(key, draw), batch.position) for draw in draws)
-    a, b = map(functools.partial(augment_data.training_images, config.data), example_keys, batch.images)
-    return 2 * a - 1, 2 * b - 1
+def image_draws(config: GanRun) -> tuple[Draw, Draw]:
+    """Returns the draws that augment the images of either domain; pairs are mirrored alike."""
+    return Draw.IMAGES_A, Draw.IMAGES_A if config.data.train_pairs else Draw.IMAGES_B
+
+
+def augmented(
+    config: GanRun, batch: Batch, key: Array, draws: tuple[Draw, Draw], images: tuple[Array, ...]
+) -> list[Array]:
+    """Returns the images of each domain, augmented by its draw, in [-1, 1]."""
+    found = []
+    for draw, of_domain in zip(draws, images, strict=False):
+        example_keys = keys.per_example(keys.for_draw(key, draw), batch.position)
+        found.append(2 * augment_data.training_images(config.data, example_keys, of_domain) - 1)
+    return found
 
 
 def augment(config: GanRun, step: Array, position: Array, key: Array, draw: Draw, images: Array) -> Array:

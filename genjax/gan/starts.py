@@ -70,7 +70,7 @@ def sizes_of(config: GanRun, direction: Direction) -> GeneratorSizes:
 def _read_torch(
     section: str, directions: tuple[Direction, ...], paths: tuple[str, ...], keys: tuple[str, ...]
 ) -> tuple[Parts, Mapping[str, Any]]:
-    """Reads generators of the original: from A to B, and from B to A if there is a second file or key.
+    """Reads generators of the original: A to B, and B to A from a second file or key.
 
     Returns them as parts, and the settings of a run that has such networks. Raises ValueError, with the file, for other
     files, and if the two generators are not of one CycleGAN.

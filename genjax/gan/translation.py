@@ -31,9 +31,20 @@ def translate(
     height, width = images.shape[1:3]
     bottom, right = (int(accepted_sizes(config.net, np.array(size))) - size for size in (height, width))
     padded = jnp.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)), mode=BORDER)
+    return translate_accepted(config, params, direction, padded, make_networks)[:, :height, :width]
+
+
+def translate_accepted(
+    config: GanRun,
+    params: Params,
+    direction: Direction,
+    images: Array,
+    make_networks: MakeNetworks,
+) -> Array:
+    """Translates images as `translate` does, of a height and width that the generator accepts; they may be symbolic."""
     # Networks take and give [-1, 1]. A residual generator may leave that range.
-    translated = apply(make_networks(config).generators[direction], params[direction], 2 * padded - 1)
-    return jnp.clip((translated[:, :height, :width] + 1) / 2, 0, 1)
+    translated = apply(make_networks(config).generators[direction], params[direction], 2 * images - 1)
+    return jnp.clip((translated + 1) / 2, 0, 1)
 
 
 def translate_on_canvas(generator: Generator, params: Params, images: Array, sizes: Array, strip: int) -> Array:

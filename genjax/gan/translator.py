@@ -48,6 +48,11 @@ class Translator:
         number = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         return f"Translator({self.config.workdir!r}, step {self.step}: {kind}, {number:,} parameters)"
 
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Directions for which the family has a generator, and the run its weights."""
+        return tuple(way for way in DOMAINS if way in self.params and is_there(self.params[way]))
+
     def a2b(self, images: np.ndarray) -> np.ndarray:
         """Translates images of domain A into domain B."""
         return self.translate("a2b", images)

@@ -1,8 +1,9 @@
-"""Maps on a canvas: a map lies in the top left corner of a larger array, and its true size is an input of the program.
+"""Maps on a canvas: each lies in the top left corner of a larger array.
 
-So one program serves pictures of many sizes. Each operation computes what it would of the map alone: around it there
-are zeros or its reflection, and statistics are over its own pixels. Rows are computed in strips, by a loop whose length
-follows from the true height: what lies below costs nothing, and on a CPU a strip stays in the cache.
+Its true size is an input of the program, so one program serves pictures of many sizes. Each operation computes what it
+would of the map alone: around it there are zeros or its reflection, and statistics are over its own pixels. Rows are
+computed in strips, by a loop whose length follows from the true height: what lies below costs nothing, and on a CPU a
+strip stays in the cache.
 """
 
 import dataclasses
@@ -68,10 +69,10 @@ def convolve(
     conv: Callable[..., Array], parameters: tuple[Array, ...], x: Canvas, border: int,
     up: int = 1, down: int = 1, mirrored: bool = False,
 ) -> Canvas:  # fmt: skip
-    """Applies `conv` to the map with `border` pixels around it; the output is up / down times as high and wide.
+    """Applies `conv` to the map with `border` pixels around it, zeros or its reflection.
 
-    Around the map are zeros, or its reflection if `mirrored`. `conv` maps [b, border + strip + border, ...] and the
-    parameters to [b, strip * up / down, ...], and columns alike.
+    The output is up / down times as high and wide. `conv` maps [b, border + strip + border, ...] and the parameters to
+    [b, strip * up / down, ...], and columns alike.
     """
     x = reflect(x, border) if mirrored else x
     b, rows, columns, _ = x.shape

@@ -89,7 +89,10 @@ def _plot(series: Mapping[str, Points], description: str) -> Element:
 
 
 def _range(series: Mapping[str, Points]) -> tuple[float, float]:
-    """Returns the values that a plot shows: those after the first tenth of the steps, as a start may tower above."""
+    """Returns the range that a plot shows: of values after the first tenth of the steps.
+
+    Those at the start may tower above the others.
+    """
     end = max(step for points in series.values() for step, _ in points)
     values = [
         value for points in series.values() for step, value in points if step >= end / 10 and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Sections of a run's part of the page: what it is, what came out, pictures, curves, and how to repeat it."""
+"""Sections of a run's part of the page: settings, results, pictures, curves, and how to repeat it."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence

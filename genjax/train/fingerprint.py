@@ -29,8 +29,9 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
     def fingerprints(state: S, batch: Batch) -> dict[str, Array]:
         if steps_per_dispatch > 1:
             batch = jax.tree.map(lambda leaf: leaf[:, -1], batch)
-        of_batch = lax.psum(batch_fingerprint(batch.images, batch.position), "data")
-        return tree_fingerprint(state) | {"batch": of_batch}
+        sets = {"batch": batch.images} | ({"batch.pairs": batch.pairs} if batch.pairs else {})
+        found = {name: lax.psum(batch_fingerprint(images, batch.position), "data") for name, images in sets.items()}
+        return tree_fingerprint(state) | found
 
     return parallel.pmap(fingerprints, mesh, (parallel.REPLICATED, parallel.SPLIT), parallel.REPLICATED)
 

@@ -122,7 +122,8 @@ def _train(
     several, scored_by = train.steps_per_dispatch, best.score_title(task, train.best_by)
     noise_seed = seed_of(run.config, "noise")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
-    load = batches.loader(run.splits.train, data.batch_size, seed_of(run.config, "data"), several, data.train_pairs)
+    order = seed_of(run.config, "data")
+    load = batches.loader(run.splits.train, data.batch_size, order, several, data.train_pairs, run.pairs)
     # Batches that are decoded on demand may be of one image each: several are then decoded at a time.
     threads = data.prefetch if data.cache == "none" else 1
     ahead = range(start, train.num_steps, several)

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int, PyTree], None]]:
-    """Yields a function to call after each step with its number and outputs; writes a trace of the steps (start, stop].
+    """Yields a function to call after each step with its number and outputs, and traces steps (start, stop].
 
     The trace, in `directory`/plugins/profile/TIME, begins at the first step called with at or after `start`, and ends
     once `stop` was computed, or with the context. Nothing happens for None; if no step is traced, that is logged.

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from genjax import files, parallel
 from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
-from genjax.data.splits import Splits
+from genjax.data.splits import Source, Splits
 from genjax.evaluation import best
 from genjax.families import task_of
 from genjax.files import Json
@@ -46,6 +46,8 @@ class Run(NamedTuple, Generic[C]):
     description: Json
     """Shape and SHA-256 of the images, and files that were left out, as in data.json."""
     environment: Json
+    pairs: Source = ()
+    """Known pairs, images of both domains; empty if none are known."""
 
 
 @contextlib.contextmanager
@@ -60,8 +62,9 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     if (config.train.track or config.train.profile) and "://" in str(files.resolve(config.workdir)):
         raise ValueError(f"--train.track and --train.profile need a local --workdir, got {config.workdir}")
     config, workdir, splits = with_images(config)
-    images = sources.describe(splits) | sources.left_out(config.data)
-    run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size})
+    pairs = sources.load_pairs(config.data, seed_of(config, "data"))
+    images = sources.describe(splits, pairs) | sources.left_out(config.data)
+    run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size}, pairs)
     # ORDER MATTERS: processes are compared first, as any later check may fail in one and leave the others waiting.
     check_processes(run)
     check_data(workdir, run.description)
@@ -144,7 +147,8 @@ def check_data(workdir: epath.Path, description: Json) -> None:
         changed = [
             f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
             for split, arrays in description.items()
-            if split in Splits._fields and saved.get(split) != arrays  # other files beside the images may change
+            if split in (*Splits._fields, "pairs")
+            and saved.get(split) != arrays  # other files beside the images may change
         ]
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error

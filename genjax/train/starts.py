@@ -129,7 +129,10 @@ def _abstract(task: Task[C, S], config: C) -> S:
 
 
 def _is_held(part: Any) -> bool:
-    """Returns True if a part is there: a file has averages alone, and a converted run holds NaN for what it lacks."""
+    """Returns True if a part is there.
+
+    A file has averages alone, and a converted run holds NaN for what it lacks.
+    """
     leaves = jax.tree.leaves(part)
     arrays = all(isinstance(leaf, Array | np.ndarray) for leaf in leaves)
     return bool(leaves) and arrays and all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in leaves)

@@ -45,7 +45,7 @@ def is_named(path: epath.PathLike) -> bool:
 
 
 def beside(workdir: epath.PathLike, name: str) -> epath.Path:
-    """Returns the path of a result: in a run directory, or beside a file of weights with the file's name in front."""
+    """Returns the path of a result: in a run directory, or beside a file of weights, named after it."""
     path = files.resolve(workdir)
     return path.with_name(f"{path.stem}-{name}") if is_named(path) else path / name
 
@@ -57,7 +57,12 @@ def check_directory(path: epath.PathLike, purpose: str) -> None:
 
 
 def write(path: epath.PathLike, config: Json, step: int, provenance: Json, params: Params) -> None:
-    """Writes averaged parameters with the configuration and provenance of their run; equal ones give equal bytes.
+    """Writes the file of weights that `encode` makes to `path`."""
+    files.write_atomically(path, encode(config, step, provenance, params))
+
+
+def encode(config: Json, step: int, provenance: Json, params: Params) -> bytes:
+    """Returns averaged parameters with the configuration and provenance of their run; equal ones give equal bytes.
 
     Raises ValueError for parameters of another type than float32.
     """
@@ -66,7 +71,7 @@ def write(path: epath.PathLike, config: Json, step: int, provenance: Json, param
         require(leaf.dtype == np.float32, f"{name} is {leaf.dtype}, and files of weights hold float32")
     record: Json = {"config": config, "step": step, "provenance": provenance}
     record |= {"sha256": _digest(record, leaves)}
-    files.write_atomically(path, save(leaves, {ENTRY: json.dumps(record)}))
+    return save(leaves, {ENTRY: json.dumps(record)})
 
 
 def read(path: epath.PathLike) -> Weights:

@@ -65,10 +65,10 @@ class Population(NamedTuple):
 def anneal(
     start: Start, log_joint: LogProb, move: Move, image_keys: Array, noise: Array, num_steps: int
 ) -> tuple[Array, Array, Array]:
-    """Leads chains from q(e) to p(e|y) through q^(1 - s) p^s; returns e, their log step sizes, and the health [b].
+    """Leads chains from q(e) to p(e|y) through q^(1 - s) p^s.
 
-    Each chain adapts its step size. The health is the effective number of first chains that the last ones descend from,
-    as a share of their number k. `noise` is [b, k, d].
+    Each chain adapts its step size. Returns e, their log step sizes, and the health [b]: the effective number of first
+    chains that the last ones descend from, as a share of their number k. `noise` is [b, k, d].
     """
     num = noise.shape[1]
 

@@ -55,11 +55,14 @@ class InferenceConfig:
     evidence lower bound, and takes the encoder's mean of it: for encoders that keep nearly all of an image, as those of
     wavelets, whose latents at the mode of p(e|y) are far from their mean."""
 
+    temperature: float = 1.0
+    """ancestral: scale of the noise of what is finer than the image. 0 gives the mode of p(e|y)."""
+
     def __post_init__(self) -> None:
         check_finite(self, "inference")
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "search" and value <= 0 and not (field.name == "num_warmup" and value == 0):
+            value, may_be_0 = getattr(self, field.name), field.name in ("num_warmup", "temperature")
+            if field.name != "search" and (value < 0 or value == 0 and not may_be_0):
                 raise ValueError(f"{flag('inference', field.name)} must be positive, got {value}")
         if self.num_proposals % 2:
             raise ValueError(
@@ -122,14 +125,14 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     return Draws(drawn, effective_share(weight), without_chains(len(e)))
 
 
-def ancestral(target: Target, image_keys: Array, init: Array, num: int) -> Draws:
+def ancestral(target: Target, image_keys: Array, init: Array, num: int, config: InferenceConfig) -> Draws:
     """Draws what is finer than y from the prior, given y: for means of blocks, and wavelets as latents.
 
     The means are the coarse coefficients, which come first in e, and `init` [b, 1, h, w, c], which agrees with y, has
-    them. So the draws are exact, but for the noise of pixels.
+    them. So the draws are exact, but for the noise of pixels, at temperature 1.
     """
     known = target.y.shape[2] * target.y.shape[3] * target.y.shape[4]
-    e = normal(chain_keys(image_keys, num), target)
+    e = config.temperature * normal(chain_keys(image_keys, num), target)
     e = e.at[..., :known].set(target.encode(init).sample(e)[..., :known])
     return Draws(e, jnp.ones(len(e), e.dtype), without_chains(len(e)))
 

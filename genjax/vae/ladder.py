@@ -61,7 +61,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, ...]:
         """[b, h, w, c] to features [b, width] of each group."""
-        x = nn.Dense(self.hidden_sizes[0], dtype=self.dtype)((2 * images - 1).reshape(len(images), -1))
+        x = nn.Dense(self.hidden_sizes[0], dtype=self.dtype)((2 * images - 1).reshape(images.shape[0], -1))
         features = []
         for _ in range(self.num_groups):
             x = Step(self.hidden_sizes, self.activation, self.dtype)(x)
@@ -84,7 +84,7 @@ class Latents(nn.Module):
         If `given`, the last argument is e, and nothing is drawn.
         """
         width, parts = self.hidden_sizes[0], split(noise, self.groups)
-        state = jnp.zeros((len(noise), width), noise.dtype)
+        state = jnp.zeros((noise.shape[0], width), noise.dtype)
         zs: list[Array] = []
         normals: list[Posterior] = []
         for level, (size, part) in enumerate(zip(self.groups, parts, strict=True)):

@@ -91,7 +91,7 @@ def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_
     observed = model.observe(params, images)
 
     def draw(index: Array) -> tuple[Latents, Array]:
-        """Latents and log q(z|x) - log p(z) of these draws of each image, the draws of an image one after another."""
+        """Returns latents and log q(z|x) - log p(z) of these draws, those of an image one after another."""
         sample_keys = jax.vmap(lambda key: keys.per_example(key, index))(image_keys)
         noise = normal(sample_keys, target).reshape(-1, model.latent_dim)
         each = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(index), axis=0), observed)

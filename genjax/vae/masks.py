@@ -67,10 +67,10 @@ def erased(picture: Picture) -> np.ndarray | None:
 
 
 def scaled(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> np.ndarray:
-    """Scales a mask [H, W] as the model sees a picture of `size`: a pixel is missing if any part of it is.
+    """Scales a mask [H, W] as the model sees a picture of `size`.
 
-    A mask of the model's size is for what the model sees. A mask of the picture's proportions lies over the picture,
-    and any other is scaled by itself.
+    A pixel is missing if any part of it is. A mask of the model's size is for what the model sees. A mask of the
+    picture's proportions lies over the picture, and any other is scaled by itself.
     """
     if missing.shape == data.image_size:
         return missing

@@ -153,7 +153,7 @@ class Hierarchy:
 
     def encode(self, params: Params, images: Array) -> Posterior:
         """Returns normals of e of images [b, h, w, c] in [0, 1], each group's given the means of those before it."""
-        return self.infer(params, images, self._zeros(len(images))).posterior
+        return self.infer(params, images, self._zeros(images.shape[0])).posterior
 
     def observe(self, params: Params, images: Array) -> PyTree:
         """Returns what `draw` has to know of images [b, h, w, c] in [0, 1]: a pytree of [b, ...]."""

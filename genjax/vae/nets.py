@@ -28,7 +28,7 @@ class MlpEncoder(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
         """[b, h, w, c] to mean and log sigma [b, d]."""
-        x = (2 * images - 1 if self.centred else images).reshape(len(images), -1)
+        x = (2 * images - 1 if self.centred else images).reshape(images.shape[0], -1)
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
         return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))
@@ -48,7 +48,7 @@ class ConvEncoder(nn.Module):
         x = 2 * images - 1
         for channels in self.hidden_sizes:
             x = self.activation(nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(x))
-        x = self.activation(nn.Dense(4 * self.hidden_sizes[-1], dtype=self.dtype)(x.reshape(len(x), -1)))
+        x = self.activation(nn.Dense(4 * self.hidden_sizes[-1], dtype=self.dtype)(x.reshape(x.shape[0], -1)))
         return _mean_and_log_sigma(nn.Dense(2 * self.latent_dim, dtype=self.dtype)(x))
 
 

@@ -97,7 +97,7 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
     if method == "importance":
         return inference.importance(target, search_keys, init, num, config)
     if method == "ancestral":
-        return inference.ancestral(target, search_keys, init, num)
+        return inference.ancestral(target, search_keys, init, num, config)
     if method == "map":
         e, height = inference.map_estimates(target, search_keys, init, config)
         mode = jnp.repeat(e[:, :1], num, axis=1)

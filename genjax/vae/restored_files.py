@@ -1,4 +1,4 @@
-"""Reading of image files to restore, and writing of the results: files of the same names and depths, and a grid."""
+"""Reading of image files to restore, and writing of results: files alike in name and depth, and a grid."""
 
 import dataclasses
 import logging

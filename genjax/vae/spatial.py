@@ -57,7 +57,7 @@ class Encoder(nn.Module):
 
 
 class Downward(nn.Module):
-    """Takes the state from one group to the next: adds the latents, a residual cell, to the next level if need be."""
+    """Takes the state to the next group: adds latents, a residual cell, and the next level if need be."""
 
     channels: int
     shape: tuple[int, int]
@@ -92,7 +92,7 @@ class Latents(nn.Module):
         """
         parts = split(noise, tuple(math.prod(shape) for shape in self.shapes))
         levels = [stride.bit_length() - 2 for stride in self.strides]
-        state = jnp.zeros((len(noise), *self.shapes[0][:2], self.hidden_sizes[levels[0]]), noise.dtype)
+        state = jnp.zeros((noise.shape[0], *self.shapes[0][:2], self.hidden_sizes[levels[0]]), noise.dtype)
         zs: list[Array] = []
         normals: list[Posterior] = []
         for i, (level, shape, part) in enumerate(zip(levels, self.shapes, parts, strict=True)):
@@ -113,7 +113,7 @@ class Latents(nn.Module):
     def _normal(self, x: Array, channels: int, name: str, dtype: jnp.dtype) -> Posterior:
         x = nn.LayerNorm(dtype=self.dtype, name=f"{name}_norm")(x)
         x = nn.Conv(2 * channels, (1, 1), kernel_init=SMALL, dtype=self.dtype, name=name)(x)
-        mean, log_sigma = (part.reshape(len(x), -1) for part in jnp.split(x.astype(dtype), 2, axis=-1))
+        mean, log_sigma = (part.reshape(x.shape[0], -1) for part in jnp.split(x.astype(dtype), 2, axis=-1))
         return Posterior(mean, bounded(log_sigma))
 
 
@@ -136,7 +136,7 @@ class Decoder(nn.Module):
             part.reshape(-1, *shape)
             for part, shape in zip(split(z, tuple(map(math.prod, self.shapes))), self.shapes, strict=True)
         ]
-        state = jnp.zeros((len(z), *self.shapes[0][:2], self.hidden_sizes[levels[0]]), z.dtype)
+        state = jnp.zeros((z.shape[0], *self.shapes[0][:2], self.hidden_sizes[levels[0]]), z.dtype)
         # Each step adds its group; the last one's stays on its level.
         for i, latents in enumerate(maps):
             after = min(i + 1, len(maps) - 1)

@@ -137,7 +137,7 @@ def visualize(
 
 
 def _kl_of_groups(model: Model, params: Params, images: Array, noise: Array) -> dict[str, Array]:
-    """Returns the KL of each group [b] by name; of a single group it is the rate, which has a name already."""
+    """Returns the KL of each group [b] by name; nothing for a single group, whose KL is the rate."""
     # The same latents as in `elbo_terms`: XLA computes equal expressions once.
     kl = model.infer(params, images, noise).kl_per_group
     return {f"kl_group_{i}": nats for i, nats in enumerate(kl.T, 1)} if kl.shape[1] > 1 else {}

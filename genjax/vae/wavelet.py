@@ -132,11 +132,11 @@ class Latents(nn.Module):
             normal = _posterior(prior, seen, self.sigma / (stride * UNIT))
             e = parts[len(zs)] if given else normal.sample(parts[len(zs)])
             zs.append(prior.sample(e))
-            normals.append(Posterior(*(leaf.reshape(len(noise), -1) for leaf in normal)))
+            normals.append(Posterior(*(leaf.reshape(noise.shape[0], -1) for leaf in normal)))
             return zs[-1]
 
         # Colours of the mean one after the other: few are likely beside a given brightness.
-        one = jnp.ones((len(noise), *self.shapes[0][:2], 1), noise.dtype)
+        one = jnp.ones((noise.shape[0], *self.shapes[0][:2], 1), noise.dtype)
         for i in range(self.channels):
             seen = jnp.concatenate([one, *(0.1 * z for z in zs)], axis=-1)
             state = nn.Conv(self.hidden_sizes[-1], (3, 3), dtype=self.dtype, name=f"seen_mean_{i}")(seen)
@@ -162,7 +162,7 @@ class Latents(nn.Module):
             mean = refine(mean, jnp.concatenate(details, axis=-1))
             state = jnp.repeat(jnp.repeat(state, 2, axis=1), 2, axis=2)
         joined = Posterior(*(jnp.concatenate(leaves, axis=-1) for leaves in zip(*normals, strict=True)))
-        groups = tuple(z.reshape(len(noise), -1) for z in zs)
+        groups = tuple(z.reshape(noise.shape[0], -1) for z in zs)
         return posterior.Latents(groups, joined, joined.kl_per_dimension())
 
     def _prior(self, state: Array, linear: Array, channels: int, name: str, dtype: jnp.dtype) -> Posterior:
@@ -179,7 +179,10 @@ class Latents(nn.Module):
 
 
 def _posterior(prior: Posterior, seen: Array | None, tau: float) -> Posterior:
-    """Returns the normal of e where z = prior.sample(e), given `seen` = z + tau * noise; N(0, I) if nothing is seen."""
+    """Returns the normal of e given `seen` = z + tau * noise, with z = prior.sample(e).
+
+    If nothing is seen, it is N(0, I).
+    """
     if seen is None:
         return Posterior(jnp.zeros_like(prior.mean), jnp.zeros_like(prior.mean))
     sigma = jnp.exp(prior.log_sigma)

@@ -1,12 +1,14 @@
 """State and steps: what is drawn, what learns, and what is promised of reproducibility."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import translate
 from genjax import cut, keys
 from genjax.cut import nets, steps
 from genjax.loading import load_translator
@@ -111,6 +113,15 @@ def test_steps_skip_what_is_not_finite():
     ((after, metrics),) = walk(task, config, noise(), mesh_of(1), 1)
     assert (int(after.step), int(after.skipped)) == (1, 1) and not np.isfinite(metrics["g_loss"])
     assert not any(moved(init, after, "d_b") + moved(init, after, "g_a2b"))  # the discriminator waits too
+
+
+def test_translate_refuses_the_way_back(config, trained, monkeypatch, tmp_path):
+    images = config.data.source.removeprefix("folder:") + "/testB"
+    arguments = ["--workdir", config.workdir, "--direction", "b2a", "--images", images, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["translate.py", *arguments])
+    with pytest.raises(ValueError, match="run translates a2b alone, not 'b2a': a cut run has one generator$"):
+        translate.main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_translator_refuses_the_way_back(config, trained):

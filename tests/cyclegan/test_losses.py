@@ -11,6 +11,10 @@ from genjax.cyclegan.losses import Inputs
 from genjax.gan import generators, params
 from genjax.gan.terms import check_names, generator_terms, weighted_sum
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
+pytestmark = pytest.mark.usefixtures("cheap")
+
 ALL_TERMS = LossConfig(
     adversarial_a2b=0.7, adversarial_b2a=1.3, cycle_a=3.0, cycle_b=5.0,
     identity_a=0.5, identity_b=0.25, affine_a2b=1.5, affine_b2a=2.5,
@@ -163,6 +167,8 @@ def test_named_weights_are_those_of_the_papers():
     assert classic == dict.fromkeys(adversarial, 1) | dict.fromkeys(cycle, 10) | dict.fromkeys(identity, 5)
     assert mission == dict.fromkeys(adversarial, 0.1) | dict.fromkeys(cycle, 1) | dict.fromkeys(affine, 1)
     assert losses.CLASSIC.adversarial == losses.MISSION.adversarial == "lsgan"
+    pix2pix = {name: weight for name in losses.TERMS if (weight := getattr(losses.PIX2PIX, name))}
+    assert pix2pix == dict.fromkeys(adversarial, 1) | {"paired": 100} and losses.PIX2PIX.adversarial == "vanilla"
 
 
 def test_generator_terms_refuse_names_that_do_not_match():
@@ -205,3 +211,38 @@ def test_residual_identity_has_no_loss_but_adversarial():
     unturned = terms(moving, a, b, np.array([0, 6]))
     np.testing.assert_allclose(unturned["affine_a2b"][0], 0, atol=1e-6)
     np.testing.assert_allclose(unturned["affine_a2b"][1], moved["affine_a2b"][1], rtol=1e-4)
+
+
+def test_paired_is_the_l1_of_both_translations():
+    a, b, fake_a, fake_b = (images((4, 4, 1), seed=seed) for seed in range(4))
+    found = losses.paired(losses.Pairs(a, b, fake_a, fake_b))
+    np.testing.assert_allclose(found, (np.abs(fake_b - b) + np.abs(fake_a - a)).mean(axis=(1, 2, 3)), rtol=1e-6)
+    with pytest.raises(ValueError, match="the loss paired needs known pairs"):
+        losses.paired(None)
+
+
+def test_keep_costs_change_outside_the_mask():
+    a, b, fake_a, fake_b = (images((4, 4, 2), seed=seed) for seed in range(4))
+    nets, weights = Recorded((4, 4)), alone("keep", 1.0)
+    n = inputs(weights, nets, a, b, [1, 2])._replace(fake_a=jnp.array(fake_a), fake_b=jnp.array(fake_b))
+    change_a, change_b = np.abs(fake_b - a), np.abs(fake_a - b)
+    (found,) = generator_terms(n, losses.TERMS).values()
+    np.testing.assert_allclose(found, (change_a + change_b).mean(axis=(1, 2, 3)), rtol=1e-6)
+    kept = np.ones((2, 4, 4, 1))
+    kept[:, 1:3] = 0
+    (found,) = generator_terms(n._replace(kept_a=kept, kept_b=1 - kept), losses.TERMS).values()
+    expected = (change_a[:, [0, 3]].sum((1, 2, 3)) + change_b[:, 1:3].sum((1, 2, 3))) / 32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    grad = jax.grad(lambda fake: losses.keep(jnp.array(kept), n.a, fake).sum())(n.fake_b)
+    assert not np.asarray(grad)[:, 1:3].any() and np.abs(np.asarray(grad)[:, [0, 3]]).min() > 0
+
+
+def test_conditional_discriminators_see_image_and_translation():
+    """Each gets what is translated first, so d_b sees a and G(a)."""
+    nets, (a, b) = Recorded((4, 4)), (images((4, 4, 1), seed=seed) for seed in (1, 2))
+    seen = []
+    n = inputs(alone("adversarial_a2b", 1.0), nets, a, b, [1, 2])
+    n = n._replace(judge=losses.beside, d_b=lambda pair: seen.append(pair) or pair)
+    generator_terms(n, losses.TERMS)
+    np.testing.assert_array_equal(seen[0][..., :1], n.a)
+    np.testing.assert_array_equal(seen[0][..., 1:], n.fake_b)

@@ -42,7 +42,9 @@ def torch_nets(config):
             return reference.PixelDiscriminator(channels, net.discriminator_channels)
         return reference.PatchDiscriminator(channels, net.discriminator_channels, net.discriminator_layers)
 
-    made = dict(zip(NAMES, (generator(a, b), generator(b, a), discriminator(a), discriminator(b)), strict=True))
+    seen_a, seen_b = (a + b, a + b) if net.conditional else (a, b)
+    networks = generator(a, b), generator(b, a), discriminator(seen_a), discriminator(seen_b)
+    made = dict(zip(NAMES, networks, strict=True))
     torch.manual_seed(0)
     for module in made.values():
         module.double()
@@ -138,7 +140,12 @@ STEPS = {
         {"discriminator": "pixel", "output": "residual"},
     ),
     "wgan-gp": (dataclasses.replace(losses.CLASSIC, adversarial="wgan_gp", gradient_penalty=7.0), {"pool_size": 0}),
+    "pix2pix, with a pool": (losses.PIX2PIX, {"conditional": True}),
+    "known pairs": (dataclasses.replace(losses.CLASSIC, paired=7.0), {}),
 }  # fmt: skip
+
+
+PAIRS = {"pix2pix, with a pool": {"paired": True, "train_pairs": True}, "known pairs": {"pairs": "pairs:unused"}}
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -151,7 +158,7 @@ def test_train_step_equals_torch(make_cyclegan, name):
     sizes = {"base_channels": 3, "num_blocks": 0, "discriminator_channels": 3, "discriminator_layers": 1}
     networks = sizes | {"pool_size": 4} | fields
     config = make_cyclegan(
-        data={"image_size": (16, 16), "channels": (3, 3), "batch_size": 4}, loss=loss,
+        data={"image_size": (16, 16), "channels": (3, 3), "batch_size": 4} | PAIRS.get(name, {}), loss=loss,
         # Gradients of biases before a normalisation are nothing but rounding errors, largest in second derivatives,
         # and Adam would make steps of them if it were not for its epsilon.
         optim={"learning_rate": 2e-4, "b1": 0.5, "eps": 1e-4 if loss.adversarial == "wgan_gp" else 1e-8},
@@ -180,9 +187,10 @@ def test_train_step_equals_torch(make_cyclegan, name):
         weights["gradient_penalty"] = loss.gradient_penalty / 2
 
     for step in range(3):
-        raw = np.random.default_rng(step).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
-        batch = Batch(tuple(raw), np.arange(4, dtype=np.int32))
-        a, b = (to_torch((x / 255 - 0.5) / 0.5) for x in raw)
+        raw = np.random.default_rng(step).integers(0, 256, (4, 4, 16, 16, 3), np.uint8)
+        known = tuple(raw[2:]) if config.data.pairs else ()
+        batch = Batch(tuple(raw[:2]), np.arange(4, dtype=np.int32), known)
+        a, b, *pairs = (to_torch((x / 255 - 0.5) / 0.5) for x in (*raw[:2], *known))
         # The same draws, by their addresses.
         key = keys.for_step(keys.root_key(config.seed), Stream.TRAIN, step)
 
@@ -197,7 +205,7 @@ def test_train_step_equals_torch(make_cyclegan, name):
         alphas = {x: torch.tensor(alpha) for x, alpha in alphas.items()}
         expected = reference.training_step(
             theirs, optimizers, pools, a, b, weights, loss.adversarial.removesuffix("_gp"), uniforms, alphas,
-            {"a2b": elements, "b2a": elements},
+            {"a2b": elements, "b2a": elements}, pairs or (a, b), config.cyclegan.conditional,
         )  # fmt: skip
 
         state, metrics = step_fn(state, batch, parallel.replicate_scalar(mesh, config.seed))

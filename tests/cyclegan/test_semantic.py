@@ -24,7 +24,7 @@ from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
 from tiny import cheaply_compiled, tiny_cyclegan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 SHAPE = (16, 16, 1)
 WEIGHTS = dataclasses.replace(losses.CLASSIC, semantic_a2b=0.5)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from genjax.data import batches
+from genjax.data import batches, crops
 from genjax.keys import Stream
 
 FIRST, SECOND = Stream.SHUFFLE_FIRST, Stream.SHUFFLE_SECOND
@@ -112,6 +112,34 @@ def test_load_keeps_pairs_together():
     source = (np.arange(10), np.arange(10) + 100)
     loaded = [batches.load(source, 3, step, 4, slice(None), pairs=True).images for step in range(5)]
     assert all((a + 100 == b).all() for a, b in loaded) and len({*np.concatenate([a for a, _ in loaded])}) == 10
+
+
+def test_load_brings_known_pairs_beside_the_same_images():
+    source, known = (numbered(30), numbered(11)), (np.arange(5), np.arange(5) + 100)
+    plain, paired = (
+        [batches.load(source, 3, step, 4, slice(None), known=pairs) for step in range(5)] for pairs in ((), known)
+    )
+    assert all(batch.pairs == () and len(jax.tree.leaves(batch)) == 3 for batch in plain)
+    for without, with_pairs in zip(plain, paired, strict=True):
+        for one, other in zip(without.images, with_pairs.images, strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(with_pairs.pairs[0] + 100, with_pairs.pairs[1])
+    assert sorted(np.concatenate([batch.pairs[0] for batch in paired])) == sorted(4 * list(range(5)))
+    halves = [batches.load(source, 3, 2, 4, rows, known=known).pairs[1] for rows in (slice(0, 2), slice(2, 4))]
+    np.testing.assert_array_equal(np.concatenate(halves), paired[2].pairs[1])
+    several = batches.loader(source, 4, 3, 2, known=known)(2)
+    np.testing.assert_array_equal(several.pairs[0][:, 1], paired[3].pairs[0])
+
+
+def test_load_crops_known_pairs_at_one_place():
+    pictures = [np.arange(100 * i, 100 * i + 81, dtype=np.uint16).reshape(9, 9, 1) for i in range(6)]
+    known = tuple(crops.of_list([picture + offset for picture in pictures], (4, 4)) for offset in (0, 1000))
+    a, b = batches.load((), 0, 1, 12, slice(None), known=known).pairs
+    np.testing.assert_array_equal(a + 1000, b)
+    assert len({int(image[0, 0, 0]) % 100 for image in a}) > 3  # at several places
+    with pytest.raises(ValueError, match="crops a pair at one place, and its images are 9x9 and 8x9"):
+        small = crops.of_list([picture[:8] for picture in pictures], (4, 4))
+        batches.load((), 0, 1, 12, slice(None), known=(known[0], small))
 
 
 def test_load_does_not_pair_domains():

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from genjax.data import demo
+from genjax.data.config import DataConfig
 from genjax.data.demo import digits, satellite
 from genjax.data.demo import icons as icons_module
+from genjax.data.splits import Splits
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +80,24 @@ def test_icons_have_one_role_each(icons, names):
     for part in (train_a, train_b, validation_a, test_a):
         assert part == sorted(part)
     assert len(set.union(*used)) < len(names[0]) - 20  # both fonts have icons of these names
+
+
+def test_icon_pairs_are_the_icons_that_train(icons, names):
+    def drawn(source):
+        return icons_module.icon_pairs(DataConfig(source=source, image_size=(32, 32), channels=(1, 1), batch_size=1))
+
+    all_of_them, few = drawn("icons-pairs"), drawn("icons-pairs:5")
+    first, second = names_in(Splits(all_of_them.train, (), ()), names)
+    assert first == second and len(first) == 2352
+    trained = names_in(Splits(icons.train, (), ()), names)
+    assert sorted(first) == sorted(sum(trained, []))
+    assert sum(name in trained[0] for name in first[:100]) in range(30, 70)  # of no alphabetical order
+    for domain in range(2):
+        np.testing.assert_array_equal(few.train[domain], all_of_them.train[domain][:5])
+        np.testing.assert_array_equal(few.test[domain], icons.test[domain])
+        np.testing.assert_array_equal(few.validation[domain], icons.validation[domain])
+    with pytest.raises(ValueError, match="icons-pairs:2353 needs a number from 1 to 2352: give icons-pairs:2352"):
+        drawn("icons-pairs:2353")
 
 
 def test_icons_are_distinct_and_not_blank(icons, names):

@@ -109,9 +109,20 @@ def test_faces_refuse_channels_for_other_domains(tmp_path, source, domains):
         sources.load(config_of(source, tmp_path, domains=domains), 0)
 
 
+def test_faces_pairs_differ_by_their_glasses(tmp_path):
+    few, other = (labels.load(config_of(source, tmp_path)) for source in ("faces-glasses-pairs:7", "faces-glasses"))
+    bare, worn = few.train
+    assert len(bare) == 7 and (bare[:, faces.GLASSES] == 0).all()
+    np.testing.assert_array_equal(faces._with(bare, faces.GLASSES, faces.ADDED), worn)
+    for one, whole in zip(few.test, other.test, strict=True):
+        np.testing.assert_array_equal(one, whole)
+    trained = {tuple(row) for row in np.concatenate([other.train[0], faces._with(other.train[1], faces.GLASSES, 0)])}
+    assert {tuple(row) for row in bare} <= trained
+
+
 @pytest.mark.parametrize("count", ["0", "19", "1000001", "-5", "1e3", "ten"])
 def test_faces_refuses_other_counts(tmp_path, count):
-    with pytest.raises(ValueError, match=f"faces:{count} needs a number of faces from 20 to 1000000: give faces:5000"):
+    with pytest.raises(ValueError, match=f"faces:{count} needs a number from 20 to 1000000: give faces:5000"):
         sources.load(config_of(f"faces:{count}", tmp_path), 0)
 
 

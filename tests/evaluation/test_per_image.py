@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import keys, parallel
+from genjax import keys, parallel, vae
+from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.evaluation.per_image import draw_standard_error, image_standard_error, means, per_image_means
 from genjax.vae import steps
@@ -62,3 +63,40 @@ def test_summarize_adds_errors_of_the_bound():
         "rate_image_se": image_standard_error(2 * values),
     }  # fmt: skip
     assert found["rate"] == pytest.approx(2 * values.mean())
+
+
+def test_per_image_means_ignore_batch_size_and_devices(make_run, cheap):
+    def figures(num, batch_size):
+        config, mesh = make_run(data={"batch_size": batch_size}), parallel.make_mesh(jax.devices()[:num])
+        state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+        splits = sources.load(config.data, 0)
+        assert len(splits.test[0]) % batch_size  # the last batch is not full
+        return vae.TASK.evaluators[0](config, mesh)(state, splits, "test")
+
+    reference = figures(1, 7)
+    for num, batch_size in [(1, 100), (2, 16), (8, 64)]:
+        for name, value in figures(num, batch_size).items():
+            np.testing.assert_allclose(value, reference[name], rtol=1e-6)
+
+
+def test_per_image_means_count_every_image_once(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    evaluator = per_image_means(
+        lambda config, state, batch, key: tuple(
+            {name: images.sum((1, 2, 3))} for name, images in zip("ab", batch.images, strict=True)
+        )
+    )
+    rng = np.random.default_rng(0)
+    for sizes in ((37, 20), (16, 40)):
+        source = tuple(rng.integers(0, 256, (num, 8, 8, 1), np.uint8) for num in sizes)
+        figures = evaluator(config, mesh)(None, Splits((), (), source), "test")
+        for name, images in zip("ab", source, strict=True):
+            np.testing.assert_allclose(figures[name], images.sum((1, 2, 3)).mean(), rtol=1e-12)
+
+
+def test_per_image_means_repeat_at_any_step(make_run):
+    config, mesh = make_run(), parallel.make_mesh()
+    state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))
+    evaluate, splits = vae.TASK.evaluators[0](config, mesh), sources.load(config.data, 0)
+    later = state._replace(step=parallel.replicate_scalar(mesh, 7))
+    assert evaluate(state, splits, "test") == evaluate(later, splits, "test")

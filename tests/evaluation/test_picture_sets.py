@@ -7,6 +7,8 @@ from genjax import parallel
 from genjax.evaluation import features, image_metrics, memorisation, picture_sets
 from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 PIXELS = features.load("pixels")
 
 

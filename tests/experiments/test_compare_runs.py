@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -16,9 +13,10 @@ import pytest
 import compare_runs
 from genjax import cyclegan, files, keys, vae
 from genjax.evaluation.per_image import per_image_means
-from genjax.train import checkpoint, config_file, run_directory
-from genjax.train.loop import fit
-from tiny import tiny_run
+from genjax.train import checkpoint, config_file, loop, run_directory
+from genjax.train.multi_seed import compile_once
+from in_turn import run_in_turn
+from tiny import cheaply_compiled, tiny_run
 
 pytestmark = [
     pytest.mark.usefixtures("failing_loads"),
@@ -38,6 +36,15 @@ TASK = vae.TASK._replace(
 )
 
 
+shared_programs = compile_once()
+
+
+def fit(config, task=TASK):
+    """Trains a run; those of `TASK`, which differ in seeds and lengths alone, share their programs."""
+    with cheaply_compiled():
+        loop.fit(task, config, shared_programs if task is TASK else loop.compile_programs)
+
+
 def write_records(config):
     """Writes the records of a run that has not trained yet."""
     run = run_directory.Run(config, files.resolve(config.workdir), None, {}, {})
@@ -48,7 +55,7 @@ def write_records(config):
 def run(tmp_path_factory):
     """A finished run with rows at 2, 4, ... 12, evaluations at 4, 8 and 12, and checkpoints at 8 and 12."""
     config = tiny_run(str(tmp_path_factory.mktemp("compared") / "run"))
-    fit(TASK, config)
+    fit(config)
     return config
 
 
@@ -72,7 +79,7 @@ def compare(old, new):
 
 def test_compare_finds_equal_runs_of_different_lengths(run, make_run, capsys):
     shorter = make_run(train={"num_steps": 8, "log_every": 4})
-    fit(TASK, shorter)
+    fit(shorter)
     assert compare(run, shorter) == {
         "equal": True, "first_difference": None, "last_equal": 8, "first_row": None, "groups": [], "metrics": [],
         "first_checkpoint": None, "leaves": [], "steps_compared": 2, "checkpoints_compared": 2,
@@ -87,7 +94,7 @@ def test_compare_finds_equal_runs_of_different_lengths(run, make_run, capsys):
 
 def test_compare_ignores_steps_of_one_run(run, make_run):
     other = make_run(train={"log_every": 3})
-    fit(TASK, other)
+    fit(other)
     found = compare(run, other)
     assert found["equal"] and found["steps_compared"] == 4  # 6 and 12 in training, 4, 8 and 12 in evaluation
 
@@ -97,7 +104,7 @@ def test_compare_ignores_steps_of_one_run(run, make_run):
 ], ids=str)  # fmt: skip
 def test_compare_tells_batches_from_noise(run, make_run, capsys, change, field, batch):
     other = make_run(**change)
-    fit(TASK, other)
+    fit(other)
     found = compare(run, other)
     assert not found["equal"] and (found["first_difference"], found["last_equal"]) == (2, None)
     assert found["groups"] == [*batch, "ema.decoder", "ema.encoder", "net.opt_state", "net.params"]
@@ -121,7 +128,7 @@ def nudged(tmp_path_factory):
         return state._replace(net=state.net._replace(params=params)), metrics
 
     config = tiny_run(str(tmp_path_factory.mktemp("nudged") / "run"))
-    fit(TASK._replace(train_step=train_step), config)
+    fit(config, TASK._replace(train_step=train_step))
     return config
 
 
@@ -258,12 +265,10 @@ def test_compare_changes_no_file(run, nudged):
 
 def test_exit_code_tells_equal_different_and_error(run, nudged, tmp_path):
     """On one device, where the runs had eight."""
-    for other, code in ((run.workdir, 0), (nudged.workdir, 3), (tmp_path, 1)):
-        command = [sys.executable, compare_runs.__file__, run.workdir, str(other)]
-        environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == code, done.stderr
-        if code == 1:
-            assert (done.stdout, done.stderr.count("\n")) == ("", 1) and done.stderr.startswith(f"error: {tmp_path}")
-        else:
-            assert json.loads(done.stdout)["equal"] == (code == 0)
+    others = {0: run.workdir, 3: nudged.workdir, 1: str(tmp_path)}
+    commands = {str(code): ["compare_runs.py", run.workdir, other] for code, other in others.items()}
+    ended = run_in_turn(commands, JAX_NUM_CPU_DEVICES="1")
+    assert {name: done.returncode for name, done in ended.items()} == {"0": 0, "3": 3, "1": 1}
+    assert [json.loads(ended[name].stdout)["equal"] for name in "03"] == [True, False]
+    error = ended["1"]
+    assert (error.stdout, error.stderr.count("\n")) == ("", 1) and error.stderr.startswith(f"error: {tmp_path}")

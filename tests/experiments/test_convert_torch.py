@@ -29,7 +29,7 @@ from torch import nn  # noqa: E402
 
 import torch_cyclegan as reference  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 torch.set_num_threads(1)
 SIZE = (16, 32)

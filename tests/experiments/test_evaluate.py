@@ -18,8 +18,9 @@ from genjax.evaluation import classifier
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import Measured
 from genjax.loading import load_sampler
+from studies.evaluation import records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 
 def run(monkeypatch, *arguments):
@@ -74,9 +75,9 @@ def test_add_replaces_a_record_with_the_same_settings(tmp_path):
         network = {"name": "alexnet", "sha256": "4", "size": (128, 128), "resize": "bicubic"}
         return {"step": 3, "split": "test", "features": network, "seed": seed, "sets": {"samples": of_set}}
 
-    evaluate._add(path, record(0, 1.0))
+    records.add(path, record(0, 1.0))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda seed: evaluate._add(path, record(seed, 2.0)), range(8)))
+        list(pool.map(lambda seed: records.add(path, record(seed, 2.0)), range(8)))
     found = {one["seed"]: one["sets"]["samples"]["metrics"]["kid"]["value"] for one in files.read_json(path)}
     assert found == dict.fromkeys(range(8), 2.0) and len(files.read_json(path)) == 8
 

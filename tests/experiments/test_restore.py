@@ -18,7 +18,7 @@ from genjax.vae import restored_files
 from genjax.vae.operators import Downsample
 from linear_vae import linear_vae
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 RNG = np.random.default_rng(0)
 GREY = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=1)

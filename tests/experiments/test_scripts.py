@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import genjax
 import sample
+from configs import cut as cut_configs
 from configs import cyclegan as cyclegan_configs
 from configs import vae as vae_configs
 from genjax.cyclegan.config import LossConfig
 from genjax.data import sources
+from in_turn import run_in_turn
 from tiny import CHEAP, write_noise
 
 pytestmark = pytest.mark.process
@@ -34,6 +33,7 @@ def run(script, *arguments):
 
 CONFIGS = [("train_vae.py", *item) for item in vae_configs.CONFIGS.items()]
 CONFIGS += [("train_cyclegan.py", *item) for item in cyclegan_configs.CONFIGS.items()]
+CONFIGS += [("train_cut.py", *item) for item in cut_configs.CONFIGS.items()]
 
 
 @pytest.mark.parametrize(("script", "name", "make"), CONFIGS)
@@ -45,32 +45,47 @@ def test_configs_are_valid_and_describe_their_results(script, name, make):
     assert "TODO" not in description
 
 
-def test_train_suggests_the_right_flag(tmp_path):
-    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batchsize", 8)
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Commands that end at once, by name, one after the other in one process: imports take most of their time."""
+    path = tmp_path_factory.mktemp("ended")
+    commands = {
+        "a wrong flag": ["train_vae.py", "digits", "--data.batchsize", "8"],
+        "a wrong name": ["train_vae.py", "digit"],
+        "a wrong value": ["train_vae.py", "digits", "--data.batch-size", "0"],
+        "a wrong folder": ["train_vae.py", "digits", "--data.source", f"folder:{path}/none"],
+    }
+    for name, command in commands.items():
+        command += ["--workdir", f"{path}/{name}"]
+    for script, name in (("study.py", "translation"), ("benchmark.py", "seeds")):
+        commands |= {f"{script} --help": [script, name, "--help"], f"{script} nothing": [script, "nothing"]}
+    return path, run_in_turn(commands)
+
+
+def test_train_suggests_the_right_flag(ended):
+    path, done = ended[0], ended[1]["a wrong flag"]
     assert done.returncode == 2 and "--data.batch-size" in done.stderr and "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert not (path / "a wrong flag").exists()
 
 
-def test_train_lists_the_configurations_it_knows(tmp_path):
-    done = run("train_vae.py", "digit", "--workdir", tmp_path / "run")
-    assert (
-        done.returncode == 2 and "no configuration is called 'digit': give quickstart, mnist5k, digits" in done.stderr
-    )
+def test_train_lists_the_configurations_it_knows(ended):
+    done = ended[1]["a wrong name"]
+    assert done.returncode == 2
+    assert "no configuration is called 'digit': give quickstart, mnist5k, digits" in done.stderr
 
 
-def test_train_refuses_a_value_with_its_number(tmp_path):
-    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.batch-size", 0)
+def test_train_refuses_a_value_with_its_number(ended):
+    done = ended[1]["a wrong value"]
     unboxed = " ".join(done.stderr.replace("│", " ").split())
-    assert (
-        done.returncode == 2 and "--data.batch-size must be at least 1, got 0" in unboxed and "Traceback" not in unboxed
-    )
+    assert done.returncode == 2 and "--data.batch-size must be at least 1, got 0" in unboxed
+    assert "Traceback" not in unboxed
 
 
-def test_train_prints_an_error_as_one_line(tmp_path):
-    done = run("train_vae.py", "digits", "--workdir", tmp_path / "run", "--data.source", f"folder:{tmp_path}/none")
+def test_train_prints_an_error_as_one_line(ended):
+    path, done = ended[0], ended[1]["a wrong folder"]
     title, error = done.stderr.splitlines()
-    assert (done.returncode, done.stdout, error) == (1, "", f"error: no such folder: {tmp_path}/none")
-    assert f"VAE on folder:{tmp_path}/none, in " in title
+    assert (done.returncode, done.stdout, error) == (1, "", f"error: no such folder: {path}/none")
+    assert f"VAE on folder:{path}/none, in " in title
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -147,88 +162,6 @@ def test_cats_dogs_reads_folders_of_photographs(tmp_path):
     assert [images.shape for images in splits.test] == [(1, 128, 128, 3)] * 2
 
 
-def test_sample_prior_is_a_prefix_of_more(trained, tmp_path):
-    few = sample.prior(trained.workdir, tmp_path / "few.png", seed=3, num=8)
-    sample.prior(trained.workdir, tmp_path / "many.png", seed=3, num=32)
-    other = sample.prior(trained.workdir, tmp_path / "other.png", seed=4, num=8)
-    with Image.open(tmp_path / "few.png") as first, Image.open(tmp_path / "many.png") as all_rows:
-        np.testing.assert_array_equal(np.asarray(all_rows)[: first.height], np.asarray(first))
-    assert few["digest"] != other["digest"]
-
-
-@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "traverse"])
-def test_sample_takes_own_or_given_images(trained, tmp_path, verb):
-    rng = np.random.default_rng(0)
-    (tmp_path / "in").mkdir()
-    for i in range(3):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "in" / f"{i}.png")
-    own = sample.VERBS[verb](trained.workdir, tmp_path / "own.png")
-    given = sample.VERBS[verb](trained.workdir, tmp_path / "given.png", images=(str(tmp_path / "in"),))
-    assert own["digest"] != given["digest"]
-    assert given["images"] == {"reconstruct": 3, "interpolate": 2 * 12, "traverse": 4 * 11}[verb]
-
-
-def test_sample_interpolate_begins_and_ends_with_the_images(trained, tmp_path):
-    names = []
-    for i in range(2):
-        image = np.random.default_rng(i).integers(0, 256, (8, 8), np.uint8)
-        names.append(str(tmp_path / f"{i}.png"))
-        Image.fromarray(image).save(names[-1])
-    sample.interpolate(trained.workdir, tmp_path / "out.png", steps=3, images=tuple(names))  # several --images
-    with Image.open(tmp_path / "out.png") as grid:
-        shown = np.asarray(grid)
-    assert shown.shape == (68, 5 * 66 + 2)  # each pixel is repeated 8 times
-    for name, left in zip(names, (2, 4 * 66 + 2), strict=True):
-        with Image.open(name) as image:
-            np.testing.assert_array_equal(shown[2:66:8, left : left + 64 : 8], np.asarray(image))
-
-
-def test_sample_interpolate_shows_16_bits(trained, tmp_path, monkeypatch):
-    config = dataclasses.replace(trained, data=dataclasses.replace(trained.data, bits=16))
-    black = lambda start, end, num: np.zeros((num, *start.shape))  # noqa: E731
-    between = types.SimpleNamespace(config=config, step=12, interpolate=black)
-    monkeypatch.setattr(sample, "load_sampler", lambda *arguments: between)
-    names = [str(tmp_path / f"{level}.png") for level in (100, 30)]
-    for name, level in zip(names, (100, 30), strict=True):
-        Image.fromarray(np.full((8, 8), level, np.uint8)).save(name)
-    sample.interpolate("", tmp_path / "out.png", steps=1, images=tuple(names))
-    with Image.open(tmp_path / "out.png") as grid:
-        assert np.asarray(grid)[30, [30, 96, 162]].tolist() == [100, 0, 30]
-
-
-def test_sample_overwrites_nothing(trained, tmp_path):
-    (tmp_path / "out.png").write_text("mine")
-    for verb in sample.VERBS.values():
-        with pytest.raises(ValueError, match="exists already"):
-            verb(trained.workdir, tmp_path / "out.png")
-    assert (tmp_path / "out.png").read_text() == "mine"
-
-
-def test_sample_refuses_wrong_counts_with_the_number(trained, tmp_path):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "one.png")
-    for verb, options, said in [
-        (sample.prior, {"num": 0}, "--num must be at least 1, got 0"),
-        (sample.interpolate, {"steps": -1}, "--steps must be at least 1, got -1"),
-        (sample.traverse, {"dimensions": 0}, "--dimensions must be at least 1, got 0"),
-        (sample.interpolate, {"images": (str(tmp_path / "in"),)}, "at least 2 images, and --images .*in holds 1"),
-        (sample.prior, {"temperature": (float("nan"),)}, r"--temperature must lie in \[0, 1e6\], got nan"),
-        (sample.prior, {"seed": 2**32}, "a seed must lie in .*, got 4294967296"),
-        (sample.prior, {"out": tmp_path / "x.jpg"}, "x.jpg must end in .png"),
-    ]:
-        with pytest.raises(ValueError, match=said):
-            verb(trained.workdir, **{"out": tmp_path / "out.png"} | options)
-
-
-def test_sample_reads_only_the_images_needed(trained, tmp_path):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")
-    (tmp_path / "in" / "b.png").write_text("no image")
-    assert (
-        sample.reconstruct(trained.workdir, tmp_path / "out.png", num=1, images=(str(tmp_path / "in"),))["images"] == 1
-    )
-
-
 def test_sample_prints_a_missing_platform_as_one_line(tmp_path):
     command = [sys.executable, SCRIPTS / "sample.py", "prior", "--workdir", tmp_path, "--out", tmp_path / "x.png"]
     done = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "abacus"}, capture_output=True, text=True)
@@ -269,8 +202,7 @@ def test_no_file_changes_the_import_path():
 
 
 @pytest.mark.parametrize(("script", "name"), [("study.py", "translation"), ("benchmark.py", "seeds")])
-def test_study_and_benchmark_run_by_name(script, name):
-    done = run(script, name, "--help")
+def test_study_and_benchmark_run_by_name(ended, script, name):
+    done, unknown = (ended[1][f"{script} {argument}"] for argument in ("--help", "nothing"))
     assert done.returncode == 0 and f"usage: {script} {name}" in done.stdout
-    unknown = run(script, "nothing")
     assert unknown.returncode == 2 and name in unknown.stderr and "Traceback" not in unknown.stderr

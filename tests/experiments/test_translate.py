@@ -15,7 +15,7 @@ from genjax.data import folders, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 RNG = np.random.default_rng(0)
 

@@ -18,6 +18,8 @@ from studies.collapse.faults import FAULTS, faulty_networks
 from studies.reproducibility.stepping import mesh_of
 from tiny import cheaply_compiled, tiny_cyclegan
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 
 def noise(num, channels=1, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (num, 8, 8, channels)).astype(np.float32)

@@ -14,10 +14,7 @@ from genjax import gan, keys
 from genjax.gan import discriminators, generators, params
 from genjax.gan.discriminators import PatchDiscriminator, PixelDiscriminator
 
-pytestmark = pytest.mark.slow
-
-# Programs here run once or twice: compiling them is the cost, and of fresh parameters above all.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 BF16 = jnp.dtype(jnp.bfloat16)
 
@@ -99,7 +96,7 @@ def test_patch_discriminator_logit_sees_one_patch(num_layers, expected):
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params.shapes(module, (96, 96, 1)))
     images = jnp.ones((1, expected // stride * stride + 4 * stride, smallest, 1))
     middle = images.shape[1] // stride // 2 - 1
-    grad = jit(jax.grad(lambda x: params.apply(module, ones, x)[0, middle, 0, 0]))(images)
+    grad = jax.jit(jax.grad(lambda x: params.apply(module, ones, x)[0, middle, 0, 0]))(images)
     rows = np.flatnonzero(np.asarray(grad).any(axis=(0, 2, 3)))
     assert 0 < rows[0] and rows[-1] < images.shape[1] - 1  # the border cuts nothing off
     assert len(rows) == rows[-1] - rows[0] + 1 == expected
@@ -138,7 +135,7 @@ NETWORKS = {
 
 def init(module, image_shape=(16, 16, 1), seed=0):
     part = generators if isinstance(module, generators.Generator) else discriminators
-    return jit(lambda: part.init(module, keys.root_key(seed), image_shape))()
+    return jax.jit(lambda: part.init(module, keys.root_key(seed), image_shape))()
 
 
 FIXED = {  # hash of names and shapes, and a sum of the values
@@ -189,7 +186,7 @@ def test_residual_generator_begins_as_the_identity(module, last):
     fresh = init(module)
     assert [path for path, kernel in kernels(fresh).items() if not kernel.any()] == [last]
     images = 3 * random_images((16, 16, 1))  # outside of [-1, 1] too
-    generate = jit(functools.partial(params.apply, module))
+    generate = jax.jit(functools.partial(params.apply, module))
     np.testing.assert_allclose(generate(fresh, images), images, rtol=1e-6)
     there_and_back = generate(fresh, generate(fresh, images))
     assert np.abs(there_and_back - images).mean() < 1e-6
@@ -214,7 +211,7 @@ def test_apply_keeps_examples_apart_and_norms_undo_biases(x64, name):
     is_bias = jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "bias", given)
     biases = jax.tree.map(lambda leaf, bias: leaf if bias else None, given, is_bias)
 
-    @jit
+    @jax.jit
     def outputs_and_grads(biases, images):
         def probed(biases):
             both = jax.tree.map(lambda b, p: p if b is None else b, biases, given, is_leaf=lambda x: x is None)
@@ -247,7 +244,7 @@ def test_apply_computes_in_bfloat16_and_normalises_in_float32(name):
         convolutions = [line for line in jaxpr if " conv_general_dilated" in line]
         assert convolutions and all(("bf16[" in line) == (dtype == BF16) for line in convolutions)
         assert not [line for line in jaxpr if "bf16[" in line and " reduce_sum" in line]
-        outputs[dtype] = jit(apply)(given, images)
+        outputs[dtype] = jax.jit(apply)(given, images)
         assert outputs[dtype].dtype == jnp.float32
     difference = np.abs(outputs[BF16] - outputs[None])
     assert 0 < difference.max() < 0.1 * np.abs(outputs[None]).max()
@@ -257,7 +254,7 @@ def test_apply_computes_in_bfloat16_and_normalises_in_float32(name):
 def test_spectral_normalise_makes_the_largest_singular_value_1(x64, module):
     given = random_params(params.shapes(module, (16, 16, 1)))
 
-    @jit
+    @jax.jit
     def converged(given):
         first = discriminators.init_spectral(given, keys.root_key(1))
         last = jax.lax.fori_loop(0, 100, lambda _, vectors: discriminators.spectral_normalise(given, vectors)[1], first)
@@ -284,7 +281,11 @@ def test_affine_norms_begin_as_plain_ones(name):
     with_gains = init(affine)
     gains = [path for path, _ in jax.tree_util.tree_leaves_with_path(with_gains) if path[-1].key == "scale"]
     assert len(gains) == len(WITH_NORM[name])
-    np.testing.assert_array_equal(params.apply(affine, with_gains, images), params.apply(plain, init(plain), images))
+    first, other = (
+        jax.jit(functools.partial(params.apply, module))(given, images)
+        for module, given in ((affine, with_gains), (plain, init(plain)))
+    )
+    np.testing.assert_array_equal(first, other)
 
 
 def test_spectral_normalise_leaves_norms_alone():

@@ -9,6 +9,8 @@ from genjax.gan import translation
 from genjax.gan.networks import DOMAINS
 from genjax.gan.params import apply
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 UNET = {"generator": "unet", "num_downs": 3, "base_channels": 2}
 RESNET = {"num_blocks": 0, "base_channels": 2}
 SIZES = [(1, 1), (5, 7), (33, 20), (4, 1), (8, 8), (9, 8)]
@@ -31,10 +33,7 @@ def random_params(config):
 
 
 def translated(config, params, images, direction="a2b"):
-    fn = jax.jit(
-        lambda params, x: translation.translate(config, params, direction, x, nets.make_networks),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    fn = jax.jit(lambda params, x: translation.translate(config, params, direction, x, nets.make_networks))
     return np.asarray(fn(params, images))
 
 
@@ -79,10 +78,7 @@ def test_translate_mirrors_borders_and_cuts_them_off(make_cyclegan, fields, unit
 def test_translate_applies_the_generator_to_pixels(make_cyclegan, fields):
     config = configured(make_cyclegan, **fields)
     params, images = random_params(config), random_images((16, 8, 1))
-    plain = jax.jit(
-        lambda params, x: apply(nets.make_networks(config).g_b2a, params, x),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    plain = jax.jit(lambda params, x: apply(nets.make_networks(config).g_b2a, params, x))
     outputs = np.asarray(plain(params["b2a"], 2 * images - 1))
     found = translated(config, params, images, "b2a")
     np.testing.assert_allclose(found, np.clip((outputs + 1) / 2, 0, 1), atol=1e-5)

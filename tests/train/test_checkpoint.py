@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fitted import fit
 from genjax import keys, parallel, vae
 from genjax.config import TrainConfig
 from genjax.train import checkpoint, fingerprint
-from genjax.train.loop import fit
 
 pytestmark = [
     pytest.mark.usefixtures("failing_loads"),
@@ -71,9 +71,9 @@ def test_restore_latest_passes_over_damage_and_keeps_it(trained, copied, caplog,
     checkpoints = Path(copied.workdir, "checkpoints")
     damage(checkpoints / "12")
     with caplog.at_level(logging.WARNING):
-        resumed = fit(vae.TASK, copied)
+        resumed = fit(copied)
     assert resumed.resumed_from == 8
-    assert resumed.digest == fit(vae.TASK, trained).digest
+    assert resumed.digest == fit(trained).digest
     assert "checkpoints/12" in caplog.text and "going on from step 8" in caplog.text
     assert Path(copied.workdir, "damaged-12").is_dir()
     assert checkpoint.steps(checkpoints) == [8, 12]  # 12 has been saved anew
@@ -82,7 +82,7 @@ def test_restore_latest_passes_over_damage_and_keeps_it(trained, copied, caplog,
 def test_restore_latest_refuses_another_steps_number(trained, copied, caplog):
     checkpoints = Path(copied.workdir, "checkpoints")
     shutil.copytree(checkpoints / "8", checkpoints / "16")
-    assert fit(vae.TASK, copied).resumed_from == 12
+    assert fit(copied).resumed_from == 12
     assert "checkpoints/16 is a copy of that of step 8, under the number of another step" in caplog.text
     assert Path(copied.workdir, "damaged-16").is_dir()
 
@@ -97,9 +97,9 @@ def empty_every_file(path):
 @pytest.mark.parametrize("damage", [*DAMAGES, empty_every_file], ids=lambda damage: damage.__name__)
 def test_saver_ignores_damage_to_older_checkpoints(copied, damage):
     damage(Path(copied.workdir, "checkpoints", "8"))
-    assert fit(vae.TASK, copied).resumed_from == 12
+    assert fit(copied).resumed_from == 12
     longer = dataclasses.replace(copied, train=dataclasses.replace(copied.train, num_steps=16))
-    assert fit(vae.TASK, longer).resumed_from == 12
+    assert fit(longer).resumed_from == 12
 
 
 def test_the_best_is_remembered_in_the_next_session(tmp_path):
@@ -128,7 +128,7 @@ def test_restore_latest_fails_without_a_whole_checkpoint(copied):
     for step in (8, 12):
         truncate(checkpoints / str(step))
     with pytest.raises(ValueError, match="none of the 2 checkpoints"):
-        fit(vae.TASK, copied)
+        fit(copied)
     assert checkpoint.steps(checkpoints) == [8, 12]
 
 
@@ -136,7 +136,7 @@ def test_restore_latest_fails_without_a_whole_checkpoint(copied):
 def test_set_aside_keeps_both_of_one_step(copied):
     for _ in range(2):
         truncate(Path(copied.workdir, "checkpoints", "12"))
-        fit(vae.TASK, copied)
+        fit(copied)
     assert sorted(path.name for path in Path(copied.workdir).glob("damaged*")) == ["damaged-12", "damaged-12_"]
 
 
@@ -145,7 +145,7 @@ def test_saver_clears_away_unfinished_saves(copied):
     unfinished = checkpoints / "16.orbax-checkpoint-tmp"
     shutil.copytree(checkpoints / "12", unfinished)
     assert checkpoint.steps(checkpoints) == [8, 12]
-    assert fit(vae.TASK, copied).resumed_from == 12
+    assert fit(copied).resumed_from == 12
     assert not unfinished.exists()
 
 
@@ -186,7 +186,7 @@ def test_saved_on_eight_devices_and_restored_on_fewer(trained, num):
     mesh = parallel.make_mesh(jax.devices()[:num])
     abstract = parallel.abstract(mesh, lambda: vae.TASK.init(trained, keys.root_key(0)))
     restored = checkpoint.restore(Path(trained.workdir, "checkpoints"), 12, abstract)
-    assert restored.digest == fit(vae.TASK, trained).digest
+    assert restored.digest == fit(trained).digest
     assert {len(leaf.addressable_shards) for leaf in jax.tree.leaves(restored.state)} == {num}
 
 

@@ -156,12 +156,14 @@ def test_batch_fingerprint_covers_images_and_positions(x64, dtype):
 @pytest.mark.parametrize(("num", "several"), [(1, 1), (2, 1), (4, 1), (8, 1), (8, 3)])
 def test_compile_fingerprint_covers_state_and_last_batch(num, several):
     images = random("uint8", (16, 4, 4, 1)), random("uint8", (16, 4, 4, 3), 1)
-    batch, state = Batch(images, np.arange(16, dtype=np.int32)), {"net": np.ones(3, np.float32)}
+    pairs = images[::-1] if several > 1 or num == 2 else ()
+    batch, state = Batch(images, np.arange(16, dtype=np.int32), pairs), {"net": np.ones(3, np.float32)}
     # [b, several, ...], as the loader stacks the batches of one call
     stacked = jax.tree.map(lambda leaf: np.stack([leaf + 1] * (several - 1) + [leaf], axis=1), batch)
     run = compile_fingerprint(parallel.make_mesh(jax.devices()[:num]), several)
     found = run(state, batch if several == 1 else stacked)
-    wanted = values(state) | {"batch": int(expected_of_batch(*batch))}
+    wanted = values(state) | {"batch": int(expected_of_batch(images, batch.position))}
+    wanted |= {"batch.pairs": int(expected_of_batch(pairs, batch.position))} if pairs else {}
     assert {name: int(value) for name, value in found.items()} == wanted
 
 

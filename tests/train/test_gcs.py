@@ -14,9 +14,9 @@ import pytest
 
 import gcs
 import sample
-from genjax import files, report, vae
+from fitted import fit
+from genjax import files, report
 from genjax.train import checkpoint, run_directory
-from genjax.train.loop import fit
 from tiny import tiny_run
 
 pytestmark = [
@@ -53,9 +53,9 @@ def bucket(server):
 @pytest.fixture(scope="module")
 def in_bucket(server):
     """The same run as `trained`, in a bucket, in two sessions."""
-    fit(vae.TASK, tiny_run("gs://bucket/run", train={"num_steps": 8}))
+    fit(tiny_run("gs://bucket/run", train={"num_steps": 8}))
     run = tiny_run("gs://bucket/run")
-    return run, fit(vae.TASK, run)
+    return run, fit(run)
 
 
 def below(objects, folder):
@@ -115,7 +115,7 @@ def test_fit_resumes_after_a_kill_in_a_bucket(bucket, whole, tmp_path, caplog):
     assert "killed/checkpoints/8/_CHECKPOINT_METADATA" in bucket.objects
     assert checkpoint.steps("gs://bucket/killed/checkpoints") == [4]
 
-    assert fit(vae.TASK, tiny_run("gs://bucket/killed")).resumed_from == 4
+    assert fit(tiny_run("gs://bucket/killed")).resumed_from == 4
     assert outcome(bucket, "killed") == whole
     assert checkpoint.steps("gs://bucket/killed/checkpoints") == [8, 12]
     assert "cannot be read" not in caplog.text and not below(bucket.objects, "killed/damaged")
@@ -128,7 +128,7 @@ def test_restore_latest_passes_over_damage_and_keeps_it(bucket, in_bucket, whole
     damaged = {name: bytes(len(content)) if "/d/" in name else content for name, content in saved.items()}
     for name, content in damaged.items():
         bucket.put(f"copy/checkpoints/12/{name}", content)
-    assert fit(vae.TASK, tiny_run("gs://bucket/copy")).resumed_from == 8
+    assert fit(tiny_run("gs://bucket/copy")).resumed_from == 8
     assert outcome(bucket, "copy") == whole
     assert below(bucket.objects, "copy/damaged-12/") == damaged
     assert "moved the damaged checkpoint of step 12 to gs://bucket/copy/damaged-12" in caplog.text

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fitted import fit
 from genjax import parallel, vae
 from genjax.data import batches
 from genjax.train import multi_seed
-from genjax.train.loop import fit
 from genjax.train.multi_seed import fit_seeds
 from tiny import tiny_run
 
@@ -30,7 +30,7 @@ def outcomes(results, runs):
 def alone(tmp_path_factory):
     """The outcomes of two runs by themselves."""
     runs = configs(tmp_path_factory.mktemp("alone"))
-    return outcomes([fit(vae.TASK, run) for run in runs], runs)
+    return outcomes([fit(run) for run in runs], runs)
 
 
 def test_fit_seeds_equals_single_runs_and_compiles_once(tmp_path, monkeypatch, alone):
@@ -72,7 +72,7 @@ def test_fit_seeds_resumes_each_run_by_itself(tmp_path, monkeypatch, alone):
         patch.setattr(batches, "load", load_or_crash)
         with pytest.raises(RuntimeError, match="power cut"):
             fit_seeds(vae.TASK, runs)
-    assert fit(vae.TASK, runs[1]).resumed_from == 4  # either way of training resumes the other
+    assert fit(runs[1]).resumed_from == 4  # either way of training resumes the other
     resumed = fit_seeds(vae.TASK, runs)
     assert [result.resumed_from for result in resumed] == [12, 12] and outcomes(resumed, runs) == alone
 

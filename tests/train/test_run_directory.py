@@ -213,7 +213,7 @@ def test_check_workdir_allows_what_leaves_numbers_alone(make_run, name):
 
 
 def test_may_change_is_complete():
-    files = {"classifier_a", "classifier_b", "init_from"}  # whose SHA-256 may not
+    files = {"classifier_a", "classifier_b", "keep_mask", "init_from"}  # whose SHA-256 may not
     assert config_file.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
 
 

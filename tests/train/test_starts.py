@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from etils import epath
 
+from fitted import fit
 from genjax import cyclegan, export, keys, vae
 from genjax.config import RunConfig
 from genjax.gan import torch_weights
 from genjax.loading import load, load_sampler
-from genjax.train import checkpoint, fingerprint, loop, run_directory, starts
+from genjax.train import checkpoint, fingerprint, run_directory, starts
 from tiny import tiny_cyclegan, tiny_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 
 def equal(a, b):
@@ -125,28 +126,28 @@ def test_prepared_leaves_out_what_a_run_lacks(make_cyclegan, tmp_path):
 def test_fit_resumes_without_the_source_to_the_same_bytes(trained, tmp_path):
     copy = shutil.copytree(trained.workdir, tmp_path / "copy")
     config = tiny_run(str(tmp_path / "whole"), init_from=(str(copy),), train={"num_steps": 8}, seed=7)
-    whole = loop.fit(vae.TASK, config)
+    whole = fit(config)
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["init_from"] == [str(copy)]
     resumed = dataclasses.replace(
         config, workdir=str(tmp_path / "resumed"), train=dataclasses.replace(config.train, num_steps=4)
     )
-    loop.fit(vae.TASK, resumed)
+    fit(resumed)
     shutil.rmtree(copy)
-    after = loop.fit(vae.TASK, dataclasses.replace(config, workdir=resumed.workdir))
+    after = fit(dataclasses.replace(config, workdir=resumed.workdir))
     assert (after.resumed_from, after.digest) == (4, whole.digest)
     for name in ("metrics.jsonl", "config.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
     alone = dataclasses.replace(config, workdir=resumed.workdir, init_from=())
     with pytest.raises(ValueError, match=r"another configuration:[\s\S]*init_from_sha256: \('\w+',\) -> \(\)"):
-        loop.fit(vae.TASK, alone)
+        fit(alone)
     shutil.rmtree(tmp_path / "resumed" / "checkpoints")
     with pytest.raises(FileNotFoundError, match="there is no file .*copy"):
-        loop.fit(vae.TASK, dataclasses.replace(config, workdir=resumed.workdir))
+        fit(dataclasses.replace(config, workdir=resumed.workdir))
 
 
 def test_fit_refuses_to_begin_a_finished_run_from_elsewhere(trained):
     with pytest.raises(ValueError, match=r"another configuration:[\s\S]*init_from_sha256: \(\) -> \('"):
-        loop.fit(vae.TASK, dataclasses.replace(trained, init_from=(trained.workdir,)))
+        fit(dataclasses.replace(trained, init_from=(trained.workdir,)))
 
 
 def test_prepared_refuses_another_source_under_the_same_name(trained, make_run):

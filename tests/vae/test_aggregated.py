@@ -21,6 +21,8 @@ from genjax.vae.posterior import Posterior
 from linear_gaussian import LinearGaussian
 from tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 CONSTANT = 0.5 * np.log(2 * np.pi)  # what the log densities leave out, for each dimension
 
 

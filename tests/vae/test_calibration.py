@@ -10,6 +10,8 @@ from genjax.vae.operators import Mask
 from linear_vae import LATENTS, SIDE, SIGMA, linear_vae, posterior_given
 from tiny import cheaply_compiled
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 NUM, DRAWS = 600, 8
 
 

@@ -9,6 +9,8 @@ import scipy.stats
 from genjax.vae import diagnostics
 from tiny import cheaply_compiled
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 
 def chains(num, k, rho=0.0, seed=0):
     """Steps [num, k] of stationary chains x' = rho x + noise, with variance 1."""

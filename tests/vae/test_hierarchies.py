@@ -137,9 +137,8 @@ def test_importance_weighted_draws_a_group_given_those_before(architecture, num=
 
 @pytest.mark.slow
 @BOTH
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_hierarchy_trains_every_parameter_in_float32(architecture, precision):
-    model = from_config(tiny(architecture, precision=precision))
+def test_hierarchy_trains_every_parameter_in_float32(architecture):
+    model = from_config(tiny(architecture, precision="bfloat16"))  # which is for computing alone
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 8, 8, 1)), jnp.float32)
 
     def loss(params):

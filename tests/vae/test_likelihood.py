@@ -16,6 +16,8 @@ from genjax.vae.sampler import Sampler
 from linear_gaussian import LinearGaussian
 from tiny import cheaply_compiled
 
+pytestmark = pytest.mark.usefixtures("cheap")
+
 REPEATS = 200
 
 

@@ -11,7 +11,7 @@ from genjax import keys
 from genjax.vae import losses, nets, posterior
 from genjax.vae.model import Posterior, from_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (33, 33, 3), (64, 64, 1), (20, 37, 3)]
 

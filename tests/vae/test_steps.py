@@ -11,7 +11,7 @@ from genjax.vae import objectives, steps
 from genjax.vae.model import from_config
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 
 def run_steps(config, mesh, num_steps, dtype=None):
@@ -54,8 +54,7 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap
 
     one = inputs(1)
     assert len(one) == 16
-    for num in (2, 8):
-        assert inputs(num) == one, f"on {num} devices"
+    assert inputs(8) == one
 
 
 NETWORKS = {
@@ -193,11 +192,10 @@ def test_eval_step_does_not_augment(make_run):
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
     batch = batches.Batch((jnp.repeat(jnp.asarray(image), 16, axis=0),), jnp.zeros(16, jnp.int32))
-    (alike,) = steps.eval_step(config, state, batch, keys.root_key(1))
-    (spread,) = steps.eval_step(config, state, batch._replace(position=jnp.arange(16)), keys.root_key(1))
-    (mirrored,) = steps.eval_step(
-        config, state, batch._replace(images=(batch.images[0][:, :, ::-1],)), keys.root_key(1)
-    )
+    score = jax.jit(lambda batch: steps.eval_step(config, state, batch, keys.root_key(1)))
+    (alike,) = score(batch)
+    (spread,) = score(batch._replace(position=jnp.arange(16)))
+    (mirrored,) = score(batch._replace(images=(batch.images[0][:, :, ::-1],)))
     assert np.ptp(alike["rate"]) == 0 and np.ptp(spread["rate"]) < 1e-5 < abs(alike["rate"] - mirrored["rate"]).min()
 
 
@@ -206,11 +204,8 @@ def test_eval_step_and_visualize_use_averaged_weights(make_run):
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()
     batch = batches.Batch((jnp.zeros((4, 8, 8, 1), jnp.uint8),), jnp.arange(4))
     other = state._replace(net=jax.tree.map(jnp.zeros_like, state.net))
+    blank = state._replace(ema=jax.tree.map(jnp.zeros_like, state.ema))
     for fn in (steps.eval_step, steps.visualize):
-        assert fingerprint.tree_digest(fn(config, state, batch, keys.root_key(1))) == fingerprint.tree_digest(
-            fn(config, other, batch, keys.root_key(1))
-        )
-        blank = state._replace(ema=jax.tree.map(jnp.zeros_like, state.ema))
-        assert fingerprint.tree_digest(fn(config, blank, batch, keys.root_key(1))) != fingerprint.tree_digest(
-            fn(config, state, batch, keys.root_key(1))
-        )
+        compiled = jax.jit(lambda state, fn=fn: fn(config, state, batch, keys.root_key(1)))
+        digest, of_other, of_blank = (fingerprint.tree_digest(compiled(each)) for each in (state, other, blank))
+        assert of_other == digest != of_blank

@@ -82,14 +82,17 @@ def test_ancestral_draws_agree_and_leave_fine_noise_free():
     y = operator.apply(np.asarray(model.decode(params, model.generate(params, jnp.asarray(truth))).mean()))
 
     def draw(y):
+        cold = Settings("ancestral", 2, InferenceConfig(temperature=0.0))
+        _, mode = draw_rows(model, cold, params, keys.root_key(1), jnp.arange(1), y, operator)
         target, draws = draw_rows(model, settings, params, keys.root_key(1), jnp.arange(1), y, operator)
         one_y = draws.e.at[:, :, : y.size].set(draws.e[:, :1, : y.size])
-        return draws.e[0, :, y.size :], target.decode(draws.e).mean()[0], target.log_joint(one_y)[0]
+        return draws.e[0, :, y.size :], target.decode(draws.e).mean()[0], target.log_joint(one_y)[0], mode.e[0]
 
     with cheaply_compiled():
-        fine, images, joint = map(np.asarray, jax.jit(draw)(y.astype(np.float32)))
+        fine, images, joint, mode = map(np.asarray, jax.jit(draw)(y.astype(np.float32)))
     np.testing.assert_allclose(operator.apply(images), np.repeat(y, 20, axis=0), atol=6 * 1e-3 / 2)
     assert stats.kstest(fine.reshape(-1), "norm").pvalue > 0.01
+    assert (mode[:, y.size :] == 0).all() and (mode[0] == mode[1]).all() and mode.any()
     free = joint - np.asarray(log_normal(fine))
     assert np.ptp(free) < 1e-5 * np.abs(free).max()
 

@@ -9,7 +9,7 @@ from genjax import files
 from genjax.evaluation import classifier
 from studies.adaptation import bounding_box, methods, training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 
 def drawings(num, seed, shade):

@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from evaluate import cell, sets_of_run
+from evaluate import cell
 from genjax import files, flag_help, glossary, parallel
 from genjax.evaluation import features
 from genjax.evaluation.intervals import Interval
@@ -26,6 +26,7 @@ from genjax.keys import SCORING_SEED
 from genjax.train.rows import METRICS as ROWS
 from genjax.train.rows import read_rows
 from studies import markdown
+from studies.evaluation.sets import sets_of_run
 from studies.seeds import statistics
 from studies.translation import rules
 

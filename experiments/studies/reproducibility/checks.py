@@ -85,7 +85,7 @@ def killed_and_resumed(family: str, directory: Path, fault: str = "") -> Outcome
 
 
 def same_inputs(family: str, directory: Path, fault: str = "") -> Outcome:
-    """Checks R3: inputs of the losses in three steps are equal on 1, 2, 4, 8 devices and in 2 processes."""
+    """Checks R3: the losses' inputs in three steps are equal on 1 to 8 devices and in 2 processes."""
     seen = {f"{num}": inputs_of(family, directory, mesh_of(num), fault) for num in (1, 2, 4, 8)}
     seen["2x2"] = set.union(*inputs_of_two_processes(family, directory, fault))
     digests = {name: fingerprint.tree_digest([np.array(sorted(inputs))])[:8] for name, inputs in seen.items()}

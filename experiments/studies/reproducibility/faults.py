@@ -89,7 +89,7 @@ def different_averages(family: str) -> Fault:
 
 def forgotten_mean(family: str) -> Fault:
     """Omits the mean over devices for the gradients of one network."""
-    original, forgotten = parallel.mean_over_devices, {"vae": "encoder", "cyclegan": "g_b2a"}[family]
+    original, forgotten = parallel.mean_over_devices, {"vae": "encoder", "cyclegan": "g_b2a", "cut": "heads"}[family]
 
     def choose(path: tuple[Any, ...], own: Array, mean: Array) -> Array:
         return own if any(getattr(entry, "key", None) == forgotten for entry in path) else mean
@@ -128,7 +128,11 @@ class Recorded(NamedTuple):
 RECORDED = {
     "vae": (Recorded("genjax.vae.objectives", "training_terms", ("images", "noise")),),
     "cyclegan": (
-        Recorded("genjax.cyclegan.losses", "generator_terms", ("n.a", "n.b", "n.element")),
+        Recorded("genjax.cyclegan.steps", "generator_terms", ("inputs.a", "inputs.b", "inputs.element")),
+        Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
+    ),
+    "cut": (
+        Recorded("genjax.cut.steps", "generator_terms", ("inputs.a", "inputs.b")),
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
 }
@@ -182,7 +186,7 @@ def recorded_inputs(family: str) -> Iterator[set[str]]:
 
 
 def _choose(inputs: tuple[str, ...], _: Any, given: dict[str, Any]) -> list[Array]:
-    """Returns inputs by name, such as "images", or "n.a" for the field `a` of the argument `n`."""
+    """Returns inputs by name, such as "images", or "inputs.a" for the field `a` of the argument `inputs`."""
     chosen = []
     for name in inputs:
         argument, *fields = name.split(".")

@@ -29,9 +29,13 @@ def in_dtype(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
 
 
 def walk(
-    task: Task[C, S], config: C, source: Source, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None
-) -> Iterator[tuple[S, dict[str, Array]]]:
-    """Yields state and metrics after each of `num_steps` steps from a state of `dtype` (default: float32)."""
+    task: Task[C, S], config: C, source: Source, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None,
+    known: Source = (),
+) -> Iterator[tuple[S, dict[str, Array]]]:  # fmt: skip
+    """Yields state and metrics after each of `num_steps` steps from a state of `dtype` (default: float32).
+
+    `known` are known pairs, if there are any.
+    """
 
     def init() -> S:
         # Compiled separately: together with the conversion, XLA would compute the initial values in `dtype`.
@@ -42,7 +46,9 @@ def walk(
     step_fn, no_signal = compile_train_step(task, config, mesh), preemption.per_device(mesh)[0]
     size = config.data.batch_size
     for step in range(num_steps):
-        batch = batches.load(source, config.seed, step, size, parallel.process_rows(size))
+        batch = batches.load(
+            source, config.seed, step, size, parallel.process_rows(size), config.data.train_pairs, known
+        )
         # Emulated devices deadlock on a long queue of steps, so each is waited for.
         state, metrics, _ = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch), seed, no_signal))
         yield state, metrics

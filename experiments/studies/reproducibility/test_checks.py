@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_promises_find_their_faults(tmp_path, monkeypatch, cheap, row):
 
 def test_script_prints_fail_and_exits_with_1(tmp_path):
     command = [sys.executable, tiny_runs.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | CHEAP)
     assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
     assert json.loads(done.stdout.splitlines()[-1])["R6"] is False
 

@@ -33,6 +33,18 @@ def data_file(source: str, package: str, pattern: str) -> Path:
     return found[-1]  # the latest version, if several are there
 
 
+def count_in(source: str, most: int, least: int = 1, default: int | None = None) -> int:
+    """Returns the N of a source NAME:N, and `default`, or else `most`, for NAME alone.
+
+    Raises ValueError unless `least` <= N <= `most`.
+    """
+    name, _, count = source.partition(":")
+    default = most if default is None else default
+    if count and not (count.isdecimal() and least <= int(count) <= most):
+        raise ValueError(f"{source} needs a number from {least} to {most}: give {name}:{default}")
+    return int(count or default)
+
+
 def by_role(first: np.ndarray, second: np.ndarray, role: np.ndarray) -> Splits:
     """Splits the images of two domains by `role`, an array of letters with the leading shape of the images."""
     return Splits(

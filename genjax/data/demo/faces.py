@@ -58,20 +58,20 @@ def labels(config: DataConfig) -> Splits:
 
 
 def _tables(config: DataConfig) -> dict[str, list[np.ndarray]]:
-    """Chooses the faces of each split and domain, as rows of factors; for `faces-glasses` the second wears them."""
-    source, _, count = config.source.partition(":")
-    if count and not (count.isdecimal() and LEAST <= int(count) <= MOST):
-        raise ValueError(f"{config.source} needs a number of faces from {LEAST} to {MOST}: give {source}:5000")
-    two_domains = source == "faces-glasses"
-    table = _distinct(int(count or DEFAULT_COUNT), bare=two_domains)
+    """Chooses the faces of each split and domain, as rows of factors; of two domains the second wears glasses."""
+    name, pairs = config.source.partition(":")[0], config.source.startswith("faces-glasses-pairs")
+    count = DEFAULT_COUNT if pairs else demo.count_in(config.source, MOST, LEAST, DEFAULT_COUNT)
+    table = _distinct(count, bare=name != "faces")
     tenth = np.arange(len(table)) % 10
     splits = {"train": table[tenth < 8], "validation": table[tenth == 8], "test": table[tenth == 9]}
-    if not two_domains:
+    if name == "faces":
         return {split: [rows] for split, rows in splits.items()}
     found = {split: [rows, _with(rows, GLASSES, ADDED)] for split, rows in splits.items()}
+    if pairs:
+        num = demo.count_in(config.source, len(splits["train"]))
+        return found | {"train": [rows[:num] for rows in found["train"]]}
     # Every second face: no face trains in both domains, so pairs are seen in validation and test alone.
-    found["train"] = [rows[domain::2] for domain, rows in enumerate(found["train"])]
-    return found
+    return found | {"train": [rows[domain::2] for domain, rows in enumerate(found["train"])]}
 
 
 def _distinct(count: int, bare: bool) -> np.ndarray:

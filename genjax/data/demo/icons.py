@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from genjax.data import demo
+from genjax.data.config import DataConfig
 from genjax.data.splits import Splits
 
 
@@ -23,6 +24,23 @@ def icons(size: int) -> Splits:
     pairs = _icon_pairs(size)
     outlines, filled = (np.stack([pair[i] for pair in pairs])[..., None] for i in (1, 2))
     return demo.by_role(outlines, filled, np.array([_icon_role(pair.name) for pair in pairs]))
+
+
+def icon_pairs(config: DataConfig) -> Splits:
+    """Draws the icons that train in `icons`, each as an outline and filled: 2,352 pairs, or N by `icons-pairs:N`.
+
+    N pairs are among the first of more pairs. Validation and test are those of `icons`.
+    """
+    pairs = _icon_pairs(max(config.image_size))
+    # Not by the hash that gives an icon its role: the first half of them would be outlines in `icons`.
+    trained = (pair for pair in pairs if _icon_role(pair.name) in "AB")
+    known = sorted(trained, key=lambda pair: _hash(f"pair {pair.name}"))
+    chosen = {"train": known[: demo.count_in(config.source, len(known))]}
+    for split, role in (("validation", "V"), ("test", "T")):
+        chosen[split] = [pair for pair in pairs if _icon_role(pair.name) == role]
+    return Splits(**{
+        split: tuple(np.stack([pair[i] for pair in of])[..., None] for i in (1, 2)) for split, of in chosen.items()
+    })  # fmt: skip
 
 
 class IconPair(NamedTuple):
@@ -72,6 +90,10 @@ def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
 
 def _icon_role(name: str) -> str:
     """Gives a name its role: T 15%, V 5%, A and B 40%."""
-    # A hash of the name, so that a new version of a font moves no icon from one split to another.
-    percentile = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") * 100 >> 64
+    percentile = _hash(name) * 100 >> 64
     return "T" if percentile < 15 else "V" if percentile < 20 else "A" if percentile < 60 else "B"
+
+
+def _hash(name: str) -> int:
+    """Hashes a name to 64 bits, so that a new version of a font moves no icon from one split to another."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

@@ -87,8 +87,15 @@ def mirror_native(border: int, x: Array) -> Array:
 
 def mirror_by_gather(border: int, x: Array) -> Array:
     """Computes `mirror` by indexing rows and columns."""
-    rows, columns = (np.pad(np.arange(size), border, mode="reflect") for size in x.shape[1:3])
+    rows, columns = (_mirrored(size, border) for size in x.shape[1:3])
     return x.at[:, rows].get(mode="clip").at[:, :, columns].get(mode="clip")
+
+
+def _mirrored(size: int, border: int) -> np.ndarray | Array:
+    """Returns which row each row of a mirrored map shows; a symbolic size makes it part of the program."""
+    place = (np if isinstance(size, int) else jnp).arange(-border, size + border)
+    mirrored: np.ndarray | Array = size - 1 - abs(size - 1 - abs(place))
+    return mirrored
 
 
 def _mirror_forward(x: Array, border: int) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from genjax.data import sources
 from genjax.loading import load, load_sampler, load_translator, restore
 from genjax.train import config_file, weights_file
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +87,3 @@ def test_load_refuses_files_that_do_not_fit(trained, exported, tmp_path):
         weights_file.write(tmp_path / "odd.safetensors", found.config | changes, 12, {}, params)
         with pytest.raises(ValueError, match=f"odd.safetensors.*{said}"):
             load_sampler(tmp_path / "odd.safetensors")
-
-
-def test_check_refuses_formats_names_and_existing_files(exported):
-    for to, out, said in (
-        ("onyx", "x.onyx", "--to onyx is no format: give safetensors"),
-        ("safetensors", "x.onnx", "must end in .safetensors"),
-        ("safetensors", exported / "vae.safetensors", "exists already"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            export.check(to, out)

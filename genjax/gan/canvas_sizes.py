@@ -43,6 +43,12 @@ def one_for_each_size(sizes: np.ndarray) -> list[Group]:
     ]
 
 
+def among(groups: list[Group], chosen: np.ndarray) -> list[Group]:
+    """Gives groups of the pictures that are `chosen`, bool [n], their positions among all n."""
+    positions = np.flatnonzero(chosen)
+    return [group._replace(batches=[positions[batch] for batch in group.batches]) for group in groups]
+
+
 def _group(sizes: np.ndarray, part: np.ndarray) -> Group:
     rows, columns = (int(size) for size in sizes[part].max(axis=0))
     alike = (sizes[part] == sizes[part[0]]).all()

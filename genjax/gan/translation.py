@@ -1,5 +1,6 @@
 """Translation of images between the domains: [n, h, w, c] in [0, 1]."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -7,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from genjax.data import image_arrays
 from genjax.gan.config import GanRun, NetworkConfig
 from genjax.gan.generators import Generator
 from genjax.gan.networks import Direction, MakeNetworks
 from genjax.gan.params import apply
-from genjax.nn import canvas
+from genjax.nn import canvas, streams
 from genjax.nn.layers import Map
 from genjax.optim import Params
 
@@ -66,6 +68,29 @@ def put_on_canvas(
         border = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
         place[:height, :width] = np.pad(image, border, mode=BORDER)
     return on_canvas, sizes.astype(np.int32)
+
+
+def translate_in_strips(
+    generator: Generator, params: Params, net: NetworkConfig, image: np.ndarray, strip: int,
+    after_strip: Callable[[int, int], None],
+) -> np.ndarray:  # fmt: skip
+    """Translates one image [h, w, c] as `Translator` takes it, `strip` rows at once (nn/streams.py).
+
+    `after_strip` gets the number of strips that are done, and of all.
+    """
+    sizes = accepted_sizes(net, np.array(image.shape[:2]))
+    rows, columns = (
+        np.pad(np.arange(size), (0, int(accepted) - size), mode=BORDER)
+        for size, accepted in zip(image.shape[:2], sizes, strict=True)
+    )
+
+    def padded(start: int, number: int) -> np.ndarray:
+        return image_arrays.unit_floats(image[rows[start : start + number]][None, :, columns])
+
+    source = streams.source(padded, (len(rows), len(columns), image.shape[-1]), np.dtype(np.float32))
+    translated: Map = generator.apply({"params": params}, streams.pointwise(lambda x: 2 * x - 1, source))
+    output = streams.pointwise(lambda y: jnp.clip((y + 1) / 2, 0, 1), translated)
+    return streams.compute(output, strip, after_strip)[0, : image.shape[0], : image.shape[1]]
 
 
 def accepted_sizes(net: NetworkConfig, sizes: np.ndarray) -> np.ndarray:

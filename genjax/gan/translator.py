@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
+from tqdm import tqdm
 
-from genjax.compiled import compile_rows
+from genjax.compiled import compile_rows, with_precision
 from genjax.data import image_arrays
 from genjax.gan import canvas_sizes, translation
 from genjax.gan.canvas_sizes import MOST_PROGRAMS, Group
@@ -19,6 +20,8 @@ from genjax.gan.networks import DOMAINS, Direction, MakeNetworks
 from genjax.optim import Params
 
 CPU_STRIP = 32  # rows of a picture that a CPU computes at once, a power of 2
+STREAMED_PIXELS = 3 << 20  # beyond, in strips: at once the paper's generator takes 0.7 GB for each megapixel
+STRIP_ROWS, STRIP_PIXELS = 16, 1 << 16  # of such a strip, whichever is more
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -27,7 +30,8 @@ class Translator:
 
     Images in are uint8, uint16 or floats in [0, 1], [n, h, w, c] of any height and width; images out are floats in [0,
     1] of the same height and width. The translation of an image has the same bits whatever other images are passed. A
-    program is compiled for each height and width, and the last few are kept.
+    program is compiled for each height and width, and the last few are kept. Images of more than `streamed_beyond`
+    pixels are translated in strips, up to rounding with the same result, in less memory.
     """
 
     config: GanRun
@@ -35,7 +39,8 @@ class Translator:
     step: int  # training step of the parameters
     mesh: Mesh
     make_networks: MakeNetworks
-    on_canvas: bool = True  # false for networks from outside genjax, which know nothing of the canvas
+    on_canvas: bool = True  # false for networks from outside genjax, which know nothing of canvas and strips
+    streamed_beyond: int = STREAMED_PIXELS
 
     def __repr__(self) -> str:
         channels = " and ".join(map(str, self.config.data.channels))
@@ -63,13 +68,23 @@ class Translator:
         the run holds no such generator.
         """
         self._check(direction, images, 4)
+        if self._is_streamed(images.shape[1:3]):
+            self._check_there(direction)
+            # Whole numbers become floats strip by strip.
+            checked = images if images.dtype.kind == "u" else image_arrays.unit_floats(images)
+            outputs = [self._in_strips(direction, image) for image in checked]
+            return outputs[0][None] if len(outputs) == 1 else np.stack(outputs)
         run = self._compiled(direction, images.shape[1:3])
         return run((self.params,), (image_arrays.unit_floats(images),))
 
     def groups(self, sizes: np.ndarray) -> list[Group]:
         """Groups images of `sizes` [n, 2], heights and widths, to be translated by few programs."""
         if self.on_canvas:
-            return canvas_sizes.choose(translation.accepted_sizes(self.config.net, sizes))
+            large = np.array([self._is_streamed(size) for size in sizes], bool)
+            accepted = translation.accepted_sizes(self.config.net, sizes)
+            on_canvas = canvas_sizes.choose(accepted[~large])
+            alone = canvas_sizes.one_for_each_size(sizes[large])
+            return canvas_sizes.among(on_canvas, ~large) + canvas_sizes.among(alone, large)
         logging.info("networks from outside genjax: one program for each of the sizes, the last few are kept")
         return canvas_sizes.one_for_each_size(sizes)
 
@@ -108,6 +123,31 @@ class Translator:
             single = ": a single one is image[None]" if images.ndim == ndim - 1 == 3 else ""
             raise ValueError(f"expected images {expected}, got {list(images.shape)}{single}")
 
+    def _check_there(self, direction: Direction) -> None:
+        if not is_there(self.params[direction]):  # not a ValueError, as the images are fine
+            raise FileNotFoundError(
+                f"{self.config.workdir} has no generator {direction}: it was converted from the other direction's "
+                f"file alone. Convert again with --{direction} FILE too, to another --workdir"
+            )
+
+    def _is_streamed(self, size: Sequence[int]) -> bool:
+        return self.on_canvas and int(size[0]) * int(size[1]) > self.streamed_beyond
+
+    def _in_strips(self, direction: Direction, image: np.ndarray) -> np.ndarray:
+        """Translates one image [h, w, c] on one device, with a progress bar."""
+        device = self.mesh.local_devices[0]
+        params = jax.device_put(jax.device_get(self.params[direction]), device)
+        generator = self.make_networks(self.config).generators[direction]
+        strip = max(STRIP_ROWS, STRIP_PIXELS // image.shape[1])
+        translate = with_precision(translation.translate_in_strips, self.config.precision)
+        with jax.default_device(device), tqdm(unit="strip", leave=False, disable=None) as progress:
+
+            def after_strip(done: int, total: int) -> None:
+                progress.total = total
+                progress.update(done - progress.n)
+
+            return translate(generator, params, self.config.net, image, strip, after_strip)
+
     @functools.cached_property
     def _compiled(self) -> Callable[..., Callable]:
         """Compiles a direction and size at its first use; the least recently used programs are dropped."""
@@ -115,11 +155,7 @@ class Translator:
         @functools.lru_cache(maxsize=MOST_PROGRAMS)
         def compiled(direction: Direction, size: tuple[int, int], canvas_batch: int | None = None) -> Callable:
             del size  # each has a function of its own, which takes its program along when it is dropped
-            if not is_there(self.params[direction]):  # not a ValueError, as the images are fine
-                raise FileNotFoundError(
-                    f"{self.config.workdir} has no generator {direction}: it was converted from the other direction's "
-                    f"file alone. Convert again with --{direction} FILE too, to another --workdir"
-                )
+            self._check_there(direction)
             if canvas_batch is not None:
                 return compile_rows(self._canvas_program(direction), self.config, self.mesh, canvas_batch)
 

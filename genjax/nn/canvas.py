@@ -8,12 +8,15 @@ strip stays in the cache.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from genjax.nn.kernels.instance_norm import NORM_EPS
+
+Moments = tuple[Any, Any, Any]  # of a set of pixels: number, mean, and sum of squared distances from the mean
 
 MARGIN = 3  # the largest border that an operation sees around a map
 
@@ -62,19 +65,23 @@ def reflect(x: Canvas, border: int) -> Canvas:
     return dataclasses.replace(x, values=values)
 
 
-def convolve(conv: Callable[[Array], Array], x: Canvas, border: int, up: int = 1, down: int = 1) -> Canvas:
-    """Applies `conv` to the map with `border` pixels around it.
+def convolve(
+    conv: Callable[..., Array], parameters: tuple[Array, ...], x: Canvas, border: int,
+    up: int = 1, down: int = 1, mirrored: bool = False,
+) -> Canvas:  # fmt: skip
+    """Applies `conv` to the map with `border` pixels around it, zeros or its reflection.
 
-    The output is up / down times as high and wide. `conv` maps [b, border + strip + border, ...] to [b, strip * up /
-    down, ...], and columns alike.
+    The output is up / down times as high and wide. `conv` maps [b, border + strip + border, ...] and the parameters to
+    [b, strip * up / down, ...], and columns alike.
     """
+    x = reflect(x, border) if mirrored else x
     b, rows, columns, _ = x.shape
     height, width, strip = x.height * up // down, x.width * up // down, x.strip * up // down
     edges = slice(MARGIN - border, MARGIN + columns + border)
 
     def strip_at(i: Array) -> Array:
         part = lax.dynamic_slice_in_dim(x.values, MARGIN - border + i * x.strip, x.strip + 2 * border, axis=1)
-        return conv(part[:, :, edges])
+        return conv(part[:, :, edges], *parameters)
 
     like = jax.eval_shape(strip_at, jax.ShapeDtypeStruct((), jnp.int32))
     canvas = (b, rows * up // down + 2 * MARGIN, columns * up // down + 2 * MARGIN, like.shape[-1])
@@ -97,7 +104,7 @@ def pointwise(fn: Callable[..., Array], x: Canvas, *others: Canvas) -> Canvas:
 
 def normalized(fn: Callable[..., Array], x: Canvas, *others: Canvas, groups: int) -> Canvas:
     """Computes fn(group_norm(x), *others) for a function of pixels; as many groups as channels: instance norm."""
-    mean, variance = _pooled(*_statistics(x), groups)
+    mean, variance = pooled(*_statistics(x), groups)
     scale = lax.rsqrt(variance + NORM_EPS)
     return pointwise(lambda x, *others: fn(((x - mean) * scale).astype(x.dtype), *others), x, *others)
 
@@ -106,23 +113,26 @@ def _statistics(x: Canvas) -> tuple[Array, Array]:
     """Returns mean and variance of each channel over the map, [b, 1, 1, c] and at least float32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
 
-    def merge(i: Array, before: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        # Two sets of pixels (Chan et al. 1983): squares of distances from each set's own mean lose no digits.
-        num, mean, squares = before
+    def merge(i: Array, before: Moments) -> Moments:
         part = _strip(x, i).astype(dtype)
-        new = (jnp.minimum(x.height - i * x.strip, x.strip) * x.width).astype(dtype)
-        new_mean = jnp.sum(part, axis=(1, 2), keepdims=True) / new
-        distances = jnp.where(_inside(x, i), jnp.square(part - new_mean), 0)
-        apart, share = new_mean - mean, new / (num + new)
-        squares = squares + jnp.sum(distances, axis=(1, 2), keepdims=True) + jnp.square(apart) * num * share
-        return num + new, mean + apart * share, squares
+        number = (jnp.minimum(x.height - i * x.strip, x.strip) * x.width).astype(dtype)
+        mean = jnp.sum(part, axis=(1, 2), keepdims=True) / number
+        distances = jnp.where(_inside(x, i), jnp.square(part - mean), 0)
+        return merged(before, (number, mean, jnp.sum(distances, axis=(1, 2), keepdims=True)))
 
     zero = jnp.zeros((x.shape[0], 1, 1, x.shape[-1]), dtype)
     num, mean, squares = lax.fori_loop(0, _num_strips(x), merge, (jnp.zeros((), dtype), zero, zero))
     return mean, squares / num
 
 
-def _pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
+def merged(before: Moments, new: Moments) -> Moments:
+    """Merges the moments of two sets of pixels (Chan et al. 1983), each about its own mean, which loses no digits."""
+    (num, mean, squares), (new_num, new_mean, new_squares) = before, new
+    apart, share = new_mean - mean, new_num / (num + new_num)
+    return num + new_num, mean + apart * share, squares + new_squares + apart * apart * num * share
+
+
+def pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
     """Returns mean and variance of each group of channels, for each of its channels."""
     grouped = mean.reshape(*mean.shape[:3], groups, -1)
     pooled = jnp.mean(grouped, axis=-1, keepdims=True)

@@ -3,6 +3,7 @@
 Layers with a fast form on some platforms call nn/kernels/, where each form stands beside a native reference.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,11 +14,10 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from genjax.config import Precision
-from genjax.nn import canvas
+from genjax.nn import canvas, streams
 from genjax.nn.canvas import Canvas
 from genjax.nn.kernels.convolutions import (
     NO_PADDING,
-    Padding,
     conv,
     conv_by_rows,
     conv_narrow,
@@ -25,13 +25,14 @@ from genjax.nn.kernels.convolutions import (
     mirror,
 )  # fmt: skip
 from genjax.nn.kernels.instance_norm import group_norm, instance_norm
+from genjax.nn.streams import Stream
 
 NormKind = Literal["instance", "group", "layer", "none"]
 
 GROUPS = 32
 """Groups of channels with norm group (Wu and He 2018), or the most that divide both."""
 
-Map = Any  # an Array, or a Canvas: layers give what they were given
+Map = Any  # an Array, a Canvas or a Stream: layers give what they were given
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
@@ -72,14 +73,10 @@ class Conv(nn.Module):
     def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, h', w', features]; h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
         parameters = _parameters(self, x.shape[-1])
-
-        def convolve(x: Array, padding: Padding) -> Array:
-            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
-            return conv(x, kernel, self.stride, padding) + bias.reshape(1, 1, 1, -1)
-
-        if isinstance(x, Canvas):
-            return canvas.convolve(lambda part: convolve(part, NO_PADDING), x, border=1, down=self.stride)
-        return convolve(x, ((1, 1), (1, 1)))
+        if isinstance(x, Canvas | Stream):
+            inner = _Biased(conv, (self.stride, NO_PADDING), self.dtype)
+            return _module(x).convolve(inner, parameters, x, border=1, down=self.stride)
+        return _Biased(conv, (self.stride, ((1, 1), (1, 1))), self.dtype)(x, *parameters)
 
 
 class ReflectConv(nn.Module):
@@ -94,16 +91,10 @@ class ReflectConv(nn.Module):
     def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
         parameters, border = _parameters(self, x.shape[-1]), self.kernel_size // 2
-
-        def convolve(x: Array, conv: Callable[[Array, Array], Array]) -> Array:
-            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
-            return conv(x, kernel) + bias.reshape(1, 1, 1, -1)
-
-        if isinstance(x, Canvas):
-            form = conv_by_rows if self.by_rows else conv_narrow
-            return canvas.convolve(lambda part: convolve(part, form), canvas.reflect(x, border), border)
-        form = conv_by_rows if self.by_rows else lambda x, kernel: conv(x, kernel, 1, NO_PADDING)
-        return convolve(x, lambda x, kernel: form(mirror(x, border), kernel))
+        if isinstance(x, Canvas | Stream):
+            inner = _Biased(conv_by_rows if self.by_rows else conv_narrow, (), self.dtype)
+            return _module(x).convolve(inner, parameters, x, border, mirrored=True)
+        return _Biased(_mirrored, (border, self.by_rows), self.dtype)(x, *parameters)
 
 
 class ConvTranspose(nn.Module):
@@ -120,19 +111,14 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Map) -> Map:
         """Maps [b, h, w, c] to [b, 2h, 2w, features]; kernel_size is 3 or 4."""
         parameters = _parameters(self, x.shape[-1])
-
-        def convolve(x: Array) -> Array:
-            x, kernel, bias = promote_dtype(x, *parameters, dtype=self.dtype)
-            return conv_transpose(x, kernel) + bias.reshape(1, 1, 1, -1)
-
-        if isinstance(x, Canvas):  # outputs of the border are not the map's
-            return canvas.convolve(lambda part: convolve(part)[:, 2:-2, 2:-2], x, border=1, up=2)
-        return convolve(x)
+        if isinstance(x, Canvas | Stream):
+            return _module(x).convolve(_Biased(_transposed_inside, (), self.dtype), parameters, x, border=1, up=2)
+        return _Biased(conv_transpose, (), self.dtype)(x, *parameters)
 
 
 def pointwise(fn: Callable[..., Array], x: Map, *others: Map) -> Map:
     """Applies a function of pixels to maps of one size."""
-    return canvas.pointwise(fn, x, *others) if isinstance(x, Canvas) else fn(x, *others)
+    return _module(x).pointwise(fn, x, *others) if isinstance(x, Canvas | Stream) else fn(x, *others)
 
 
 class Norm(nn.Module):
@@ -161,9 +147,36 @@ class Norm(nn.Module):
                 return after(x * gain + offset, *others)
 
         groups = {"instance": channels, "group": math.gcd(GROUPS, channels), "layer": 1}[self.kind]
-        if isinstance(x, Canvas):
-            return canvas.normalized(fn, x, *others, groups=groups)
+        if isinstance(x, Canvas | Stream):
+            return _module(x).normalized(fn, x, *others, groups=groups)
         return fn(instance_norm(x) if self.kind == "instance" else group_norm(x, groups), *others)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Biased:
+    """A convolution and a bias. Equal ones are equal and have one hash, by which streams share their programs."""
+
+    form: Callable[..., Array]  # of x, kernel and `arguments`
+    arguments: tuple[Any, ...]
+    dtype: jnp.dtype | None
+
+    def __call__(self, x: Array, kernel: Array, bias: Array) -> Array:
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return self.form(x, kernel, *self.arguments) + bias.reshape(1, 1, 1, -1)
+
+
+def _mirrored(x: Array, kernel: Array, border: int, by_rows: bool) -> Array:
+    x = mirror(x, border)
+    return conv_by_rows(x, kernel) if by_rows else conv(x, kernel, 1, NO_PADDING)
+
+
+def _transposed_inside(x: Array, kernel: Array) -> Array:
+    return conv_transpose(x, kernel)[:, 2:-2, 2:-2]  # outputs of a border of one pixel are not the map's
+
+
+def _module(x: Canvas | Stream) -> Any:
+    """Returns the module with the operations of maps of this kind."""
+    return canvas if isinstance(x, Canvas) else streams
 
 
 def _parameters(module: Conv | ReflectConv | ConvTranspose, channels: int) -> tuple[Array, Array]:

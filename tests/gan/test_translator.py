@@ -1,5 +1,6 @@
 """Translations of groups, by few programs, against those of each size's own program."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -89,6 +90,60 @@ def test_translate_group_takes_batches_of_one_size(make):
         assert together.shape == image.shape
         np.testing.assert_array_equal(together, one)
     assert used.translate_group("a2b", [], group) == []
+
+
+def in_strips(used, monkeypatch):
+    """The same translator, with strips of 10 rows for pictures of more than 300 pixels."""
+    monkeypatch.setattr(translator, "STRIP_ROWS", 10)
+    monkeypatch.setattr(translator, "STRIP_PIXELS", 0)
+    return dataclasses.replace(used, streamed_beyond=300)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_translate_in_strips_equals_the_whole_picture(make, monkeypatch, network):
+    used = make(**NETWORKS[network])
+    (image,) = photographs([(33, 19)])
+    found = in_strips(used, monkeypatch).a2b(np.stack([image, image[::-1]]))
+    expected = used.a2b(np.stack([image, image[::-1]]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_translate_in_strips_agrees_up_to_rounding(make, monkeypatch, precision, tolerance):
+    used = make(precision=precision, **NETWORKS["resnet"])
+    (image,) = photographs([(33, 20)])
+    found = in_strips(used, monkeypatch).a2b(image[None])
+    assert found.dtype == np.float32 and found.shape == image[None].shape
+    assert np.abs(found - used.a2b(image[None])).max() < tolerance
+
+
+def test_translate_takes_strips_beyond_a_size(make, monkeypatch, programs):
+    """Alone and in groups, in the order of the pictures; but not with networks from outside."""
+
+    def flipped(generator, params, net, image, strip, after_strip):
+        after_strip(1, 1)
+        return image[::-1]
+
+    monkeypatch.setattr(translator.translation, "translate_in_strips", flipped)
+    sizes = [(20, 15), (20, 16), (8, 8), (30, 40), (12, 8)]
+    images = photographs(sizes)
+    for on_canvas in (True, False):
+        used = in_strips(make(on_canvas=on_canvas, **NETWORKS["resnet"]), monkeypatch)
+        alone = [used.a2b(image[None])[0] for image in images]
+        for each in (alone, by_groups(used, "a2b", images)):
+            for size, image, found in zip(sizes, images, each, strict=True):
+                streamed = on_canvas and size[0] * size[1] > 300
+                np.testing.assert_array_equal(found, image[::-1] if streamed else image)
+
+
+def test_translate_in_strips_needs_a_generator(make, monkeypatch):
+    used = make(**NETWORKS["resnet"])
+    missing = {**used.params, "a2b": jax.tree.map(lambda leaf: leaf + np.nan, used.params["a2b"])}
+    used = in_strips(dataclasses.replace(used, params=missing), monkeypatch)
+    with pytest.raises(FileNotFoundError, match="has no generator a2b"):
+        used.a2b(photographs([(33, 19)])[0][None])
 
 
 class Program:

@@ -15,7 +15,7 @@ from genjax.train import loop
 from genjax.train.rows import read_rows
 from tiny import cheaply_compiled
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(0)
 SHORT = {"num_steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2, "num_sample_images": 4}
 

@@ -7,8 +7,6 @@ import pytest
 from genjax import optim
 from genjax.config import OptimConfig
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def test_update_is_adam(x64):
     """Against Algorithm 1 of Kingma and Ba, written out."""

@@ -15,8 +15,6 @@ from genjax.train import checkpoint, loop
 from genjax.train.rows import read_rows
 from tiny import cheaply_compiled, tiny_cyclegan, tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def by(config, best_by):
     return dataclasses.replace(config, train=dataclasses.replace(config.train, best_by=best_by))

@@ -7,8 +7,6 @@ from skimage import metrics
 
 from genjax.evaluation import image_metrics
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def uniform(*shape, seed=0):
     return np.random.default_rng(seed).uniform(size=shape)

@@ -14,7 +14,7 @@ from genjax.data import sources
 from genjax.loading import load_sampler
 from tiny import cheaply_compiled, tiny_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 QUICK = ("--num", "10", "--samples", "20", "--annealing.num-chains", "2", "--annealing.num-steps", "2")
 

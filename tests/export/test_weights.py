@@ -12,7 +12,7 @@ from genjax.data import sources
 from genjax.loading import load, load_sampler, load_translator, restore
 from genjax.train import config_file, weights_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

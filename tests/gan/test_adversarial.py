@@ -8,8 +8,6 @@ import pytest
 from genjax.gan import adversarial
 from genjax.gan.adversarial import AdversarialConfig, Logits
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 LOG2 = math.log(2)
 
 

@@ -14,8 +14,6 @@ from genjax.vae import collapse, losses
 from genjax.vae.model import FlatVae
 from tiny import tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 GAUSSIAN = {"likelihood": "gaussian", "sigma": 0.3}
 GREY = {"binarize": "none"}
 

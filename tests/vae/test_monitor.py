@@ -13,8 +13,6 @@ from genjax.vae.model import from_config
 from genjax.vae.sampler import Sampler
 from tiny import tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 WELL = {"step": 100, "validation/rate": 9.0, "validation/active_units": 4.0, "validation/kl_group_1": 5.0,
         "validation/kl_group_2": 3.9, "validation/kl_group_3": 0.11}  # fmt: skip
 

@@ -111,8 +111,9 @@ def main() -> dict[str, Any]:
         model = load(options.workdir, options.which)
         app = make_app(model, options)
         logging.info("serving %r", model)
+        # Without a log_config uvicorn logs as genjax does: to stderr, requests too.
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(uvicorn.Config(app, host=options.host, port=options.port)).run([address])
+            uvicorn.Server(uvicorn.Config(app, log_config=None)).run([address])
     return {"workdir": options.workdir, "step": model.step}
 
 

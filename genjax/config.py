@@ -98,7 +98,7 @@ class TrainConfig:
     best_by: str = "auto"
     """Validation loss that selects the best checkpoint: elbo (VAE), l1 (to the truth, for pairs), or kid:NETWORK,
     frechet:NETWORK, mind:NETWORK between generated and real images, with NETWORK as for evaluate.py --features. auto:
-    the first that a run has; for a CycleGAN without pairs kid:alexnet if the extra features is installed. none: no
+    the first that a run has; for translation without pairs kid:alexnet if the extra features is installed. none: no
     checkpoint is the best."""
     keep_period: int = 0
     """Steps between checkpoints that are never deleted; 0 keeps only the last two and the best."""
@@ -193,8 +193,8 @@ class RunConfig:
     products. bfloat16: layers compute in bfloat16; parameters, losses and optimiser stay float32."""
     init_from: tuple[str, ...] = ()
     """Begins the training with other weights, and a fresh optimiser: a run directory, a file of weights
-    (.safetensors), or files of PyTorch (CycleGAN: generators from A to B and from B to A; - for none). Empty: from the
-    seed."""
+    (.safetensors), or files of PyTorch (CycleGAN: generators from A to B and from B to A, - for none; CUT: that from A
+    to B). Empty: from the seed."""
     init_which: str = "last"
     """Checkpoint of the run in init_from: last, best, or a step."""
     init_key: tuple[str, ...] = ()

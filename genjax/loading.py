@@ -57,7 +57,7 @@ def load_translator(
 
 
 def load(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None) -> Sampler | Translator:
-    """Loads what was trained in `workdir`, of either family; raises as `load_sampler` does."""
+    """Loads what was trained in `workdir`, of any family; raises as `load_sampler` does."""
     if config_file.read(workdir)["family"] == vae.TASK.name:
         return load_sampler(workdir, which, mesh)
     return load_translator(workdir, which, mesh)

@@ -57,6 +57,8 @@ class LossConfig(AdversarialConfig):
     A term with weight 0 is not computed. G translates from A to B.
     """
 
+    identity: ClassVar[str] = "--loss.nce-b"
+
     adversarial_a2b: float
     """Weight of the adversarial loss of translations into B."""
     nce_a: float

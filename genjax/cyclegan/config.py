@@ -34,6 +34,8 @@ class LossConfig(AdversarialConfig):
     A term with weight 0 is not computed. G translates from A to B, F back.
     """
 
+    identity: ClassVar[str] = "--loss.identity-a and --loss.identity-b"
+
     adversarial_a2b: float
     """lambda: weight of the adversarial loss of translations into B."""
     adversarial_b2a: float

@@ -6,7 +6,7 @@ Losses are [b], one for each image; logits are [b, ...] and averaged over an ima
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ Discriminator = Callable[[Array], Array]  # images [b, h, w, c] -> logits [b, ..
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdversarialConfig:
     """The adversarial loss and the penalties on discriminators; a base of a family's losses."""
+
+    identity: ClassVar[str]  # flags of the losses that keep an image of the target domain as it is
 
     adversarial: Literal["lsgan", "vanilla", "hinge", "wgan_gp"] = "lsgan"
     """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or

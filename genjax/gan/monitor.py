@@ -90,7 +90,7 @@ def _inverted(config: GanRun, related: float, recent: Sequence[Row], direction: 
     sentence = (
         f"Translations from {NAMES[direction]} swap light and dark: luminances of images and translations correlate "
         f"by {correlation:.2f}, and by {related:.2f} in the data. More training seldom repairs this: try "
-        f"another --seed, {config.net.flag('output')} residual, or the identity loss."
+        f"another --seed, {config.net.flag('output')} residual, or the identity loss ({config.loss.identity})."
     )
     return {f"inverted_{direction}": sentence}
 

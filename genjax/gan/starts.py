@@ -75,13 +75,12 @@ def _read_torch(
     Returns them as parts, and the settings of a run that has such networks. Raises ValueError, with the file, for other
     files, and if the two generators are not of one CycleGAN.
     """
-    if len(paths) == 1 and len(keys) == 2:  # both in one file
+    if len(paths) == 1 and len(keys) == 2 == len(directions):  # both in one file
         paths *= 2
     if len(paths) > len(directions) or len(keys) not in (0, len(paths)):
-        many = "one file" if len(directions) == 1 else "one or two files"
-        raise ValueError(
-            f"--init-from {' '.join(paths)} --init-key {' '.join(keys)}: give {many}, and no keys or one each"
-        )
+        many = "one file, and one key or none" if len(directions) == 1 else "one or two files, and no keys or one each"
+        given = f" --init-key {' '.join(keys)}" if keys else ""
+        raise ValueError(f"--init-from {' '.join(paths)}{given}: give {many}")
     found = {
         direction: torch_weights.read_generator(path, key)
         for direction, path, key in zip(directions, paths, keys or ("", ""), strict=False)

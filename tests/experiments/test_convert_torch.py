@@ -250,7 +250,7 @@ def test_generators_of_cut_come_and_go(tmp_path):
     for name, value in network.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name], value)
     assert_same_pictures(translator_of(config.workdir).a2b(images_of(3)), network, images_of(3))
-    with pytest.raises(ValueError, match="give one file, and no keys"):
+    with pytest.raises(ValueError, match=r"--init-from \S+ \S+: give one file, and one key or none"):
         starts.prepared(cut.TASK, dataclasses.replace(config, init_from=("a.pth", "b.pth"), init_from_sha256=()))
 
 

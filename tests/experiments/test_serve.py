@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import io
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,22 @@ def test_bound_refuses_an_address_in_use_or_of_others():
     with pytest.raises(ValueError, match=r"cannot listen at --host 192.0.2.1 --port 8000"):
         serve.bound("192.0.2.1", 8000)
     serve.bound("127.0.0.1", port).close()
+
+
+def test_main_binds_first_and_leaves_stdout_to_the_result(trained, monkeypatch):
+    served = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: served.append((server.config, sockets)))
+    with serve.bound("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(sys, "argv", ["serve.py", "--workdir", trained.workdir, "--port", str(port)])
+    assert serve.main() == {"workdir": trained.workdir, "step": trained.train.num_steps}
+    ((config, (address,)),) = served
+    assert config.log_config is None and address.fileno() == -1  # closed
+    monkeypatch.setattr(serve, "load", lambda *arguments: pytest.fail("loaded before the address is had"))
+    with serve.bound("127.0.0.1", port) as taken:
+        taken.listen()
+        with pytest.raises(ValueError, match="cannot listen at"):
+            serve.main()
 
 
 def test_batched_runs_what_waits_together():

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import jax
@@ -7,6 +8,8 @@ import pytest
 
 from genjax import keys, parallel
 from genjax.compiled import seeded_step
+from genjax.cut import losses as cut_losses
+from genjax.cut.config import CutConfig, CutRun
 from genjax.cyclegan import make_task, nets
 from genjax.data import batches
 from genjax.data.demo import icons, satellite
@@ -114,6 +117,17 @@ def test_find_warnings_depends_on_data_and_losses(make_cyclegan):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("family", "flags"), [("cyclegan", ["identity_a", "identity_b"]), ("cut", ["nce_b"])])
+def test_remedies_are_flags_of_the_family(make_cyclegan, family, flags):
+    config = make_cyclegan()
+    if family == "cut":
+        config = CutRun(workdir="unused", data=config.data, optim=config.optim, train=config.train, loss=cut_losses.CUT,
+                        cut=CutConfig(discriminator="pixel"))  # fmt: skip
+    (sentence,) = find(config, RELATED, rows(**UNHEALTHY["inverted_a2b"])).values()
+    assert re.findall(r"--loss\.([\w-]+)", sentence) == [name.replace("_", "-") for name in flags]
+    assert all(hasattr(config.loss, name) for name in flags) and f"--{family}.output residual" in sentence
+
+
 def test_find_warnings_detects_hidden_images(make_cyclegan):
     """B is a hundredth of A around mid-grey, and back again exactly what was there."""
 

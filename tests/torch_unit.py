@@ -33,7 +33,7 @@ def kl_from_standard_normal(mean):
     return of.kl_divergence(of.Normal(mean, torch.ones_like(mean)), of.Normal(0.0, 1.0)).mean()
 
 
-def training_step(nets, optimizers, a, b, weights, noise, adversarial="lsgan"):
+def training_step(nets, optimizers, a, b, weights, noise):
     """One step: both discriminators on detached translations, then encoders and decoders against the updated ones.
 
     nets: encoder_a, ..., shared_encoder, shared_decoder, d_a, d_b. optimizers: coders, d. noise: [n, 4, c, h, w], of
@@ -56,15 +56,15 @@ def training_step(nets, optimizers, a, b, weights, noise, adversarial="lsgan"):
     optimizers["d"].zero_grad()
     for domain in "ab":
         d = nets[f"d_{domain}"]
-        on_real = gan_loss(adversarial, d(images[domain]), True, True)
-        values[f"d_{domain}_loss"] = (on_real + gan_loss(adversarial, d(fakes[domain].detach()), False, True)) / 2
+        on_real = gan_loss("lsgan", d(images[domain]), True, True)
+        values[f"d_{domain}_loss"] = (on_real + gan_loss("lsgan", d(fakes[domain].detach()), False, True)) / 2
     (values["d_a_loss"] + values["d_b_loss"]).backward()
     optimizers["d"].step()
 
     terms = {}
     for i, domain in enumerate("ab"):
         way = f"{other[domain]}2{domain}"
-        terms[f"adversarial_{way}"] = gan_loss(adversarial, nets[f"d_{domain}"](fakes[domain]), True, False)
+        terms[f"adversarial_{way}"] = gan_loss("lsgan", nets[f"d_{domain}"](fakes[domain]), True, False)
         terms[f"reconstruction_{domain}"] = (decode(domain, latents[domain]) - images[domain]).abs().mean()
         terms[f"kl_{domain}"] = kl_from_standard_normal(means[domain])
         again = encode(other[domain], fakes[other[domain]])

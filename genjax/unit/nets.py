@@ -14,6 +14,7 @@ from jax import Array
 
 from genjax.gan.generators import Features, Generator, ResidualBlocks, ResnetDecoder, ResnetEncoder
 from genjax.gan.networks import DOMAINS, Direction, make_discriminator
+from genjax.gan.params import apply
 from genjax.nn import layers
 from genjax.nn.layers import Map
 from genjax.optim import Params
@@ -109,16 +110,12 @@ def joined(directions: Params) -> Params:
 def encode(networks: Networks, directions: Params, domain: Domain, images: Array) -> Array:
     """Returns the mean of the latents [b, h', w', c'] of images [b, h, w, c] of a domain."""
     way = OUT_OF[domain]
-    (mean,) = networks.generators[way].apply(
-        {"params": directions[way]}, images, method=lambda generator, images: generator.encoder(images)
-    )
+    (mean,) = apply(networks.generators[way].encoder, directions[way]["encoder"], images)
     return mean.astype(images.dtype)  # layers may compute in bfloat16; latents and their noise keep their type
 
 
 def decode(networks: Networks, directions: Params, domain: Domain, latents: Array) -> Array:
     """Returns images [b, h, w, c] of a domain for latents [b, h', w', c']."""
     way = INTO[domain]
-    images = networks.generators[way].apply(
-        {"params": directions[way]}, (latents,), method=lambda generator, features: generator.decoder(features)
-    )
+    images = apply(networks.generators[way].decoder, directions[way]["decoder"], (latents,))  # type: ignore[arg-type]
     return jnp.tanh(images.astype(latents.dtype))

@@ -62,7 +62,7 @@ def visualize(
     a, b = map(image_arrays.to_unit, batch.images)
     for domain in OUT_OF:
         between = interpolate(config, state.ema, domain, a, b, SHOWN, make_networks=make_networks)
-        rows[f"between_in_{domain}"] = jnp.concatenate(list(between.swapaxes(0, 1)), axis=2)
+        rows[f"paths-in-{domain}"] = jnp.concatenate(list(between.swapaxes(0, 1)), axis=2)
     return rows
 
 

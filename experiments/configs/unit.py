@@ -19,7 +19,8 @@ def icons() -> UnitRun:
 
     $ python experiments/train_unit.py icons --workdir runs/unit-icons
 
-    Hardware: 2 CPU cores. Time: TODO. Result: TODO
+    Hardware: 2 CPU cores. Time: 3 minutes of CPU, 14 beside much other work. Result: L1 0.141 to the truth, IoU of ink
+    0.614; CycleGAN's `quickstart` has 0.143, 0.605 and copying 0.171, 0.459.
     """
     run = cyclegan.quickstart()
     return UnitRun(data=run.data, optim=run.optim, train=run.train, unit=SMALL, loss=losses.UNIT)

@@ -98,6 +98,11 @@ def to_torch(workdir: Workdir, out: Out, which: Checkpoint = "last") -> dict[str
         raise ValueError(f"{taken[0]} exists already: give another --out")
     translator = load_translator(workdir, which, parallel.make_mesh(jax.devices()[:1]))
     net = translator.config.net
+    if net.section == "unit":
+        raise ValueError(
+            f"{workdir} is a UNIT, whose shared layers the original's code does not have: export.py --to safetensors "
+            "writes its weights"
+        )
     if net.output != "tanh":
         raise ValueError(
             f"{workdir} translates as x + T(G(x)) (output {net.output}), and the original's code cannot: only runs "

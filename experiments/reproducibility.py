@@ -35,7 +35,7 @@ Row = Literal["R1", "R2", "R3", "R4", "R5", "R6", "R7"]
 class Options:
     """The checks to make."""
 
-    families: tuple[Literal["vae", "cyclegan", "cut"], ...] = ("vae", "cyclegan")
+    families: tuple[Literal["vae", "cyclegan", "cut", "unit"], ...] = ("vae", "cyclegan")
     """Families of models."""
     rows: tuple[Row, ...] = ()
     """Promises to check; if empty, all that can be checked on this machine."""

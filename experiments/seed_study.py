@@ -44,7 +44,7 @@ class Options:
     """Options: the configuration, the seeds, and the streams that they vary."""
 
     study: tyro.conf.Positional[str]
-    """vae:CONFIG, cyclegan:CONFIG or cut:CONFIG, a named configuration of the training scripts."""
+    """vae:CONFIG, cyclegan:CONFIG, cut:CONFIG or unit:CONFIG, a named configuration of the training scripts."""
     workdir: str
     """Directory for the runs, and for the study's curves.png and study.json."""
     seeds: tuple[int, ...] = (0, 1, 2, 3)

@@ -1,4 +1,4 @@
-"""Translates an image, or every image below a folder, with a trained CycleGAN or CUT.
+"""Translates an image, or every image below a folder, with a trained CycleGAN, CUT or UNIT.
 
 $ python experiments/translate.py --workdir runs/icons --direction a2b --images photos --out translated
 

@@ -1,10 +1,10 @@
 """Table of all families, the only one: commands, run directories, reports and studies read it."""
 
-from genjax import cut, cyclegan, vae
+from genjax import cut, cyclegan, unit, vae
 from genjax.config import RunConfig
 from genjax.task import Task
 
-FAMILIES: dict[str, Task] = {task.name: task for task in (vae.TASK, cyclegan.TASK, cut.TASK)}
+FAMILIES: dict[str, Task] = {task.name: task for task in (vae.TASK, cyclegan.TASK, cut.TASK, unit.TASK)}
 
 
 def family_of(kind: type[RunConfig]) -> str:

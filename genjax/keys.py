@@ -77,6 +77,7 @@ class Draw(enum.IntEnum):
     PATCHES = 15  # places of the patches that PatchNCE compares
     MIRRORED = 16  # which images FastCUT translates as their mirror image
     PAIRS = 17  # augmentation of known pairs, alike for both images of a pair
+    LATENTS = 18  # noise of UNIT's encodings
 
 
 def root_key(seed: int | Array) -> Array:

@@ -5,7 +5,7 @@ from typing import Literal
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cut, cyclegan, files, keys, parallel, vae
+from genjax import cut, cyclegan, files, keys, parallel, unit, vae
 from genjax.families import family_of
 from genjax.gan.config import GanRun
 from genjax.gan.networks import MakeNetworks
@@ -19,7 +19,7 @@ from genjax.vae.sampler import Sampler
 
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore"]
 
-TRANSLATING = {"cyclegan": cyclegan, "cut": cut}
+TRANSLATING = {"cyclegan": cyclegan, "cut": cut, "unit": unit}
 """Families that translate, by name."""
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
@@ -44,7 +44,7 @@ def load_translator(
     workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = None,
     make_networks: MakeNetworks | None = None, config_class: type[GanRun] = GanRun,
 ) -> Translator:  # fmt: skip
-    """Loads the averaged generators of the CycleGAN or CUT trained in `workdir`, to translate on `mesh`.
+    """Loads the averaged generators of the CycleGAN, CUT or UNIT trained in `workdir`, to translate on `mesh`.
 
     `make_networks` and `config_class` are those of the task that trained it, if it had its own; the rest is as for
     `load_sampler`.

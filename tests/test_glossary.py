@@ -9,6 +9,7 @@ from genjax.cut.losses import TERMS as CUT_TERMS
 from genjax.cyclegan.losses import TERMS
 from genjax.evaluation.picture_sets import METRICS
 from genjax.train.rows import read_rows
+from genjax.unit.losses import TERMS as UNIT_TERMS
 
 
 @pytest.fixture(params=["trained", "trained_identity"])
@@ -26,7 +27,7 @@ def test_explain_knows_all_metrics_of_runs(names):
 def test_explain_tells_what_a_metric_is_measured_on():
     assert glossary.title("l1_a2b") == "L1 to the truth, A to B"
     assert glossary.title("d_a_loss") == "loss of discriminator A" and glossary.title("mine") == "mine"
-    assert all(glossary.explain(term) for term in (*TERMS, *CUT_TERMS, *METRICS))
+    assert all(glossary.explain(term) for term in (*TERMS, *CUT_TERMS, *UNIT_TERMS, *METRICS))
 
 
 def test_glossary_sentences_are_short_and_whole():

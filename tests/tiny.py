@@ -16,6 +16,8 @@ from genjax.cut.config import CutConfig, CutRun
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanConfig, CycleGanRun
 from genjax.data.config import DataConfig
+from genjax.unit import losses as unit_losses
+from genjax.unit.config import UnitConfig, UnitRun
 from genjax.vae.config import VaeConfig, VaeRun
 
 FLAGS: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
@@ -87,6 +89,14 @@ def tiny_cut(workdir: str, **changes: Any) -> CutRun:
         features=("pixels", "down_2", "block_1"), num_patches=16, head_units=8,
     )  # fmt: skip
     made = CutRun(workdir=workdir, data=run.data, optim=run.optim, train=run.train, cut=net, loss=cut_losses.CUT)
+    return changed(made, changes)
+
+
+def tiny_unit(workdir: str, **changes: Any) -> UnitRun:
+    """A tiny UNIT of the same data as `tiny_cyclegan`, changed as for `tiny_run`."""
+    run = tiny_cyclegan(workdir)
+    net = UnitConfig(base_channels=2, num_blocks=1, discriminator_channels=2, discriminator_layers=1)
+    made = UnitRun(workdir=workdir, data=run.data, optim=run.optim, train=run.train, unit=net, loss=unit_losses.UNIT)
     return changed(made, changes)
 
 

@@ -111,33 +111,45 @@ class ResnetEncoder(nn.Module):
         for channels in (2 * self.base_channels, 4 * self.base_channels):
             x = layers.Conv(channels, 3, 2, self.dtype)(x)
             x = layers.Norm(self.norm, self.affine)(nn.relu, x)
-        for _ in range(self.num_blocks):
-            y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(x)
-            y = layers.Norm(self.norm, self.affine)(nn.relu, y)
-            y = layers.ReflectConv(4 * self.base_channels, 3, dtype=self.dtype)(y)
-            x = layers.Norm(self.norm, self.affine)(lambda y, x: x + y, y, x)  # no ReLU after the sum
-        return (x,)
+        return (_residual_blocks(x, self.num_blocks, self.norm, self.affine, self.dtype),)
+
+
+class ResidualBlocks(nn.Module):
+    """Residual blocks alone, which generators may share."""
+
+    num_blocks: int
+    norm: NormKind = "instance"
+    affine: bool = False
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, features: Features) -> Features:
+        """Maps one map to one of the same shape."""
+        (x,) = features
+        return (_residual_blocks(x, self.num_blocks, self.norm, self.affine, self.dtype),)
 
 
 class ResnetDecoder(nn.Module):
-    """Two transposed convolutions and a 7x7 one."""
+    """Two transposed convolutions and a 7x7 one, after residual blocks if there are any."""
 
     channels: int
     base_channels: int
     norm: NormKind = "instance"
     affine: bool = False
     dtype: jnp.dtype | None = None
+    num_blocks: int = 0
 
     @property
     def last_layer(self) -> str:
         """Names the output layer."""
-        return "ReflectConv_0"
+        return f"ReflectConv_{2 * self.num_blocks}"
 
     @nn.compact
     def __call__(self, features: Features) -> Map:
         """Maps one map [b, h/4, w/4, 4 base_channels] to [b, h, w, channels], not bounded."""
         # In the paper's notation u128, u64, c7s1-3.
         (x,) = features
+        x = _residual_blocks(x, self.num_blocks, self.norm, self.affine, self.dtype)
         for channels in (2 * self.base_channels, self.base_channels):
             x = layers.ConvTranspose(channels, 3, dtype=self.dtype)(x)
             x = layers.Norm(self.norm, self.affine)(nn.relu, x)
@@ -194,6 +206,16 @@ class UnetDecoder(nn.Module):
                 lambda x, skip: jnp.concatenate([skip, x], axis=-1), x, skips[level - 1]
             )
         return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
+
+
+def _residual_blocks(x: Map, num: int, norm: NormKind, affine: bool, dtype: jnp.dtype | None) -> Map:
+    """Applies residual blocks, as layers of the module that calls."""
+    for _ in range(num):
+        y = layers.ReflectConv(x.shape[-1], 3, dtype=dtype)(x)
+        y = layers.Norm(norm, affine)(nn.relu, y)
+        y = layers.ReflectConv(x.shape[-1], 3, dtype=dtype)(y)
+        x = layers.Norm(norm, affine)(lambda y, x: x + y, y, x)  # no ReLU after the sum
+    return x
 
 
 def _leaky_relu(x: Array) -> Array:

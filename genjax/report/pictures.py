@@ -12,6 +12,8 @@ TITLES = {
     "samples": "samples: new images from the prior",
     "reconstructions": "reconstructions: validation images, each with its reconstruction to the right",
     "interpolations": "interpolations: from one test image to another, and back",
+    "paths-in-a": "paths: from an image of A (left) to one of B, shown as images of A",
+    "paths-in-b": "paths: from an image of A (left) to one of B, shown as images of B",
 }
 """Titles of kinds whose name does not say what the columns are."""
 

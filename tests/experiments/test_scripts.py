@@ -16,6 +16,7 @@ import genjax
 import sample
 from configs import cut as cut_configs
 from configs import cyclegan as cyclegan_configs
+from configs import unit as unit_configs
 from configs import vae as vae_configs
 from genjax.cyclegan.config import LossConfig
 from genjax.data import sources
@@ -34,6 +35,7 @@ def run(script, *arguments):
 CONFIGS = [("train_vae.py", *item) for item in vae_configs.CONFIGS.items()]
 CONFIGS += [("train_cyclegan.py", *item) for item in cyclegan_configs.CONFIGS.items()]
 CONFIGS += [("train_cut.py", *item) for item in cut_configs.CONFIGS.items()]
+CONFIGS += [("train_unit.py", *item) for item in unit_configs.CONFIGS.items()]
 
 
 @pytest.mark.parametrize(("script", "name", "make"), CONFIGS)

@@ -83,7 +83,7 @@ def test_load_config_knows_the_family(make_run, make_cyclegan, tmp_path):
     path = claim(make_run()) / "config.json"
     edit(path, lambda record: record.update(family="gan"))
     assert refusal(config_file.load, path.parent) == (
-        f"{path.parent} holds a gan run, and genjax has the families vae, cyclegan, cut"
+        f"{path.parent} holds a gan run, and genjax has the families vae, cyclegan, cut, unit"
     )
 
 
@@ -129,7 +129,7 @@ def test_load_config_refuses_another_family(make_run):
     for function, argument in ((claim, [make_run()]), (config_file.load, [workdir, VaeRun])):
         assert (
             refusal(function, *argument)
-            == f"{workdir} holds a diffusion run, and genjax has the families vae, cyclegan, cut"
+            == f"{workdir} holds a diffusion run, and genjax has the families vae, cyclegan, cut, unit"
         )
 
 

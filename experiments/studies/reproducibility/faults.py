@@ -89,7 +89,8 @@ def different_averages(family: str) -> Fault:
 
 def forgotten_mean(family: str) -> Fault:
     """Omits the mean over devices for the gradients of one network."""
-    original, forgotten = parallel.mean_over_devices, {"vae": "encoder", "cyclegan": "g_b2a", "cut": "heads"}[family]
+    networks = {"vae": "encoder", "cyclegan": "g_b2a", "cut": "heads", "unit": "shared_decoder"}
+    original, forgotten = parallel.mean_over_devices, networks[family]
 
     def choose(path: tuple[Any, ...], own: Array, mean: Array) -> Array:
         return own if any(getattr(entry, "key", None) == forgotten for entry in path) else mean
@@ -133,6 +134,10 @@ RECORDED = {
     ),
     "cut": (
         Recorded("genjax.cut.steps", "generator_terms", ("inputs.a", "inputs.b")),
+        Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
+    ),
+    "unit": (
+        Recorded("genjax.unit.steps", "make", ("a", "b", "noise")),
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
 }

@@ -40,6 +40,13 @@ TINY = {
         "--cut.discriminator-channels 2 --cut.discriminator-layers 1 --train.num-sample-images 8",
         8,
     ),
+    "unit": Tiny(
+        "icons",
+        "--data.batch-size 8 --data.image-size 16 16 --optim.schedule constant "
+        "--unit.base-channels 2 --unit.num-blocks 1 --unit.discriminator-channels 2 --unit.discriminator-layers 1 "
+        "--train.num-sample-images 8",
+        8,
+    ),
 }
 """Tiny trainings by family."""
 

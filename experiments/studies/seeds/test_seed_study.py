@@ -214,7 +214,10 @@ def test_main_never_drops_runs_from_a_table(tmp_path, monkeypatch, flags):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("gan:digits", "gan:digits names no family of models: give vae:CONFIG or cyclegan:CONFIG or cut:CONFIG"),
+        (
+            "gan:digits",
+            "gan:digits names no family of models: give vae:CONFIG or cyclegan:CONFIG or cut:CONFIG or unit:CONFIG",
+        ),
         ("vae:digit", "vae:digit names no configuration: give vae: followed by one of quickstart, mnist5k, digits"),
         ("vae:digits --seeds 3", "two or more different --seeds, got 3"),
         ("vae:digits --seeds 1 2 1", "two or more different --seeds, got 1 2 1"),

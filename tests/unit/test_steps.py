@@ -32,7 +32,7 @@ def noise(num=(20, 28)):
 @pytest.mark.usefixtures("x64")
 def test_steps_agree_on_one_and_eight_devices():
     """Losses and gradients, as Adam's first moment keeps them, in float64 (R3, R4), and equal replicas (R6)."""
-    config = tiny_unit("unused", unit={"diff_augment": 0.5})
+    config = tiny_unit("unused")
     (one, alone), (eight, shared) = (
         next(walk(unit.TASK, config, noise(), mesh_of(num), 1, np.float64)) for num in (1, 8)
     )  # fmt: skip

@@ -246,7 +246,7 @@ def test_translator_refuses_what_does_not_fit(translator):
     ]:
         with pytest.raises(ValueError, match=said):
             translator.a2b(images)
-    with pytest.raises(ValueError, match="expected a direction, a2b or b2a, got 'A2B'"):
+    with pytest.raises(ValueError, match="translates a2b and b2a, not 'A2B'"):
         translator.translate("A2B", photographs(1, 8, 8))
 
 

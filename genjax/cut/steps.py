@@ -13,8 +13,9 @@ from genjax.cut import losses, nets
 from genjax.cut.config import CutRun, LossConfig
 from genjax.cut.nets import MakeNetworks, Networks, make_networks
 from genjax.data.batches import Batch
-from genjax.gan import adversarial, discriminators, generators, seen, step_metrics
+from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
+from genjax.gan.judging import Seen
 from genjax.gan.params import apply
 from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
 from genjax.keys import Draw
@@ -71,19 +72,13 @@ def train_step(
     fake_b = apply(networks.g_a2b, state.g_a2b.params, mirror(a))
 
     # 1. The discriminator. No gradient reaches the generator: its translations come in as numbers.
-    looked_at = augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), seen.fractions(batch, key, Draw.FRACTION_B)
-
-    def d_loss(params: Params) -> tuple[Array, tuple[adversarial.Logits, dict[str, SingularVectors]]]:
-        normalised, spectral = discriminators.normalise_all({"d_b": params}, state.spectral)
-        d_b = functools.partial(apply, networks.d_b, normalised["d_b"])
-        loss, logits = adversarial.discriminator_loss(config.loss, d_b, *looked_at)
-        return jnp.mean(loss), (logits, spectral)
-
-    (d_b_loss, (logits, spectral)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(state.d_b.params)
-    d_metrics, d_grads = parallel.mean_over_devices(({"d_b_loss": d_b_loss}, d_grads))
+    looked_at = Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), seen.fractions(batch, key, Draw.FRACTION_B))
+    d_params = {"d_b": state.d_b.params}
+    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, {"d_b": looked_at})
+    d_metrics, d_grads = parallel.mean_over_devices((judged.metrics, d_grads))
     # The generator faces the discriminator after its update, as in the public code.
-    d_b = optim.update_net(config.optim, state.d_b, d_grads, rate * config.cut.discriminator_lr_scale)
-    frozen, _ = discriminators.normalise_all({"d_b": d_b.params}, spectral)
+    d_b = optim.update_net(config.optim, state.d_b, d_grads["d_b"], rate * config.cut.discriminator_lr_scale)
+    frozen, _ = discriminators.normalise_all({"d_b": d_b.params}, judged.spectral)
 
     # 2. Gradients of generator and heads.
     def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
@@ -107,11 +102,11 @@ def train_step(
         g_a2b = optim.update_net(config.optim, state.g_a2b, g_grads["g_a2b"], rate)
         heads = optim.update_net(config.optim, state.heads, g_grads["heads"], rate)
         average = optim.ema(config.optim, state.step, state.ema, {"a2b": g_a2b.params})
-        return state._replace(g_a2b=g_a2b, heads=heads, d_b=d_b, ema=average, spectral=spectral)
+        return state._replace(g_a2b=g_a2b, heads=heads, d_b=d_b, ema=average, spectral=judged.spectral)
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    measured = step_metrics.measure(config.loss, {"a2b": (mirror(a), fake_b)}, {"d_b": logits})
+    measured = step_metrics.measure(config.loss, {"a2b": (mirror(a), fake_b)}, judged.logits)
     return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 

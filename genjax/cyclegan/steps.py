@@ -13,9 +13,10 @@ from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun
 from genjax.cyclegan.nets import DISCRIMINATORS, GENERATORS, MakeNetworks, Networks, make_networks
 from genjax.data.batches import Batch
-from genjax.gan import adversarial, diff_augment, discriminators, generators, image_pool, seen, step_metrics
+from genjax.gan import diff_augment, discriminators, generators, image_pool, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.image_pool import Pool
+from genjax.gan.judging import Seen
 from genjax.gan.params import apply
 from genjax.gan.terms import Terms, generator_terms, weighted_sum
 from genjax.keys import Draw
@@ -115,34 +116,26 @@ def train_step(
     pool_a, pooled_a = image_pool.query(state.pool_a, judge(b, fake_a), batch.position, keys.for_draw(key, Draw.POOL_A))
     pool_b, pooled_b = image_pool.query(state.pool_b, judge(a, fake_b), batch.position, keys.for_draw(key, Draw.POOL_B))
     fraction_a, fraction_b = (seen.fractions(batch, key, draw) for draw in (Draw.FRACTION_A, Draw.FRACTION_B))
-    seen_a = augment(Draw.REAL_A, judge(b, a)), augment(Draw.FAKE_A, pooled_a), fraction_a
-    seen_b = augment(Draw.REAL_B, judge(a, b)), augment(Draw.FAKE_B, pooled_b), fraction_b
-
-    # No gradient reaches a generator: its translations come in as numbers.
-    def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
-        normalised, spectral = discriminators.normalise_all(params, state.spectral)
-        d_a, d_b = _functions(networks, normalised, DISCRIMINATORS)
-        loss_a, logits_a = adversarial.discriminator_loss(config.loss, d_a, *seen_a)
-        loss_b, logits_b = adversarial.discriminator_loss(config.loss, d_b, *seen_b)
-        metrics = {"d_a_loss": jnp.mean(loss_a), "d_b_loss": jnp.mean(loss_b)}
-        # The sum of losses of two networks: each one's gradient is that of its own loss.
-        return metrics["d_a_loss"] + metrics["d_b_loss"], (metrics, {"d_a": logits_a, "d_b": logits_b}, spectral)
-
-    d_grads, (d_metrics, logits, spectral) = jax.grad(d_loss, has_aux=True)(_only(DISCRIMINATORS, params))
+    looked_at = {
+        "d_a": Seen(augment(Draw.REAL_A, judge(b, a)), augment(Draw.FAKE_A, pooled_a), fraction_a),
+        "d_b": Seen(augment(Draw.REAL_B, judge(a, b)), augment(Draw.FAKE_B, pooled_b), fraction_b),
+    }
+    d_params = _only(DISCRIMINATORS, params)
+    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, looked_at)
 
     # 3. One mean over devices and one decision to skip for all four networks, so that they stay in step.
-    metrics, grads = parallel.mean_over_devices((g_metrics | d_metrics, g_grads | d_grads))
+    metrics, grads = parallel.mean_over_devices((g_metrics | judged.metrics, g_grads | d_grads))
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     finite = optim.all_finite(metrics, grads)
 
     # 4. All networks, pools and vectors move together, or none does.
     def update(state: CycleGanState) -> CycleGanState:
         updated = _update_networks(config, state, grads, rate)
-        return updated._replace(pool_a=pool_a, pool_b=pool_b, spectral=spectral)
+        return updated._replace(pool_a=pool_a, pool_b=pool_b, spectral=judged.spectral)
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    metrics |= step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, logits)
+    metrics |= step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, judged.logits)
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 

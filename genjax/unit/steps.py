@@ -9,8 +9,9 @@ from jax import Array
 
 from genjax import keys, optim, parallel
 from genjax.data.batches import Batch
-from genjax.gan import adversarial, discriminators, generators, seen, step_metrics
+from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
+from genjax.gan.judging import Seen
 from genjax.gan.params import apply
 from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
 from genjax.keys import Draw
@@ -88,27 +89,16 @@ def train_step(
     fakes = make(networks, state.coders.params, a, b, noise)
     fraction_a, fraction_b = (seen.fractions(batch, key, draw) for draw in (Draw.FRACTION_A, Draw.FRACTION_B))
     looked_at = {
-        "d_a": (augment(Draw.REAL_A, a), augment(Draw.FAKE_A, fakes.fake_a), fraction_a),
-        "d_b": (augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fakes.fake_b), fraction_b),
+        "d_a": Seen(augment(Draw.REAL_A, a), augment(Draw.FAKE_A, fakes.fake_a), fraction_a),
+        "d_b": Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fakes.fake_b), fraction_b),
     }
-
-    def d_loss(params: Params) -> tuple[Array, tuple[dict[str, Array], dict, dict]]:
-        normalised, spectral = discriminators.normalise_all(params, state.spectral)
-        metrics, logits = {}, {}
-        for name, images in looked_at.items():
-            judge = functools.partial(apply, getattr(networks, name), normalised[name])
-            loss, logits[name] = adversarial.discriminator_loss(config.loss, judge, *images)
-            metrics[f"{name}_loss"] = jnp.mean(loss)
-        # The sum of losses of two networks: each one's gradient is that of its own loss.
-        return metrics["d_a_loss"] + metrics["d_b_loss"], (metrics, logits, spectral)
-
     judges = {name: getattr(state, name) for name in DISCRIMINATORS}
-    d_grads, (d_metrics, logits, spectral) = jax.grad(d_loss, has_aux=True)(_params(judges))
-    d_metrics, d_grads = parallel.mean_over_devices((d_metrics, d_grads))
+    d_grads, judged = judging.gradients(config.loss, networks, _params(judges), state.spectral, looked_at)
+    d_metrics, d_grads = parallel.mean_over_devices((judged.metrics, d_grads))
     # Encoders and decoders face the discriminators after their update, as in the paper's alternating steps.
     d_rate = rate * config.unit.discriminator_lr_scale
     judges = {name: optim.update_net(config.optim, net, d_grads[name], d_rate) for name, net in judges.items()}
-    frozen, _ = discriminators.normalise_all(_params(judges), spectral)
+    frozen, _ = discriminators.normalise_all(_params(judges), judged.spectral)
 
     # 2. Gradients of encoders and decoders.
     def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
@@ -126,11 +116,11 @@ def train_step(
     def update(state: UnitState) -> UnitState:
         coders = optim.update_net(config.optim, state.coders, g_grads, rate)
         average = optim.ema(config.optim, state.step, state.ema, nets.by_direction(coders.params))
-        return state._replace(coders=coders, **judges, ema=average, spectral=spectral)
+        return state._replace(coders=coders, **judges, ema=average, spectral=judged.spectral)
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    measured = step_metrics.measure(config.loss, {"a2b": (a, fakes.fake_b), "b2a": (b, fakes.fake_a)}, logits)
+    measured = step_metrics.measure(config.loss, {"a2b": (a, fakes.fake_b), "b2a": (b, fakes.fake_a)}, judged.logits)
     return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 

@@ -374,11 +374,12 @@ def test_generators_and_losses_face_normalised_discriminators(make_cyclegan, mon
 
 
 def test_train_step_uses_each_draw_once(make_cyclegan, monkeypatch):
-    """No two kinds of random numbers come from one key; draws for classifiers and known pairs are left out here."""
+    """No two kinds of random numbers come from one key; draws of other losses and families are left out here."""
     drawn, for_draw = [], keys.for_draw
     monkeypatch.setattr(keys, "for_draw", lambda key, draw: drawn.append(draw) or for_draw(key, draw))
     trace(cyclegan.make_task(copying_networks), make_cyclegan(cyclegan=SMALL | {"diff_augment": 1.0}))
-    assert sorted(drawn) == sorted(set(Draw) - {Draw.CLASSIFIED_A, Draw.CLASSIFIED_B, Draw.PAIRS})
+    others = {Draw.CLASSIFIED_A, Draw.CLASSIFIED_B, Draw.PAIRS, Draw.PATCHES, Draw.MIRRORED, Draw.LATENTS}
+    assert sorted(drawn) == sorted(set(Draw) - others)
 
 
 @pytest.mark.parametrize(("size", "elements"), [((16, 16), {1, 2, 3, 4, 5, 6, 7}), ((16, 32), {2, 4, 6})])
@@ -415,8 +416,8 @@ def test_augment_differs_for_every_draw_and_seed(make_cyclegan):
     config, given = make_cyclegan(cyclegan={"diff_augment": 1.0}), images(2)
     step = jax.jit(lambda key: [seen.augment(config, 0, np.arange(2), key, draw, given) for draw in Draw])
     assert list(Draw) == list(range(19))  # the numbers are part of every result
-    seen = {np.asarray(one).tobytes() for seed in (0, 1) for one in step(keys.root_key(seed))}
-    assert len(seen) == 2 * len(Draw)
+    found = {np.asarray(one).tobytes() for seed in (0, 1) for one in step(keys.root_key(seed))}
+    assert len(found) == 2 * len(Draw)
 
 
 @pytest.mark.parametrize(("step", "sigma"), [(0, 0.3), (6, 0.15), (12, 0.0)])
@@ -439,11 +440,11 @@ def test_adversarial_gradient_flows_through_augmentation(make_cyclegan, x64):
         for net in (state.g_a2b, state.d_b, state.g_a2b)
     )
     a = jnp.asarray(images(3), jnp.float64)
-    seen = []
+    drawn = []
 
     def loss(amount):
         def augment(draw, fake):
-            seen.append(draw)
+            drawn.append(draw)
             return seen.augment(config, jnp.int32(0), np.arange(3), keys.root_key(0), draw, fake)
 
         fake = apply(networks.g_a2b, jax.tree.map(lambda x, y: x + amount * y, g, along), a)
@@ -453,4 +454,4 @@ def test_adversarial_gradient_flows_through_augmentation(make_cyclegan, x64):
 
     (low, _, high), (_, grad, _) = jax.jit(jax.vmap(jax.value_and_grad(loss)))(jnp.array([-1e-5, 0, 1e-5]))
     np.testing.assert_allclose(grad, (high - low) / 2e-5, rtol=1e-5)
-    assert abs(grad) > 1e-3 and seen == [Draw.FOOLED_B]
+    assert abs(grad) > 1e-3 and drawn == [Draw.FOOLED_B]

@@ -211,7 +211,7 @@ def test_main_ends_on_a_full_disk_and_goes_on(trained_identity, disk, tmp_path, 
 
 def test_main_refuses_runs_of_another_family(trained, tmp_path, monkeypatch):
     pictures.write(tmp_path / "in.png", Picture(pixels(8, 8, 3)))
-    with pytest.raises(ValueError, match="holds a vae run, and a cyclegan run is needed"):
+    with pytest.raises(ValueError, match="holds a vae run, and a cyclegan or cut or unit run is needed"):
         run(monkeypatch, trained.workdir, tmp_path / "in.png", tmp_path / "out")
 
 

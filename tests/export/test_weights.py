@@ -67,7 +67,7 @@ def test_restore_gives_a_files_averages_to_evaluations(trained, exported):
 
 def test_load_refuses_files_that_do_not_fit(trained, exported, tmp_path):
     file = exported / "vae.safetensors"
-    with pytest.raises(ValueError, match="vae.safetensors holds a vae run, and a cyclegan run is needed"):
+    with pytest.raises(ValueError, match="vae.safetensors holds a vae run, and a cyclegan or cut or unit run"):
         load_translator(file)
     with pytest.raises(ValueError, match="cyclegan.safetensors holds a cyclegan run"):
         load_sampler(exported / "cyclegan.safetensors")

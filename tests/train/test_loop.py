@@ -103,7 +103,8 @@ def test_fit_logs_fingerprints_of_state_and_batch(trained):
     for step in (8, 12):
         state = checkpoint.restore(workdir / "checkpoints", step, abstract).state
         batch = batches.load(source, trained.seed, step - 1, 16, slice(16))
-        found = jax.jit(fingerprint.tree_fingerprint)(state) | {"batch": fingerprint.batch_fingerprint(*batch)}
+        of_batch = fingerprint.batch_fingerprint(batch.images, batch.position)
+        found = jax.jit(fingerprint.tree_fingerprint)(state) | {"batch": of_batch}
         assert rows[step] == {group: f"{int(value):08x}" for group, value in found.items()}
         assert set(rows[step]) == {*"step skipped net.params net.opt_state ema.encoder ema.decoder batch".split()}
 

@@ -26,6 +26,10 @@ SHOWN = {
         ("l1_a2b", "l1_b2a", "iou_a2b", "iou_b2a", "cycle_a2b", "cycle_b2a"),
         ("g_loss", "d_a_loss", "d_b_loss", "cycle_a2b", "l1_a2b", "l1_b2a"),
     ),
+    "unit": Shown(
+        ("l1_a2b", "l1_b2a", "iou_a2b", "iou_b2a", "cycle_a2b", "cycle_b2a"),
+        ("g_loss", "d_a_loss", "d_b_loss", "cycle_a2b", "l1_a2b", "l1_b2a"),
+    ),
     "cut": Shown(("l1_a2b", "iou_a2b", "change_a2b"), ("g_loss", "nce_a", "d_b_loss", "l1_a2b")),
 }
 """Metrics to show, by family."""

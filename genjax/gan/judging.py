@@ -1,0 +1,51 @@
+"""The discriminators' half of a training step: losses on what each one sees, and their gradients."""
+
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax.gan import adversarial, discriminators
+from genjax.gan.adversarial import AdversarialConfig, Logits
+from genjax.gan.discriminators import SingularVectors
+from genjax.gan.params import apply
+from genjax.optim import Params
+
+
+class Seen(NamedTuple):
+    """Images that a discriminator sees, [b, h, w, c] in [-1, 1]."""
+
+    real: Array
+    translated: Array  # as numbers: no gradient reaches a generator
+    fraction: Array  # places in [0, 1) between the two, for the gradient penalty: [b]
+
+
+class Judged(NamedTuple):
+    """What a step needs of the discriminators, by their names."""
+
+    metrics: dict[str, Array]  # NAME_loss, [] each
+    logits: dict[str, Logits]
+    spectral: dict[str, SingularVectors]  # singular vectors after the step
+
+
+def gradients(
+    loss: AdversarialConfig, networks: Any, params: Params, spectral: dict[str, SingularVectors],
+    seen: Mapping[str, Seen],
+) -> tuple[Params, Judged]:  # fmt: skip
+    """Computes the gradients of each discriminator's loss; `networks` has a module of each name in `seen`."""
+
+    def total(params: Params) -> tuple[Array, Judged]:
+        normalised, after = discriminators.normalise_all(params, spectral)
+        metrics, logits = dict[str, Array](), dict[str, Logits]()
+        for name, images in seen.items():
+            judge = functools.partial(apply, getattr(networks, name), normalised[name])
+            each, logits[name] = adversarial.discriminator_loss(loss, judge, *images)
+            metrics[f"{name}_loss"] = jnp.mean(each)
+        # The sum of losses of several networks: each one's gradient is that of its own loss.
+        return functools.reduce(operator.add, metrics.values()), Judged(metrics, logits, after)
+
+    return jax.grad(total, has_aux=True)(params)

@@ -100,7 +100,7 @@ VERBS: dict[str, Any] = {"noise": Noise, "blur": Blur, "gray": Gray, "measuremen
 
 
 class Observed(NamedTuple):
-    """What the VAE restores."""
+    """Images that the VAE restores."""
 
     operator: Linear
     y: np.ndarray

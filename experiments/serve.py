@@ -1,4 +1,4 @@
-"""Serves a trained model over HTTP: a VAE's new images, or translations of a CycleGAN or CUT.
+"""Serves a trained model over HTTP: a VAE's new images, or the translations of another family.
 
 $ python experiments/serve.py --workdir runs/vae
 $ curl localhost:8000/samples/7 --output 7.png
@@ -118,7 +118,7 @@ def main() -> dict[str, Any]:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Returns a socket of the address, which listens not yet; raises ValueError if the address cannot be had."""
+    """Binds a socket to the address, without listening yet; raises ValueError if it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = socket.socket(family)
     try:

@@ -4,9 +4,9 @@ import functools
 
 from genjax.cut import losses, nets, steps
 from genjax.cut.config import CutRun
-from genjax.evaluation.per_image import per_image_means
-from genjax.gan import diversity, evaluation, generation, monitor
+from genjax.gan import evaluation
 from genjax.gan.starts import DISCRIMINATOR, make_starts
+from genjax.gan.task_fields import shared
 from genjax.gan.terms import Terms
 from genjax.task import Task
 
@@ -15,24 +15,17 @@ CutTask = Task[CutRun, steps.CutState]
 
 def make_task(make_networks: nets.MakeNetworks = nets.make_networks, terms: Terms = losses.TERMS) -> CutTask:
     """Makes the task of CUT, with your own networks or loss terms if given."""
-    eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
     return Task(
         name="cut",
         config_class=CutRun,
         title="CUT",
         headline=("nce_a", "g_loss", "d_b_loss", "l1_a2b", "kid_a2b"),
-        units="pixels in [0, 1]",
         init=functools.partial(steps.init, make_networks=make_networks),
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
-        evaluators=(
-            per_image_means(eval_step, evaluation.summarize),
-            functools.partial(diversity.diversity, make_networks=make_networks),
-        ),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
         scores={"l1": ("l1_a2b",)},
-        generate=functools.partial(generation.compile_generate, make_networks=make_networks),
-        monitor=monitor.make_monitor,
         starts=make_starts("cut", ("a2b",), {"d_b": DISCRIMINATOR, "heads": ("features",)}, ("features", "head_units")),
+        **shared(make_networks),
     )
 
 

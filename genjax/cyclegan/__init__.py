@@ -5,10 +5,10 @@ from typing import Any
 
 from genjax.cyclegan import classifiers, keep_mask, losses, nets, steps
 from genjax.cyclegan.config import CycleGanRun, LossConfig
-from genjax.evaluation.per_image import per_image_means
-from genjax.gan import diversity, evaluation, generation, monitor
+from genjax.gan import evaluation
 from genjax.gan import terms as loss_terms
 from genjax.gan.starts import DISCRIMINATOR, make_starts
+from genjax.gan.task_fields import shared
 from genjax.task import Task
 
 CycleGanTask = Task[CycleGanRun, steps.CycleGanState]
@@ -18,27 +18,20 @@ def make_task(
     make_networks: nets.MakeNetworks = nets.make_networks, terms: loss_terms.Terms = losses.TERMS
 ) -> CycleGanTask:
     """Makes the task of a CycleGAN, with your own networks or loss terms if given."""
-    eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
     return Task(
         name="cyclegan",
         config_class=CycleGanRun,
         title="CycleGAN",
         headline=("cycle_a", "g_loss", "d_a_loss", "l1_a2b", "l1_b2a", "cycle_a2b", "cycle_b2a"),
-        units="pixels in [0, 1]",
         init=functools.partial(steps.init, make_networks=make_networks),
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
-        evaluators=(
-            per_image_means(eval_step, evaluation.summarize),
-            functools.partial(diversity.diversity, make_networks=make_networks),
-        ),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
         scores={"l1": ("l1_a2b", "l1_b2a")},
-        generate=functools.partial(generation.compile_generate, make_networks=make_networks),
-        monitor=monitor.make_monitor,
         starts=make_starts(
             "cyclegan", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR), ("conditional",)
         ),
         load_constants=functools.partial(_load_constants, terms=terms),
+        **shared(make_networks),
     )
 
 

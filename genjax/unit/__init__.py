@@ -2,9 +2,8 @@
 
 import functools
 
-from genjax.evaluation.per_image import per_image_means
-from genjax.gan import diversity, evaluation, generation, monitor
 from genjax.gan.starts import DISCRIMINATOR, make_starts
+from genjax.gan.task_fields import shared
 from genjax.gan.terms import Terms
 from genjax.task import Task
 from genjax.unit import losses, nets, sampling, steps
@@ -15,26 +14,19 @@ UnitTask = Task[UnitRun, steps.UnitState]
 
 def make_task(make_networks: nets.MakeNetworks = nets.make_networks, terms: Terms = losses.TERMS) -> UnitTask:
     """Makes the task of UNIT, with your own networks or loss terms if given."""
-    eval_step = functools.partial(evaluation.eval_step, make_networks=make_networks)
     starts = make_starts("unit", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR), ("shared_blocks",))
     return Task(
         name="unit",
         config_class=UnitRun,
         title="UNIT",
         headline=("cycle_a", "g_loss", "d_a_loss", "l1_a2b", "l1_b2a", "cycle_a2b", "cycle_b2a"),
-        units="pixels in [0, 1]",
         init=functools.partial(steps.init, make_networks=make_networks),
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
-        evaluators=(
-            per_image_means(eval_step, evaluation.summarize),
-            functools.partial(diversity.diversity, make_networks=make_networks),
-        ),
         visualize=functools.partial(sampling.visualize, make_networks=make_networks),
         scores={"l1": ("l1_a2b", "l1_b2a")},
-        generate=functools.partial(generation.compile_generate, make_networks=make_networks),
-        monitor=monitor.make_monitor,
         # Files of PyTorch hold CycleGAN's generators, which share nothing.
         starts=starts._replace(begin=steps.begin, read_torch=None),
+        **shared(make_networks),
     )
 
 

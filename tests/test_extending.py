@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from genjax import cyclegan, vae
-from genjax.cyclegan import losses, nets
+from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.data.splits import Splits
 from genjax.gan import generators
+from genjax.gan.networks import TwoWay
 from genjax.loading import load_sampler, load_translator
 from genjax.train.loop import fit
 from genjax.train.multi_seed import compile_once
@@ -83,7 +84,7 @@ def test_fit_trains_with_another_loss_term(tmp_path):
 
 def small_networks(config):
     generator = generators.Generator(nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)))
-    return nets.Networks(generator, generator, nn.Conv(1, (5, 5)), nn.Conv(1, (5, 5)))
+    return TwoWay(generator, generator, nn.Conv(1, (5, 5)), nn.Conv(1, (5, 5)))
 
 
 @pytest.mark.slow

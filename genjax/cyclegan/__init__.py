@@ -7,6 +7,7 @@ from genjax.cyclegan import classifiers, keep_mask, losses, nets, steps
 from genjax.cyclegan.config import CycleGanRun, LossConfig
 from genjax.gan import evaluation
 from genjax.gan import terms as loss_terms
+from genjax.gan.networks import DISCRIMINATORS
 from genjax.gan.starts import DISCRIMINATOR, make_starts
 from genjax.gan.task_fields import shared
 from genjax.task import Task
@@ -27,9 +28,7 @@ def make_task(
         train_step=functools.partial(steps.train_step, make_networks=make_networks, terms=terms),
         visualize=functools.partial(evaluation.visualize, make_networks=make_networks),
         scores={"l1": ("l1_a2b", "l1_b2a")},
-        starts=make_starts(
-            "cyclegan", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR), ("conditional",)
-        ),
+        starts=make_starts("cyclegan", ("a2b", "b2a"), dict.fromkeys(DISCRIMINATORS, DISCRIMINATOR), ("conditional",)),
         load_constants=functools.partial(_load_constants, terms=terms),
         **shared(make_networks),
     )

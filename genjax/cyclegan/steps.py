@@ -11,12 +11,13 @@ from jax import Array
 from genjax import keys, optim, parallel
 from genjax.cyclegan import losses
 from genjax.cyclegan.config import CycleGanRun
-from genjax.cyclegan.nets import DISCRIMINATORS, GENERATORS, MakeNetworks, Networks, make_networks
+from genjax.cyclegan.nets import MakeNetworks, make_networks
 from genjax.data.batches import Batch
 from genjax.gan import diff_augment, discriminators, generators, image_pool, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.image_pool import Pool
 from genjax.gan.judging import Seen
+from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
 from genjax.gan.params import apply
 from genjax.gan.terms import Terms, generator_terms, weighted_sum
 from genjax.keys import Draw
@@ -150,7 +151,7 @@ def _kept(
     return tuple((1 - free) / 2 for free in seen.augmented(config, batch, key, draws, (masks, masks)))
 
 
-def _functions(networks: Networks, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
+def _functions(networks: TwoWay, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
     """Binds networks to their parameters; returns functions of images, for losses to be written as in a paper."""
     return [functools.partial(apply, getattr(networks, name), params[name]) for name in names]
 

@@ -1,7 +1,7 @@
 """Generators and discriminators of a run, and the directions in which a family translates."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import flax.linen as nn
 
@@ -24,6 +24,22 @@ class Translating(Protocol):
         """The generator of each direction that the family has."""
         ...
 
+
+class TwoWay(NamedTuple):
+    """Networks that translate both ways: Linen modules of images [b, h, w, c] in [-1, 1]."""
+
+    g_a2b: generators.Generator
+    g_b2a: generators.Generator
+    d_a: nn.Module  # tells images of A from translations into A, by logits [b, h', w', 1]
+    d_b: nn.Module
+
+    @property
+    def generators(self) -> dict[Direction, generators.Generator]:
+        """The generator of each direction."""
+        return {"a2b": self.g_a2b, "b2a": self.g_b2a}
+
+
+GENERATORS, DISCRIMINATORS = ("g_a2b", "g_b2a"), ("d_a", "d_b")  # their names in states and in metrics
 
 MakeNetworks = Callable[[Any], Translating]  # from the run's configuration
 

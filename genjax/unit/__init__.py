@@ -2,6 +2,7 @@
 
 import functools
 
+from genjax.gan.networks import DISCRIMINATORS
 from genjax.gan.starts import DISCRIMINATOR, make_starts
 from genjax.gan.task_fields import shared
 from genjax.gan.terms import Terms
@@ -14,7 +15,7 @@ UnitTask = Task[UnitRun, steps.UnitState]
 
 def make_task(make_networks: nets.MakeNetworks = nets.make_networks, terms: Terms = losses.TERMS) -> UnitTask:
     """Makes the task of UNIT, with your own networks or loss terms if given."""
-    starts = make_starts("unit", ("a2b", "b2a"), dict.fromkeys(nets.DISCRIMINATORS, DISCRIMINATOR), ("shared_blocks",))
+    starts = make_starts("unit", ("a2b", "b2a"), dict.fromkeys(DISCRIMINATORS, DISCRIMINATOR), ("shared_blocks",))
     return Task(
         name="unit",
         config_class=UnitRun,

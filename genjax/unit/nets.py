@@ -6,14 +6,14 @@ or decoder are its `own`, or `shared`: of these there is one set of parameters f
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from genjax.gan.generators import Features, Generator, ResidualBlocks, ResnetDecoder, ResnetEncoder
-from genjax.gan.networks import DOMAINS, Direction, make_discriminator
+from genjax.gan.networks import DOMAINS, Direction, TwoWay, make_discriminator
 from genjax.gan.params import apply
 from genjax.nn import layers
 from genjax.nn.layers import Map
@@ -23,8 +23,6 @@ from genjax.unit.config import UnitRun
 Domain = Literal["a", "b"]
 OUT_OF: dict[Domain, Direction] = {"a": "a2b", "b": "b2a"}  # direction whose generator holds the domain's encoder
 INTO: dict[Domain, Direction] = {"a": "b2a", "b": "a2b"}  # and that with its decoder
-
-DISCRIMINATORS = ("d_a", "d_b")
 
 
 class Encoder(nn.Module):
@@ -54,24 +52,10 @@ class Decoder(nn.Module):
         return self.own(self.shared(features))
 
 
-class Networks(NamedTuple):
-    """Linen modules of images [b, h, w, c] in [-1, 1]; discriminators return logits [b, h', w', 1]."""
-
-    g_a2b: Generator
-    g_b2a: Generator
-    d_a: nn.Module  # tells images of A from translations into A
-    d_b: nn.Module
-
-    @property
-    def generators(self) -> dict[Direction, Generator]:
-        """The generator of each direction."""
-        return {"a2b": self.g_a2b, "b2a": self.g_b2a}
+MakeNetworks = Callable[[UnitRun], TwoWay]
 
 
-MakeNetworks = Callable[[UnitRun], Networks]
-
-
-def make_networks(config: UnitRun) -> Networks:
+def make_networks(config: UnitRun) -> TwoWay:
     """Makes the networks that `config.unit` names."""
     net = config.unit
     settings = net.generator_norm, net.norm_affine, layers.compute_dtype(config.precision)
@@ -82,7 +66,7 @@ def make_networks(config: UnitRun) -> Networks:
         encoder = Encoder(ResnetEncoder(net.base_channels, own, *settings), shared())
         return Generator(encoder, Decoder(shared(), ResnetDecoder(channels, net.base_channels, *settings, own)))
 
-    return Networks(generator("a2b"), generator("b2a"), make_discriminator(config), make_discriminator(config))
+    return TwoWay(generator("a2b"), generator("b2a"), make_discriminator(config), make_discriminator(config))
 
 
 def by_direction(params: Params) -> Params:
@@ -107,14 +91,14 @@ def joined(directions: Params) -> Params:
     return {name: coder["own"] for name, coder in own.items()} | shared
 
 
-def encode(networks: Networks, directions: Params, domain: Domain, images: Array) -> Array:
+def encode(networks: TwoWay, directions: Params, domain: Domain, images: Array) -> Array:
     """Returns the mean of the latents [b, h', w', c'] of images [b, h, w, c] of a domain."""
     way = OUT_OF[domain]
     (mean,) = apply(networks.generators[way].encoder, directions[way]["encoder"], images)
     return mean.astype(images.dtype)  # layers may compute in bfloat16; latents and their noise keep their type
 
 
-def decode(networks: Networks, directions: Params, domain: Domain, latents: Array) -> Array:
+def decode(networks: TwoWay, directions: Params, domain: Domain, latents: Array) -> Array:
     """Returns images [b, h, w, c] of a domain for latents [b, h', w', c']."""
     way = INTO[domain]
     images = apply(networks.generators[way].decoder, directions[way]["decoder"], (latents,))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from genjax.data.batches import Batch
 from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
+from genjax.gan.networks import DISCRIMINATORS, TwoWay
 from genjax.gan.params import apply
 from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
 from genjax.keys import Draw
@@ -19,7 +20,7 @@ from genjax.optim import Net, Params
 from genjax.task import Parts
 from genjax.unit import losses, nets
 from genjax.unit.config import LossConfig, UnitRun
-from genjax.unit.nets import DISCRIMINATORS, MakeNetworks, Networks, make_networks
+from genjax.unit.nets import MakeNetworks, make_networks
 
 
 class UnitState(NamedTuple):
@@ -124,7 +125,7 @@ def train_step(
     return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 
-def make(networks: Networks, params: Params, a: Array, b: Array, noise: Array) -> losses.Made:
+def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array) -> losses.Made:
     """Encodes and decodes images [b, h, w, c] of both domains, with noise [b, 4, h', w', c'] on the four encodings."""
     ways = nets.by_direction(params)
     encode, decode = (functools.partial(of, networks, ways) for of in (nets.encode, nets.decode))
@@ -138,7 +139,7 @@ def make(networks: Networks, params: Params, a: Array, b: Array, noise: Array) -
     )  # fmt: skip
 
 
-def _noise(networks: Networks, params: Params, images: Array, example_keys: Array) -> Array:
+def _noise(networks: TwoWay, params: Params, images: Array, example_keys: Array) -> Array:
     """Draws e ~ N(0, I) of four encodings of each example: [b, 4, h', w', c']."""
     shape = jax.eval_shape(functools.partial(nets.encode, networks, nets.by_direction(params), "a"), images).shape
     return keys.normal(example_keys, 4 * shape[1] * shape[2] * shape[3]).reshape(-1, 4, *shape[1:])

@@ -13,6 +13,7 @@ from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
 from genjax.gan import generators
 from genjax.gan.discriminators import PixelDiscriminator
+from genjax.gan.networks import GENERATORS, TwoWay
 from genjax.train import loop
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, walk
@@ -27,7 +28,7 @@ SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool
 def small_networks(config):
     """Networks of few layers."""
     small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return nets.Networks(*small, PixelDiscriminator(2), PixelDiscriminator(2))
+    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def noise(seed=0, num=(10, 12), shape=(16, 16, 1)):
@@ -52,7 +53,7 @@ def test_paired_loss_trains_both_generators_by_known_pairs_alone(make_cyclegan):
     config = make_cyclegan(data={"pairs": "pairs:unused"}, loss=dataclasses.replace(ALONE, paired=2.0), cyclegan=SMALL)
     (one, metrics), (other, _) = (first(config, known=noise(seed, (5, 5))) for seed in (1, 2))
     elsewhere, _ = first(config, known=noise(1, (5, 5)), source=noise(3))
-    for name in nets.GENERATORS:
+    for name in GENERATORS:
         values = [np.concatenate([leaf.ravel() for leaf in moments(state)[name]]) for state in (one, other, elsewhere)]
         assert np.abs(values[0]).max() > 0 and np.abs(values[0] - values[1]).max() > 0
         np.testing.assert_array_equal(values[0], values[2])  # the unpaired images have no say

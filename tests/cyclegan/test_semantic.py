@@ -12,12 +12,13 @@ import optax
 import pytest
 
 from genjax import keys, parallel
-from genjax.cyclegan import classifiers, losses, make_task, nets, steps
+from genjax.cyclegan import classifiers, losses, make_task, steps
 from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
 from genjax.evaluation import classifier
 from genjax.gan import generators
 from genjax.gan.discriminators import PixelDiscriminator
+from genjax.gan.networks import TwoWay
 from genjax.gan.terms import generator_terms
 from genjax.keys import Draw
 from genjax.train import fingerprint, run_directory
@@ -91,7 +92,7 @@ def test_semantic_loss_has_no_gradient_for_the_image(two_classifiers):
 def small_networks(config):
     """Two convolutions for a generator, which compile in a moment."""
     small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return nets.Networks(*small, PixelDiscriminator(2), PixelDiscriminator(2))
+    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from genjax.data import batches, crops
 from genjax.gan import adversarial, discriminators, generators, seen, terms
 from genjax.gan.adversarial import Logits
 from genjax.gan.discriminators import PixelDiscriminator
+from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
 from genjax.gan.params import apply
 from genjax.keys import Draw
 from genjax.train import fingerprint, loop, multi_seed
@@ -46,13 +47,13 @@ class Copy(generators.Generator):
 
 def copying_networks(config):
     copies = (Copy(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return nets.Networks(*copies, PixelDiscriminator(2), PixelDiscriminator(2))
+    return TwoWay(*copies, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def small_networks(config):
     """Networks of few layers, for what does not depend on them."""
     small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return nets.Networks(*small, PixelDiscriminator(2), PixelDiscriminator(2))
+    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def weigh(network, images):
@@ -144,7 +145,7 @@ def test_init_draws_networks_apart_and_copies_averages(make_cyclegan):
         {"a2b": state.g_a2b.params, "b2a": state.g_b2a.params}
     )
     # Networks from one key would have kernels in common.
-    for one, other in (nets.GENERATORS, nets.DISCRIMINATORS):
+    for one, other in (GENERATORS, DISCRIMINATORS):
         ours, theirs = (jax.tree.leaves(getattr(state, name).params) for name in (one, other))
         for kernel, its in zip(ours, theirs, strict=True):
             assert kernel.ndim == 1 or np.isin(kernel, its).mean() < 0.01

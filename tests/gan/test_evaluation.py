@@ -9,13 +9,13 @@ from genjax import keys
 from genjax.cyclegan import nets, steps
 from genjax.data import batches
 from genjax.gan import evaluation
-from genjax.gan.networks import DOMAINS
+from genjax.gan.networks import DISCRIMINATORS, DOMAINS, GENERATORS
 from genjax.train import fingerprint
 from tiny import cheaply_compiled, tiny_cyclegan
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
-NETWORKS = (*nets.GENERATORS, *nets.DISCRIMINATORS)
+NETWORKS = (*GENERATORS, *DISCRIMINATORS)
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
 
 

@@ -10,12 +10,13 @@ from genjax import keys, parallel
 from genjax.compiled import seeded_step
 from genjax.cut import losses as cut_losses
 from genjax.cut.config import CutConfig, CutRun
-from genjax.cyclegan import make_task, nets
+from genjax.cyclegan import make_task
 from genjax.data import batches
 from genjax.data.demo import icons, satellite
 from genjax.data.splits import Splits
 from genjax.evaluation import thresholds
 from genjax.gan import diversity, evaluation, monitor
+from genjax.gan.networks import TwoWay
 from genjax.task import RECENT_ROWS
 from studies.collapse.faults import FAULTS, faulty_networks
 from studies.reproducibility.stepping import mesh_of
@@ -135,7 +136,7 @@ def test_find_warnings_detects_hidden_images(make_cyclegan):
         def apply(self, variables, x):
             return jnp.clip(variables["params"] * x, -1, 1)
 
-    networks = nets.Networks(Scale(), Scale(), None, None)
+    networks = TwoWay(Scale(), Scale(), None, None)
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 1), np.uint8)
     state, batch = SimpleNamespace(ema={"a2b": 0.01, "b2a": 100.0}), batches.Batch(tuple(images), np.arange(4))
     config = make_cyclegan()

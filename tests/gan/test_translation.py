@@ -6,7 +6,7 @@ import pytest
 from genjax import keys
 from genjax.cyclegan import nets, steps
 from genjax.gan import translation
-from genjax.gan.networks import DOMAINS
+from genjax.gan.networks import DOMAINS, TwoWay
 from genjax.gan.params import apply
 
 pytestmark = pytest.mark.usefixtures("cheap")
@@ -62,7 +62,7 @@ def test_translate_mirrors_borders_and_cuts_them_off(make_cyclegan, fields, unit
             return x * variables["params"]
 
     config, images = configured(make_cyclegan, **fields), random_images((*size, 1))
-    networks = nets.Networks(Scale(), None, None, None)
+    networks = TwoWay(Scale(), None, None, None)
     out = translation.translate(config, {"a2b": 3.0}, "a2b", jnp.array(images), lambda config: networks)
     smallest = max(unit, 8)
     padded = tuple(max(smallest, -(-length // unit) * unit) for length in size)

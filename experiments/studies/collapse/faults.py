@@ -7,6 +7,7 @@ from jax import Array
 from genjax.cyclegan import nets
 from genjax.cyclegan.config import CycleGanRun
 from genjax.gan.generators import Generator
+from genjax.gan.networks import TwoWay
 
 FAULTS = ("none", "collapsed", "inverted", "outplayed")
 """Names of faults by number. collapsed: the same translation for all images, which still learns to fool its
@@ -30,7 +31,7 @@ class FaultyGenerator(Generator):
 def faulty_networks(fault: int | Array) -> nets.MakeNetworks:
     """Returns a function that makes networks whose generators both have the fault."""
 
-    def make_networks(config: CycleGanRun) -> nets.Networks:
+    def make_networks(config: CycleGanRun) -> TwoWay:
         networks = nets.make_networks(config)
         g_a2b, g_b2a = (
             FaultyGenerator(generator.encoder, generator.decoder, generator.residual, fault)

@@ -4,7 +4,10 @@ from genjax import cut, cyclegan, unit, vae
 from genjax.config import RunConfig
 from genjax.task import Task
 
-FAMILIES: dict[str, Task] = {task.name: task for task in (vae.TASK, cyclegan.TASK, cut.TASK, unit.TASK)}
+PACKAGES = {package.TASK.name: package for package in (vae, cyclegan, cut, unit)}
+"""Packages of the families by name; each has a TASK and the function make_task."""
+
+FAMILIES: dict[str, Task] = {name: package.TASK for name, package in PACKAGES.items()}
 
 
 def family_of(kind: type[RunConfig]) -> str:

@@ -5,8 +5,8 @@ from typing import Literal
 from etils import epath
 from jax.sharding import Mesh
 
-from genjax import cut, cyclegan, files, keys, parallel, unit, vae
-from genjax.families import family_of
+from genjax import files, keys, parallel, vae
+from genjax.families import PACKAGES, family_of
 from genjax.gan.config import GanRun
 from genjax.gan.networks import MakeNetworks
 from genjax.gan.translator import Translator, is_there
@@ -18,9 +18,6 @@ from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
 __all__ = ["Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore"]
-
-TRANSLATING = {"cyclegan": cyclegan, "cut": cut, "unit": unit}
-"""Families that translate, by name."""
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
 
@@ -50,9 +47,9 @@ def load_translator(
     `load_sampler`.
     """
     config, mesh = config_file.load(workdir, config_class), mesh or parallel.make_mesh()
-    family = TRANSLATING[family_of(type(config))]
-    networks = make_networks or family.nets.make_networks
-    step, params = _averaged(family.make_task(networks), config, mesh, which)
+    package = PACKAGES[family_of(type(config))]
+    networks = make_networks or package.nets.make_networks
+    step, params = _averaged(package.make_task(networks), config, mesh, which)
     return Translator(config, params, step, mesh, networks, on_canvas=make_networks is None)
 
 

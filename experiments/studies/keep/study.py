@@ -18,8 +18,8 @@ from configs import cyclegan as cyclegan_configs
 from genjax import cli, files, flag_help
 from genjax.cyclegan import keep_mask
 from genjax.cyclegan.config import CycleGanRun
-from genjax.gan.networks import Direction
 from genjax.data import image_arrays, sources
+from genjax.gan.networks import Direction
 from genjax.loading import load_translator
 from studies import markdown
 

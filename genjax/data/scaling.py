@@ -32,13 +32,24 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
-    """Computes which part of a picture of `size` `evaluated` shows: begin and end in rows, and in columns."""
+    """Computes which part of a picture of `size` a model is shown: begin and end in rows, and in columns.
+
+    A picture of the model's size is shown whole, and of any other what `evaluated` keeps.
+    """
+    if tuple(size) == config.image_size:
+        return [(0, side) for side in size]
     if _fits(config):
         lengths = [new / factor for new, factor in zip(config.image_size, _factors(size, config), strict=True)]
         return [((own - length) / 2, (own + length) / 2) for own, length in zip(size, lengths, strict=True)]
     parts = zip(size, _scaled_size(size, config), config.image_size, strict=True)
     places = [(own / whole, (whole - new) // 2, new) for own, whole, new in parts]
     return [(begin * step, (begin + new) * step) for step, begin, new in places]
+
+
+def whole_pixels(size: Sequence[int], config: DataConfig) -> tuple[slice, slice]:
+    """Rounds what a model is shown of a picture of `size` to its rows and columns."""
+    rows, columns = (slice(round(begin), round(end)) for begin, end in seen(size, config))
+    return rows, columns
 
 
 def _fits(config: DataConfig) -> bool:

@@ -23,7 +23,7 @@ import tyro
 from genjax import cli, files, flag_help, keys
 from genjax.data import pictures
 from genjax.data.config import DataConfig
-from genjax.loading import Which, load_sampler
+from genjax.loading import Which, load_sampler, with_limit
 from genjax.vae import masks, restored_files
 from genjax.vae.operators import Mask
 
@@ -45,6 +45,7 @@ class Inpaint(restored_files.RestoreOptions):
     on a transparent layer what is painted in one colour."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: cli.MaxMegapixels = None
 
 
 def main() -> dict[str, Any]:
@@ -52,11 +53,11 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Inpaint, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    image_size = sampler.config.data.image_size
-    images = restored_files.read(options.images, image_size, sampler.config.data)
-    given, by_name = _masks(options, images, sampler.config.data)
+    data = with_limit(sampler.config.data, options.max_megapixels)
+    images = restored_files.read(options.images, data.image_size, data)
+    given, by_name = _masks(options, images, data)
     sizes = [image.pixels.shape[:2] for image in images.given]
-    missing = np.stack([masks.scaled(*each, sampler.config.data) for each in zip(given, sizes, strict=True)])
+    missing = np.stack([masks.scaled(*each, data) for each in zip(given, sizes, strict=True)])
     _check(options.mask, images.names, missing)
     restored = restored_files.restore(sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, given)
     observed = np.where(missing[..., None], GREY, images.pixels)

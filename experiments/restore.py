@@ -27,7 +27,7 @@ from genjax import cli, files, flag_help, keys
 from genjax.data.pictures import Picture
 from genjax.evaluation import image_metrics
 from genjax.keys import Stream
-from genjax.loading import Sampler, Which, load_sampler
+from genjax.loading import Sampler, Which, load_sampler, with_limit
 from genjax.vae import linear, restored_files
 from genjax.vae.linear import Linear
 from genjax.vae.restored_files import Pictures
@@ -45,6 +45,7 @@ class Options(restored_files.RestoreOptions):
     """Images, and folders of images."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: cli.MaxMegapixels = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ def main() -> dict[str, Any]:
 
 def _pictures(options: Noise | Blur | Gray, sampler: Sampler) -> Observed:
     """Reads what was observed, or originals to observe."""
-    data = sampler.config.data
+    data = with_limit(sampler.config.data, options.max_megapixels)
     shape = data.image_shapes[0]
     if isinstance(options, Noise):
         operator = linear.noise(options.sigma)
@@ -166,7 +167,7 @@ def _pictures(options: Noise | Blur | Gray, sampler: Sampler) -> Observed:
 
 def _measured(options: Measurements, sampler: Sampler) -> Observed:
     """Reads measurements, or measures images."""
-    data = sampler.config.data
+    data = with_limit(sampler.config.data, options.max_megapixels)
     shape = data.image_shapes[0]
     if options.measured is not None:
         matrix, y = _read_measured(options.measured)

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 from jax import Array
 
 from genjax import cli, files, flag_help, keys
@@ -115,9 +114,7 @@ class Observed(NamedTuple):
 
 def main() -> dict[str, Any]:
     """Restores all images, a batch at a time."""
-    options: Noise | Blur | Gray | Measurements = tyro.extras.subcommand_cli_from_dict(
-        VERBS, description=flag_help.description(__doc__)
-    )
+    options: Noise | Blur | Gray | Measurements = flag_help.call_verb(VERBS, __doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     if isinstance(options, Measurements):
         _check_measurements(options)

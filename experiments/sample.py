@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 from genjax import cli, files, flag_help, keys, loading
@@ -170,8 +169,7 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def main() -> dict[str, Any]:
     """Runs the verb of the command line."""
-    results: dict[str, Any] = tyro.extras.subcommand_cli_from_dict(VERBS, description=flag_help.description(__doc__))
-    return results
+    return flag_help.call_verb(VERBS, __doc__)
 
 
 if __name__ == "__main__":

@@ -32,24 +32,13 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
-    """Computes which part of a picture of `size` a model is shown: begin and end in rows, and in columns.
-
-    A picture of the model's size is shown whole, and of any other what `evaluated` keeps.
-    """
-    if tuple(size) == config.image_size:
-        return [(0, side) for side in size]
+    """Computes which part of a picture of `size` `evaluated` shows: begin and end in rows, and in columns."""
     if _fits(config):
         lengths = [new / factor for new, factor in zip(config.image_size, _factors(size, config), strict=True)]
         return [((own - length) / 2, (own + length) / 2) for own, length in zip(size, lengths, strict=True)]
     parts = zip(size, _scaled_size(size, config), config.image_size, strict=True)
     places = [(own / whole, (whole - new) // 2, new) for own, whole, new in parts]
     return [(begin * step, (begin + new) * step) for step, begin, new in places]
-
-
-def whole_pixels(size: Sequence[int], config: DataConfig) -> tuple[slice, slice]:
-    """Rounds what a model is shown of a picture of `size` to its rows and columns."""
-    rows, columns = (slice(round(begin), round(end)) for begin, end in seen(size, config))
-    return rows, columns
 
 
 def _fits(config: DataConfig) -> bool:
@@ -87,6 +76,18 @@ def check_large_enough(pixels: np.ndarray, config: DataConfig) -> None:
     height, width = pixels.shape[:2]
     if (height < config.image_size[0] or width < config.image_size[1]) and not config.upscale:
         raise TooSmallError(height, width)
+
+
+def check_pair(sizes: Sequence[tuple[int, int]], names: Sequence[str], config: DataConfig) -> None:
+    """Raises ValueError for two pictures, of these sizes, of which `evaluated` shows parts that differ by a pixel."""
+    first, second = (np.array(seen(size, config)) / np.array(size)[:, None] for size in sizes)
+    pixel = np.diff(first) / np.array(config.image_size)[:, None]
+    if (np.abs(first - second) > pixel).any():
+        pictures = " and ".join(f"{name} ({size[0]}x{size[1]})" for name, size in zip(names, sizes, strict=True))
+        raise ValueError(
+            f"--data.paired compares pictures that show the same, and --data.resize {config.resize} shows other parts "
+            f"of {pictures}: make them of one size, or give --data.resize stretch"
+        )
 
 
 def too_small(sizes: Sequence[tuple[int, int]], total: int, config: DataConfig) -> str:

@@ -182,6 +182,9 @@ def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
 def _converted(splits: Splits[np.ndarray], config: DataConfig) -> Splits[Images]:
     """Converts arrays to the scale, channels, levels and bits of `config`."""
     check_domains(config, len(splits.train))
+    for split, source in splits._asdict().items() if config.paired else ():
+        if (split != "train" or config.train_pairs) and all(map(len, source)):
+            scaling.check_pair([a.shape[1:3] for a in source], [f"{split} {x}" for x in "AB"], config)
     return Splits(*(
         tuple(_converted_array(images, split, i, config) for i, images in enumerate(source))
         for split, source in splits._asdict().items()

@@ -86,12 +86,22 @@ def over(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> np.nda
 
     Pixels that the model does not see are not missing.
     """
-    part = scaling.whole_pixels(size, data)
-    places = zip(part, scaling.seen(size, data), _windows(missing, size, data), strict=True)
+    part = seen_pixels(size, data)
+    places = zip(part, _seen(size, data), _windows(missing, size, data), strict=True)
     edges = [np.interp(np.arange(one.start, one.stop + 1), shown, ends) for one, shown, ends in places]
     laid = np.zeros(size, bool)
     laid[part] = _covered(missing, edges)
     return laid
+
+
+def seen_pixels(size: tuple[int, int], data: DataConfig) -> tuple[slice, slice]:
+    """Returns rows and columns of a picture of `size` that a VAE sees: all of one of its own size."""
+    rows, columns = (slice(round(begin), round(end)) for begin, end in _seen(size, data))
+    return rows, columns
+
+
+def _seen(size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
+    return [(0, side) for side in size] if size == data.image_size else scaling.seen(size, data)
 
 
 def _windows(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
@@ -101,7 +111,7 @@ def _windows(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> li
     alike = abs(missing.shape[0] * size[1] - missing.shape[1] * size[0]) <= max(size)  # up to a rounded side
     size = size if alike else (missing.shape[0], missing.shape[1])
     steps = [side / own for side, own in zip(missing.shape, size, strict=True)]
-    return [(begin * step, end * step) for step, (begin, end) in zip(steps, scaling.seen(size, data), strict=True)]
+    return [(begin * step, end * step) for step, (begin, end) in zip(steps, _seen(size, data), strict=True)]
 
 
 def _covered(missing: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:

@@ -188,7 +188,7 @@ def _seen(picture: pictures.Picture, size: tuple[int, int], config: DataConfig) 
 
 def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig) -> np.ndarray:
     """Scales floats [h, w, c] back to their place in a picture of another size; the rest is 0."""
-    size, part = like.pixels.shape[:2], scaling.whole_pixels(like.pixels.shape[:2], data)
+    size, part = like.pixels.shape[:2], masks.seen_pixels(like.pixels.shape[:2], data)
     placed = np.zeros((*size, values.shape[-1]), np.float32)
     height, width = placed[part].shape[:2]
     for channel in range(values.shape[-1] if height and width else 0):

@@ -207,7 +207,7 @@ def test_scaled_lays_masks_over_pictures(resize):
 @pytest.mark.parametrize("size", [(33, 31), (29, 47), (12, 9)])
 def test_over_keeps_masks_where_pictures_are_seen(resize, size):
     data, blot = sized(8, 8, resize), np.random.default_rng(0).random(size) < 0.3
-    laid, part = masks.over(blot, size, data), scaling.whole_pixels(size, data)
+    laid, part = masks.over(blot, size, data), masks.seen_pixels(size, data)
     np.testing.assert_array_equal(laid[part], blot[part])
     assert laid.sum() == blot[part].sum()
     finer = blot.repeat(3, 0).repeat(3, 1)
@@ -217,6 +217,6 @@ def test_over_keeps_masks_where_pictures_are_seen(resize, size):
 @pytest.mark.parametrize("size", [(16, 16), (20, 36), (8, 8), (1, 100)])
 def test_over_stretches_masks_of_the_models_size(size):
     data, half = sized(8, 8), np.arange(8)[:, None] < np.full(8, 4)
-    laid, part = masks.over(half, size, data), scaling.whole_pixels(size, data)
+    laid, part = masks.over(half, size, data), masks.seen_pixels(size, data)
     middle = -(-size[0] // 2)
     assert laid[part][:middle].all() and laid.sum() == laid[part][:middle].sum()

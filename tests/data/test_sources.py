@@ -414,6 +414,14 @@ def test_load_pairs_names_its_flag_and_counts_each_picture_once(tmp_path, pairs,
         sources.load_pairs(pairs_config(tmp_path, pairs=pairs), 0)
 
 
+@pytest.mark.parametrize("levels", ["full", "auto"])
+def test_load_pairs_reads_arrays_and_says_nothing_of_other_splits(tmp_path, npz, caplog, levels):
+    source = npz(x_trainA=constant([0, 20, 255]), x_trainB=constant([0, 120, 255]))
+    a, b = sources.load_pairs(pairs_config(tmp_path, pairs=source, levels=levels), 0)
+    assert [images[:, 0, 0, 0].tolist() for images in (a, b)] == [[0, 20, 255], [0, 120, 255]]
+    assert caplog.messages == []
+
+
 def test_load_pairs_refuses_unpaired_domains(tmp_path):
     with pytest.raises(ValueError, match="--data.paired needs as many train images in either domain, and icons has"):
         sources.load_pairs(dataclasses.replace(pairs_config(tmp_path, pairs="icons"), image_size=(16, 16)), 0)

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from etils import epath
 from tyro.conf import arg
 
@@ -179,4 +178,4 @@ def _write(config: CycleGanRun, params: dict[Direction, Params], origin: dict[st
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {"to-genjax": to_genjax, "to-torch": to_torch}
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.extras.subcommand_cli_from_dict(VERBS, description=flag_help.description(__doc__)))
+    cli.run(lambda: flag_help.call_verb(VERBS, __doc__))

@@ -65,6 +65,8 @@ class Evaluate:
     """Seed of the samples and of the bootstrap."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: int = DataConfig.max_megapixels
+    """Largest picture of --images and --against that is read."""
 
 
 def main() -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
     """Reads pictures of files and folders: at their own size if they share one, else stretched to the network's."""
     read = []
     for paths in (options.images, options.against):
-        sizes = {pictures.size(path, None, DataConfig.max_megapixels) for path in folders.named_images(paths)}
+        sizes = {pictures.size(path, None, options.max_megapixels) for path in folders.named_images(paths)}
         size = sizes.pop() if len(sizes) == 1 else network.size
         if size is None:
             raise ValueError(f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several")
@@ -150,6 +152,7 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
             batch_size=1,
             resize="stretch",
             upscale=True,
+            max_megapixels=options.max_megapixels,
         )
         read.append(folders.read_images(paths, data, num=options.num))
     return Sets(*read)

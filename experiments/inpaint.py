@@ -6,11 +6,10 @@ $ python experiments/inpaint.py --workdir runs/mnist5k --images erased.png --mas
 
 It writes OUT/sample-1/NAME, ..., OUT/mean/NAME, and OUT/grid.png with a row for each image: the observed part, the
 samples, their mean, and, if the mask is given by name, the original image. Images of another size than the VAE's are
-scaled as in training, and the completed pixels are scaled back: results have the size of their images. A pixel of the
-VAE that is missing in part is completed as a whole, so large images change a little beyond the mask too. JPEG and other
-lossy formats are written as PNG, with .png added to the name. The health that is printed, from 0 to 1, tells how far
-the draws can be trusted: experiments/results/restoration.md says what it is for each method, and what the diagnostics
-beside it are that methods with chains have.
+scaled as in training, and the completed pixels are scaled back: results have the size of their images, and all pixels
+but the missing ones are those of the images. JPEG and other lossy formats are written as PNG, with .png added to the
+name. The health that is printed, from 0 to 1, tells how far the draws can be trusted; for each method, see
+experiments/results/restoration.md. It also says what the diagnostics are that methods with chains have.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ import tyro
 from genjax import cli, files, flag_help, keys
 from genjax.data import pictures
 from genjax.data.config import DataConfig
-from genjax.loading import Which, load_sampler
+from genjax.loading import Which, load_sampler, with_limit
 from genjax.vae import masks, restored_files
 from genjax.vae.operators import Mask
 
@@ -46,6 +45,7 @@ class Inpaint(restored_files.RestoreOptions):
     on a transparent layer what is painted in one colour."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: cli.MaxMegapixels = None
 
 
 def main() -> dict[str, Any]:
@@ -53,13 +53,13 @@ def main() -> dict[str, Any]:
     options = tyro.cli(Inpaint, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    image_size = sampler.config.data.image_size
-    images = restored_files.read(options.images, image_size, sampler.config.data)
-    missing, by_name = _missing(options, images, sampler.config.data)
+    data = with_limit(sampler.config.data, options.max_megapixels)
+    images = restored_files.read(options.images, data.image_size, data)
+    given, by_name = _masks(options, images, data)
+    sizes = [image.pixels.shape[:2] for image in images.given]
+    missing = np.stack([masks.scaled(*each, data) for each in zip(given, sizes, strict=True)])
     _check(options.mask, images.names, missing)
-    restored = restored_files.restore(
-        sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, missing
-    )
+    restored = restored_files.restore(sampler, lambda rows: Mask(missing[rows]), images.pixels, images, options, given)
     observed = np.where(missing[..., None], GREY, images.pixels)
     truth = images.pixels if by_name else None
     restored_files.write_grid(out / "grid.png", observed, restored.first, truth)
@@ -75,26 +75,28 @@ def main() -> dict[str, Any]:
     }
 
 
-def _missing(options: Inpaint, images: restored_files.Pictures, data: DataConfig) -> tuple[np.ndarray, bool]:
-    """Returns the masks [n, h, w], and True if they hide what the images show."""
+def _masks(
+    options: Inpaint, images: restored_files.Pictures, data: DataConfig
+) -> tuple[Sequence[np.ndarray], bool]:  # fmt: skip
+    """Returns the mask of each image, of any size, and True if they hide what the images show."""
     num = len(images.names)
     if options.mask == "alpha":
         erased = [masks.erased(image) for image in images.given]
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
             raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
-        return np.stack([masks.scaled(mask, mask.shape, data) for mask in erased if mask is not None]), False
+        return [mask for mask in erased if mask is not None], False
     path = files.resolve(options.mask)
     if not path.is_file():
         key = keys.for_step(keys.root_key(options.seed), keys.Stream.MASK, 0)
-        return masks.named(options.mask, key, np.arange(num), data.image_size), True
+        return list(masks.named(options.mask, key, np.arange(num), data.image_size)), True
     picture = pictures.read(path, None, data.max_megapixels)
     try:
         mask, kind = masks.painted(picture)
     except ValueError as error:
         raise ValueError(f"cannot use --mask {path}: {error}") from error
     logger.info("%s: what is %s is missing", options.mask, kind)
-    return np.stack([masks.scaled(mask, image.pixels.shape[:2], data) for image in images.given]), False
+    return [mask] * num, False
 
 
 def _check(mask: str, names: Sequence[str], missing: np.ndarray) -> None:

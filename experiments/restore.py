@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 from jax import Array
 
 from genjax import cli, files, flag_help, keys
 from genjax.data.pictures import Picture
 from genjax.evaluation import image_metrics
 from genjax.keys import Stream
-from genjax.loading import Sampler, Which, load_sampler
+from genjax.loading import Sampler, Which, load_sampler, with_limit
 from genjax.vae import linear, restored_files
 from genjax.vae.linear import Linear
 from genjax.vae.restored_files import Pictures
@@ -45,6 +44,7 @@ class Options(restored_files.RestoreOptions):
     """Images, and folders of images."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: cli.MaxMegapixels = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,9 +114,7 @@ class Observed(NamedTuple):
 
 def main() -> dict[str, Any]:
     """Restores all images, a batch at a time."""
-    options: Noise | Blur | Gray | Measurements = tyro.extras.subcommand_cli_from_dict(
-        VERBS, description=flag_help.description(__doc__)
-    )
+    options: Noise | Blur | Gray | Measurements = flag_help.call_verb(VERBS, __doc__)
     out = restored_files.check_out(options.out, options.num_samples)
     if isinstance(options, Measurements):
         _check_measurements(options)
@@ -139,7 +137,7 @@ def main() -> dict[str, Any]:
 
 def _pictures(options: Noise | Blur | Gray, sampler: Sampler) -> Observed:
     """Reads what was observed, or originals to observe."""
-    data = sampler.config.data
+    data = with_limit(sampler.config.data, options.max_megapixels)
     shape = data.image_shapes[0]
     if isinstance(options, Noise):
         operator = linear.noise(options.sigma)
@@ -166,7 +164,7 @@ def _pictures(options: Noise | Blur | Gray, sampler: Sampler) -> Observed:
 
 def _measured(options: Measurements, sampler: Sampler) -> Observed:
     """Reads measurements, or measures images."""
-    data = sampler.config.data
+    data = with_limit(sampler.config.data, options.max_megapixels)
     shape = data.image_shapes[0]
     if options.measured is not None:
         matrix, y = _read_measured(options.measured)

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 from genjax import cli, files, flag_help, keys, loading
 from genjax.config import seed_of
 from genjax.data import folders, image_arrays, sources
-from genjax.loading import Sampler, load_sampler
+from genjax.loading import Sampler, load_sampler, with_limit
 from genjax.train import fingerprint
 from genjax.vae import aggregated
 from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
@@ -69,23 +68,25 @@ def prior(
 
 
 def reconstruct(
-    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 32, images: Images = (), which: Which = "last"
-) -> dict[str, Any]:
+    workdir: Workdir, out: Out, seed: Seed = 0, num: Num = 32, images: Images = (), which: Which = "last",
+    max_megapixels: cli.MaxMegapixels = None,
+) -> dict[str, Any]:  # fmt: skip
     """Images, each beside its reconstruction."""
     _check(out, num=num)
     sampler = load_sampler(workdir, which)
-    originals = _examples(sampler, images, num)
+    originals = _examples(sampler, images, num, max_megapixels)
     rebuilt = sampler.reconstruct(keys.root_key(seed), np.arange(len(originals)), originals)
     return _write(sampler, out, np.concatenate([image_arrays.unit_floats(originals), rebuilt], axis=2), columns=4)
 
 
 def interpolate(
-    workdir: Workdir, out: Animated, num: Rows = 8, steps: Steps = 10, images: Images = (), which: Which = "last"
-) -> dict[str, Any]:
+    workdir: Workdir, out: Animated, num: Rows = 8, steps: Steps = 10, images: Images = (), which: Which = "last",
+    max_megapixels: cli.MaxMegapixels = None,
+) -> dict[str, Any]:  # fmt: skip
     """Rows from one image to the next, along the line between their latents; both images stand at the ends."""
     _check(out, (".png", ".webp"), num=num, steps=steps)
     sampler = load_sampler(workdir, which)
-    ends = _examples(sampler, images, num + 1)
+    ends = _examples(sampler, images, num + 1, max_megapixels)
     if len(ends) < 2:
         where = f"--images {' '.join(images)} holds" if images else "the run's test images are"
         raise ValueError(f"an interpolation needs at least 2 images, and {where} 1: give --images more")
@@ -98,20 +99,16 @@ def interpolate(
 
 
 def traverse(
-    workdir: Workdir,
-    out: Animated,
-    dimensions: Dims = 10,
-    steps: Steps = 11,
-    images: Images = (),
-    which: Which = "last",
-) -> dict[str, Any]:
+    workdir: Workdir, out: Animated, dimensions: Dims = 10, steps: Steps = 11, images: Images = (),
+    which: Which = "last", max_megapixels: cli.MaxMegapixels = None,
+) -> dict[str, Any]:  # fmt: skip
     """One image; each row varies one latent dimension from -3 to 3.
 
     First comes the dimension that differs most between the run's test images, by the variance of E[e|x].
     """
     _check(out, (".png", ".webp"), dimensions=dimensions, steps=steps)
     sampler = load_sampler(workdir, which)
-    (image,) = _examples(sampler, images, 1)
+    (image,) = _examples(sampler, images, 1, max_megapixels)
     in_use = sampler.encode(_examples(sampler, (), ENCODED)).mean.var(axis=0)
     chosen = np.argsort(-in_use, kind="stable")[:dimensions].tolist()
     rows = [sampler.traverse(image, dimension, np.linspace(-3, 3, steps)) for dimension in chosen]
@@ -130,13 +127,15 @@ def _check(out: str, suffixes: tuple[str, ...] = (".png",), **counts: int) -> No
             raise ValueError(f"--{name} must be at least 1, got {count}")
 
 
-def _examples(sampler: Sampler, where: tuple[str, ...], num: int) -> np.ndarray:
+def _examples(
+    sampler: Sampler, where: tuple[str, ...], num: int, max_megapixels: int | None = None
+) -> np.ndarray:  # fmt: skip
     """Loads up to `num` images: evenly spaced test images of the run, or the first ones of files and folders."""
     data = sampler.config.data
     if not where:
         (test,) = sources.load(data, seed_of(sampler.config, "data")).test
         return image_arrays.evenly_spaced(test, num)
-    return folders.read_images(where, data, num=num)
+    return folders.read_images(where, with_limit(data, max_megapixels), num=num)
 
 
 def _write(sampler: Sampler, out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
@@ -170,8 +169,7 @@ VERBS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def main() -> dict[str, Any]:
     """Runs the verb of the command line."""
-    results: dict[str, Any] = tyro.extras.subcommand_cli_from_dict(VERBS, description=flag_help.description(__doc__))
-    return results
+    return flag_help.call_verb(VERBS, __doc__)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from genjax import cli
+from genjax import cli, flag_help
 
 STUDIES = sorted(path.parent.name for path in Path(__file__).parent.glob("studies/*/study.py"))
 
 
 def main() -> dict[str, Any]:
     """Runs `main` of studies/NAME/study.py with the flags that follow the name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=flag_help.description(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=STUDIES)
     name = parser.parse_args(sys.argv[1:2]).name
     sys.argv = [f"study.py {name}", *sys.argv[2:]]

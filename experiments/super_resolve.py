@@ -19,7 +19,7 @@ import tyro
 
 from genjax import cli, flag_help
 from genjax.evaluation import image_metrics
-from genjax.loading import Which, load_sampler
+from genjax.loading import Which, load_sampler, with_limit
 from genjax.vae import restored_files
 from genjax.vae.operators import Downsample, Kernel
 
@@ -38,6 +38,7 @@ class SuperResolve(restored_files.RestoreOptions):
     """Takes images of any size, scales them as training does and then down, to compare the results with them."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
+    max_megapixels: cli.MaxMegapixels = None
 
 
 def main() -> dict[str, Any]:
@@ -45,7 +46,8 @@ def main() -> dict[str, Any]:
     options = tyro.cli(SuperResolve, description=flag_help.description(__doc__))
     out = restored_files.check_out(options.out, options.num_samples)
     sampler = load_sampler(options.workdir, options.which)
-    height, width, _ = sampler.config.data.image_shapes[0]
+    data = with_limit(sampler.config.data, options.max_megapixels)
+    height, width = data.image_size
     factor, operator = options.factor, Downsample(options.factor, options.kernel)
     small_size = operator.small_size((height, width))
     remedy = (
@@ -53,7 +55,7 @@ def main() -> dict[str, Any]:
         "trained; images of any size can be scaled down first, with --scale-down"
     )
     size = (height, width) if options.scale_down else small_size
-    images = restored_files.read(options.images, size, sampler.config.data, None if options.scale_down else remedy)
+    images = restored_files.read(options.images, size, data, None if options.scale_down else remedy)
     small, truth = images.pixels, None
     if options.scale_down:
         small, truth = np.clip(operator.apply(images.pixels), 0, 1).astype(np.float32), images.pixels

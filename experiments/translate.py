@@ -27,7 +27,7 @@ from genjax.gan.config import GanRun
 from genjax.gan.networks import DOMAINS, Direction
 from genjax.gan.translated_files import Files, translate_files
 from genjax.gan.translator import SideBySide
-from genjax.loading import Which, load_translator
+from genjax.loading import Which, load_translator, with_limit
 from genjax.train import config_file
 
 
@@ -49,8 +49,7 @@ class Translate:
     """Lays transparent images on the ground of the training, or gives their alpha to the translations too."""
     format: Literal["keep", "png"] = "keep"
     """Writes each translation in the format of its image, or all as PNG, with .png added to other names."""
-    max_megapixels: int | None = None
-    """Largest image that is translated; by default as large as the training took."""
+    max_megapixels: cli.MaxMegapixels = None
     which: tuple[Which, ...] = ("last",)
     """The last checkpoint, the best on validation, or that of a step. The translations of several, such as 2000 4000
     last, stand side by side in one picture."""
@@ -59,7 +58,7 @@ class Translate:
 def main() -> dict[str, Any]:
     """Translates all images that can be read; counts the others as failed."""
     options = tyro.cli(Translate, description=flag_help.description(__doc__))
-    data = config_file.load(options.workdir, GanRun).data
+    data = with_limit(config_file.load(options.workdir, GanRun).data, options.max_megapixels)
     targets = _targets(options.images, files.resolve(options.out), data, options.format)
     missing = {page: target for page, target in targets.items() if not _exists(target)}
     if len(missing) < len(targets) and not options.skip_existing:
@@ -123,14 +122,14 @@ def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: st
 def files_of(data: DataConfig, options: Translate) -> Files:
     """Returns the functions that read images as training did, and write translations."""
     return Files(
-        lambda page: pictures.size(page.path, page.number, options.max_megapixels or data.max_megapixels),
+        lambda page: pictures.size(page.path, page.number, data.max_megapixels),
         functools.partial(_read, data, options),
         functools.partial(_write, data, options),
     )
 
 
 def _read(data: DataConfig, options: Translate, page: folders.Page) -> tuple[Picture, np.ndarray]:
-    image = pictures.read(page.path, page.number, options.max_megapixels or data.max_megapixels)
+    image = pictures.read(page.path, page.number, data.max_megapixels)
     return image, conversion.to_floats(image, data, DOMAINS[options.direction][0])
 
 

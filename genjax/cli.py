@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import absl.logging
 import jax
@@ -29,6 +29,10 @@ from genjax.train.loop import fit
 from genjax.train.rows import finite
 
 C = TypeVar("C", bound=RunConfig)
+
+MaxMegapixels = Annotated[
+    int | None, tyro.conf.arg(help="Largest picture that is read; by default as large as the training took.")
+]
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a training that was stopped and saved: 130 and 143."""

@@ -6,12 +6,16 @@ Tyro keeps the line breaks of a field's docstring where they fall, and puts two 
 import dataclasses
 import inspect
 import shutil
+import sys
 import textwrap
 import typing
+from collections.abc import Callable, Mapping
 
 import docstring_parser
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+T = typing.TypeVar("T")
 
 REGISTRY = ConstructorRegistry()
 """Rules for tyro within `with REGISTRY:`."""
@@ -42,6 +46,16 @@ def _default(given: object, field: dataclasses.Field) -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return tyro.MISSING if field.default is dataclasses.MISSING else field.default
+
+
+def call_verb(verbs: Mapping[str, Callable[..., T]], described: str) -> T:
+    """Calls the function of `verbs` that the command line names first, with its flags, and returns its result."""
+    given = sys.argv[1:]
+    if given and given[0] in verbs:  # alone, as tyro wraps no description of one among several
+        verb = verbs[given[0]]
+        return tyro.cli(verb, args=given[1:], prog=f"{sys.argv[0]} {given[0]}", description=description(verb))
+    chosen: T = tyro.extras.subcommand_cli_from_dict(dict(verbs), description=description(described))
+    return chosen
 
 
 def summary(described: object) -> str:

@@ -1,11 +1,14 @@
 """Loading of a trained run, or of a file of its weights, as a `Sampler` or a `Translator`."""
 
+import dataclasses
 from typing import Literal
 
 from etils import epath
 from jax.sharding import Mesh
 
 from genjax import files, keys, parallel, vae
+from genjax.checks import require
+from genjax.data.config import DataConfig
 from genjax.families import PACKAGES, family_of
 from genjax.gan.config import GanRun
 from genjax.gan.networks import MakeNetworks
@@ -17,7 +20,9 @@ from genjax.vae.config import VaeRun
 from genjax.vae.model import MakeModel, from_config
 from genjax.vae.sampler import Sampler
 
-__all__ = ["Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore"]
+__all__ = [
+    "Sampler", "Translator", "Which", "is_there", "load", "load_sampler", "load_translator", "restore", "with_limit"
+]  # fmt: skip
 
 Which = Literal["last", "best"] | int  # the last checkpoint, the best one on validation, or that of a step
 
@@ -58,6 +63,14 @@ def load(workdir: epath.PathLike, which: Which = "last", mesh: Mesh | None = Non
     if config_file.read(workdir)["family"] == vae.TASK.name:
         return load_sampler(workdir, which, mesh)
     return load_translator(workdir, which, mesh)
+
+
+def with_limit(data: DataConfig, max_megapixels: int | None) -> DataConfig:
+    """Returns a run's data with another limit for pictures that are read now; None keeps that of the training."""
+    if max_megapixels is None:
+        return data
+    require(max_megapixels >= 1, f"--max-megapixels must be at least 1, got {max_megapixels}")
+    return dataclasses.replace(data, max_megapixels=max_megapixels)
 
 
 def restore(task: Task[C, S], config: C, mesh: Mesh, which: Which) -> tuple[int, S]:

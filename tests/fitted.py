@@ -21,7 +21,7 @@ def programs_of(config):
     several = config.train.steps_per_dispatch
     lengths = dict.fromkeys(("num_steps", "log_every", "eval_every", "checkpoint_every"), several)
     records = {"track": (), "profile": "", "show_parameters": False, "max_nonfinite_steps": 1}
-    reading = {name: getattr(DataConfig, name) for name in ("cache_dir", "prefetch", "decode_threads")}
+    reading = {name: getattr(DataConfig, name) for name in ("cache", "cache_dir", "prefetch", "decode_threads")}
     begun = {field.name: field.default for field in dataclasses.fields(config) if field.name.startswith("init_")}
     alike = dataclasses.replace(
         config, workdir="", seed=0, **begun, train=dataclasses.replace(config.train, **lengths, **records),

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import convert_torch
+import restore
+import sample
 from configs import cyclegan, vae
 from genjax import cli, flag_help
 from genjax.families import FAMILIES
@@ -43,7 +46,7 @@ def test_help_wraps_at_the_width_alone(capsys, monkeypatch, configs, name, colum
 
 def commands():
     """Scripts that a person calls, by their module docstring."""
-    paths = [path for path in EXPERIMENTS.rglob("*.py") if "tyro" in path.read_text() and "test_" not in path.name]
+    paths = [path for path in EXPERIMENTS.rglob("*.py") if "flag_help" in path.read_text() and "test_" not in path.name]
     return {str(path.relative_to(EXPERIMENTS)): ast.get_docstring(ast.parse(path.read_text())) for path in paths}
 
 
@@ -66,8 +69,37 @@ def test_description_wraps_docstrings_at_the_width_alone(monkeypatch, columns):
 def test_commands_describe_themselves_by_flag_help():
     """Tyro itself joins no lines of a module's docstring, and wraps none."""
     sources = [path.read_text() for path in EXPERIMENTS.rglob("*.py") if "test_" not in path.name]
-    plain = [text for text in sources if "description=__doc__" in text and "argparse" not in text]
-    assert len(commands()) > 30 and not plain
+    plain = [text for text in sources if "description=__doc__" in text or "subcommand_cli" in text]
+    assert len(commands()) > 30 and len(plain) == 1 and "Nothing of genjax is imported here" in plain[0]
+
+
+def test_call_verb_wraps_help_at_the_width(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for script in (sample, restore, convert_torch):
+        for verb in script.VERBS:
+            monkeypatch.setattr("sys.argv", ["script.py", verb, "--help"])
+            with pytest.raises(SystemExit), flag_help.REGISTRY:
+                flag_help.call_verb(script.VERBS, script.__doc__)
+            usage, *lines = capsys.readouterr().out.splitlines()
+            assert usage.startswith(f"usage: script.py {verb} [") and max(map(len, lines)) <= 80
+
+
+def test_call_verb_calls_the_verb_that_is_named(capsys, monkeypatch):
+    def double(number: int) -> int:
+        return 2 * number
+
+    def negate(number: int) -> int:
+        return -number
+
+    verbs = {"double": double, "negate": negate}
+    for verb, expected in (("double", 10), ("negate", -5)):
+        monkeypatch.setattr("sys.argv", ["script.py", verb, "--number", "5"])
+        assert flag_help.call_verb(verbs, "Calculates.") == expected
+    for wrong in ([], ["halve"], ["--number", "5"]):
+        monkeypatch.setattr("sys.argv", ["script.py", *wrong])
+        with pytest.raises(SystemExit):
+            flag_help.call_verb(verbs, "Calculates.")
+        assert "double" in capsys.readouterr().err
 
 
 def test_help_describes_all_flags(capsys, monkeypatch):

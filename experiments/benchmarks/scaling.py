@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from jax.sharding import Mesh, NamedSharding
 
 import configs
@@ -225,5 +224,5 @@ def measure(options: Measure) -> dict[str, Any]:
 def main() -> dict[str, Any]:
     """Runs the part that the command line names."""
     parts: dict[str, Any] = {"paper": Paper, "measure": Measure}
-    options = tyro.extras.subcommand_cli_from_dict(parts, description=flag_help.description(__doc__))
+    options = flag_help.call_verb(parts, __doc__)
     return paper(options) if isinstance(options, Paper) else measure(options)

@@ -34,15 +34,16 @@ def find(config: DataConfig) -> list[Folders]:
     return [_lettered(root, letter) for letter in "AB"]
 
 
-def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """Raises ValueError unless the files of both domains have the same names in each split that holds pairs.
+def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]) -> list[str]:
+    """Returns the splits that hold pairs; ValueError unless both domains have files of the same names in each.
 
     `names` are those of each domain and split, without suffixes. Pairs are matched by their place in this order.
     """
     a, b = names
     # Where a split is missing, the same rows are held out of the training images of both domains.
     missing = {"validation", "test"} - (a.keys() & b.keys())
-    for split in {"validation", "test"} - missing | ({"train"} if missing or config.train_pairs else set()):
+    splits = {"validation", "test"} - missing | ({"train"} if missing or config.train_pairs else set())
+    for split in splits:
         first, second = ([unicodedata.normalize("NFC", name) for name in domain[split]] for domain in (a, b))
         if first != second:
             alone = set(first) ^ set(second)
@@ -52,6 +53,7 @@ def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]
             raise ValueError(
                 f"--data.paired needs the same names in both {split} folders of {config.source}{held}, and {why}"
             )
+    return sorted(splits)
 
 
 def at_comma(place: str) -> tuple[epath.Path, epath.Path]:

@@ -36,7 +36,7 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
     check_domains(config, len(domains))
     measured: list[float] = []
     for domain, channels in zip(domains, config.channels, strict=True):
-        training = hold_out(domain.items, config.holdout)["train"]
+        training = hold_out(domain.items, config.holdout)["train"] if config.holdout else domain.items["train"]
         with ThreadPoolExecutor(config.decode_threads, "measure") as pool:
             results = list(pool.map(functools.partial(_range, domain, channels), training))
         damaged = [result for result in results if isinstance(result, str)]

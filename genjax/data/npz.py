@@ -18,6 +18,17 @@ def load(config: DataConfig) -> Splits:
     out of x_train. Raises FileNotFoundError, or ValueError for a damaged file, arrays of another type or shape, and
     names such as x_val.
     """
+    domains = [_held_out(arrays, config) for arrays in _images(config)]
+    return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
+
+
+def train(config: DataConfig) -> tuple[np.ndarray, ...]:
+    """Reads x_train, with A and B for two domains, and holds nothing out; errors are those of `load`."""
+    return tuple(arrays["train"] for arrays in _images(config))
+
+
+def _images(config: DataConfig) -> list[dict[str, np.ndarray]]:
+    """Reads the images of each domain by split, [n, h, w, c]; errors are those of `load`."""
     path, names, archive = _read(config)
     domains, letters = [], _letters(names)
     known = {f"x_{split}{letter}" for split in Splits._fields for letter in letters}
@@ -37,8 +48,8 @@ def load(config: DataConfig) -> Splits:
             array = array if whole else array.astype(np.float32)
             arrays[split] = array if array.ndim == 4 else array[..., None]
         check_paired(config, arrays)
-        domains.append(_held_out(arrays, config))
-    return Splits(*(tuple(arrays[split] for arrays in domains) for split in Splits._fields))
+        domains.append(arrays)
+    return domains
 
 
 def labels(config: DataConfig) -> Splits:

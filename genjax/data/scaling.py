@@ -78,6 +78,18 @@ def check_large_enough(pixels: np.ndarray, config: DataConfig) -> None:
         raise TooSmallError(height, width)
 
 
+def check_pair(sizes: Sequence[tuple[int, int]], names: Sequence[str], config: DataConfig) -> None:
+    """Raises ValueError for two pictures, of these sizes, of which `evaluated` shows parts that differ by a pixel."""
+    first, second = (np.array(seen(size, config)) / np.array(size)[:, None] for size in sizes)
+    pixel = np.diff(first) / np.array(config.image_size)[:, None]
+    if (np.abs(first - second) > pixel).any():
+        pictures = " and ".join(f"{name} ({size[0]}x{size[1]})" for name, size in zip(names, sizes, strict=True))
+        raise ValueError(
+            f"--data.paired compares pictures that show the same, and --data.resize {config.resize} shows other parts "
+            f"of {pictures}: make them of one size, or give --data.resize stretch"
+        )
+
+
 def too_small(sizes: Sequence[tuple[int, int]], total: int, config: DataConfig) -> str:
     """Says that the pictures of these `sizes`, of `total`, are too small, and which flag helps."""
     wanted = config.image_size

@@ -27,6 +27,7 @@ class Reader(NamedTuple):
     images: Callable[[DataConfig], Splits]  # loads arrays [n, h, w, c] of any size for each split and domain
     labels: Callable[[DataConfig], Splits] | None = None  # loads int32 [n], or [n, factors], if the source has them
     files: Callable[[DataConfig], list[LazyImages]] | None = None  # lists the images, if they are encoded files
+    train: Callable[[DataConfig], tuple[np.ndarray, ...]] | None = None  # loads all training images, and holds out none
 
 
 def _drawn(make: Callable[[int], Splits]) -> Reader:
@@ -56,7 +57,7 @@ READERS = {
     "faces-glasses:N": _FACES,
     "faces-glasses-pairs": _FACES,
     "faces-glasses-pairs:N": _FACES,
-    "npz:PATH": Reader(npz.load, npz.labels),
+    "npz:PATH": Reader(npz.load, npz.labels, train=npz.train),
     "folder:PATH": _FOLDERS,
     "folder:PATH_A,PATH_B": _FOLDERS,
     "pairs:PATH": _FOLDERS,
@@ -83,9 +84,7 @@ def measured(config: DataConfig) -> DataConfig:
     if config.levels != "auto":
         return config
     found = reader(config.source)
-    pairs = (
-        levels.of_pictures(found.files(config), config) if found.files else levels.of_arrays(found.images(config)[0])
-    )
+    pairs = levels.of_pictures(found.files(config), config) if found.files else levels.of_arrays(_train(found, config))
     for low, high in zip(pairs[::2], pairs[1::2], strict=True):
         if not low < high:  # also NaN
             raise ValueError(
@@ -104,14 +103,9 @@ def load(config: DataConfig, seed: int) -> Splits:
     config = measured(config)
     found = reader(config.source)
     splits = found.images(config)
-    splits = splits if found.files else _converted(splits, config)  # files are converted before they are cached
-    _check(splits._asdict(), config)
-    levels.warn_if_few(splits.train, config.source)
-    if config.binarize == "fixed":
-        # Models are scored on the same images whatever their seed.
-        seeds = (seed, SCORING_SEED, SCORING_SEED)
-        splits = Splits(*(_binarize_once(source, seeds[split], split) for split, source in enumerate(splits)))
-    return splits
+    loaded = splits._asdict()
+    loaded = loaded if found.files else _converted(loaded, config)  # files are converted before they are cached
+    return Splits(**_finished(loaded, config, seed))
 
 
 def load_pairs(config: DataConfig, seed: int) -> Source:
@@ -122,19 +116,18 @@ def load_pairs(config: DataConfig, seed: int) -> Source:
     if not config.pairs:
         return ()
     try:
-        list_files = reader(config.pairs).files
+        found = reader(config.pairs)
         known = dataclasses.replace(
             config, source=config.pairs, pairs="", paired=True, train_pairs=True, holdout=0.0, skip_corrupt=False,
-            cache="disk" if list_files is None else config.cache,
+            cache=config.cache if found.files else "disk",
         )  # fmt: skip
-        if list_files is None:
-            return load(known, seed).train
-        # Nothing but the pairs is decoded: as none is held out, other splits would be the same pairs again.
+        # Nothing but the pairs is loaded: as none is held out, other splits would be the same pairs again.
         known = measured(known)
-        pairs = decoding.decode_train(list_files(known), known)
-        _check({"train": pairs}, known)
-        levels.warn_if_few(pairs, known.source)
-        return pairs
+        if found.files:
+            loaded = {"train": decoding.decode_train(found.files(known), known)}
+        else:
+            loaded = _converted({"train": _train(found, known)}, known)
+        return _finished(loaded, known, seed)["train"]
     except (ValueError, FileNotFoundError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"--data.pairs {config.pairs}: {error}") from error
@@ -161,6 +154,22 @@ def left_out(config: DataConfig) -> dict[str, dict[str, int]]:
     return {"left_out": counts} if counts else {}
 
 
+def _train(found: Reader, config: DataConfig) -> tuple[np.ndarray, ...]:
+    """Loads the training images of a source of arrays."""
+    return found.train(config) if found.train and config.holdout == 0 else found.images(config).train
+
+
+def _finished(splits: Mapping[str, Source], config: DataConfig, seed: int) -> dict[str, Source]:
+    """Checks loaded images, and binarizes them if they are to be fixed."""
+    _check(splits, config)
+    levels.warn_if_few(splits["train"], config.source)
+    if config.binarize != "fixed":
+        return dict(splits)
+    # Models are scored on the same images whatever their seed.
+    seeds = {split: seed if split == "train" else SCORING_SEED for split in splits}
+    return {split: _binarize_once(source, seeds[split], split) for split, source in splits.items()}
+
+
 def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
     """Raises ValueError for a domain without images, and for pairs that do not match."""
     for name, source in splits.items():
@@ -179,13 +188,16 @@ def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
         crops.check_pairs(*(images.pictures(range(len(images))) for images in cached))
 
 
-def _converted(splits: Splits[np.ndarray], config: DataConfig) -> Splits[Images]:
+def _converted(splits: Mapping[str, tuple[np.ndarray, ...]], config: DataConfig) -> dict[str, Source]:
     """Converts arrays to the scale, channels, levels and bits of `config`."""
-    check_domains(config, len(splits.train))
-    return Splits(*(
-        tuple(_converted_array(images, split, i, config) for i, images in enumerate(source))
-        for split, source in splits._asdict().items()
-    ))  # fmt: skip
+    check_domains(config, len(splits["train"]))
+    for split, source in splits.items() if config.paired else ():
+        if (split != "train" or config.train_pairs) and all(map(len, source)):
+            scaling.check_pair([a.shape[1:3] for a in source], [f"{split} {x}" for x in "AB"], config)
+    return {
+        split: tuple(_converted_array(images, split, i, config) for i, images in enumerate(source))
+        for split, source in splits.items()
+    }
 
 
 def _converted_array(array: np.ndarray, split: str, domain: int, config: DataConfig) -> Images:
@@ -205,11 +217,11 @@ def _converted_array(array: np.ndarray, split: str, domain: int, config: DataCon
     return crops.of_list(scaled, config.image_size) if cropped else np.stack(scaled)
 
 
-def _binarize_once(source: tuple[np.ndarray, ...], seed: int, split: int) -> tuple[np.ndarray, ...]:
+def _binarize_once(source: Source, seed: int, split: str) -> Source:
     """Sets each pixel to the highest level with probability intensity, else to 0, by raw words of Philox."""
     binarized = []
-    for images in source:
-        generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, split]))
+    for images in (images[:] for images in source):
+        generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, Splits._fields.index(split)]))
         drawn, top = np.empty_like(images), np.iinfo(images.dtype).max
         # One image at a time: the random numbers of all would take eight times the memory of the images.
         for i, image in enumerate(images):

@@ -17,9 +17,9 @@ from genjax.task import C
 from genjax.train import weights_file
 
 MAY_CHANGE = frozenset({
-    "workdir", "classifier_a", "classifier_b", "keep_mask", "init_from", "data.cache_dir", "data.cache_gib",
-    "data.decode_threads", "data.max_megapixels", "data.prefetch", "train.log_every", "train.eval_every",
-    "train.checkpoint_every", "train.num_sample_images", "train.epochs", "train.keep_period",
+    "workdir", "classifier_a", "classifier_b", "keep_mask", "init_from", "data.cache", "data.cache_dir",
+    "data.cache_gib", "data.decode_threads", "data.max_megapixels", "data.prefetch", "train.log_every",
+    "train.eval_every", "train.checkpoint_every", "train.num_sample_images", "train.epochs", "train.keep_period",
     "train.max_nonfinite_steps", "train.track", "train.profile", "train.show_parameters",
 })  # fmt: skip
 """Fields that do not change results, and so may differ when a run is resumed."""

@@ -140,16 +140,23 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
 
 
 def check_data(workdir: epath.Path, description: Json) -> None:
-    """Raises ValueError unless `description` matches the images that the run in `workdir` began with."""
+    """Raises ValueError unless `description` matches the images that the run in `workdir` began with.
+
+    With another --data.cache their SHA-256 is of something else, and a warning says that it is not compared.
+    """
     path = workdir / "data.json"
     saved = files.read_json(path) if path.exists() else description
     try:
+        # Other files beside the images may change.
+        names = [name for name in description if name in (*Splits._fields, "pairs")]
+        images = [(name, saved.get(name, []), description[name]) for name in names]
         changed = [
-            f"{split} {[a['shape'] for a in saved.get(split, [])]} -> {[a['shape'] for a in arrays]}"
-            for split, arrays in description.items()
-            if split in (*Splits._fields, "pairs")
-            and saved.get(split) != arrays  # other files beside the images may change
+            f"{name} {[a['shape'] for a in old]} -> {[a['shape'] for a in new]}"
+            for name, old, new in images
+            if not _agree(old, new)
         ]
+        if any(a.keys() != b.keys() for _, old, new in images for a, b in zip(old, new, strict=False)):
+            logger.warning("with another --data.cache, only numbers and sizes of the images are compared with before")
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
     if changed:
@@ -157,6 +164,12 @@ def check_data(workdir: epath.Path, description: Json) -> None:
             f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "
             "restore them, or start another run in another --workdir"
         )
+
+
+def _agree(old: list[Json], new: list[Json]) -> bool:
+    """True if two descriptions of images agree in all that both record."""
+    pairs = zip(old, new, strict=False)
+    return len(old) == len(new) and all(a[name] == b[name] for a, b in pairs for name in a.keys() & b.keys())
 
 
 def check_processes(run: Run) -> None:

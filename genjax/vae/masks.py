@@ -1,6 +1,7 @@
 """Masks, named or painted in an editor: bool arrays, True where a pixel is missing."""
 
 import re
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,16 +46,20 @@ def named(name: str, key: Array, position: np.ndarray, size: tuple[int, int]) ->
 
 
 BRUSH = 0.1  # largest difference within a channel between pixels of one colour, of 1
+STRAY = 0.3  # share of a coloured picture's pixels that may be of neither of two colours: blurred edges, JPEG's noise
 
 
 def painted(picture: Picture) -> tuple[np.ndarray, str]:
     """Returns the mask [h, w] that a picture shows, and what is missing by it, in words.
 
     White is missing in an opaque picture, and transparent in one that is not: something was erased. A transparent
-    layer with strokes of one colour is the opposite, as the strokes are the mask.
+    layer with strokes of one colour is the opposite, as the strokes are the mask. Raises ValueError for an opaque
+    photograph in colour.
     """
     if picture.alpha is None or (opaque := _is_high(picture.alpha)).all():
-        return conversion.unit_pixels(picture, 1)[..., 0] >= 0.5, "white"
+        white = conversion.unit_pixels(picture, 1)[..., 0] >= 0.5
+        _check_two_colours(conversion.unit_pixels(picture, 3), white)
+        return white, "white"
     colours = conversion.unit_pixels(picture, 3)[opaque]
     if len(colours) and np.ptp(colours, axis=0).max() <= BRUSH and colours.max() > 0.2:  # black is what was kept
         return opaque, "painted"
@@ -72,17 +77,62 @@ def scaled(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> np.n
     A pixel is missing if any part of it is. A mask of the model's size is for what the model sees. A mask of the
     picture's proportions lies over the picture, and any other is scaled by itself.
     """
+    windows = _windows(missing, size, data)
+    return _covered(missing, [np.linspace(*ends, new + 1) for new, ends in zip(data.image_size, windows, strict=True)])
+
+
+def over(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> np.ndarray:
+    """Lays a mask [H, W] over a picture of `size`, by the rules of `scaled`: [*size].
+
+    Pixels that the model does not see are not missing.
+    """
+    part = seen_pixels(size, data)
+    places = zip(part, _seen(size, data), _windows(missing, size, data), strict=True)
+    edges = [np.interp(np.arange(one.start, one.stop + 1), shown, ends) for one, shown, ends in places]
+    laid = np.zeros(size, bool)
+    laid[part] = _covered(missing, edges)
+    return laid
+
+
+def seen_pixels(size: tuple[int, int], data: DataConfig) -> tuple[slice, slice]:
+    """Returns rows and columns of a picture of `size` that a VAE sees: all of one of its own size."""
+    rows, columns = (slice(round(begin), round(end)) for begin, end in _seen(size, data))
+    return rows, columns
+
+
+def _seen(size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
+    return [(0, side) for side in size] if size == data.image_size else scaling.seen(size, data)
+
+
+def _windows(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
+    """Computes which part of a mask lies over what the model sees of a picture: begin and end in rows, and columns."""
     if missing.shape == data.image_size:
-        return missing
+        return [(0, side) for side in missing.shape]
     alike = abs(missing.shape[0] * size[1] - missing.shape[1] * size[0]) <= max(size)  # up to a rounded side
     size = size if alike else (missing.shape[0], missing.shape[1])
-    window = [(0.0, float(side)) for side in size] if size == data.image_size else scaling.seen(size, data)
-    for axis, (new, own, ends) in enumerate(zip(data.image_size, size, window, strict=True)):
-        edges = np.linspace(*ends, new + 1) * missing.shape[axis] / own
-        first, last = np.floor(edges[:-1] + 1e-6).astype(int), np.ceil(edges[1:] - 1e-6).astype(int)
-        parts = [missing.take(range(*ends), axis).any(axis) for ends in zip(first, last, strict=True)]
-        missing = np.stack(parts, axis)
+    steps = [side / own for side, own in zip(missing.shape, size, strict=True)]
+    return [(begin * step, end * step) for step, (begin, end) in zip(steps, _seen(size, data), strict=True)]
+
+
+def _covered(missing: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
+    """Marks each cell between `edges`, those of rows and of columns, that a missing pixel reaches into."""
+    for axis, ends in enumerate(edges):
+        first, last = np.floor(ends[:-1] + 1e-6).astype(int), np.ceil(ends[1:] - 1e-6).astype(int)
+        before = np.insert(missing.cumsum(axis), 0, 0, axis)
+        missing = before.take(last, axis) > before.take(first, axis)
     return missing
+
+
+def _check_two_colours(pixels: np.ndarray, white: np.ndarray) -> None:
+    """Raises ValueError for a picture [h, w, 3] in many colours, which `white` would part anywhere."""
+    parts = [pixels[part] for part in (white, ~white) if part.any()]
+    stray = sum((np.abs(part - np.median(part, axis=0)).max(-1) > BRUSH).sum() for part in parts) / white.size
+    if stray > STRAY and (np.ptp(pixels, axis=-1) > BRUSH).mean() > 0.1:
+        raise ValueError(
+            f"it is a picture in colour, not a mask: {stray:.0%} of its pixels are of neither of two colours. Give a "
+            "picture that is white where a pixel is missing and black elsewhere, or transparent where one is missing, "
+            "or a transparent layer with strokes of one colour"
+        )
 
 
 def _is_high(alpha: np.ndarray) -> np.ndarray:

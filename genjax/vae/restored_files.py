@@ -13,7 +13,7 @@ from tqdm import tqdm
 from genjax import files, keys
 from genjax.data import conversion, folders, formats, image_arrays, pictures, scaling
 from genjax.data.config import DataConfig
-from genjax.vae import diagnostics
+from genjax.vae import diagnostics, masks
 from genjax.vae.inference import InferenceConfig, Method
 from genjax.vae.operators import Operator
 from genjax.vae.sampler import DEFAULT_INFERENCE, Sampler
@@ -111,11 +111,11 @@ def check_out(out: str, num_samples: int) -> epath.Path:
 
 def restore(
     sampler: Sampler, operator_of: Callable[[slice], Operator], observed: np.ndarray, images: Pictures,
-    options: RestoreOptions, missing: np.ndarray | None = None,
+    options: RestoreOptions, missing: Sequence[np.ndarray] | None = None,
 ) -> Restored:  # fmt: skip
     """Restores images in batches, and writes each image as `write` does.
 
-    `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` is [n, h, w].
+    `operator_of(rows)` returns the operator of those rows of `observed` [n, ...]; `missing` are the images' masks.
     """
     key, num, out = keys.root_key(options.seed), len(observed), files.resolve(options.out)
     logger.info("drawing %d results for each of %d images by %s ...", options.num_samples, num, options.method)
@@ -128,8 +128,8 @@ def restore(
             np.arange(num)[rows],
         )  # fmt: skip
         for i, samples in enumerate(restored.images, begin):
-            hidden = None if missing is None else missing[i]
-            write(out, images.names[i], samples, images.files[i], hidden, sampler.config.data)
+            mask = None if missing is None else missing[i]
+            write(out, images.names[i], samples, images.files[i], mask, sampler.config.data)
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
@@ -142,19 +142,19 @@ def restore(
 
 
 def write(
-    out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, missing: np.ndarray | None,
+    out: epath.Path, name: str, samples: np.ndarray, like: pictures.Picture, mask: np.ndarray | None,
     config: DataConfig,
 ) -> None:  # fmt: skip
     """Writes floats [num, h, w, c] as OUT/sample-1/NAME, ... and their mean as OUT/mean/NAME, in the depth of `like`.
 
-    With `missing` [h, w] they are scaled back to the size of `like`, and where `missing` is False, or the model has not
-    seen `like`, the pixels are those of `like`, bit for bit.
+    With a `mask` (of any size, True where a pixel is missing) they are scaled back to the size of `like`, and all
+    pixels that are not missing there, or that the model has not seen, are those of `like`, bit for bit.
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
-    if missing is not None and missing.shape != like.pixels.shape[:2]:
-        each = {folder: _placed(values, like, config, Image.Resampling.BICUBIC) for folder, values in each.items()}
-        missing = _placed(missing[..., None].astype(np.float32), like, config, Image.Resampling.NEAREST)[..., 0] > 0.5
+    size = like.pixels.shape[:2]
+    missing = None if mask is None else masks.over(mask, size, config)
     for folder, values in each.items():
+        values = values if missing is None or values.shape[:2] == size else _placed(values, like, config)
         # A grey file that a VAE saw in one channel may have three of its own.
         restored = conversion.from_floats(
             np.repeat(values, like.pixels.shape[-1] // values.shape[-1], -1), like, config
@@ -186,15 +186,14 @@ def _seen(picture: pictures.Picture, size: tuple[int, int], config: DataConfig) 
     return image_arrays.unit_floats(scaling.evaluated(conversion.to_samples(picture, config), config))
 
 
-def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig, method: Image.Resampling) -> np.ndarray:
+def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig) -> np.ndarray:
     """Scales floats [h, w, c] back to their place in a picture of another size; the rest is 0."""
-    size = like.pixels.shape[:2]
-    # The part that the model has seen, in whole pixels.
-    (top, bottom), (left, right) = (map(round, ends) for ends in scaling.seen(size, data))
+    size, part = like.pixels.shape[:2], masks.seen_pixels(like.pixels.shape[:2], data)
     placed = np.zeros((*size, values.shape[-1]), np.float32)
-    for channel in range(values.shape[-1] if top < bottom and left < right else 0):
-        scaled = Image.fromarray(values[..., channel]).resize((right - left, bottom - top), method)
-        placed[top:bottom, left:right, channel] = scaled
+    height, width = placed[part].shape[:2]
+    for channel in range(values.shape[-1] if height and width else 0):
+        scaled = Image.fromarray(values[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
+        placed[(*part, channel)] = scaled
     return placed
 
 

@@ -415,6 +415,27 @@ def test_load_refuses_crops_of_pairs_of_two_sizes(config, tmp_path):
     sources.load(dataclasses.replace(changed, resize="stretch", load_scale=(1.5,)), 0)
 
 
+@pytest.mark.parametrize("resize", ["none", "cover", "width"])
+def test_load_refuses_pairs_that_would_show_other_parts(config, tmp_path, resize):
+    """Twice the size at its own scale, and other proportions where pictures are cropped."""
+    for split in ("train", "val", "test"):
+        write_noise(tmp_path / f"{split}A", 4, (12, 12))
+        write_noise(tmp_path / f"{split}B", 4, (24, 24) if resize == "none" else (12, 12))
+    Image.new("RGB", (12, 18)).save(tmp_path / "testB" / "2.png")
+    changed = dataclasses.replace(
+        config, source=f"folder:{tmp_path}", channels=(3, 3), paired=True, resize=resize, max_megapixels=1
+    )
+    said = refusal(ValueError, sources.load, changed, 0)
+    size = "24x24" if resize == "none" else "18x12"
+    assert f"--data.resize {resize} shows other parts of {tmp_path}/testA/" in said
+    assert f"B/{'0' if resize == 'none' else '2'}.png ({size}): make them of one size" in said
+    sources.load(dataclasses.replace(changed, paired=False), 0)
+    sources.load(dataclasses.replace(changed, resize="stretch"), 0)
+    (tmp_path / "testB" / "2.png").write_bytes(b"no picture")
+    if resize != "none":
+        assert "cannot be decoded" in refusal(ValueError, sources.load, changed, 0)
+
+
 def test_load_pairs_names_of_either_unicode_form(config, folder):
     """macOS stores an umlaut as a letter and its dots, which sort elsewhere; others as one character."""
     files = numbered("trainA", 0, 5) | numbered("trainB", 100, 5)

@@ -235,6 +235,16 @@ def test_load_npz_refuses_to_hold_out_pairs(load, npz):
         load(npz(**domains), shape=(4, 4, 1, 1), paired=True)
 
 
+def test_load_npz_refuses_pairs_that_would_show_other_parts(load, npz):
+    arrays = {f"x_{split}A": constant(range(9), (8, 8)) for split in ("train", "validation", "test")}
+    arrays |= {f"x_{split}B": constant(range(9), (24, 24)) for split in ("train", "validation", "test")}
+    options = {"shape": (4, 4, 1, 1), "paired": True}
+    said = refusal(load, ValueError, npz(**arrays), resize="none", **options)
+    assert "--data.resize none shows other parts of validation A (8x8) and validation B (24x24)" in said
+    load(npz(**arrays), **options)  # scaled, they show the same
+    load(npz(**arrays), resize="none", shape=(4, 4, 1, 1))
+
+
 def test_load_npz_resizes_each_split(load, npz):
     train, test = constant([9, 8, 7, 6], (8, 6)), constant(range(100, 112), (4, 4))
     splits = levels(load(npz(x_train=train, x_validation=constant([1], (12, 12)), x_test=test)))
@@ -402,6 +412,14 @@ def test_load_pairs_names_its_flag_and_counts_each_picture_once(tmp_path, pairs,
     pairs = pairs.format(tmp_path)
     with pytest.raises(error, match=f"^--data.pairs {pairs}: {said}"):
         sources.load_pairs(pairs_config(tmp_path, pairs=pairs), 0)
+
+
+@pytest.mark.parametrize("levels", ["full", "auto"])
+def test_load_pairs_reads_arrays_and_says_nothing_of_other_splits(tmp_path, npz, caplog, levels):
+    source = npz(x_trainA=constant([0, 20, 255]), x_trainB=constant([0, 120, 255]))
+    a, b = sources.load_pairs(pairs_config(tmp_path, pairs=source, levels=levels), 0)
+    assert [images[:, 0, 0, 0].tolist() for images in (a, b)] == [[0, 20, 255], [0, 120, 255]]
+    assert caplog.messages == []
 
 
 def test_load_pairs_refuses_unpaired_domains(tmp_path):

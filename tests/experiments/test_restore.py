@@ -127,6 +127,7 @@ def test_commands_refuse_before_anything_is_written(trained, trained_identity, t
         return tmp_path / name
 
     black, white = (saved(f"{level}.png", np.full((8, 8), level, np.uint8)) for level in (0, 255))
+    large, limit = saved("large.png", np.zeros((1000, 1100), np.uint8)), ("--max-megapixels", 1)
     wide, colour = saved("wide.png", np.zeros((8, 9), np.uint8)), saved("colour.png", pixels(3))
     for script, where, more, said in [
         (inpaint, images, ("--mask", black), "0.png hides no pixel of .*: white, or transparent, is missing"),
@@ -137,6 +138,10 @@ def test_commands_refuse_before_anything_is_written(trained, trained_identity, t
         (super_resolve, wide, ("--factor", 2), "wide.png has 8x9 pixels, and this VAE enlarges 4x4 by 2"),
         (inpaint, colour, ("--mask", "square"), "colour.png is in colour, and the VAE was trained on grey"),
         (super_resolve, images, ("--factor", 3), "factor 3 cannot lead to this VAE's 8x8 images; it enlarges: 4x4 by"),
+        (inpaint, large, ("--mask", "square", *limit), "large.png: its 1.1 megapixels exceed --max-megapixels 1 "),
+        (inpaint, black, ("--mask", large, *limit), "large.png: its 1.1 megapixels exceed --max-megapixels 1 "),
+        (super_resolve, large, ("--factor", 2, *limit), "large.png: its 1.1 megapixels exceed --max-megapixels 1 "),
+        (inpaint, images, ("--mask", "square", "--max-megapixels", 0), "--max-megapixels must be at least 1, got 0"),
         (super_resolve, images, ("--factor", 2), "8x8 pixels, and this VAE enlarges 4x4 by 2 to the 8x8 .*--scale-"),
     ]:
         with pytest.raises(ValueError, match=said):
@@ -172,10 +177,10 @@ def test_inpaint_returns_images_at_their_own_size(trained, tmp_path, monkeypatch
     after = pictures.read(tmp_path / "out" / "sample-1" / "picture.png").pixels
     assert after.shape == given.shape and after.dtype == given.dtype
     changed = (after != given)[..., 0]
-    # The VAE has seen the middle 24 columns as 8, and completes each of its pixels that the mask touches.
-    asked = np.zeros((24, 40), bool)
-    asked[6:18, 11:17] = True
-    assert changed[8:16, 12:16].mean() > 0.99 and not changed[~asked].any()
+    # The VAE has seen the middle 24 columns as 8, and none of its pixels ends where the hole does.
+    hole = np.zeros((24, 40), bool)
+    hole[8:16, 12:16] = True
+    assert changed[hole].mean() > 0.99 and not changed[~hole].any()
 
 
 def test_inpaint_fills_what_is_erased(trained, tmp_path, monkeypatch, caplog):
@@ -264,6 +269,8 @@ def test_restore_refuses_before_anything_is_written(trained, tmp_path, monkeypat
     images, out = write_all(tmp_path / "in"), tmp_path / "out"
     (tmp_path / "y.npz").write_bytes(b"nothing")
     with_images = ("--images", images)
+    large = saved(tmp_path, np.zeros((1000, 1100, 1), np.uint8))
+    with_large = ("--images", large, "--max-megapixels", 1)
     for verb, flags, said in [
         ("noise", ("--sigma", 0.1), "--images is missing"),
         ("noise", (*with_images, "--sigma", 0), "the sigma of the noise must be positive, got 0.0"),
@@ -274,6 +281,8 @@ def test_restore_refuses_before_anything_is_written(trained, tmp_path, monkeypat
         ("measurements", (*with_images, "--num", 0), "number of measurements must be at least 1, got 0"),
         ("measurements", ("--measured", tmp_path / "y.npz"), "y.npz must be an .npz file with the arrays matrix and y"),
         ("noise", ("--images", saved(tmp_path, pixels(size=9)), "--sigma", 0.1), "9x9 pixels, and this VAE"),
+        ("noise", (*with_large, "--sigma", 0.1), "its 1.1 megapixels exceed --max-megapixels 1 "),
+        ("measurements", (*with_large, "--num", 3), "its 1.1 megapixels exceed --max-megapixels 1 "),
         ("blur", (*with_images, "--sigma", 1, "--width", 1, "--method", "metropolis"), "Gibbs sampling cannot impute"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=said):

@@ -128,6 +128,13 @@ def test_refuses_wrong_counts_with_the_number(trained, tmp_path):
             verb(trained.workdir, **{"out": tmp_path / "out.png"} | options)
 
 
+@pytest.mark.parametrize("verb", ["reconstruct", "interpolate", "traverse"])
+def test_takes_no_larger_images_than_asked(trained, tmp_path, verb):
+    Image.fromarray(np.zeros((1000, 1100), np.uint8)).save(tmp_path / "large.png")
+    with pytest.raises(ValueError, match="large.png: its 1.1 megapixels exceed --max-megapixels 1 "):
+        sample.VERBS[verb](trained.workdir, tmp_path / "out.png", images=(tmp_path / "large.png",), max_megapixels=1)
+
+
 def test_reads_only_the_images_needed(trained, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in" / "a.png")

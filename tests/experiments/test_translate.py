@@ -14,6 +14,7 @@ import translate
 from genjax.data import folders, pictures
 from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
+from genjax.loading import with_limit
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
@@ -161,11 +162,11 @@ def test_main_names_the_flag_for_large_images(trained_identity, tmp_path, monkey
 def test_files_of_take_as_large_images_as_training(tmp_path, given, limit):
     pictures.write(tmp_path / "large.png", Picture(np.zeros((1500, 1500, 3), np.uint8)))
     data = DataConfig(source="unused", image_size=(8, 8), channels=(3, 3), batch_size=1, max_megapixels=1)
-    options = translate.Translate(workdir="", direction="a2b", images=(), out="", max_megapixels=given)
-    files, page = translate.files_of(data, options), folders.Page(epath.Path(tmp_path / "large.png"), None)
+    options = translate.Translate(workdir="", direction="a2b", images=(), out="")
+    files = translate.files_of(with_limit(data, given), options)
     for fn in (files.size, files.read):
         with pytest.raises(ValueError, match=f"its 2.2 megapixels exceed --max-megapixels {limit} "):
-            fn(page)
+            fn(folders.Page(epath.Path(tmp_path / "large.png"), None))
 
 
 def test_main_writes_png_when_asked(trained_identity, tmp_path, monkeypatch):

@@ -176,6 +176,20 @@ def test_fit_ignores_the_number_of_decoding_threads(make_run, tmp_path):
     assert digest_with(1) == digest_with(8)
 
 
+@pytest.mark.parametrize("caches", [("disk", "none"), ("none", "disk")])
+def test_fit_resumes_with_another_cache(make_run, tmp_path, caches):
+    write_noise(tmp_path / "images", 40, size=(12, 10))
+
+    def digest_after(workdir, num_steps, cache):
+        data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache"), "cache": cache}
+        data |= {"image_size": (8, 8), "load_scale": (1.25,)}  # crops, which are kept in another way
+        train = {"num_steps": num_steps, "eval_every": 2, "checkpoint_every": 2}
+        return fit(make_run(workdir=str(tmp_path / workdir), data=data, train=train)).digest
+
+    digest_after("resumed", 2, caches[0])
+    assert digest_after("resumed", 4, caches[1]) == digest_after("whole", 4, caches[0])
+
+
 def test_fit_finishes_the_last_save_despite_signals(make_run, monkeypatch, whole):
     """So that one that reaches several processes, one after the other, costs none of them its checkpoint."""
     arrived, close = [], checkpoint.Saver.__exit__

@@ -212,9 +212,16 @@ def test_check_workdir_allows_what_leaves_numbers_alone(make_run, name):
     assert config_file.load(claim(run), VaeRun) == run != make_run()
 
 
+def test_check_workdir_allows_another_cache(make_run):
+    source = {"source": "folder:x"}
+    claim(make_run(data=source))
+    run = make_run(data=source | {"cache": "none"})
+    assert config_file.load(claim(run), VaeRun) == run
+
+
 def test_may_change_is_complete():
     files = {"classifier_a", "classifier_b", "keep_mask", "init_from"}  # whose SHA-256 may not
-    assert config_file.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir"}
+    assert config_file.MAY_CHANGE == MAY_CHANGE.keys() | files | {"workdir", "data.cache"}
 
 
 @pytest.mark.parametrize(
@@ -358,6 +365,23 @@ def test_check_data_refuses_other_images(make_run):
     for text in ("", "[1]", '{"train": 3}', '{"train": [3]}'):
         (workdir / "data.json").write_text(text)
         assert f"{workdir}/data.json is damaged" in refusal(claim, make_run(), DATA)
+
+
+def test_check_data_compares_what_both_caches_record(make_run, caplog):
+    workdir = claim(make_run(), DATA)
+    on_demand = {
+        name: [{"shape": a["shape"], "files_sha256": "dd"} for a in of_split] for name, of_split in DATA.items()
+    }
+    fewer = on_demand | {"test": [{"shape": [1, 4, 4, 1], "files_sha256": "dd"}]}
+    assert "test [[2, 4, 4, 1]] -> [[1, 4, 4, 1]]" in refusal(claim, make_run(), fewer)
+    caplog.clear()
+    claim(make_run(), on_demand)
+    assert caplog.messages == [
+        "with another --data.cache, only numbers and sizes of the images are compared with before"
+    ]
+    assert json.loads((workdir / "data.json").read_text()) == on_demand
+    other = on_demand | {"test": [{"shape": [2, 4, 4, 1], "files_sha256": "ee"}]}
+    assert "SHA-256 differs" in refusal(claim, make_run(), other)
 
 
 def test_check_data_lets_other_files_change(make_run):

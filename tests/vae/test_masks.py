@@ -1,5 +1,8 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from genjax import keys
 from genjax.data import scaling
@@ -103,6 +106,40 @@ def test_painted_refuses_floats():
         masks.painted(Picture(np.zeros((8, 6, 1), np.float32)))
 
 
+def drawn(paint, ground, quality=None, size=(64, 48)):
+    """A mask as an editor saves it: smooth edges, and perhaps the noise of JPEG."""
+    disk = Image.new("L", (4 * size[1], 4 * size[0]))
+    ImageDraw.Draw(disk).ellipse((40, 60, 130, 170), fill=255)
+    image = Image.composite(
+        Image.new("RGB", size[::-1], paint), Image.new("RGB", size[::-1], ground), disk.resize(size[::-1])
+    )
+    if quality is not None:
+        image.save(encoded := io.BytesIO(), "JPEG", quality=quality)
+        image = Image.open(encoded)
+    return Picture(np.asarray(image))
+
+
+@pytest.mark.parametrize("quality", [None, 95, 50, 10])
+@pytest.mark.parametrize(("paint", "ground"), [("white", "black"), ("yellow", "navy"), ("silver", "maroon")])
+def test_painted_takes_masks_with_smooth_edges_and_noise(paint, ground, quality):
+    found, _ = masks.painted(drawn(paint, ground, quality))
+    assert (found != (drawn("white", "black").pixels[..., 0] > 127)).mean() < 0.02
+
+
+def test_painted_refuses_photographs():
+    rows, columns = np.mgrid[:48, :64] / 64
+    photo = np.stack([rows, columns, 1 - rows * columns], -1)
+    photo += np.random.default_rng(0).normal(0, 0.05, photo.shape)
+    photo = (photo.clip(0, 1) * 255).astype(np.uint8)
+    for alpha in (None, np.full(photo.shape[:2], 255, np.uint8)):
+        with pytest.raises(
+            ValueError, match=r"in colour, not a mask: \d\d% of its pixels .* white where a pixel is mi"
+        ):
+            masks.painted(Picture(photo, alpha))
+    grey = (photo @ [0.299, 0.587, 0.114]).astype(np.uint8)[..., None]  # smooth masks have all levels too
+    assert 0.2 < masks.painted(Picture(grey))[0].mean() < 0.8
+
+
 def test_erased_is_the_transparent_part():
     soft = np.where(HOLE, 100, 200).astype(np.uint8)
     np.testing.assert_array_equal(masks.erased(Picture(PHOTO, soft)), HOLE)
@@ -164,3 +201,22 @@ def test_scaled_lays_masks_over_pictures(resize):
     half = np.zeros((16, 16), bool)
     half[:8] = True
     assert masks.scaled(half, (8, 8), data).tolist() == [[True] * 8] * 4 + [[False] * 8] * 4  # seen whole
+
+
+@pytest.mark.parametrize("resize", ["cover", "stretch", "width", "none"])
+@pytest.mark.parametrize("size", [(33, 31), (29, 47), (12, 9)])
+def test_over_keeps_masks_where_pictures_are_seen(resize, size):
+    data, blot = sized(8, 8, resize), np.random.default_rng(0).random(size) < 0.3
+    laid, part = masks.over(blot, size, data), masks.seen_pixels(size, data)
+    np.testing.assert_array_equal(laid[part], blot[part])
+    assert laid.sum() == blot[part].sum()
+    finer = blot.repeat(3, 0).repeat(3, 1)
+    np.testing.assert_array_equal(masks.over(finer, size, data), laid)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 36), (8, 8), (1, 100)])
+def test_over_stretches_masks_of_the_models_size(size):
+    data, half = sized(8, 8), np.arange(8)[:, None] < np.full(8, 4)
+    laid, part = masks.over(half, size, data), masks.seen_pixels(size, data)
+    middle = -(-size[0] // 2)
+    assert laid[part][:middle].all() and laid.sum() == laid[part][:middle].sum()

@@ -47,14 +47,14 @@ class Evaluate:
     against: tuple[str, ...] = ()
     """Real pictures that --images are compared with."""
     features: str = "alexnet"
-    """Network whose features are compared: alexnet or vgg16 (extra features), inception:FILE (the standard network of
-    FID), classifier:FILE (of genjax), or pixels."""
+    """Network whose features are compared: alexnet, vgg16, inception:FILE, classifier:FILE, or pixels. The first two
+    need the extra features; the third is the standard network of FID, and the fourth one of genjax."""
     metrics: tuple[str, ...] = METRICS
-    """Metrics to measure, of: kid frechet mind precision recall density coverage (sets), authenticity train_test_gap
-    (training images), lpips_diversity lpips_content (pictures), l1 psnr ssim lpips (pairs). Those that do not apply are
-    left out."""
+    """Metrics to measure; those that do not apply are left out. Sets: kid frechet mind precision recall density
+    coverage. Training images: authenticity train_test_gap. Pictures: lpips_diversity lpips_content. Pairs: l1 psnr ssim
+    lpips."""
     num: int = 5000
-    """Largest number of pictures in a set; of a run never more than it has training images, so that both are as many.
+    """Largest number of pictures in a set. A run has never more than training images, so that both are as many.
     Scores of sets of different sizes do not compare, but for kid."""
     split: Split = "test"
     """Real pictures that a run is compared with, and that are translated."""

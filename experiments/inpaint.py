@@ -40,9 +40,9 @@ class Inpaint(restored_files.RestoreOptions):
     images: tuple[str, ...]
     """Images, and folders of images, of any size."""
     mask: str
-    """Missing pixels: half-left, half-right, half-top, half-bottom, square, random-0.5 (any share), rectangles; alpha
-    for those that are transparent in the images; or an image file of any size: white, or transparent, is missing, and
-    on a transparent layer what is painted in one colour."""
+    """Missing pixels, by a name, alpha, or a file. Names: half-left, half-right, half-top, half-bottom, square,
+    random-0.5 (any share), rectangles. alpha: those that are transparent in the images. An image file of any size:
+    white, or transparent, is missing, and on a transparent layer what is painted in one colour."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
     max_megapixels: cli.MaxMegapixels = None

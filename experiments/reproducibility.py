@@ -42,7 +42,7 @@ class Options:
     broken: Annotated[Row | None, tyro.conf.arg(name="break")] = None
     """Adds the fault that breaks this promise, and checks only this promise."""
     kills: int = 0
-    """Kills a training on 1 device, one on 8, and a study of two seeds, each this many times; checks no promises."""
+    """Kills trainings on 1 and 8 devices and a study of two seeds, each this many times; checks no promises."""
     checkpoints: int = 150
     """With --kills: number of checkpoints of the training."""
 

@@ -90,8 +90,8 @@ class Measurements(Options):
     num: int | None = None
     """Number of random measurements of each image."""
     measured: str | None = None
-    """A file .npz with the arrays `matrix` [m, pixels], pixels in the order [height, width, channels], and `y` [n, m];
-    the results are 0.png, 1.png and so on."""
+    """A file .npz with the arrays `matrix` [m, pixels] and `y` [n, m]. Pixels are in the order
+    [height, width, channels]; the results are 0.png, 1.png and so on."""
     sigma: float = 0.01
     """Standard deviation of the noise in y."""
 

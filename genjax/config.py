@@ -49,10 +49,10 @@ class OptimConfig:
     eps: float = 1e-8
     """Adam's epsilon, added outside the square root."""
     weight_decay: float = 0.0
-    """Weight decay, apart from Adam's moments (AdamW: Loshchilov and Hutter 2019): a step takes this share, times the
+    """Weight decay, apart from Adam's moments (AdamW: Loshchilov and Hutter 2019). A step takes this share, times the
     learning rate, off the matrices and kernels, not off biases and scales."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights, which evaluation and sampling use; at step t it is
+    """Decay of the averaged weights, which evaluation and sampling use. At step t it is
     min(ema_decay, (1 + t) / (10 + t))."""
 
     def __post_init__(self) -> None:
@@ -85,8 +85,8 @@ class TrainConfig:
     num_steps: int
     """Optimiser steps in all, unless epochs is given."""
     epochs: float = 0.0
-    """Passes over the training images (with two domains: over the larger one), from which num_steps is computed when
-    the training begins. 0: num_steps counts."""
+    """Passes over the training images, with two domains over the larger one; when the training begins they become
+    num_steps. 0: num_steps counts."""
     log_every: int = 50
     """Steps between rows of training metrics."""
     eval_every: int = 500
@@ -96,8 +96,8 @@ class TrainConfig:
     num_sample_images: int = 64
     """Validation images in each grid of samples."""
     best_by: str = "auto"
-    """Validation loss that selects the best checkpoint: elbo (VAE), l1 (to the truth, for pairs), or kid:NETWORK,
-    frechet:NETWORK, mind:NETWORK between generated and real images, with NETWORK as for evaluate.py --features. auto:
+    """Validation loss that selects the best checkpoint. elbo: of a VAE. l1: to the truth, for pairs. kid:NETWORK,
+    frechet:NETWORK, mind:NETWORK: between generated and real images, with NETWORK as for evaluate.py --features. auto:
     the first that a run has; for translation without pairs kid:alexnet if the extra features is installed. none: no
     checkpoint is the best."""
     keep_period: int = 0
@@ -106,8 +106,8 @@ class TrainConfig:
     """Steps in a row with a loss or gradient that is not finite, after which the run ends. With steps_per_dispatch
     above 1, a call counts if all of its steps are not finite."""
     track: tuple[Tracker, ...] = ()
-    """Sends rows, grids of samples and the configuration to trackers too: tensorboard (event files in
-    WORKDIR/tensorboard), wandb, mlflow, or several of them. Each needs the extra of its name: pip install
+    """Sends rows, grids of samples and the configuration to trackers too: tensorboard, wandb, mlflow, or several of
+    them. tensorboard writes event files in WORKDIR/tensorboard. Each needs the extra of its name: pip install
     'genjax-images[tensorboard]'."""
     profile: str = ""
     """START:STOP writes a profile of the steps after START up to STOP into WORKDIR/profile; 10:15 is a good choice."""
@@ -192,16 +192,16 @@ class RunConfig:
     """Precision of the arithmetic. float32: everything. tensorfloat32: a GPU's matrix units may round the factors of
     products. bfloat16: layers compute in bfloat16; parameters, losses and optimiser stay float32."""
     init_from: tuple[str, ...] = ()
-    """Begins the training with other weights, and a fresh optimiser: a run directory, a file of weights
-    (.safetensors), or files of PyTorch (CycleGAN: generators from A to B and from B to A, - for none; CUT: that from A
-    to B). Empty: from the seed."""
+    """Begins the training with other weights: of a run directory, a file (.safetensors), or files of PyTorch. Of
+    PyTorch, CycleGAN takes generators from A to B and from B to A (- for none), and CUT that from A to B. The optimiser
+    is fresh. Empty: from the seed."""
     init_which: str = "last"
     """Checkpoint of the run in init_from: last, best, or a step."""
     init_key: tuple[str, ...] = ()
     """Names of the state dicts to take where a file of PyTorch holds several, such as netG_A2B netG_B2A."""
     init_from_sha256: tuple[str, ...] = ()
-    """SHA-256 of each file in init_from, or the digest of the run's checkpoint; if empty, it is computed and recorded
-    when the run begins."""
+    """SHA-256 of each file in init_from, or the digest of the run's checkpoint. Empty: it is computed and recorded when
+    the run begins."""
     data: DataConfig
     optim: OptimConfig
     train: TrainConfig

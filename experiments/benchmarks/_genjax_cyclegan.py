@@ -28,8 +28,8 @@ class Prepared(NamedTuple):
 
     actions: dict[str, Callable[[], None]]
     before: dict[str, float]
-    """Measurements made before anything is timed: seconds of compilation, and the memory that a step needs beside its
-    inputs and outputs, in MiB."""
+    """Measurements made before anything is timed: seconds of compilation, and MiB of memory. A step needs the latter
+    beside its inputs and outputs."""
     peak_mib: Callable[[], float | None]
     """Returns the peak memory of the device so far; None if only the memory of the process is known."""
     matmul_tflops: Callable[[], float]

@@ -45,7 +45,7 @@ def folder() -> CutRun:
 
 
 def folder_fast() -> CutRun:
-    """The same by FastCUT: no loss on images of B, and half of the images are translated as their mirror images.
+    """The same by FastCUT: no loss on images of B, and half of the images are mirrored.
 
     $ python experiments/train_cut.py folder-fast --workdir runs/photos --data.source folder:PATH_A,PATH_B
 

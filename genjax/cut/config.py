@@ -20,10 +20,10 @@ class CutConfig(NetworkConfig):
     section: ClassVar[str] = "cut"
 
     features: tuple[str, ...] = ("pixels", "down_1", "down_2", "block_1", "block_5")
-    """Features that are compared: the image itself (pixels), the generator's convolutions of stride 2 (down_1, ...) and
-    residual blocks (block_1, ...)."""
+    """Features that are compared. pixels: the image itself. down_1, ...: the generator's convolutions of stride 2.
+    block_1, ...: its residual blocks."""
     num_patches: int = 256
-    """Places of each feature map that are drawn and compared in a step; all of them if the map has fewer."""
+    """Places of each feature map that are drawn and compared in a step; all if it has fewer."""
     head_units: int = 256
     """Units of both layers of the perceptron that each feature has."""
     mirror: bool = False

@@ -92,9 +92,9 @@ def init_heads(networks: Networks, params: Params, key: Array, image_shape: tupl
 
 
 def draw_places(key: Array, maps: Features, num: int) -> Features:
-    """Draws `num` places of each map, or all if it has fewer, the same for all images: int32 [num] by name.
+    """Draws `num` places of each map, the same for all images: int32 [num] by name.
 
-    Of `maps` it needs the shapes alone.
+    A map that has fewer gives all. Of `maps` it needs the shapes alone.
     """
     place_keys = zip(sorted(maps), jax.random.split(key, len(maps)), strict=True)
     sizes = {name: found.shape[1] * found.shape[2] for name, found in maps.items()}

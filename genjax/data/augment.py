@@ -44,7 +44,10 @@ def turn(keys: Array, images: Array) -> Array:
 
 
 def dequantize(keys: Array, images: Array) -> Array:
-    """Dequantises uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria et al. 2013); uint16 by 65536."""
+    """Dequantises uint8 x to (x + u) / 256, u uniform in [0, 1) (Uria et al. 2013).
+
+    The divisor of uint16 is 65536.
+    """
     return (images + uniform(keys, images.shape[1:])) / (jnp.iinfo(images.dtype).max + 1)
 
 

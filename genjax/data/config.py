@@ -18,11 +18,12 @@ class DataConfig:
     """Source of the images, their shape, and the batch size."""
 
     source: str
-    """Demo images: mnist5k, digits, satellite, faces or faces:N for N faces; with two domains icons, icons-pairs or
-    icons-pairs:N, satellite-relief, gray-colour and its parts gray-colour-west and gray-colour-east, faces-glasses or
-    faces-glasses:N, faces-glasses-pairs or faces-glasses-pairs:N. Or npz:PATH,
-    folder:PATH, folder:PATH_A,PATH_B for two domains, pairs:PATH for pictures with A in the left half and B in the
-    right, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or python:MODULE.FUNCTION for a function of your own."""
+    """Demo images, or those of files or a dataset. Demo images: mnist5k, digits, satellite, faces or faces:N for N
+    faces; with two domains icons, icons-pairs or icons-pairs:N, satellite-relief, gray-colour and its parts
+    gray-colour-west and gray-colour-east, faces-glasses or faces-glasses:N, faces-glasses-pairs or
+    faces-glasses-pairs:N. Others: npz:PATH, folder:PATH, folder:PATH_A,PATH_B for two domains, pairs:PATH for pictures
+    with A in the left half and B in the right, tfds:NAME, tfds:DIRECTORY of a prepared dataset, or
+    python:MODULE.FUNCTION for a function of your own."""
     image_size: tuple[int, int]
     """Height and width that a model sees; images of another size are resized."""
     channels: tuple[int, ...]
@@ -41,12 +42,12 @@ class DataConfig:
     train_pairs: bool = False
     """Training images are pairs too, and come together in a batch. It needs paired."""
     pairs: str = ""
-    """Source of known pairs, beside unpaired training images: pairs:PATH, folder:PATH or folder:PATH_A,PATH_B with the
-    same names in both domains, npz:PATH, icons-pairs:64, ... All its training images are used, as batches of their own
+    """Source of known pairs, beside unpaired training images: pairs:PATH, folder:PATH, npz:PATH, icons-pairs:64, and
+    others. Folders hold the same names in both domains. All its training images are used, as batches of their own
     (CycleGAN: --loss.paired). Empty: none are known."""
     binarize: Literal["none", "stochastic", "fixed"] = "none"
-    """Sets each pixel to 1 with probability equal to its intensity, else to 0: anew at each step (stochastic) or once
-    (fixed)."""
+    """Sets each pixel to 1 with probability equal to its intensity, else to 0. stochastic: anew at each step. fixed:
+    once."""
     dequantize: bool = False
     """Adds uniform noise within one grey level, so that a density bounds the probability of the 8-bit pixels."""
     flip: bool = False
@@ -59,8 +60,8 @@ class DataConfig:
     pictures are scaled to image_size, and with cover only the centre is used. The flag without a number removes a
     configuration's own load_scale."""
     resize: Resize = "cover"
-    """Scales pictures to cover the size (image_size, by load_scale), stretches them to it, scales them to its width, or
-    keeps their own scale (none). The last two crop as with a load_scale. All are bicubic."""
+    """Scales pictures to image_size times load_scale. cover: to cover it. stretch: each side. width: to its width.
+    none: pictures keep their own scale. The last two crop as with a load_scale. All are bicubic."""
     ground: Literal["white", "black", "grey"] = "white"
     """Ground that transparent pictures are laid on, in training and wherever the trained model is used."""
     levels: Levels = "full"
@@ -78,8 +79,8 @@ class DataConfig:
     skip_corrupt: bool = False
     """Leaves out damaged images, which cannot be decoded, instead of stopping."""
     cache: Literal["disk", "none"] = "disk"
-    """Decodes folder: and tfds: images once, into cache_dir (disk), or those of each batch ahead of its step (none),
-    for sets larger than the disk; results are the same."""
+    """Decodes folder: and tfds: images once, or for each batch. disk: once, into cache_dir. none: those of each batch
+    ahead of its step, for sets larger than the disk. Results are the same."""
     cache_dir: str = "~/.cache/genjax"
     """Local directory that keeps decoded and resized folder: and tfds: images, and faces, as uint8."""
     cache_gib: int = 20
@@ -90,79 +91,9 @@ class DataConfig:
     """Batches prepared ahead of the step; results do not depend on it."""
 
     def __post_init__(self) -> None:
-        require(
-            len(self.image_size) == 2 and min(self.image_size) >= 1,
-            f"--data.image-size needs a positive height and width, got {self.image_size}",
-        )
-        require(
-            len(self.channels) in (1, 2) and min(self.channels) >= 1,
-            f"--data.channels needs a positive number, as 1 (grey) or 3 (colour), for each of one or two domains, got "
-            f"{self.channels}",
-        )
-        require(self.batch_size >= 1, f"--data.batch-size must be at least 1, got {self.batch_size}")
-        require(0 <= self.holdout < 0.5, f"--data.holdout must be 0, or lie between 0 and 0.5, got {self.holdout}")
-        require(
-            len(self.load_scale) <= 2 and all(math.isfinite(scale) and scale >= 1 for scale in self.load_scale),
-            f"--data.load-scale needs one or two numbers of at least 1, or nothing, got {self.load_scale}",
-        )
-        height, width = self.image_size
-        require(
-            not self.turns or height == width,
-            f"--data.turns needs square images, and --data.image-size is {height} {width}: give --data.no-turns",
-        )
-        given = () if isinstance(self.levels, str) else self.levels
-        require(
-            self.levels in ("full", "auto")
-            or (len(given) in (2, 2 * len(self.channels)) and all(map(math.isfinite, given))
-                and all(low < high for low, high in zip(given[::2], given[1::2], strict=True))),
-            "--data.levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each "
-            f"domain), got {self.levels}",
-        )  # fmt: skip
-        require(self.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {self.max_megapixels}")
-        require(
-            not (self.load_scale and self.resize == "none"),
-            "--data.load-scale has no effect with --data.resize none: give --data.load-scale without a number",
-        )
-        require(
-            self.binarize != "fixed" or not (self.crops or self.cache == "none"),
-            "--data.binarize fixed draws the pixels of whole images once, before crops and for "
-            "cached images alone: choose "
-            "binarize stochastic, or none of load_scale, resize width or none, and cache none",
-        )
-        require(
-            self.cache == "disk" or self.source.startswith(("folder:", "pairs:", "tfds:", "faces")),
-            f"--data.cache none is for folder:, pairs:, tfds: and faces, as {self.source} is not decoded: leave it out",
-        )
-        require(
-            not (self.paired and len(self.channels) == 1),
-            "--data.paired needs two domains, and --data.channels names one",
-        )
-        require(
-            self.paired or not self.train_pairs, "--data.train-pairs needs pairs in validation too: give --data.paired"
-        )
-        require(
-            not self.pairs or len(self.channels) == 2, "--data.pairs needs two domains, and --data.channels names one"
-        )
-        require(
-            not (self.pairs and self.train_pairs),
-            f"--data.train-pairs says that all training images are pairs: leave out --data.pairs {self.pairs}",
-        )
-        require(
-            not (self.paired and self.skip_corrupt), "--data.skip-corrupt would break the pairs of paired: choose one"
-        )
-        require(
-            not (self.dequantize and self.binarize != "none"),
-            "--data.dequantize and --data.binarize exclude each other: choose one",
-        )
-        require(
-            not re.match(r"[\w.+-]+:/", self.cache_dir),
-            f"--data.cache-dir {self.cache_dir} is not local, and images are memory-mapped from it: "
-            "give --data.cache-dir a "
-            "local directory",
-        )
-        require(self.cache_gib >= 0, f"--data.cache-gib must not be negative, got {self.cache_gib}")
-        require(self.decode_threads >= 1, f"--data.decode-threads must be at least 1, got {self.decode_threads}")
-        require(self.prefetch >= 1, f"--data.prefetch must be at least 1, got {self.prefetch}")
+        _check_images(self)
+        _check_pairs(self)
+        _check_loading(self)
 
     @property
     def dtype(self) -> np.dtype:
@@ -193,3 +124,86 @@ class DataConfig:
     def crops(self) -> bool:
         """True if training sees crops at random places of scaled pictures."""
         return bool(self.load_scale) or self.resize in ("width", "none")
+
+
+def _check_images(config: DataConfig) -> None:
+    """Checks what an image is: size, channels, scale and levels."""
+    require(
+        len(config.image_size) == 2 and min(config.image_size) >= 1,
+        f"--data.image-size needs a positive height and width, got {config.image_size}",
+    )
+    require(
+        len(config.channels) in (1, 2) and min(config.channels) >= 1,
+        f"--data.channels needs a positive number, as 1 (grey) or 3 (colour), for each of one or two domains, got "
+        f"{config.channels}",
+    )
+    require(
+        len(config.load_scale) <= 2 and all(math.isfinite(scale) and scale >= 1 for scale in config.load_scale),
+        f"--data.load-scale needs one or two numbers of at least 1, or nothing, got {config.load_scale}",
+    )
+    height, width = config.image_size
+    require(
+        not config.turns or height == width,
+        f"--data.turns needs square images, and --data.image-size is {height} {width}: give --data.no-turns",
+    )
+    given = () if isinstance(config.levels, str) else config.levels
+    require(
+        config.levels in ("full", "auto")
+        or (len(given) in (2, 2 * len(config.channels)) and all(map(math.isfinite, given))
+            and all(low < high for low, high in zip(given[::2], given[1::2], strict=True))),
+        "--data.levels needs full, auto, or LOW HIGH with LOW below HIGH (or a pair for each domain), got "
+        f"{config.levels}",
+    )  # fmt: skip
+    require(
+        not (config.load_scale and config.resize == "none"),
+        "--data.load-scale has no effect with --data.resize none: give --data.load-scale without a number",
+    )
+    require(
+        not (config.dequantize and config.binarize != "none"),
+        "--data.dequantize and --data.binarize exclude each other: choose one",
+    )
+
+
+def _check_pairs(config: DataConfig) -> None:
+    """Checks which images are pairs."""
+    require(
+        not (config.paired and len(config.channels) == 1),
+        "--data.paired needs two domains, and --data.channels names one",
+    )
+    require(
+        config.paired or not config.train_pairs, "--data.train-pairs needs pairs in validation too: give --data.paired"
+    )
+    require(
+        not config.pairs or len(config.channels) == 2, "--data.pairs needs two domains, and --data.channels names one"
+    )
+    require(
+        not (config.pairs and config.train_pairs),
+        f"--data.train-pairs says that all training images are pairs: leave out --data.pairs {config.pairs}",
+    )
+    require(
+        not (config.paired and config.skip_corrupt), "--data.skip-corrupt would break the pairs of paired: choose one"
+    )
+
+
+def _check_loading(config: DataConfig) -> None:
+    """Checks how images are read, cached and put in batches."""
+    require(config.batch_size >= 1, f"--data.batch-size must be at least 1, got {config.batch_size}")
+    require(0 <= config.holdout < 0.5, f"--data.holdout must be 0, or lie between 0 and 0.5, got {config.holdout}")
+    require(config.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {config.max_megapixels}")
+    require(
+        config.binarize != "fixed" or not (config.crops or config.cache == "none"),
+        "--data.binarize fixed draws the pixels of whole images once, before crops and for cached images alone: choose "
+        "binarize stochastic, or none of load_scale, resize width or none, and cache none",
+    )
+    require(
+        config.cache == "disk" or config.source.startswith(("folder:", "pairs:", "tfds:", "faces")),
+        f"--data.cache none is for folder:, pairs:, tfds: and faces, as {config.source} is not decoded: leave it out",
+    )
+    require(
+        not re.match(r"[\w.+-]+:/", config.cache_dir),
+        f"--data.cache-dir {config.cache_dir} is not local, and images are memory-mapped from it: give "
+        "--data.cache-dir a local directory",
+    )
+    require(config.cache_gib >= 0, f"--data.cache-gib must not be negative, got {config.cache_gib}")
+    require(config.decode_threads >= 1, f"--data.decode-threads must be at least 1, got {config.decode_threads}")
+    require(config.prefetch >= 1, f"--data.prefetch must be at least 1, got {config.prefetch}")

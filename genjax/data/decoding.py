@@ -50,8 +50,8 @@ class LazyImages(NamedTuple, Generic[T]):
     identity: Callable[[T], list]
     """Returns a JSON value that changes when the item changes; part of the cache key."""
     content: Callable[[T], list] | None = None
-    """Returns a JSON value that stands for an item wherever it lies, recorded with a run that caches nothing (default:
-    the identity)."""
+    """Returns a JSON value that stands for an item wherever it lies (default: the identity). It is recorded with a run
+    that caches nothing."""
 
 
 class Set(NamedTuple):

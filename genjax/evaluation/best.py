@@ -21,7 +21,7 @@ NUM = 500
 
 AUTO, NONE = "auto", "none"
 WITHOUT_PAIRS = "kid:alexnet"
-"""Loss of a family that has none of its own, as a CycleGAN without pairs, where the extra `features` is installed."""
+"""Loss of a family that has none of its own, as a CycleGAN without pairs, if `features` are installed."""
 
 
 def resolve(task: Task[C, S], config: C, best_by: str) -> str:

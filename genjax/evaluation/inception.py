@@ -1,4 +1,4 @@
-"""The Inception v3 of FID (Szegedy et al. 2016; Heusel et al. 2017), from a file of PyTorch weights that a user has.
+"""Inception v3 of FID (Szegedy et al. 2016; Heusel et al. 2017), from a user's file of PyTorch weights.
 
 It is TensorFlow's network of 2015 and not torchvision's: averages leave padding out, and the last block takes maxima.
 """

@@ -24,7 +24,7 @@ class Format(NamedTuple):
 
     suffix: str  # of the file's name; a folder has none
     contents: Callable[[Sampler | Translator, epath.PathLike], bytes | dict[str, bytes]]
-    """Of a model and the folder of a runtime: the content of the file, or of each file of the folder."""
+    """Returns the content of the file, or of each file of the folder, given the folder of a runtime."""
     needs: tuple[str, ...] = ()  # modules of the extra `export`
 
 

@@ -24,8 +24,8 @@ class AdversarialConfig:
     identity: ClassVar[str]  # flags of the losses that keep an image of the target domain as it is
 
     adversarial: Literal["lsgan", "vanilla", "hinge", "wgan_gp"] = "lsgan"
-    """LSGAN (Mao et al. 2017), the non-saturating loss (Goodfellow et al. 2014), the hinge loss (Lim and Ye 2017), or
-    the Wasserstein loss with gradient penalty (Gulrajani et al. 2017)."""
+    """Adversarial loss. lsgan: least squares (Mao et al. 2017). vanilla: non-saturating (Goodfellow et al. 2014).
+    hinge: Lim and Ye 2017. wgan_gp: Wasserstein with gradient penalty (Gulrajani et al. 2017)."""
     gradient_penalty: float = 10.0
     """wgan_gp: weight of (|gradient| - 1)^2 between real and generated images, relative to the whole Wasserstein
     loss."""
@@ -33,7 +33,7 @@ class AdversarialConfig:
     """gamma: half the weight of |gradient|^2 at real images, relative to the whole adversarial loss (Mescheder et al.
     2018)."""
     label_smoothing: float = 0.0
-    """lsgan and vanilla: amount by which the discriminators' target for real images is below 1; the target for
+    """lsgan and vanilla: amount by which the discriminators' target for real images is below 1. The target for
     generated images stays 0 (one-sided label smoothing: Salimans et al. 2016)."""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the configurations of adversarial families share: networks, their checks, and the start from other weights."""
+"""Configuration that adversarial families share: networks, their checks, and the start from other weights."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -18,8 +18,8 @@ class NetworkConfig:
     generator: Literal["resnet", "unet"] = "resnet"
     """ResNet (Johnson et al. 2016), or U-Net (Ronneberger et al. 2015; Isola et al. 2017)."""
     output: Literal["tanh", "residual"] = "tanh"
-    """tanh(T(E(x))) of encoder E and decoder T, or x + T(E(x)) with T's last layer zero at first: training then begins
-    at the identity."""
+    """tanh: tanh(T(E(x))) of encoder E and decoder T. residual: x + T(E(x)), with T's last layer zero at first, so that
+    training begins at the identity."""
     base_channels: int = 64
     """Channels of a generator's first convolution."""
     num_blocks: int = 9
@@ -33,8 +33,8 @@ class NetworkConfig:
     discriminator_layers: int = 3
     """PatchGAN: stride-2 convolutions; 1 to 5 see patches of 16, 34, 70, 142, 286 pixels."""
     generator_norm: NormKind = "instance"
-    """Normalisation in the generators: over each channel of an image (instance), over groups of channels (group), over
-    all of them (layer), or none. instance takes the mean level of each channel away."""
+    """Normalisation in the generators. instance: over each channel of an image, whose mean level it takes away. group:
+    over groups of channels. layer: over all of them. none: none."""
     discriminator_norm: NormKind = "instance"
     """The same in the discriminators' inner layers."""
     norm_affine: bool = False
@@ -45,10 +45,10 @@ class NetworkConfig:
     discriminator_lr_scale: float = 1.0
     """Learning rate of the discriminators as a multiple of the generators' (two time scales: Heusel et al. 2017)."""
     diff_augment: float = 0.0
-    """Strength of DiffAugment (colour, translation and cutout; Zhao et al. 2020) on all images that the discriminators
-    see, for small datasets; 1 is the paper's, 0 is none."""
+    """Strength of DiffAugment on all images that the discriminators see, for small datasets (Zhao et al. 2020). It
+    changes colour, translates and cuts out. 1 is the paper's, 0 is none."""
     instance_noise: float = 0.0
-    """Gaussian noise on all images that the discriminators see: standard deviation at the first step, for pixels in
+    """Standard deviation of Gaussian noise on all images that the discriminators see, at the first step. Pixels are in
     [-1, 1]; it falls linearly to 0 over num_steps (Sonderby et al. 2017; Arjovsky and Bottou 2017)."""
 
     def __post_init__(self) -> None:
@@ -87,8 +87,8 @@ class GanRun(RunConfig):
 
     loss: AdversarialConfig
     init_parts: Literal["auto", "all", "generators"] = "auto"
-    """What is taken from init_from: all networks, averaged ones where there is an average (all), or generators alone,
-    with fresh networks beside them. auto: all that it holds."""
+    """Networks taken from init_from. all: all of them, averaged ones where there is an average. generators: those
+    alone, with fresh networks beside them. auto: all that it holds."""
 
     @property
     def net(self) -> NetworkConfig:

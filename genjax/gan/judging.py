@@ -25,7 +25,7 @@ class Seen(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a step needs of the discriminators, by their names."""
+    """Results of the discriminators that a step needs, by their names."""
 
     metrics: dict[str, Array]  # NAME_loss, [] each
     logits: dict[str, Logits]

@@ -1,4 +1,4 @@
-"""Loss of generators: a sum of named terms [b], each times its weight, a field of the same name in the run's losses."""
+"""Loss of generators: a sum of named terms [b], each times the weight of its name in the run's losses."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping

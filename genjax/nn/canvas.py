@@ -126,7 +126,7 @@ def _statistics(x: Canvas) -> tuple[Array, Array]:
 
 
 def merged(before: Moments, new: Moments) -> Moments:
-    """Merges the moments of two sets of pixels (Chan et al. 1983), each about its own mean, which loses no digits."""
+    """Merges the moments of two sets of pixels, each about its own mean, without loss (Chan et al. 1983)."""
     (num, mean, squares), (new_num, new_mean, new_squares) = before, new
     apart, share = new_mean - mean, new_num / (num + new_num)
     return num + new_num, mean + apart * share, squares + new_squares + apart * apart * num * share

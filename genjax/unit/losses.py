@@ -29,7 +29,7 @@ UNIT = LossConfig(
 
 
 class Made(NamedTuple):
-    """What a batch becomes: means of latents [b, h', w', c'], and images [b, h, w, c] in [-1, 1]."""
+    """Latents and images of a batch: means [b, h', w', c'], and images [b, h, w, c] in [-1, 1]."""
 
     mean_a: Array  # E_A(a)
     mean_b: Array

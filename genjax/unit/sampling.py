@@ -57,7 +57,7 @@ def interpolate(
 def visualize(
     config: UnitRun, state: State, batch: Batch, key: Array, *, make_networks: MakeNetworks
 ) -> dict[str, Array]:
-    """Returns the rows of every family that translates, and paths from an image of A to one of B, in each domain."""
+    """Returns the rows of other families, and paths from an image of A to one of B, in each domain."""
     rows = evaluation.visualize(config, state, batch, key, make_networks=make_networks)
     a, b = map(image_arrays.to_unit, batch.images)
     for domain in OUT_OF:

@@ -21,8 +21,8 @@ TARGET_ACCEPTANCE = 0.8
 LogProb = Callable[[Array], Array]
 """Log density of e [b, k, d], up to a constant: [b, k]."""
 Move = Callable[[LogProb, Array, Array, Array], tuple[Array, Array]]
-"""Moves e under a density, by steps of a log size [b, k], with the keys of step t; returns e and the chance [b, k] that
-it was accepted."""
+"""Moves e under a density, by steps of a log size [b, k], with the keys of step t. It returns e and the chance [b, k]
+that it was accepted."""
 
 
 class Start(NamedTuple):

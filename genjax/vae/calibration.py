@@ -23,7 +23,7 @@ from genjax.vae.restoration import Settings
 
 NUM_LATENTS = 3
 FUNCTIONS = ("log p(y, e)", "mean pixel", *(f"latent {i}" for i in range(NUM_LATENTS)))
-"""Functions of e and y that are ranked, by name: log p(y, e), the mean of all pixels of E[x|z], the first latents."""
+"""Names of the functions of e and y that are ranked; the mean pixel is that of E[x|z]."""
 
 MIN_EXPECTED = 5
 """Least expected number of truths for each rank; the chi-squared test is wrong with fewer (Cochran 1954)."""

@@ -22,10 +22,10 @@ SAMPLE, MOST_NUMBERS = 500, 2**24
 """Largest number of training images that the variances are computed from, and of all their pixels."""
 
 SHARE = 0.9
-"""Share of the variance in the directions that count as the top ones, at most as many as there are latents."""
+"""Share of the variance in the directions that count as the top ones; latents limit their number."""
 
 LEAST_VARIANCE = 1e-3
-"""Variance p (1 - p) of a Bernoulli pixel that stands in for a smaller one: few images say little about rare ink."""
+"""Least variance p (1 - p) of a Bernoulli pixel: few images say little about rare ink."""
 
 
 class Forecast(NamedTuple):

@@ -20,18 +20,18 @@ class VaeConfig:
     wavelet coefficients as latents, which needs likelihood gaussian; chain, fully connected, whose posterior goes back
     from the last group to the first (Burda et al. 2016)."""
     hidden_sizes: tuple[int, ...] = (500, 500)
-    """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder; conv has one more layer,
+    """Widths (mlp) or channels (conv) of the encoder's hidden layers, mirrored by the decoder. conv has one more layer,
     fully connected and four times the last width, on either side of the latents. ladder: equal widths of the residual
     cells of a step; encoder and decoder have a step for each group. spatial and wavelet: channels at 1/2, 1/4, ... of
     the image's size."""
     latent_dim: int = 32
     """mlp and conv: dimensions of z."""
     groups: tuple[int, ...] = (8, 16, 32)
-    """ladder and chain: dimensions of each group of latents, from the first, whose prior is N(0, I), to the last;
-    spatial: their channels; wavelet: the channels of details that each group of a scale has, three for each channel of
-    the image, brightness first."""
+    """Sizes of the groups of latents, from the first, whose prior is N(0, I), to the last. ladder and chain: their
+    dimensions. spatial: their channels. wavelet: the channels of details that each group of a scale has, three for each
+    channel of the image, brightness first."""
     strides: tuple[int, ...] = (8, 4, 2)
-    """spatial: pixels in a row for one latent of each group, powers of 2 from the first group's to the last's."""
+    """spatial: pixels in a row for one latent of each group, from the first to the last; powers of 2."""
     upper_sizes: tuple[int, ...] = (100, 100)
     """chain: widths of the hidden layers between a group and the one before it, mirrored by the prior."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
@@ -40,9 +40,9 @@ class VaeConfig:
     """mlp and chain: the encoder sees pixels in [-1, 1] rather than [0, 1]. Not centred is better for tanh, which the
     -1 of a dark background saturates."""
     likelihood: Likelihood = "bernoulli"
-    """p(x|z): Bernoulli; Gaussian with the fixed sigma below; Gaussian with one sigma for all pixels, which is learned
-    by gradient, or set at each step to its optimum, the root mean squared error of the batch (Rybkin et al. 2021); or a
-    discretised logistic mixture over 256 levels (Salimans et al. 2017)."""
+    """Distribution p(x|z) of the pixels. gaussian has the fixed sigma below. gaussian_learned and gaussian_optimal have
+    one sigma for all pixels, learned by gradient, or set at each step to its optimum, the root mean squared error of
+    the batch (Rybkin et al. 2021). logistic_mixture is discretised over 256 levels (Salimans et al. 2017)."""
     mixtures: int = 5
     """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
@@ -61,10 +61,10 @@ class VaeConfig:
     beta_warmup: float = 0.0
     """Share of the training, or of each cycle, over which beta rises linearly from 0."""
     beta_cycles: int = 1
-    """Times that beta starts again from 0, at equal distances (Fu et al. 2019 take 4, with a warm-up of 0.5)."""
+    """Times that beta starts again from 0, at equal distances. Fu et al. 2019 take 4, with a warm-up of 0.5."""
     free_bits: float = 0.0
-    """Nats of each group's KL that cost nothing: in the loss, its mean over the batch counts as at least this (Kingma
-    et al. 2016). 0: none are free."""
+    """Nats of each group's KL that cost nothing (Kingma et al. 2016). In the loss, its mean over the batch counts as at
+    least this. 0: none are free."""
     free_bits_per: Literal["group", "dimension"] = "group"
     """What has so many free bits: each group of latents, or each dimension. Both by its mean over the batch."""
     capacity: float = 25.0
@@ -72,8 +72,9 @@ class VaeConfig:
     capacity_warmup: float = 0.5
     """Objective capacity: share of the training over which C rises linearly from 0."""
     validation_draws: int = 4
-    """Draws of noise (binarisation or dequantisation, and latents) for each image in an evaluation on the validation
-    images; fewer than on test, as it happens often. All runs and steps share them, so none has better luck."""
+    """Draws of noise for each image in an evaluation on the validation images. It is the noise of latents, and of
+    binarisation or dequantisation. There are fewer than on test, as it happens often. All runs and steps share them, so
+    none has better luck."""
     test_draws: int = 16
     """The same on the test images; more draws lower the elbo_draw_se of the result."""
 

@@ -36,8 +36,8 @@ class InferenceConfig:
     num_particles: int = 64
     """hmc: chains of an image. They share out the modes, the more exactly the more there are."""
     num_warmup: int = 20
-    """Steps of a chain before its first draw: metropolis accepts all proposals in them; hmc (at least one step) moves
-    from where its chains start to p(e|y), and adapts its step sizes."""
+    """Steps of a chain before its first draw. metropolis: it accepts all proposals in them. hmc: at least one step; it
+    moves from where its chains start to p(e|y), and adapts its step sizes."""
     thinning: int = 5
     """Steps of a chain from one draw to the next."""
     num_integration_steps: int = 4
@@ -51,9 +51,9 @@ class InferenceConfig:
     learning_rate: float = 0.1
     """map and hmc: Adam's first learning rate, which falls to 0."""
     search: Literal["latents", "images"] = "latents"
-    """map and hmc: latents searches for the mode of p(e|y). images searches for the completed image of the highest
-    evidence lower bound, and takes the encoder's mean of it: for encoders that keep nearly all of an image, as those of
-    wavelets, whose latents at the mode of p(e|y) are far from their mean."""
+    """map and hmc: space of the search. latents: for the mode of p(e|y). images: for the completed image of the highest
+    evidence lower bound, of which the encoder's mean is taken. That is for encoders that keep nearly all of an image,
+    as those of wavelets, whose latents at the mode of p(e|y) are far from their mean."""
 
     temperature: float = 1.0
     """ancestral: scale of the noise of what is finer than the image. 0 gives the mode of p(e|y)."""

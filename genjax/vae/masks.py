@@ -105,7 +105,7 @@ def _seen(size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
 
 
 def _windows(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> list[tuple[float, float]]:
-    """Computes which part of a mask lies over what the model sees of a picture: begin and end in rows, and columns."""
+    """Computes the part of a mask over what the model sees: begin and end in rows, and columns."""
     if missing.shape == data.image_size:
         return [(0, side) for side in missing.shape]
     alike = abs(missing.shape[0] * size[1] - missing.shape[1] * size[0]) <= max(size)  # up to a rounded side

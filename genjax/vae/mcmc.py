@@ -60,7 +60,7 @@ def gibbs(
 def hmc(
     target: Target, image_keys: Array, chain_keys: Array, init: Array, num_rounds: int, config: InferenceConfig
 ) -> Draws:
-    """Draws e by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011), with as many draws of a mode as its mass says.
+    """Draws e by Hamiltonian Monte Carlo (Duane et al. 1987; Neal 2011), from each mode by its mass.
 
     The warm-up anneals the chains from the neighbourhood of MAP estimates and from the prior, which shares out the
     modes: it is correct in the limit of many chains, for any operator. Step sizes are in the encoder's standard

@@ -115,7 +115,7 @@ def optimal_variance(location: Array, images: Array) -> Array:
 
 
 def beta(config: VaeRun, step: Array) -> Array:
-    """Returns the weight of the KL term at `step` (int32 []); it rises anew in each cycle (Fu et al. 2019)."""
+    """Returns the weight of the KL term at `step`, int32 []; it rises in each cycle (Fu et al. 2019)."""
     vae, steps = config.vae, config.train.num_steps
     warmup_steps = round(vae.beta_warmup * steps / vae.beta_cycles)
     if warmup_steps == 0:

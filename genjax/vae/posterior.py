@@ -49,10 +49,10 @@ class Latents(NamedTuple):
 
     groups: Groups
     posterior: Posterior
-    """Normals of e, [b, d], those of a group given what was drawn before it; so q(e|x) at the draw
+    """Normals of e, [b, d], those of a group given what was drawn before it. So q(e|x) at the draw
     e = posterior.sample(noise) is exp(posterior.log_prob(e))."""
     kl_per_dimension: Array
-    """[b, d] in nats; the mean of the sum over draws is KL(q(z|x) || p(z)), and it does not vary for one group."""
+    """[b, d] in nats; the mean of the sum over draws is KL(q(z|x) || p(z)). For one group it does not vary."""
 
     @property
     def kl(self) -> Array:

@@ -22,7 +22,7 @@ from genjax.vae.posterior import Posterior
 logger = logging.getLogger(__name__)
 
 START = 0.1
-"""Contrast that pseudo-inputs start with, around their mean: those of whole images have narrow posteriors, from which
+"""Contrast that pseudo-inputs start with, around their mean. Those of whole images have narrow posteriors, from which
 the fit ends at a lower log p(e)."""
 
 LOG_EVERY = 100

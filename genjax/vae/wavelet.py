@@ -20,7 +20,7 @@ from genjax.vae.posterior import Posterior, bounded
 from genjax.vae.spatial import Cell, Shapes
 
 UNIT = 0.02
-"""Pixel difference that is 1 in the latents: about 5 of 256 levels, so that priors begin near the right width."""
+"""Pixel difference that is 1 in the latents: about 5 of 256 levels; priors begin near the right width."""
 HAAR = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 4
 """Mean of a 2x2 block, and its horizontal, vertical and diagonal details; the inverse is 4 times the transpose."""
 

@@ -21,7 +21,7 @@ from studies.adaptation import bounding_box
 DRAWN = 28
 """Height and width (those of MNIST) of images before they are cropped to the drawing; smaller ones are enlarged."""
 SIZE, MARGIN = 16, 1
-"""Height and width of the networks' images, and their margin: the longer side of a digit has 14 of 16 pixels."""
+"""Height and width of the networks' images, and their margin: a digit's longer side has 14 of 16 pixels."""
 COPIES = 8
 """Number of differently distorted copies of each training image."""
 SURE = 0.9

@@ -28,8 +28,8 @@ class Baselines:
     size: int = 32
     """Height and width."""
     workdir: str = ""
-    """A CycleGAN run on these images, to compare with the rules; also measured with its translations shuffled, which is
-    worse if the run uses its inputs."""
+    """A CycleGAN run on these images, to compare with the rules. It is also measured with its translations shuffled,
+    which is worse if the run uses its inputs."""
 
 
 def main() -> dict[str, Any]:

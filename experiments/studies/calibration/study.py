@@ -38,7 +38,7 @@ OPERATORS: dict[str, Callable[[Shape], Operator]] = {
     "blur": lambda shape: linear.blur(shape, 1.0, 0.1),
     "measurements": lambda shape: linear.measurements(linear.random_matrix(keys.root_key(0), 16, shape), 0.1),
 }
-"""Operators by name: half of the pixels, half of the size, noise of 0.3, a blur of one pixel, 16 random numbers."""
+"""Operators by name: half of the pixels, half of the size, noise, a blur, random numbers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

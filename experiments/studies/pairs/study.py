@@ -42,8 +42,8 @@ class Options:
     numbers: tuple[str, ...] = ("0", "4", "16", "64", "256", "all")
     """Numbers of known pairs."""
     methods: tuple[Method, ...] = ("cyclegan", "pairs-alone", "pix2pix")
-    """cyclegan adds the loss of known pairs to those of the configuration; pairs-alone has no other loss and no other
-    images; pix2pix, with all pairs, has a conditional adversarial loss beside it, and there it weighs 100."""
+    """cyclegan adds the loss of known pairs to those of the configuration. pairs-alone has no other loss and no other
+    images. pix2pix, with all pairs, has a conditional adversarial loss beside it, and there it weighs 100."""
     weight: float = 10.0
     """Weight of the loss of known pairs: --loss.paired."""
     seeds: tuple[int, ...] = (0,)
@@ -129,7 +129,7 @@ def _cell(runs: Sequence[Json], name: str) -> str:
 
 
 def figure(source: str, found: Mapping[Setting, Sequence[Json]]) -> Figure:
-    """Draws the L1 from A to B by the number of known pairs, at equal distances, with a point for each run."""
+    """Draws the L1 from A to B by the number of known pairs, with a point for each run."""
     drawn = Figure(figsize=(6, 3.5), layout="constrained")
     axes = drawn.subplots()
     numbers = list(dict.fromkeys(number for _, number in found))

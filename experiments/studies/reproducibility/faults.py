@@ -141,8 +141,8 @@ RECORDED = {
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
 }
-"""Inputs of a family's losses: augmented images, latent noise, the dihedral transforms of affine consistency, the
-places of the gradient penalty."""
+"""Inputs of a family's losses: augmented images, latent noise, transforms of affine consistency, places of the gradient
+penalty."""
 
 
 @contextlib.contextmanager

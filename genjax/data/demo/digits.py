@@ -48,6 +48,6 @@ def _digits_table() -> np.ndarray:
 
 
 def _by_tenths(rows: np.ndarray) -> Splits:
-    """Splits off rows 8, 18, ... for validation and 9, 19, ... for test: a tenth of each class if sorted by it."""
+    """Splits off rows 8, 18, ... for validation and 9, 19, ... for test: a tenth of each sorted class."""
     tenth = np.arange(len(rows)) % 10
     return Splits((rows[tenth < 8],), (rows[tenth == 8],), (rows[tenth == 9],))

@@ -95,5 +95,5 @@ def _icon_role(name: str) -> str:
 
 
 def _hash(name: str) -> int:
-    """Hashes a name to 64 bits, so that a new version of a font moves no icon from one split to another."""
+    """Hashes a name to 64 bits: a new version of a font moves no icon to another split."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

@@ -23,11 +23,12 @@ import tyro
 from genjax import cli, flag_help, glossary, keys, parallel
 from genjax.data import folders, pictures
 from genjax.data.config import DataConfig
-from genjax.evaluation import features
+from genjax.evaluation import features, perceptual
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
 from genjax.loading import Which
 from genjax.task import Split
+from genjax.train import config_file
 from genjax.vae import aggregated
 from genjax.vae.aggregated import DEFAULT_FIT, FitConfig
 from studies import markdown
@@ -77,6 +78,7 @@ def main() -> dict[str, Any]:
     record: dict[str, Any] = {}
     fitted: Fitted | None = None
     if options.workdir:
+        perceptual.check_judge(config_file.load(options.workdir), network.name, "--features ")
         if options.priors:
             fitted = fit_priors(options.workdir, options.which, options.priors, options.fit, mesh)
         sets, step = sets_of_run(

@@ -98,8 +98,8 @@ class TrainConfig:
     best_by: str = "auto"
     """Validation loss that selects the best checkpoint. elbo: of a VAE. l1: to the truth, for pairs. kid:NETWORK,
     frechet:NETWORK, mind:NETWORK: between generated and real images, with NETWORK as for evaluate.py --features. auto:
-    the first that a run has; for translation without pairs kid:alexnet if the extra features is installed. none: no
-    checkpoint is the best."""
+    the first that a run has; for translation without pairs kid:alexnet if the extra features is installed (kid:vgg16
+    if a loss sees alexnet). none: no checkpoint is the best."""
     keep_period: int = 0
     """Steps between checkpoints that are never deleted; 0 keeps only the last two and the best."""
     max_nonfinite_steps: int = 20

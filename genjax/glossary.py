@@ -103,6 +103,13 @@ GLOSSARY: dict[str, Term] = {
         "cycle_kl": ("KL of the cycle", "nats per number of the latent",
                      "KL of the encoding of an image's translation from N(0, I)"),
         "paired": ("known pairs", SIGNED, "L1 from the translations of known pairs to their truths, both directions"),
+        "perceptual": ("perceptual loss", "", "LPIPS from an image to the mean of p(x|z)"),
+        "perceptual_cycle": ("perceptual cycle", "",
+                             "LPIPS from images to their translations there and back, both directions"),
+        "perceptual_identity": ("perceptual identity", "",
+                                "LPIPS from images of the target domains to their translations, both directions"),
+        "perceptual_reconstruction": ("perceptual reconstruction", "",
+                                      "LPIPS from images to their reconstructions, both domains"),
         "keep": ("keep", SIGNED, "L1 of what translations change where they must not, both directions"),
     }),
     **_of("discriminators", {

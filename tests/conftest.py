@@ -20,11 +20,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fitted import fit  # noqa: E402
 from genjax import cyclegan  # noqa: E402
 from genjax.cyclegan.config import CycleGanRun  # noqa: E402
+from genjax.evaluation import lpips  # noqa: E402
+from genjax.optim import Params  # noqa: E402
 from genjax.train import loop  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
 from small_disk import Disk  # noqa: E402
@@ -58,6 +62,19 @@ def make_run(tmp_path) -> Callable[..., VaeRun]:
 def make_cyclegan(tmp_path) -> Callable[..., CycleGanRun]:
     """`tiny_cyclegan` in a directory of the test's own."""
     return lambda workdir=str(tmp_path / "run"), **changes: tiny_cyclegan(workdir, **changes)
+
+
+@pytest.fixture
+def small_lpips(monkeypatch) -> Params:
+    """Features that compile in a moment in the place of LPIPS's, whose distance is of squares weighted by channel."""
+
+    def distance(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.mean((x - y) ** 2 * params["weights"].reshape(1, 1, 1, 3), axis=(1, 2, 3))
+
+    params = {"weights": np.array([1.0, 20.0, 300.0], np.float32)}
+    monkeypatch.setattr(lpips, "distance", distance)
+    monkeypatch.setattr(lpips, "load", lambda name: lpips.Lpips(name, "its-sha256", params))
+    return params
 
 
 @pytest.fixture(scope="session")

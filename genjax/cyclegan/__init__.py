@@ -5,6 +5,7 @@ from typing import Any
 
 from genjax.cyclegan import classifiers, keep_mask, losses, nets, steps
 from genjax.cyclegan.config import CycleGanRun, LossConfig
+from genjax.evaluation import perceptual
 from genjax.gan import evaluation
 from genjax.gan import terms as loss_terms
 from genjax.gan.networks import DISCRIMINATORS
@@ -35,11 +36,12 @@ def make_task(
 
 
 def _load_constants(config: CycleGanRun, terms: loss_terms.Terms) -> tuple[CycleGanRun, dict[str, Any]]:
-    """Checks the names of terms and weights, and loads the classifiers of the semantic losses and the keep_mask."""
+    """Checks the names of terms and weights, and loads classifiers, the keep_mask and the perceptual features."""
     loss_terms.check_names(config.loss, terms, LossConfig)
     config, held = classifiers.load(config)
     config, mask = keep_mask.load(config)
-    return config, {**held, **mask}
+    config, features = perceptual.load(config)
+    return config, {**held, **mask, **features}
 
 
 TASK: CycleGanTask = make_task()

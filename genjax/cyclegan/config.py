@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from genjax.checks import require
 from genjax.data.config import DataConfig
+from genjax.evaluation.perceptual import PerceptualConfig
 from genjax.gan.adversarial import AdversarialConfig
 from genjax.gan.config import SAME_CHANNELS, GanRun, NetworkConfig
 from genjax.gan.terms import check_weights
@@ -28,7 +29,7 @@ class CycleGanConfig(NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig(AdversarialConfig):
+class LossConfig(AdversarialConfig, PerceptualConfig):
     """Weights of the generators' loss terms (genjax/cyclegan/losses.py), and the kind of adversarial loss.
 
     A term with weight 0 is not computed. G translates from A to B, F back.
@@ -60,12 +61,17 @@ class LossConfig(AdversarialConfig):
     """Weight of |G(a) - b| + |F(b) - a| of known pairs: those of --data.pairs, or all with --data.train-pairs."""
     keep: float = 0.0
     """Weight of |G(a) - a| + |F(b) - b| where the keep_mask is black, or everywhere without one. Few pixels change."""
+    perceptual_cycle: float = 0.0
+    """Weight of LPIPS(F(G(a)), a) + LPIPS(G(F(b)), b): what the cycle compares, by pretrained features."""
+    perceptual_identity: float = 0.0
+    """Weight of LPIPS(F(a), a) + LPIPS(G(b), b)."""
     semantic_noise: float = 0.0
     """Standard deviation of Gaussian noise on translations before they are classified, pixels in [-1, 1]. Without it
     a generator can learn perturbations that convince this classifier and no other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_features()
         check_weights(self, ("semantic_noise",))
         require(
             self.semantic_noise == 0 or self.semantic_a2b > 0 or self.semantic_b2a > 0,
@@ -109,11 +115,11 @@ class CycleGanRun(GanRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        channels = self.data.channels
+        channels, loss = self.data.channels, self.loss
         require(
-            channels[0] == channels[1] or self.loss.identity_a == self.loss.identity_b == 0,
+            channels[0] == channels[1] or loss.identity_a == loss.identity_b == loss.perceptual_identity == 0,
             f"the identity loss feeds each generator the other domain's images, with {channels} channels: "
-            f"{SAME_CHANNELS}, or set --loss.identity-a 0 --loss.identity-b 0",
+            f"{SAME_CHANNELS}, or set --loss.identity-a 0 --loss.identity-b 0 --loss.perceptual-identity 0",
         )
         _check_pairs(self.data, self.cyclegan, self.loss)
         _check_keep(self)

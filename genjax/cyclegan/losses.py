@@ -18,7 +18,7 @@ from genjax.cyclegan.config import LossConfig
 from genjax.evaluation import classifier
 from genjax.evaluation.image_metrics import l1
 from genjax.gan import adversarial
-from genjax.gan.terms import Terms
+from genjax.gan.terms import Lpips, Terms, lpips_by
 from genjax.keys import Draw
 from genjax.optim import Params
 
@@ -87,6 +87,7 @@ class Inputs(NamedTuple):
     classifiers: Mapping[str, Params] = {}
     judge: Judge = alone
     pairs: Pairs | None = None
+    lpips: Lpips = lpips_by({})
     kept_a: Array | float = 1.0  # share of the change of each pixel of a that costs, [b, h, w, 1] in [0, 1]
     kept_b: Array | float = 1.0
 
@@ -162,4 +163,6 @@ TERMS: Terms = {
     "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
     "paired": lambda n: paired(n.pairs),
     "keep": lambda n: keep(n.kept_a, n.a, n.fake_b) + keep(n.kept_b, n.b, n.fake_a),
+    "perceptual_cycle": lambda n: n.lpips(n.to_a(n.fake_b), n.a) + n.lpips(n.to_b(n.fake_a), n.b),
+    "perceptual_identity": lambda n: n.lpips(n.to_a(n.a), n.a) + n.lpips(n.to_b(n.b), n.b),
 }

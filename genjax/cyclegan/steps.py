@@ -19,7 +19,7 @@ from genjax.gan.image_pool import Pool
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
 from genjax.gan.params import apply
-from genjax.gan.terms import Terms, generator_terms, weighted_sum
+from genjax.gan.terms import Terms, generator_terms, lpips_by, once, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 
@@ -77,7 +77,8 @@ def train_step(
 ) -> tuple[CycleGanState, dict[str, Array]]:
     """Updates all four networks on this device's part of the batch; returns the state and the step's metrics.
 
-    `constants` holds the classifiers of the semantic losses, a and b, and the keep_mask uint8 [h, w, 1].
+    `constants` holds the classifiers of the semantic losses, a and b, the keep_mask uint8 [h, w, 1], and the features
+    of the perceptual losses, lpips.
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     networks = make_networks(config)
@@ -96,7 +97,7 @@ def train_step(
     # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
     # G(a) and F(b), which the discriminators' step uses too.
     def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
-        to_b, to_a = _functions(networks, generators, GENERATORS)
+        to_b, to_a = map(once, _functions(networks, generators, GENERATORS))
         d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
         fake_a, fake_b = to_a(b), to_b(a)
         # Where all training images are pairs, the batch is of pairs, and is translated once.
@@ -105,7 +106,7 @@ def train_step(
             pairs = losses.Pairs(known[0], known[1], to_a(known[1]), to_b(known[0]))
         n = losses.Inputs(
             config.loss, a, b, fake_a, fake_b, to_a, to_b, d_a, d_b, element, augment, add_noise, constants, judge,
-            pairs, *kept,
+            pairs, lpips_by(constants), *kept,
         )  # fmt: skip
         values = generator_terms(n, terms)
         metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})

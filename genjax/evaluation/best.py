@@ -10,7 +10,7 @@ from genjax import glossary
 from genjax.config import RunConfig
 from genjax.data import image_arrays
 from genjax.data.splits import Splits
-from genjax.evaluation import features, whole_sets
+from genjax.evaluation import features, perceptual, whole_sets
 from genjax.keys import SCORING_SEED
 from genjax.task import C, Evaluate, S, Split, Task
 
@@ -20,8 +20,11 @@ NUM = 500
 """Largest number of pictures of a set, and of real ones, that an evaluation during training compares."""
 
 AUTO, NONE = "auto", "none"
-WITHOUT_PAIRS = "kid:alexnet"
-"""Loss of a family that has none of its own, as a CycleGAN without pairs, if `features` are installed."""
+WITHOUT_PAIRS = "alexnet"
+"""Network whose KID is the loss of a family without one of its own, as a CycleGAN without pairs.
+
+The extra `features` has to be installed. A training that learns from this network is judged by the other one.
+"""
 
 
 def resolve(task: Task[C, S], config: C, best_by: str) -> str:
@@ -31,7 +34,8 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     """
     own = task.scores if len(config.data.channels) == 1 or config.data.paired else {}
     if best_by == AUTO:
-        return next(iter(own), WITHOUT_PAIRS if features.installed() and _fits(config) else NONE)
+        judge = perceptual.OTHER.get(perceptual.features_of(config), WITHOUT_PAIRS)
+        return next(iter(own), f"kid:{judge}" if features.installed() and _fits(config) else NONE)
     metric, _, network = best_by.partition(":")
     if best_by in own or best_by == NONE:
         return best_by
@@ -41,6 +45,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
             f"--train.best-by {best_by} is no validation loss of this run: give {', '.join([AUTO, NONE, *own])}, or "
             f"{distances}, with NETWORK as for evaluate.py --features"
         )
+    perceptual.check_judge(config, network, f"--train.best-by {metric}:")
     loaded = features.load(network)
     for shape in config.data.image_shapes:
         features.check(loaded, shape)
@@ -48,7 +53,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
 
 
 def _fits(config: RunConfig) -> bool:
-    """True if the network of WITHOUT_PAIRS takes the images of a run."""
+    """True if alexnet and vgg16 take the images of a run."""
     return all(min(size) >= features.LEAST and channels in (1, 3) for *size, channels in config.data.image_shapes)
 
 

@@ -33,6 +33,9 @@ SHA256: dict[str, str] = {
 SMALLEST = {"alexnet": 31, "vgg16": 16}
 """Least height and width of an image for which every layer has a pixel."""
 
+LEAST = 64
+"""Height and width to which metrics and losses enlarge smaller images, in which the networks see nothing."""
+
 # Mean and standard deviation of colours in [-1, 1], as in the authors' code.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 

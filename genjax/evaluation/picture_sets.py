@@ -16,10 +16,6 @@ OF_PICTURES = ("lpips_diversity", "lpips_content")
 OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
 METRICS = (*whole_sets.NAMES, *OF_TRAINING, *OF_PICTURES, *OF_PAIRS)
 
-LEAST = 64
-"""Height and width to which smaller pictures are enlarged for LPIPS, whose networks see nothing in smaller ones."""
-
-
 NEAREST = 3
 """Nearest training pictures that are found for each picture."""
 
@@ -90,7 +86,7 @@ def _compile_lpips(name: str, mesh: Mesh) -> image_metrics.Distance:
 
     def enlarged(images: np.ndarray) -> np.ndarray:
         height, width = images.shape[1:3]
-        return inputs.resized(images, (max(height, LEAST), max(width, LEAST)))
+        return inputs.resized(images, (max(height, lpips.LEAST), max(width, lpips.LEAST)))
 
     def of_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return distances(*(inputs.with_channels(enlarged(images), 3) for images in (x, y)))

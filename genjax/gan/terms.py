@@ -8,10 +8,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax.checks import require
+from genjax.evaluation import perceptual
+from genjax.evaluation.perceptual import PerceptualConfig
 from genjax.gan.adversarial import AdversarialConfig
 
 Terms = Mapping[str, Callable[[Any], Array]]
 """Loss terms by name: functions of a family's `Inputs`, which hold `loss`, the weights."""
+
+Lpips = Callable[[Array, Array], Array]
+"""LPIPS [b] of images [b, h, w, c] in [-1, 1]."""
 
 
 def generator_terms(inputs: Any, terms: Terms) -> dict[str, Array]:
@@ -25,9 +30,27 @@ def weighted_sum(weights: AdversarialConfig, values: Mapping[str, Array]) -> Arr
     return sum((getattr(weights, name) * value for name, value in values.items()), jnp.zeros(()))
 
 
+def lpips_by(constants: Mapping[str, Any]) -> Lpips:
+    """Returns LPIPS by the features "lpips" of a step's constants, a function that raises ValueError without them."""
+    return lambda x, y: perceptual.distance(constants.get("lpips", {}), (x + 1) / 2, (y + 1) / 2)
+
+
+def once(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Wraps a function so that several terms of the same array share its value, and the work of its gradient."""
+    found: dict[int, tuple[Array, Array]] = {}
+
+    def remembered(x: Array) -> Array:
+        if id(x) not in found:
+            found[id(x)] = (x, fn(x))  # with the array itself, as the id of a forgotten one may be given again
+        return found[id(x)][1]
+
+    return remembered
+
+
 def check_weights(loss: AdversarialConfig, settings: Collection[str]) -> None:
     """Raises ValueError if all weights of a family's losses are 0; `settings` are its fields that are no weights."""
-    known = {*settings, *(field.name for field in dataclasses.fields(AdversarialConfig))}
+    bases = AdversarialConfig, PerceptualConfig
+    known = {*settings, *(field.name for base in bases for field in dataclasses.fields(base))}
     require(
         any(getattr(loss, field.name) for field in dataclasses.fields(loss) if field.name not in known),
         "all weights of the loss are 0, so nothing would be trained: give one of them a weight, for example "

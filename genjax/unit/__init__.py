@@ -2,6 +2,7 @@
 
 import functools
 
+from genjax.evaluation import perceptual
 from genjax.gan.networks import DISCRIMINATORS
 from genjax.gan.starts import DISCRIMINATOR, make_starts
 from genjax.gan.task_fields import shared
@@ -27,6 +28,7 @@ def make_task(make_networks: nets.MakeNetworks = nets.make_networks, terms: Term
         scores={"l1": ("l1_a2b", "l1_b2a")},
         # Files of PyTorch hold CycleGAN's generators, which share nothing.
         starts=starts._replace(begin=steps.begin, read_torch=None),
+        load_constants=perceptual.load,
         **shared(make_networks),
     )
 

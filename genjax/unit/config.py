@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from genjax.checks import require
+from genjax.evaluation.perceptual import PerceptualConfig
 from genjax.gan.adversarial import AdversarialConfig
 from genjax.gan.config import GanRun, NetworkConfig
 from genjax.gan.terms import check_weights
@@ -37,7 +38,7 @@ class UnitConfig(NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig(AdversarialConfig):
+class LossConfig(AdversarialConfig, PerceptualConfig):
     """Weights of the loss terms of encoders and decoders (genjax/unit/losses.py), and the kind of adversarial loss.
 
     A term with weight 0 is not computed.
@@ -63,9 +64,14 @@ class LossConfig(AdversarialConfig):
     """Weight of the KL of the encoding of the translation of an image of A."""
     cycle_kl_b: float
     """Weight of the same of B."""
+    perceptual_reconstruction: float = 0.0
+    """Weight of LPIPS from images to their reconstructions, both domains."""
+    perceptual_cycle: float = 0.0
+    """Weight of LPIPS from images to their translations there and back, both domains."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_features()
         check_weights(self, ())
 
 

@@ -17,7 +17,7 @@ from jax import Array
 
 from genjax.evaluation.image_metrics import l1
 from genjax.gan import adversarial
-from genjax.gan.terms import Terms
+from genjax.gan.terms import Lpips, Terms, lpips_by
 from genjax.keys import Draw
 from genjax.unit.config import LossConfig
 
@@ -53,6 +53,7 @@ class Inputs(NamedTuple):
     d_a: adversarial.Discriminator
     d_b: adversarial.Discriminator
     augment: Callable[[Draw, Array], Array]  # images as a discriminator sees them
+    lpips: Lpips = lpips_by({})
 
 
 def kl(mean: Array) -> Array:
@@ -75,4 +76,6 @@ TERMS: Terms = {
     "cycle_b": lambda n: l1(n.made.cycled_b, n.b),
     "cycle_kl_a": lambda n: kl(n.made.again_a),
     "cycle_kl_b": lambda n: kl(n.made.again_b),
+    "perceptual_reconstruction": lambda n: n.lpips(n.made.reconstructed_a, n.a) + n.lpips(n.made.reconstructed_b, n.b),
+    "perceptual_cycle": lambda n: n.lpips(n.made.cycled_a, n.a) + n.lpips(n.made.cycled_b, n.b),
 }

@@ -1,6 +1,7 @@
 """State and training step of UNIT: the discriminators learn first, then encoders and decoders face them."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, TwoWay
 from genjax.gan.params import apply
-from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
+from genjax.gan.terms import Terms, check_names, generator_terms, lpips_by, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 from genjax.task import Parts
@@ -73,11 +74,15 @@ def train_step(
     state: UnitState,
     batch: Batch,
     key: Array,
+    constants: Mapping[str, Params] | None = None,
     *,
     make_networks: MakeNetworks = make_networks,
     terms: Terms = losses.TERMS,
 ) -> tuple[UnitState, dict[str, Array]]:
-    """Updates all networks on this device's part of the batch; returns the state and the step's metrics."""
+    """Updates all networks on this device's part of the batch; returns the state and the step's metrics.
+
+    `constants` holds the features of the perceptual losses, lpips.
+    """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     check_names(config.loss, terms, LossConfig)
     networks = make_networks(config)
@@ -104,7 +109,8 @@ def train_step(
     # 2. Gradients of encoders and decoders.
     def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
         d_a, d_b = (functools.partial(apply, getattr(networks, name), frozen[name]) for name in DISCRIMINATORS)
-        n = losses.Inputs(config.loss, a, b, make(networks, params, a, b, noise), d_a, d_b, augment)
+        made = make(networks, params, a, b, noise)
+        n = losses.Inputs(config.loss, a, b, made, d_a, d_b, augment, lpips_by(constants or {}))
         values = generator_terms(n, terms)
         metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
         return metrics["g_loss"], metrics

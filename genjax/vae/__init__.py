@@ -2,6 +2,7 @@
 
 import functools
 
+from genjax.evaluation import perceptual
 from genjax.evaluation.per_image import per_image_means
 from genjax.task import Task
 from genjax.vae import generation, monitor, steps
@@ -31,6 +32,7 @@ def make_task(make_model: MakeModel = from_config) -> Task[VaeRun, steps.VaeStat
         generate=functools.partial(generation.compile_generate, make_model=make_model),
         monitor=functools.partial(monitor.make_monitor, make_model=make_model),
         starts=steps.STARTS,
+        load_constants=perceptual.load,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from genjax.checks import check_finite, check_used, flag, require
 from genjax.config import RunConfig
+from genjax.evaluation.perceptual import PerceptualConfig
 
 Likelihood = Literal["bernoulli", "gaussian", "gaussian_learned", "gaussian_optimal", "logistic_mixture"]
 
@@ -153,13 +154,32 @@ class VaeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig(PerceptualConfig):
+    """Weights of losses besides --vae.objective. A term with weight 0 is not computed."""
+
+    perceptual: float = 0.0
+    """Weight, in nats, of LPIPS between an image and the mean of p(x|z). The logged elbo does not depend on it."""
+
+    def __post_init__(self) -> None:
+        check_finite(self, "loss")
+        require(self.perceptual >= 0, f"--loss.perceptual must not be negative, got {self.perceptual}")
+        self.check_features()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VaeRun(RunConfig):
     """Configuration of one VAE training."""
 
     vae: VaeConfig
+    loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.loss.perceptual == 0 or self.vae.objective in ("elbo", "capacity"),
+            f"--loss.perceptual {self.loss.perceptual} has no place in --vae.objective {self.vae.objective}, which "
+            "weighs its draws: give elbo or capacity",
+        )
         require(
             len(self.data.channels) == 1, f"a VAE has one domain, and --data.channels names two: {self.data.channels}"
         )

@@ -18,6 +18,7 @@ class Terms(NamedTuple):
     rate: Array  # KL(q(z|x) || p(z)), often called the KL term
     distortion: Array  # -log p(x|z) for one draw of z from q(z|x), often called the reconstruction term
     variance: Array | None = None  # [], of a pixel, if the likelihood's optimum is computed
+    perceptual: Array | None = None  # LPIPS from the image to the mean of p(x|z), if it has a weight
 
 
 def elbo_terms(model: Model, params: Params, images: Array, noise: Array, beta: Array | float) -> Terms:

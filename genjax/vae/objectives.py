@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from genjax import parallel
+from genjax.evaluation import perceptual
 from genjax.optim import Params
 from genjax.parallel import PyTree
 from genjax.vae.config import VaeRun
@@ -21,8 +22,14 @@ from genjax.vae.model import Model
 from genjax.vae.posterior import LOG_SIGMA_BOUND, Latents, log_normal
 
 
-def training_terms(config: VaeRun, model: Model, params: Params, images: Array, noise: Array, step: Array) -> Terms:
-    """Returns the loss at `step` (int32 []) and its parts, for images [b, h, w, c] in [0, 1] and noise [b, k, d]."""
+def training_terms(
+    config: VaeRun, model: Model, params: Params, images: Array, noise: Array, step: Array,
+    features: Params | None = None,
+) -> Terms:  # fmt: skip
+    """Returns the loss at `step` (int32 []) and its parts, for images [b, h, w, c] in [0, 1] and noise [b, k, d].
+
+    `features` are those of `evaluation.perceptual`, for a perceptual loss.
+    """
     vae, k = config.vae, noise.shape[1]
     # From here on, each draw is a row, b * k of them. The encoder sees each image once.
     observed = model.observe(params, images)
@@ -55,7 +62,11 @@ def training_terms(config: VaeRun, model: Model, params: Params, images: Array, 
     else:
         counted = over_draws(with_free_bits(latents, vae.free_bits, vae.free_bits_per))
         loss = distortion + beta(config, step) * counted
-    return Terms(loss, -(distortion + rate), rate, distortion, variance)
+    seen = None
+    if config.loss.perceptual > 0:
+        seen = over_draws(perceptual.distance(features or {}, likelihood.mean(), images))
+        loss = loss + config.loss.perceptual * seen
+    return Terms(loss, -(distortion + rate), rate, distortion, variance, seen)
 
 
 def iwae(log_weight: Array) -> Array:

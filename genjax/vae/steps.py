@@ -3,6 +3,7 @@
 `make_model` makes the networks from the configuration; to train your own, pass another to `genjax.vae.make_task`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -55,9 +56,17 @@ STARTS: Starts[VaeRun, VaeState] = Starts(
 
 
 def train_step(
-    config: VaeRun, state: VaeState, batch: Batch, key: Array, make_model: MakeModel = from_config
+    config: VaeRun,
+    state: VaeState,
+    batch: Batch,
+    key: Array,
+    make_model: MakeModel = from_config,
+    constants: Mapping[str, Params] | None = None,
 ) -> tuple[VaeState, dict[str, Array]]:
-    """Updates the state from this device's part of the batch; returns it with scalar metrics, in nats per image."""
+    """Updates the state from this device's part of the batch; returns it with scalar metrics, in nats per image.
+
+    `constants` holds the features of a perceptual loss, lpips.
+    """
     model = make_model(config)
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)
@@ -66,7 +75,7 @@ def train_step(
 
     # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
     def loss(params: Params) -> tuple[Array, losses.Terms]:
-        each = objectives.training_terms(config, model, params, x, noise, state.step)
+        each = objectives.training_terms(config, model, params, x, noise, state.step, (constants or {}).get("lpips"))
         terms = jax.tree.map(jnp.mean, each)
         return terms.loss, terms
 
@@ -102,7 +111,7 @@ def eval_step(
     noise = draw_noise(model, latent_key, batch.position)
     terms = losses.elbo_terms(model, state.ema, x, noise, objectives.beta(config, state.step))
     metrics = _metrics(config, terms)
-    if config.vae.objective != "elbo":  # whose losses are none of a single image and draw
+    if config.vae.objective != "elbo" or config.loss.perceptual:  # whose losses are none of these terms alone
         del metrics["loss"]
     return (metrics | {"negative_elbo": -terms.elbo} | _kl_of_groups(model, state.ema, x, noise),)
 

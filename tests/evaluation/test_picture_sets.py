@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.evaluation import features, image_metrics, memorisation, picture_sets
+from genjax.evaluation import features, image_metrics, lpips, memorisation
 from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
 
 pytestmark = pytest.mark.usefixtures("cheap")
@@ -54,7 +54,7 @@ def test_measure_gives_lpips_of_small_pictures():
     measure = compile_measure(features.load("alexnet"), parallel.make_mesh(), names)
     found = measure(Sets(x, x, inputs=np.roll(x, 1, axis=0), truth=x)).metrics
     assert tuple(found) == names and found["lpips"].value < 1e-6 < 0.1 < found["lpips_content"].value
-    assert image_metrics.SSIM_SIZE > 8 and picture_sets.LEAST == 64
+    assert image_metrics.SSIM_SIZE > 8 and lpips.LEAST == 64
 
 
 def test_measure_finds_the_nearest_training_pictures():

@@ -14,7 +14,7 @@ import evaluate
 from genjax import files, keys
 from genjax.data import pictures
 from genjax.data.pictures import Picture
-from genjax.evaluation import classifier
+from genjax.evaluation import classifier, features
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import Measured
 from genjax.loading import load_sampler
@@ -182,6 +182,16 @@ def test_main_compares_grey_folders_by_a_grey_classifier(tmp_path, monkeypatch):
 def test_main_refuses_what_cannot_be(monkeypatch, arguments, message):
     with pytest.raises(ValueError, match=message):
         run(monkeypatch, *arguments)
+
+
+@pytest.mark.skipif(not features.installed(), reason="needs the extra features")
+def test_main_refuses_to_judge_by_the_features_that_trained(copied, monkeypatch):
+    config = files.read_json(copied / "config.json")
+    config["loss"] = {"perceptual": 1.0, "perceptual_features": "alexnet"}
+    files.write_json(copied / "config.json", config)
+    with pytest.raises(ValueError, match=r"--features alexnet would judge .* learned from .*: give --features vgg16"):
+        run(monkeypatch, "--workdir", copied)
+    assert not (copied / "evaluation-12.json").exists()
 
 
 def test_main_names_steps_that_there_are(copied, monkeypatch):

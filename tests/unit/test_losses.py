@@ -1,7 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax import keys, unit
+from genjax.compiled import seeded_step
+from genjax.data import batches
 from genjax.unit import losses
 from genjax.unit.config import UnitConfig
 from tiny import tiny_unit
@@ -25,6 +29,27 @@ def test_named_weights_are_those_of_the_paper():
         weights += [f"cycle_kl_{domain}", f"cycle_{domain}"]
         np.testing.assert_allclose([10 * getattr(of, name) for name in weights], [10, 0.1, 100, 0.1, 100])
     assert set(losses.TERMS) <= set(vars(of))
+
+
+def test_perceptual_terms_compare_what_the_l1_terms_compare():
+    """Of images that are each one number, by their difference."""
+    a, b = jnp.full((1, 1, 1, 1), 0.5), jnp.full((1, 1, 1, 1), -0.5)
+    made = losses.Made(**{name: jnp.full((1, 1, 1, 1), 2.0**i) for i, name in enumerate(losses.Made._fields)})
+    n = losses.Inputs(losses.UNIT, a, b, made, *[None] * 3, lpips=lambda x, y: jnp.abs(x - y).reshape(1))
+    for term in ("reconstruction", "cycle"):
+        expected = sum(losses.TERMS[f"{term}_{domain}"](n) for domain in "ab")
+        np.testing.assert_allclose(losses.TERMS[f"perceptual_{term}"](n), expected)
+
+
+@pytest.mark.slow
+def test_train_step_gives_terms_the_features(small_lpips):
+    weights = {"perceptual_cycle": 1.0, "perceptual_reconstruction": 1.0}
+    config = tiny_unit("unused", loss=weights, unit={"discriminator": "pixel"})
+    state = jax.eval_shape(lambda: unit.TASK.init(config, keys.root_key(0)))
+    batch = batches.Batch(tuple(np.zeros((8, 16, 16, 1), np.uint8) for _ in range(2)), np.arange(8, dtype=np.int32))
+    trace = jax.make_jaxpr(seeded_step(unit.TASK, config), axis_env=[("data", 1)], return_shape=True)
+    _, (_, metrics) = trace(state, batch, np.int32(0))
+    assert weights.keys() < metrics.keys()
 
 
 @pytest.mark.parametrize(

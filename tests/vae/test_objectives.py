@@ -12,7 +12,9 @@ import scipy.optimize
 import scipy.special
 
 from genjax import keys, parallel
+from genjax.evaluation import perceptual
 from genjax.vae import objectives
+from genjax.vae.config import LossConfig
 from genjax.vae.distributions import Gaussian
 from genjax.vae.model import from_config
 from genjax.vae.posterior import Latents, Posterior
@@ -64,6 +66,26 @@ def test_distance_is_that_of_the_mean_over_devices(capacity, sign):
     found, grad = on_four_devices(lambda kl: objectives.distance(jnp.sum(kl, axis=1), jnp.asarray(capacity)))
     assert found.mean() == pytest.approx(abs(KL.sum(axis=1).mean() - capacity), rel=1e-6)
     np.testing.assert_array_equal(grad, np.full((8, 3), sign))
+
+
+def test_perceptual_loss_is_added_to_the_elbos(small_lpips):
+    """LPIPS to the mean of p(x|z), as a mean over the draws; the bound stays as it is."""
+    plain = tiny_run("unused", vae={"train_draws": 3})
+    config = dataclasses.replace(plain, loss=LossConfig(perceptual=2.0))
+    model = from_config(config)
+    params, rng = model.init(keys.root_key(0)), np.random.default_rng(0)
+    images, noise = rng.random((2, 8, 8, 1), np.float32), rng.normal(size=(2, 3, 4)).astype(np.float32)
+    found, without = (
+        objectives.training_terms(of, model, params, images, noise, jnp.int32(0), small_lpips) for of in (config, plain)
+    )
+    draws = [model.decode(params, model.infer(params, images, noise[:, i]).groups).mean() for i in range(3)]
+    expected = np.mean([perceptual.distance(small_lpips, mean, images) for mean in draws], axis=0)
+    assert expected.min() > 1 and without.perceptual is None
+    np.testing.assert_allclose(found.perceptual, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.loss, without.loss + 2 * expected, rtol=1e-5)
+    np.testing.assert_array_equal(found.elbo, without.elbo)
+    with pytest.raises(ValueError, match="perceptual losses need features"):
+        objectives.training_terms(config, model, params, images, noise, jnp.int32(0))
 
 
 def schedule(name, steps, **vae):

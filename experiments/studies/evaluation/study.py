@@ -19,10 +19,11 @@ from scipy import stats
 
 from evaluate import cell
 from genjax import files, flag_help, glossary, parallel
-from genjax.evaluation import features
+from genjax.evaluation import features, perceptual
 from genjax.evaluation.intervals import Interval
 from genjax.evaluation.picture_sets import METRICS, Measured, Sets, compile_measure
 from genjax.keys import SCORING_SEED
+from genjax.train import config_file
 from genjax.train.rows import METRICS as ROWS
 from genjax.train.rows import read_rows
 from studies import markdown
@@ -56,6 +57,7 @@ def main() -> dict[str, Any]:
         columns: dict[str, list[Measured]] = {}
         for run in runs:
             logging.info("measuring %s", run.parent)
+            perceptual.check_judge(config_file.load(run.parent), options.features, "--features ")
             sets, _ = sets_of_run(str(run.parent), "last", "test", options.num, SCORING_SEED, mesh)
             for name, each in with_rules(sets) if run == runs[0] else own(sets):
                 columns.setdefault(name, []).append(measure(each))

@@ -21,7 +21,7 @@ from evaluate import cell
 from genjax import files, flag_help, glossary, keys, parallel
 from genjax.config import seed_of
 from genjax.data import image_arrays, sources
-from genjax.evaluation import features, intervals, memorisation, whole_sets
+from genjax.evaluation import features, intervals, memorisation, perceptual, whole_sets
 from genjax.evaluation.intervals import Interval
 from genjax.loading import load_sampler
 from genjax.train import config_file
@@ -62,6 +62,7 @@ def main() -> dict[str, Any]:
         if len(runs) < 2:
             raise ValueError(f"{study} holds {len(runs)} runs seed-K, and two or more are needed: train them first")
         config = config_file.load(str(runs[0].parent))
+        perceptual.check_judge(config, options.features, "--features ")
         splits = sources.load(config.data, seed_of(config, "data"))
         (train,), (test,) = splits.train, splits.test
         real, seen = (image_arrays.evenly_spaced(images, options.num) for images in (test, train))

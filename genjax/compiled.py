@@ -45,9 +45,9 @@ def with_precision(fn: Callable, precision: Precision) -> Callable:
 def seeded_step(task: Task[C, S], config: C) -> Callable[[S, Batch, Array], tuple[S, dict[str, Array]]]:
     """Returns the training step as a per-device function (state, batch, seed) -> (state, metrics)."""
     train_step = task.train_step
-    if task.load_constants is not None:
+    if task.load_constants is not None and (constants := task.load_constants(config)[1]):
         # They become part of the program rather than of the state, so no checkpoint holds them.
-        train_step = functools.partial(train_step, constants=task.load_constants(config)[1])
+        train_step = functools.partial(train_step, constants=constants)
     train_step = with_precision(train_step, config.precision)
 
     def step(state: S, batch: Batch, seed: Array) -> tuple[S, dict[str, Array]]:

@@ -88,8 +88,8 @@ class Task(NamedTuple, Generic[C, S]):
     headline: tuple[str, ...]
     units: str  # units of its metrics, as reports show them
     init: Callable[[C, Array], S]  # (config, key) -> the state before the first step
-    # (config, state, batch, key) -> (state, scalar metrics, `skipped` among them); with load_constants it also takes
-    # `constants`
+    # (config, state, batch, key) -> (state, scalar metrics, `skipped` among them); it also takes `constants` where
+    # load_constants finds some
     train_step: Callable[..., tuple[S, dict[str, Array]]]
     evaluators: tuple[Evaluator[C, S], ...]  # metrics over whole sets of images; each metric name occurs once
     # (config, state, batch, key) -> pictures [b, h, w, c], about [0, 1], by name

@@ -153,7 +153,8 @@ def test_every_term_has_a_weight():
     weights = {field.name for field in dataclasses.fields(LossConfig)}
     assert losses.TERMS.keys() <= weights
     assert weights - losses.TERMS.keys() == {
-        "adversarial", "gradient_penalty", "r1", "label_smoothing", "semantic_noise"
+        "adversarial", "gradient_penalty", "r1", "label_smoothing", "semantic_noise", "perceptual_features",
+        "perceptual_sha256",
     }  # fmt: skip
 
 

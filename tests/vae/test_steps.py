@@ -39,11 +39,11 @@ def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap
     def inputs(num):
         seen = {}
 
-        def record(config, model, params, x, noise, step):
+        def record(config, model, params, x, noise, step, features):
             jax.debug.callback(
                 lambda x, n: seen.update({bytes(row): bytes(e) for row, e in zip(x, n, strict=True)}), x, noise
             )
-            return original(config, model, params, x, noise, step)
+            return original(config, model, params, x, noise, step, features)
 
         original = objectives.training_terms
         with monkeypatch.context() as patch:
@@ -170,9 +170,9 @@ def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weigh
     config, mesh = make_run(), parallel.make_mesh()
     beta, training_terms = objectives.beta, objectives.training_terms
 
-    def rooted(config, model, params, x, noise, step):
+    def rooted(config, model, params, x, noise, step, features):
         root = jnp.sqrt(objectives.beta(config, step) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
-        terms = training_terms(config, model, params, x, noise, step)
+        terms = training_terms(config, model, params, x, noise, step, features)
         return terms._replace(loss=terms.loss + root)
 
     monkeypatch.setattr(objectives, "beta", lambda config, step: jnp.where(step == 3, weight, beta(config, step)))

@@ -162,6 +162,12 @@ def explain(name: str) -> Term | None:
     return None
 
 
+def words(name: str) -> str:
+    """Returns a name of another kind, such as that of a warning, in words: collapsed_a2b is collapsed A to B."""
+    ending = next((ending for ending in PLACES if name.endswith(ending)), "")
+    return " ".join([name.removesuffix(ending).replace("_", " "), *filter(None, [PLACES.get(ending)])])
+
+
 def title(name: str) -> str:
     """Returns the name of a metric in words; the name itself if it is not here."""
     term = explain(name)

@@ -183,6 +183,23 @@ def test_write_report_draws_metrics_of_any_name(trained, tmp_path):
         write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
 
 
+def test_write_report_names_directions_in_words(trained_identity, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained_identity.workdir, run)
+    row = {"step": 1, "warnings": {"collapsed_a2b": "It is.", "outplayed_by_d_b": "It is."}}
+    with open(run / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps(row | more) + "\n" for more in ({}, {"step": 2, "warnings": {}}))
+    write_report(tmp_path / "report.html", "t", {"r": run})
+    page = Parsed((tmp_path / "report.html").read_text())
+    alts = [tag["alt"] for tag in page.attributes if "alt" in tag]
+    assert "A to B: input, translation, cycle, step 4" in alts and "B to A: input, translation, cycle, step 4" in alts
+    records = page.texts.index("To repeat it")  # which have flags and names of files
+    shown = [*alts, *(tag["aria-label"] for tag in page.attributes if "aria-label" in tag), *page.texts[:records]]
+    shown = [text for text in shown if not text.lstrip().startswith(":root")]  # the style
+    assert not [text for text in shown if re.search("[a-z]_[a-z]|[ab]2[ab]", text)]
+    assert "Earlier: collapsed A to B (steps 1 to 1), outplayed by discriminator B (steps 1 to 1)." in shown
+
+
 def test_write_report_shows_warnings_of_a_monitor(trained, tmp_path):
     def page(*warnings):
         shutil.copytree(trained.workdir, tmp_path / "run", dirs_exist_ok=True)

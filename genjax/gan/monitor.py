@@ -100,9 +100,10 @@ def _outplayed(config: GanRun, recent: Sequence[Row], name: str) -> dict[str, st
     if accuracy is None or accuracy <= thresholds.OUTPLAYED:
         return {}
     sentence = (
-        f"Discriminator {name} wins: it is right about {accuracy:.1%} of its images (its logits are {gap or 0:.2f} "
-        f"apart), and its generator does not keep up. Try a lower {config.net.flag('discriminator_lr_scale')}, "
-        f"{config.net.flag('diff_augment')} 1, {config.net.flag('instance_noise')} 0.1 or --loss.r1 1."
+        f"Discriminator {name[-1].upper()} wins: it is right about {accuracy:.1%} of its images (its logits are "
+        f"{gap or 0:.2f} apart), and its generator does not keep up. Try a lower "
+        f"{config.net.flag('discriminator_lr_scale')}, {config.net.flag('diff_augment')} 1, "
+        f"{config.net.flag('instance_noise')} 0.1 or --loss.r1 1."
     )
     return {f"outplayed_by_{name}": sentence}
 

@@ -8,7 +8,7 @@ from genjax import glossary
 from genjax.report.elements import number, tag
 from genjax.task import Row
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 50, 8, 18  # of a plot and its margins, in units of the drawing
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 320, 150, 58, 8, 18  # of a plot and its margins, in units of the drawing
 MOST_POINTS = 300
 WINDOWS = 15
 """Number of windows of the running mean in a curve."""

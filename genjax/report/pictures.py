@@ -6,6 +6,7 @@ from xml.etree.ElementTree import Element
 
 from etils import epath
 
+from genjax import glossary
 from genjax.report.elements import picture, tag
 
 TITLES = {
@@ -36,6 +37,7 @@ def pictures(directory: epath.Path) -> Iterator[Element]:
 def _figure(kind: str, by_step: dict[int, epath.Path]) -> Element:
     """Makes the figure of a kind named NAME_COLUMN_COLUMN; without scripts, the last step is shown."""
     name, *columns = kind.split("_")
+    name = re.sub(r"\b(a2b|b2a)\b", lambda direction: glossary.PLACES[f"_{direction[0]}"], name)
     title = f"{name}: {', '.join(columns)}" if columns else TITLES.get(name, name)
     steps = sorted(by_step)
     if len(steps) > MOST_PICTURES:

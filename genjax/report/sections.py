@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 from etils import epath
 
-from genjax import files
+from genjax import files, glossary
 from genjax.evaluation import best
 from genjax.families import FAMILIES
 from genjax.files import Json, flatten
@@ -116,7 +116,7 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Element]:
     earlier = []
     for name in sorted({name for _, warnings in watched for name in warnings} - now.keys()):
         at = [step for step, warnings in watched if name in warnings]
-        earlier.append(f"{name} (steps {at[0]} to {at[-1]})")
+        earlier.append(f"{glossary.words(name)} (steps {at[0]} to {at[-1]})")
     if earlier:
         yield tag("p", f"Earlier: {', '.join(earlier)}.")
 

@@ -22,7 +22,9 @@ def to_unit(images: Array) -> Array:
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Maps floats in [0, 1] to uint8 in 0..255, rounding to nearest; values outside are clipped."""
+    """Maps floats in [0, 1] to uint8 in 0..255, rounding to nearest and clipping; uint8 images stay as they are."""
+    if images.dtype == np.uint8:
+        return images
     return np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)  # NaN is black
 
 

@@ -22,6 +22,7 @@ def test_to_unit_keeps_every_level(function):
 def test_to_uint8_rounds_and_clips():
     floats = np.array([-1.0, 0.4 / 255, 0.6 / 255, 99.4 / 255, 99.6 / 255, 7.0], np.float32)
     assert image_arrays.to_uint8(floats).tolist() == [0, 0, 1, 99, 100, 255]
+    np.testing.assert_array_equal(image_arrays.to_uint8(LEVELS), LEVELS)
 
 
 @pytest.mark.parametrize(

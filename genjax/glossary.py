@@ -84,6 +84,8 @@ GLOSSARY: dict[str, Term] = {
         "inverted": ("inverted", "share", "images whose light and dark are swapped"),
         "lpips_content": ("LPIPS to the input", "",
                           "perceptual distance of a translation from its image: what is kept is near"),
+        "flicker": ("flicker", UNIT,
+                    "root mean square change between frames of a video, beside what their motion explains", "lower"),
     }),
     **_of("losses", {
         "loss": ("loss", NATS, "what training minimises: distortion + beta * rate, or as --vae.objective says"),
@@ -134,7 +136,7 @@ GLOSSARY: dict[str, Term] = {
 
 PLACES = {
     "_a2b": "A to B", "_b2a": "B to A", "_d_a": "discriminator A", "_d_b": "discriminator B", "_a": "A", "_b": "B",
-    "_copy": "of the input itself", "_samples": "of samples", "_worst": "the worst image",
+    "_copy": "of the input itself", "_inputs": "of the inputs", "_samples": "of samples", "_worst": "the worst image",
     "_samples_gaussian_mixture": "of samples from a Gaussian mixture",
     "_samples_vampprior": "of samples from a VampPrior",
     "_samples_vampprior_data": "of samples from a VampPrior of training images",

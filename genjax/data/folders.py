@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -183,6 +184,17 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
     if not named:
         raise ValueError("no image is given: give --images at least one file or folder")
     return named
+
+
+def natural_order(page: Page) -> tuple[list[list[str | int]], int]:
+    """Returns a key that sorts pages by their paths, with numbers as numbers: frame2 before frame10."""
+
+    def split(name: str) -> list[str | int]:
+        # Text and digits alternate, so that each part is compared with one of its kind.
+        parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name))
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+    return [split(name) for name in page.path.parts], page.number or 0
 
 
 def image_files(root: epath.Path) -> list[epath.Path]:

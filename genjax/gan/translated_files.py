@@ -1,5 +1,6 @@
 """Translation of many picture files: reading, translating and writing at the same time, in bounded memory."""
 
+import itertools
 import logging
 import os
 from collections import deque
@@ -17,7 +18,8 @@ from genjax.data.folders import Page
 from genjax.data.pictures import Picture
 from genjax.gan.canvas_sizes import Group
 from genjax.gan.networks import Direction
-from genjax.gan.translator import SideBySide, Translator
+from genjax.gan.smoothing import Frame, over_time
+from genjax.gan.translator import GroupTranslator
 
 T = TypeVar("T")
 
@@ -33,12 +35,17 @@ class Files(NamedTuple):
     size: Callable[[Page], tuple[int, int]]  # height and width, without decoding
     read: Callable[[Page], tuple[Picture, np.ndarray]]  # the picture, and what is translated: [h, w, c] in [0, 1]
     write: Callable[[Page, epath.Path, Picture, np.ndarray], None]  # a translation [h, w, c'] of the picture
+    # of frames of a video that are to be smoothed over time: the picture to what is translated, as `read` does
+    frame: Callable[[Picture], np.ndarray] | None = None
 
 
 def translate_files(
-    translator: Translator | SideBySide, direction: Direction, targets: dict[Page, epath.Path], files: Files
+    translator: GroupTranslator, direction: Direction, targets: dict[Page, epath.Path], files: Files
 ) -> int:
-    """Translates each picture to the file that `targets` maps it to; returns the number of failures, which it logs."""
+    """Translates each picture to the file that `targets` maps it to; returns the number of failures, which it logs.
+
+    Pictures of one size are translated in their order.
+    """
     with logging_redirect_tqdm(), tqdm(total=len(targets), unit="img", disable=None) as progress:
         pool = ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1)))
         try:
@@ -56,7 +63,7 @@ class _Loaded(NamedTuple):
 
 def _outcomes(
     pool: ThreadPoolExecutor,
-    translator: Translator | SideBySide,
+    translator: GroupTranslator,
     direction: Direction,
     items: Sequence[tuple[Page, epath.Path]],
     files: Files,
@@ -92,8 +99,23 @@ def _outcomes(
     def weight(work: tuple[int, Exception | _Loaded]) -> int:
         return 0 if isinstance(work[1], Exception) else work[1].image[..., 0].size
 
-    for (index, _), writing in _ahead(pool, write, translated(), weight):
+    done = translated() if files.frame is None else _over_time(translated(), files.frame)
+    for (index, _), writing in _ahead(pool, write, done, weight):
         yield items[index][0], writing.result()
+
+
+def _over_time(
+    works: Iterator[tuple[int, Exception | _Loaded]], frame: Callable[[Picture], np.ndarray]
+) -> Iterator[tuple[int, Exception | _Loaded]]:
+    """Smooths translations over time, where neither frame failed."""
+
+    def as_frame(loaded: Exception | _Loaded) -> Frame | None:
+        return Frame(frame(loaded.picture), loaded.image) if isinstance(loaded, _Loaded) else None
+
+    works, again = itertools.tee(works)
+    smoothed = over_time(as_frame(loaded) for _, loaded in again)
+    for (index, loaded), image in zip(works, smoothed, strict=True):
+        yield index, loaded._replace(image=image) if isinstance(loaded, _Loaded) and image is not None else loaded
 
 
 def _ahead(

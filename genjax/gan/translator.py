@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -181,11 +182,23 @@ class Translator:
         return translate
 
 
+class GroupTranslator(Protocol):
+    """The interface between what translates images and the code that translates many files."""
+
+    def groups(self, sizes: np.ndarray) -> list[Group]:
+        """Groups images of `sizes` [n, 2], heights and widths."""
+        ...
+
+    def translate_group(self, direction: Direction, images: list[np.ndarray], group: Group) -> list[np.ndarray]:
+        """Translates images [h, w, c] of a batch of a group, all or some of them."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SideBySide:
     """Several checkpoints of a run, whose translations of an image stand side by side in one picture."""
 
-    translators: tuple[Translator, ...]
+    translators: tuple[GroupTranslator, ...]
 
     def groups(self, sizes: np.ndarray) -> list[Group]:
         """Groups images as each translator does."""

@@ -9,6 +9,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from genjax.data import decoding, folders, sources
@@ -529,3 +530,11 @@ def test_pages_are_images_when_asked(folder, config, suffix, kind):
     (train, *_) = load(root, dataclasses.replace(config, pages="all"))
     assert train[:, 0, 0, 0].tolist() == [1, 10, 20, 30, 4]
     assert folders.read_images([root], sized(8, 8, 1, pages="all"))[:, 0, 0, 0].tolist() == [1, 10, 20, 30, 4]
+
+
+def test_natural_order_takes_numbers_as_numbers():
+    names = ["a/frame2.png", "a/frame10.png", "a/frame010b.png", "a/frame11.png", "a10/1.png", "b.png"]
+    pages = [folders.Page(epath.Path(name), None) for name in names]
+    assert sorted(pages[::-1], key=folders.natural_order) == pages
+    numbered = [folders.Page(epath.Path("film.gif"), number) for number in range(12)]
+    assert sorted(numbered[::-1], key=folders.natural_order) == numbered

@@ -29,12 +29,11 @@ p { margin: .4rem 0; max-width: 44rem; } .soft, figcaption, summary { color: var
 h1 + .soft { margin-top: .5rem; }
 nav ul { list-style: none; padding: 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
   a { color: var(--a); }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); gap: .75rem;
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); gap: .75rem;
   margin: 1.25rem 0; padding: 0; }
 .figures div { background: var(--box); border-radius: .5rem; padding: .8rem 1rem; }
 .figures dt { color: var(--soft); font-size: .85rem; } .figures dd { margin: 0; }
-.figures dd.value { font-size: 1.35rem; font-weight: 600; white-space: nowrap;
-  font-variant-numeric: tabular-nums; line-height: 1.3; }
+.figures dd.value { font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; }
 .figures dd.note { font-size: .8rem; color: var(--soft); }
 .wide { overflow-x: auto; margin: .5rem 0 1rem; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .3rem 1.1rem .3rem 0; text-align: left; vertical-align: top;

@@ -61,7 +61,7 @@ def values_by_way(path, data):
     trained = sources.load(data, 0).train[0][0]
     sampled = folders.read_images([path], data)[0]
     restored = restored_files.read([str(path)], SIZE, data).pixels[0]
-    options = types.SimpleNamespace(direction="a2b", alpha="ground")
+    options = types.SimpleNamespace(direction="a2b", alpha="ground", smooth="none")
     files, page = translate.files_of(data, options), folders.Page(epath.Path(path), None)
     image, translated = files.read(page)
     files.write(page, epath.Path(path.parent.parent / "out" / path.name), image, translated)

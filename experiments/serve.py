@@ -6,9 +6,9 @@ $ python experiments/serve.py --workdir runs/cyclegan
 $ curl localhost:8000/a2b --data-binary @photo.jpg --output translated.png
 
 Sample 7 is always the same image: it follows from the model, --seed and 7. A translation is a PNG of its picture's size
-and depth. localhost:8000/docs describes the service, and localhost:8000/ says what is served. A request that cannot be
-answered gets status 4xx and the reason. Requests for samples that wait for the model share its next call; pictures are
-translated one after another.
+and depth. localhost:8000/openapi.json describes the service for programs, and localhost:8000/ says what is served. A
+request that cannot be answered gets status 4xx and the reason. Requests for samples that wait for the model share its
+next call; pictures are translated one after another.
 """
 
 import contextlib
@@ -135,7 +135,8 @@ def make_app(model: Sampler | Translator, options: Serve) -> Any:
     from fastapi import FastAPI
     from fastapi.responses import JSONResponse
 
-    app = FastAPI(title="genjax", description=repr(model))
+    # No /docs: its page loads scripts from another server, and this one may be without a network.
+    app = FastAPI(title="genjax", description=repr(model), docs_url=None, redoc_url=None)
     app.add_api_route("/", lambda: {"model": repr(model), "step": model.step})
     app.add_exception_handler(Refused, lambda _, error: JSONResponse({"detail": str(error)}, error.status))
     if isinstance(model, Sampler):

@@ -1,8 +1,12 @@
 """serve.py: answers equal what the model gives, and requests that it cannot answer are refused with the reason."""
 
 import contextlib
+import dataclasses
 import http.client
 import io
+import json
+import queue
+import socket
 import sys
 import threading
 import time
@@ -15,7 +19,8 @@ from PIL import Image
 
 import serve
 from genjax.data import image_arrays
-from genjax.loading import Translator, load_sampler, load_translator
+from genjax.loading import Sampler, Translator, load, load_sampler, load_translator
+from tiny import changed
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +34,7 @@ def serving(model, **options):
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    (port,) = {socket.getsockname()[1] for each in server.servers for socket in each.sockets}
+    (port,) = {bound.getsockname()[1] for each in server.servers for bound in each.sockets}
 
     def ask(path, body=None):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
@@ -37,9 +42,11 @@ def serving(model, **options):
             answer = connection.getresponse()
             return answer.status, answer.read()
 
-    yield ask
-    server.should_exit = True
-    thread.join()
+    try:
+        yield ask
+    finally:  # else a test that fails would wait for the server's thread for ever
+        server.should_exit = True
+        thread.join()
 
 
 def pixels(answer):
@@ -60,10 +67,22 @@ def test_samples_equal_those_of_the_sampler(trained):
         answers = list(pool.map(lambda i: ask(f"/samples/{i}"), range(12)))
         expected = image_arrays.to_uint8(sampler.prior(3, 12))[..., 0]
         np.testing.assert_array_equal([pixels(answer) for answer in answers], expected)
-        assert b"VAE" in ask("/")[1]
+        assert json.loads(ask("/")[1]) == {"model": repr(sampler), "step": 12} and "VAE" in repr(sampler)
         for position in ("-1", str(2**31)):
             status, reason = ask(f"/samples/{position}")
             assert status == 422 and b"numbered from 0 to 2147483647" in reason
+
+
+def test_the_service_describes_itself_without_a_network(trained, trained_identity):
+    for workdir, paths in (
+        (trained.workdir, {"/", "/samples/{position}"}),
+        (trained_identity.workdir, {"/", "/{direction}"}),
+    ):
+        with serving(load(workdir)) as ask:
+            status, schema = ask("/openapi.json")
+            assert status == 200 and json.loads(schema)["paths"].keys() == paths
+            for page in ("/docs", "/redoc"):  # which load scripts from elsewhere
+                assert ask(page)[0] in (404, 405)
 
 
 def test_translations_keep_size_and_refuse_others(trained_identity):
@@ -73,6 +92,8 @@ def test_translations_keep_size_and_refuse_others(trained_identity):
         # This model's translations are their images: so every byte tells that sizes and channels are right.
         for direction in ("a2b", "b2a"):
             np.testing.assert_array_equal(pixels(ask(f"/{direction}", encoded(image))), image)
+        clear = np.concatenate([image, np.full((20, 33, 1), 255, np.uint8)], -1)  # laid on the ground of the training
+        np.testing.assert_array_equal(pixels(ask("/a2b", encoded(clear))), image)
         for path, body, status, reason in (
             ("/a2c", encoded(image), 422, b"a2b"),
             ("/a2b", b"", 422, b"cannot translate this picture"),
@@ -83,6 +104,61 @@ def test_translations_keep_size_and_refuse_others(trained_identity):
         ):
             refused = ask(path, body)
             assert refused[0] == status and reason in refused[1], (path, body[:20], refused)
+
+
+def with_channels(translator, channels):
+    changes = {"cyclegan": {"output": "tanh"}, "loss": {"identity_a": 0.0, "identity_b": 0.0}}
+    return dataclasses.replace(
+        translator, config=changed(translator.config, changes | {"data": {"channels": channels}})
+    )
+
+
+def test_each_direction_has_its_generator_and_channels(trained_identity, monkeypatch):
+    """From colour to grey and back, by translations that are black or white."""
+
+    def translate_group(translator, direction, images, group):
+        source, target = (3, 1) if direction == "a2b" else (1, 3)
+        assert [image.shape for image in images] == [(40, 50, source)]
+        return [np.full((40, 50, target), float(direction == "b2a"), np.float32)]
+
+    monkeypatch.setattr(Translator, "translate_group", translate_group)
+    with serving(with_channels(load_translator(trained_identity.workdir), (3, 1))) as ask:
+        for direction, shape, level in (("a2b", (40, 50), 0), ("b2a", (40, 50, 3), 255)):
+            found = pixels(ask(f"/{direction}", encoded(np.full((40, 50), 99, np.uint8))))
+            assert found.shape == shape and (found == level).all()
+
+
+def test_programs_are_compiled_before_the_service_answers(trained, trained_identity, monkeypatch):
+    drawn, translated = [], []
+    monkeypatch.setattr(
+        Sampler, "prior", lambda sampler, key, position: drawn.append(list(position)) or np.zeros((1, 8, 8, 1))
+    )
+    serve.make_app(load(trained.workdir), serve.Serve(workdir=""))
+    assert drawn == [[0]]
+
+    def translate_group(translator, direction, images, group):
+        translated.append((direction, images[0].shape, group.rows, group.columns))
+        return images
+
+    monkeypatch.setattr(Translator, "translate_group", translate_group)
+    serve.make_app(load(trained_identity.workdir), serve.Serve(workdir="", warm_up=(256, 20, 65)))
+    sides = ((256, 256), (20, 64), (65, 128))  # canvases are powers of 2, and of 64 at least
+    assert translated == [(way, (side, side, 3), canvas, canvas) for way in ("a2b", "b2a") for side, canvas in sides]
+
+
+def test_what_no_png_holds_is_refused(trained_identity, monkeypatch):
+    five = lambda translator, direction, images, group: [np.zeros((40, 50, 5), np.float32)]  # noqa: E731
+    monkeypatch.setattr(Translator, "translate_group", five)
+    with serving(with_channels(load_translator(trained_identity.workdir), (3, 5))) as ask:
+        status, reason = ask("/a2b", encoded(np.zeros((40, 50, 3), np.uint8)))
+        assert status == 422 and b"cannot write translation.png" in reason
+
+
+def test_a_model_of_one_direction_refuses_the_other(trained_identity, monkeypatch):
+    monkeypatch.setattr(Translator, "directions", ("a2b",))
+    with serving(load_translator(trained_identity.workdir)) as ask:
+        status, reason = ask("/b2a", encoded(np.zeros((40, 40), np.uint8)))
+        assert status == 422 and b"this model has no generator b2a: it translates a2b" in reason
 
 
 def test_pictures_are_translated_one_after_another(trained_identity, monkeypatch):
@@ -132,6 +208,7 @@ def test_options_are_checked_before_a_model_is_loaded(options, said):
 
 def test_bound_refuses_an_address_in_use_or_of_others():
     with serve.bound("127.0.0.1", 0) as address:
+        assert address.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)  # a service may be started again at once
         address.listen()
         port = address.getsockname()[1]
         with pytest.raises(ValueError, match=f"cannot listen at --host 127.0.0.1 --port {port}, give others"):
@@ -143,11 +220,16 @@ def test_bound_refuses_an_address_in_use_or_of_others():
 
 def test_main_binds_first_and_leaves_stdout_to_the_result(trained, monkeypatch):
     served = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: served.append((server.config, sockets)))
+
+    def run(server, sockets):
+        served.append((server.config, sockets))
+        raise KeyboardInterrupt  # Ctrl-C, by which a service ends
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
     with serve.bound("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    monkeypatch.setattr(sys, "argv", ["serve.py", "--workdir", trained.workdir, "--port", str(port)])
-    assert serve.main() == {"workdir": trained.workdir, "step": trained.train.num_steps}
+    monkeypatch.setattr(sys, "argv", ["serve.py", "--workdir", trained.workdir, "--which", "8", "--port", str(port)])
+    assert serve.main() == {"workdir": trained.workdir, "step": 8}
     ((config, (address,)),) = served
     assert config.log_config is None and address.fileno() == -1  # closed
     monkeypatch.setattr(serve, "load", lambda *arguments: pytest.fail("loaded before the address is had"))
@@ -157,23 +239,52 @@ def test_main_binds_first_and_leaves_stdout_to_the_result(trained, monkeypatch):
             serve.main()
 
 
+def test_main_names_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["serve.py", "--workdir", "unused"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "uvicorn" else name)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'genjax-images\[serve\]'"):
+        serve.main()
+
+
+def in_background(fn, item):
+    """Calls `fn` in a thread, and returns a function that waits for its result, or its error, but not for ever."""
+    answers = queue.SimpleQueue()
+
+    def call():
+        try:
+            answers.put(fn(item))
+        except ValueError as error:
+            answers.put(str(error))
+
+    threading.Thread(target=call, daemon=True).start()
+    return lambda: answers.get(timeout=60)
+
+
 def test_batched_runs_what_waits_together():
-    begun, sizes = threading.Event(), []
+    begun, free, sizes = threading.Event(), threading.Event(), []
 
     def run(items):
         begun.set()
-        time.sleep(0.2)  # the others arrive
+        free.wait(60)
         sizes.append(len(items))
         if -1 in items:
             raise ValueError("minus one")
         return [2 * item for item in items]
 
+    def together(*items):
+        """The results of items that come while an earlier one, 0, is computed."""
+        begun.clear(), free.clear(), sizes.clear()
+        first = in_background(double, 0)
+        begun.wait(60)
+        waiting = []
+        for item in items:  # one after another, so that their order is known
+            waiting.append(in_background(double, item))
+            while double._waiting.qsize() < len(waiting):
+                time.sleep(0.001)
+        free.set()
+        return [first(), *(wait() for wait in waiting)]
+
     double = serve.Batched(run, most=5)
-    with ThreadPoolExecutor(10) as pool:
-        first = pool.submit(double, 0)
-        begun.wait()
-        others = list(pool.map(double, range(1, 9)))
-        assert [first.result(), *others] == [2 * i for i in range(9)] and sizes == [1, 5, 3]
-        with pytest.raises(ValueError, match="minus one"):
-            double(-1)
-        assert double(7) == 14
+    assert together(*range(1, 9)) == [2 * i for i in range(9)] and sizes == [1, 5, 3]
+    assert together(-1, 3) == [0, "minus one", "minus one"] and sizes == [1, 2]
+    assert double(7) == 14

@@ -1,6 +1,7 @@
 """Loss of generators: a sum of named terms [b], each times the weight of its name in the run's losses."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ def once(fn: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """Wraps a function so that several terms of the same array share its value, and the work of its gradient."""
     found: dict[int, tuple[Array, Array]] = {}
 
+    @functools.wraps(fn)
     def remembered(x: Array) -> Array:
         if id(x) not in found:
             found[id(x)] = (x, fn(x))  # with the array itself, as the id of a forgotten one may be given again

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import inspect
 import itertools
 
 import flax.linen as nn
@@ -61,7 +62,7 @@ def weigh(network, images):
 
     With parameters of 0 it is 0, and its gradient is NaN.
     """
-    _, params = network.args
+    _, params = inspect.unwrap(network).args
     norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)))
     return jnp.mean(images, axis=(1, 2, 3)) * norm
 

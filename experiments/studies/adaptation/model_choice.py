@@ -29,7 +29,7 @@ SCORES = {
 """Scores by name, in words. The first one ignores the target, and is what the others should beat."""
 
 
-def entropy(probabilities: np.ndarray) -> float:
+def negative_entropy(probabilities: np.ndarray) -> float:
     """Computes minus the mean entropy of predictions for target images, in nats (Morerio et al. 2018)."""
     return -float(np.mean(np.sum(special.entr(probabilities.astype(np.float64)), axis=1)))
 
@@ -86,7 +86,7 @@ def measure(found: Classifier, source: Domain, target: Splits) -> dict[str, floa
     predicted = classifier.probabilities(found, target_validation)
     return {
         "source": -float(np.mean(losses)),
-        "entropy": entropy(predicted),
+        "entropy": negative_entropy(predicted),
         "density": soft_neighbourhood_density(predicted),
         "weighted": importance_weighted(losses, weights),
         "deep_embedded": deep_embedded(losses, weights),

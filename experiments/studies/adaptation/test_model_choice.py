@@ -17,11 +17,11 @@ def clusters(num_clusters, size):
     return np.repeat(np.eye(num_clusters), size, axis=0)
 
 
-def test_entropy_is_that_of_known_distributions():
+def test_negative_entropy_is_that_of_known_distributions():
     half = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    assert model_choice.entropy(half) == pytest.approx(-np.log(2) / 2)
-    assert model_choice.entropy(np.full((3, 10), 0.1)) == pytest.approx(-np.log(10))
-    assert model_choice.entropy(clusters(4, 2)) == 0
+    assert model_choice.negative_entropy(half) == pytest.approx(-np.log(2) / 2)
+    assert model_choice.negative_entropy(np.full((3, 10), 0.1)) == pytest.approx(-np.log(10))
+    assert model_choice.negative_entropy(clusters(4, 2)) == 0
 
 
 def test_density_is_the_log_of_the_neighbours_in_a_cluster():
@@ -86,7 +86,7 @@ def test_entropy_and_density_equal_skada(shifted):
     predicted = shifted[0].predict_proba(shifted[1][120:])
     # Its entropy is a mean over classes too; in its density an image is a neighbour of its own, of cosine -1.
     found = 3 * metrics.PredictionEntropyScorer()._score(None, *shifted)
-    assert model_choice.entropy(predicted) == pytest.approx(found, rel=1e-5)
+    assert model_choice.negative_entropy(predicted) == pytest.approx(found, rel=1e-5)
     found = metrics.SoftNeighborhoodDensity()._score(None, *shifted)
     assert model_choice.soft_neighbourhood_density(predicted) == pytest.approx(found, rel=1e-6)
 

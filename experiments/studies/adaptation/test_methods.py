@@ -7,7 +7,7 @@ import domain_adaptation
 from domain_adaptation import Options
 from genjax import files
 from genjax.evaluation import classifier
-from studies.adaptation import bounding_box, methods, training
+from studies.adaptation import bounding_box, methods, model_choice, training
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
 
@@ -57,6 +57,7 @@ def no_cyclegan(monkeypatch):
     monkeypatch.setattr(training, "ROUNDS", 1)
     monkeypatch.setattr(training, "fit_cyclegan", lambda case, method: trained.append((case.name, case.seed, method)))
     monkeypatch.setattr(training, "translate", lambda run, direction, x: np.rot90(x, axes=(1, 2)).copy())
+    monkeypatch.setattr(training, "reverse_accuracy", lambda case, method, forward: 0.5)  # it would train
     return trained
 
 
@@ -71,6 +72,11 @@ def test_adapt_tests_every_method_on_the_target(domains, no_cyclegan, tmp_path, 
         assert row["oracle"] > 0.9 and row["flips_translated"] > 0.9 and row["translated"] < 0.1
         assert row["source_test"] == row["target_test"] == 12 and row["oracle_error"] == 1 - row["oracle"]
         assert ("no_semantics" in row) == (row["seed"] == 1)
+        assert set(row["scores"]) == set(methods.METHODS) & set(row) - {"oracle"}
+        source = {method: found["source"] for method, found in row["scores"].items()}
+        assert source["source_only"] > source["translated"]  # whose labels are wrong
+        for scores in row["scores"].values():
+            assert set(scores) == set(model_choice.SCORES) and np.isfinite(list(scores.values())).all()
     there, back = ("first-to-second", "second-to-first")
     assert no_cyclegan == [(there, 0, "translated"), (back, 0, "translated")] + [
         (direction, 1, method) for direction in (there, back) for method in ("translated", "no_semantics")
@@ -78,8 +84,21 @@ def test_adapt_tests_every_method_on_the_target(domains, no_cyclegan, tmp_path, 
     direction = rows[0]["direction"]
     means = np.mean([[row["oracle"], row["moments"]] for row in rows if row["direction"] == direction], axis=0)
     np.testing.assert_allclose([found[f"{direction}.oracle"], found[f"{direction}.moments"]], means, atol=1e-4)
-    table = capsys.readouterr().out.splitlines()
-    assert len(table) == 2 + 2 * 3 + 1 and len({line.count("|") for line in table[:-1]}) == 1
+    table, choices = (text.splitlines() for text in capsys.readouterr().out.rstrip().split("\n\n"))
+    for lines, num in ((table, 2 + 2 * 3), (choices, 2 + 2 * len(model_choice.SCORES))):
+        assert len(lines) == num and len({line.count("|") for line in lines}) == 1
+    assert "| 13 |" in choices[2]  # six methods with seed 0 and seven with seed 1
+
+
+def test_reverse_accuracy_tells_right_from_exchanged_predictions(domains):
+    options = domains(classifier_steps=80)
+    case = training.Case(
+        files.resolve(options.workdir), "a2b", 0, *map(methods.load, (options.first, options.second)), 2, 80, 1.0
+    )
+    (x,), (y,) = case.source.images.train, case.source.labels.train
+    right, exchanged = (training.fit(case, name, x, of) for name, of in (("right", y), ("exchanged", 1 - y)))
+    assert training.reverse_accuracy(case, "right", right) > 0.9
+    assert training.reverse_accuracy(case, "exchanged", exchanged) < 0.1
 
 
 def test_write_images_distorts_only_the_source_for_training(domains, tmp_path):
@@ -109,6 +128,7 @@ def test_cyclegan_gets_classifiers_only_with_semantic_losses(domains, tmp_path, 
     monkeypatch.setattr(training, "fit", recorded)
     monkeypatch.setattr(training.cli, "train", runs.append)
     monkeypatch.setattr(training, "translate", lambda run, direction, x: x)
+    monkeypatch.setattr(training, "reverse_accuracy", lambda case, method, forward: 0.5)
     domain_adaptation.adapt(domains(seeds_without_semantics=(0,)))
     files = [tuple(Path(path).stem for path in (run.classifier_a, run.classifier_b) if path) for run in runs]
     assert files == [

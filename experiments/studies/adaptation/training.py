@@ -103,6 +103,17 @@ def guessed(case: Case, current: Classifier) -> tuple[np.ndarray, np.ndarray]:
     return target_x[sure], labels
 
 
+def reverse_accuracy(case: Case, method: str, forward: Classifier) -> float:
+    """Tests on the source's validation images a classifier that learned what `forward` predicts for the target.
+
+    It trains for a quarter of the steps. Reverse validation: Zhong et al. 2010; Ganin et al. 2016.
+    """
+    (target_x,), (x,), (y,) = case.target.images.train, case.source.images.validation, case.source.labels.validation
+    labels = classifier.probabilities(forward, target_x).argmax(axis=1).astype(np.int32)
+    shorter = case._replace(classifier_steps=max(1, case.classifier_steps // 4))
+    return classifier.accuracy(fit(shorter, f"{case.name}-{method}-reverse", target_x, labels), x, y)
+
+
 def fit_cyclegan(case: Case, method: str) -> CycleGanRun:
     """Trains or resumes the CycleGAN of a method."""
     num_steps, half = case.num_steps, case.num_steps // 2

@@ -197,6 +197,7 @@ def test_a_failing_model_is_no_fault_of_the_request(trained_identity, monkeypatc
         ({"warm_up": (256, 0)}, "--warm-up 0 is no side .* give sides from 1 to 2000"),
         ({"warm_up": (2001,)}, "--warm-up 2001 is no side"),
         ({"max_megabytes": 0}, "--max-megabytes must be at least 1, got 0"),
+        ({"max_megapixels": 0, "warm_up": ()}, "--max-megapixels must be at least 1, got 0"),
         ({"port": 65536}, "--port must lie from 1 to 65535, got 65536"),
         ({"seed": -1}, r"--seed must lie in \[0, 2\*\*31\), got -1"),
     ],
@@ -216,6 +217,15 @@ def test_bound_refuses_an_address_in_use_or_of_others():
     with pytest.raises(ValueError, match=r"cannot listen at --host 192.0.2.1 --port 8000"):
         serve.bound("192.0.2.1", 8000)
     serve.bound("127.0.0.1", port).close()
+
+
+def test_bound_takes_addresses_of_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("needs IPv6")
+    with serve.bound("::1", 0) as address:
+        assert address.family == socket.AF_INET6
 
 
 def test_main_binds_first_and_leaves_stdout_to_the_result(trained, monkeypatch):

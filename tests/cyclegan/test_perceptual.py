@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from genjax import cyclegan, keys
-from genjax.cyclegan import nets
 from genjax.cyclegan.config import LossConfig
 from genjax.data import image_arrays
 from genjax.evaluation import perceptual
-from genjax.gan import generators
+from genjax.gan import generators, networks
 from genjax.gan.discriminators import PixelDiscriminator
 from genjax.gan.params import apply
 from studies.reproducibility.stepping import mesh_of, walk
@@ -30,7 +29,7 @@ ALONE = LossConfig(
 def small_networks(config):
     """One convolution and back, which compile in a moment."""
     small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return nets.Networks(*small, PixelDiscriminator(2), PixelDiscriminator(2))
+    return networks.TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def test_train_step_learns_from_features_that_no_state_holds(small_lpips):
@@ -42,12 +41,12 @@ def test_train_step_learns_from_features_that_no_state_holds(small_lpips):
 
     assert jax.tree.structure(after) == jax.tree.structure(before)
     assert len(jax.tree.leaves(before.g_a2b.params)) == 4  # of two convolutions
-    for name in nets.GENERATORS:
+    for name in networks.GENERATORS:
         moments = getattr(after, name).opt_state.mu
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moments)), name
 
-    networks = small_networks(config)
-    to_b, to_a = (functools.partial(apply, getattr(networks, n), getattr(before, n).params) for n in nets.GENERATORS)
+    small = small_networks(config)
+    to_b, to_a = (functools.partial(apply, getattr(small, n), getattr(before, n).params) for n in networks.GENERATORS)
     a, b = (2 * image_arrays.unit_floats(images) - 1 for images in source)
 
     def compare(x, y):

@@ -80,7 +80,9 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Length of a training, and its records. Only num_steps and steps_per_dispatch change results."""
+    """Length of a training, its memory, and its records.
+
+    Only num_steps, steps_per_dispatch, accumulate and remat change results, the last three in their last digits."""
 
     num_steps: int
     """Optimiser steps in all, unless epochs is given."""
@@ -118,6 +120,13 @@ class TrainConfig:
     It saves time for small fully connected networks; convolutional ones are slower on a CPU. All values above 1 give
     the same bits, which differ from those of 1 in the last digits."""
 
+    accumulate: int = 1
+    """Parts of each device's share of a batch, whose gradients are computed one after another and averaged. A step
+    needs less memory and more time; its results are the same up to rounding."""
+    remat: bool = False
+    """Computes the inner layers of generators again for their gradients, in place of keeping them: less memory, more
+    time, the same results up to rounding. Not for a VAE."""
+
     @property
     def profiled_steps(self) -> tuple[int, int] | None:
         """START and STOP of `profile`."""
@@ -142,7 +151,7 @@ class TrainConfig:
         )
         require(self.epochs >= 0, f"--train.epochs must not be negative, got {self.epochs}")
         counts = ("num_steps", "log_every", "eval_every", "checkpoint_every")
-        for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch"):
+        for name in (*counts, "num_sample_images", "max_nonfinite_steps", "steps_per_dispatch", "accumulate"):
             require(getattr(self, name) >= 1, f"{flag('train', name)} must be at least 1, got {getattr(self, name)}")
         for name in counts:
             require(

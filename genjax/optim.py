@@ -1,4 +1,4 @@
-"""Optax optimisers and schedules, the average of the weights, and skipping of updates that are not finite."""
+"""Gradients in parts, Optax optimisers and schedules, the average of the weights, and skipping of bad updates."""
 
 import math
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from genjax.config import OptimConfig
 from genjax.parallel import PyTree
 
 T = TypeVar("T")
+MeansT = TypeVar("MeansT")
+EachT = TypeVar("EachT")
 
 Params = dict[str, Any]  # nested parameters of a network, by module and name
 
@@ -22,6 +24,26 @@ class Net(NamedTuple):
 
     params: Params
     opt_state: optax.OptState
+
+
+def in_parts(num_parts: int, function: Callable[[T], tuple[MeansT, EachT]], examples: T) -> tuple[MeansT, EachT]:
+    """Calls `function` on equal parts of `examples`, leaves [b, ...], one after another; memory holds one part's work.
+
+    `function` returns means over its examples, which are averaged, and arrays [b, ...] of each, which are joined.
+    """
+    if num_parts == 1:
+        return function(examples)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, -1, *leaf.shape[1:]), examples)
+    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
+
+    def add(total: MeansT, part: T) -> tuple[MeansT, EachT]:
+        means, each = function(part)
+        return jax.tree.map(jnp.add, total, means), each
+
+    # A loop of the compiled program: parts written out one after another may be computed at once.
+    total, each = lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)
+    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), each)
+    return jax.tree.map(lambda leaf: leaf / num_parts, total), joined
 
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:

@@ -82,13 +82,15 @@ def mean_over_devices(tree: T) -> T:
     return tree if lax.axis_size("data") == 1 else lax.pmean(tree, "data")
 
 
-def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-    """Raises ValueError unless the global `batch_size` splits evenly over the mesh."""
-    if batch_size % mesh.size:
-        lower = batch_size - batch_size % mesh.size
-        remedy = f"{lower} or {lower + mesh.size}" if lower else f"{mesh.size}"
+def check_batch_size(mesh: Mesh, batch_size: int, num_parts: int = 1) -> None:
+    """Raises ValueError unless the global `batch_size` splits evenly over the mesh, and each share into `num_parts`."""
+    divisor = mesh.size * num_parts
+    if batch_size % divisor:
+        lower = batch_size - batch_size % divisor
+        remedy = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
+        parts = f" in {num_parts} parts each" if num_parts > 1 else ""
         raise ValueError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices: use a multiple, such as {remedy}"
+            f"batch_size {batch_size} does not divide over {mesh.size} devices{parts}: use a multiple, such as {remedy}"
         )
 
 

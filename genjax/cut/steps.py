@@ -16,7 +16,7 @@ from genjax.data.batches import Batch
 from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
-from genjax.gan.params import apply
+from genjax.gan.params import apply, bind
 from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
@@ -49,6 +49,15 @@ def init(config: CutRun, key: Array, *, make_networks: MakeNetworks = make_netwo
     return CutState(jnp.int32(0), jnp.int32(0), **begun, ema=average, spectral=spectral)
 
 
+class Examples(NamedTuple):
+    """Images of a step [b, h, w, c] in [-1, 1], and numbers that were drawn for each of them."""
+
+    position: Array  # int32 [b], in the global batch
+    a: Array
+    b: Array
+    mirrored: Array | tuple[()]  # bool [b]; empty if none are
+
+
 def train_step(
     config: CutRun,
     state: CutState,
@@ -61,39 +70,48 @@ def train_step(
     """Updates all networks on this device's part of the batch; returns the state and the step's metrics."""
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     check_names(config.loss, terms, LossConfig)
-    networks = make_networks(config)
+    networks, num_parts = make_networks(config), config.train.accumulate
     a, b = seen.augmented(config, batch, key, seen.image_draws(config), batch.images)
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
-    mirror = _mirror(config, batch, key)
+    examples = Examples(batch.position, a, b, _draw_mirrored(config, batch, key))
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
     encode = functools.partial(nets.features, networks.g_a2b, config.cut.features)
     maps = jax.eval_shape(encode, state.g_a2b.params, a)  # for their sizes
     places = nets.draw_places(keys.for_draw(key, Draw.PATCHES), maps, config.cut.num_patches)
-    fake_b = apply(networks.g_a2b, state.g_a2b.params, mirror(a))
 
     # 1. The discriminator. No gradient reaches the generator: its translations come in as numbers.
+    def translate(part: Examples) -> tuple[tuple[()], tuple[Array, Array]]:
+        shown = _mirror(part.mirrored, part.a)
+        return (), (shown, apply(networks.g_a2b, state.g_a2b.params, shown))
+
+    _, (shown, fake_b) = optim.in_parts(num_parts, translate, examples)
     looked_at = Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), seen.fractions(batch, key, Draw.FRACTION_B))
     d_params = {"d_b": state.d_b.params}
-    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, {"d_b": looked_at})
+    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, {"d_b": looked_at}, num_parts)
     d_metrics, d_grads = parallel.mean_over_devices((judged.metrics, d_grads))
     # The generator faces the discriminator after its update, as in the public code.
     d_b = optim.update_net(config.optim, state.d_b, d_grads["d_b"], rate * config.cut.discriminator_lr_scale)
     frozen, _ = discriminators.normalise_all({"d_b": d_b.params}, judged.spectral)
 
     # 2. Gradients of generator and heads.
-    def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
-        to_b = functools.partial(apply, networks.g_a2b, params["g_a2b"])
-        judge = functools.partial(apply, networks.d_b, frozen["d_b"])
-        nce = functools.partial(_nce, config, networks, params, mirror, places)
-        n = losses.Inputs(
-            config.loss, a, b, to_b(mirror(a)), lambda images: to_b(mirror(images)), judge, nce, augment
-        )  # fmt: skip
-        values = generator_terms(n, terms)
-        metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-        return metrics["g_loss"], metrics
+    def of_generator(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
+        shown = functools.partial(_mirror, part.mirrored)
 
-    trained = {"g_a2b": state.g_a2b.params, "heads": state.heads.params}
-    g_grads, g_metrics = parallel.mean_over_devices(jax.grad(g_loss, has_aux=True)(trained))
+        def loss(params: Params) -> tuple[Array, dict[str, Array]]:
+            to_b = bind(networks.g_a2b, params["g_a2b"], config.train.remat)
+            judge = bind(networks.d_b, frozen["d_b"])
+            nce = functools.partial(_nce, config, networks, params, shown, places)
+            augment = functools.partial(seen.augment, config, state.step, part.position, key)
+            n = losses.Inputs(
+                config.loss, part.a, part.b, to_b(shown(part.a)), lambda x: to_b(shown(x)), judge, nce, augment
+            )
+            values = generator_terms(n, terms)
+            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
+            return metrics["g_loss"], metrics
+
+        return jax.grad(loss, has_aux=True)({"g_a2b": state.g_a2b.params, "heads": state.heads.params}), ()
+
+    g_grads, g_metrics = parallel.mean_over_devices(optim.in_parts(num_parts, of_generator, examples)[0])
 
     # 3. All networks and vectors move together, or none does.
     finite = optim.all_finite(d_metrics, g_metrics, d_grads, g_grads)
@@ -106,17 +124,22 @@ def train_step(
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    measured = step_metrics.measure(config.loss, {"a2b": (mirror(a), fake_b)}, judged.logits)
+    measured = step_metrics.measure(config.loss, {"a2b": (shown, fake_b)}, judged.logits)
     return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 
-def _mirror(config: CutRun, batch: Batch, key: Array) -> Callable[[Array], Array]:
-    """Draws the images that are mirrored; returns a function that mirrors their maps [b, h, w, c], and so back."""
+def _draw_mirrored(config: CutRun, batch: Batch, key: Array) -> Array | tuple[()]:
     if not config.cut.mirror:
-        return lambda maps: maps
+        return ()
     example_keys = keys.per_example(keys.for_draw(key, Draw.MIRRORED), batch.position)
-    drawn = jax.vmap(jax.random.bernoulli)(example_keys).reshape(-1, 1, 1, 1)
-    return lambda maps: jnp.where(drawn, maps[:, :, ::-1], maps)
+    return jax.vmap(jax.random.bernoulli)(example_keys)
+
+
+def _mirror(mirrored: Array | tuple[()], maps: Array) -> Array:
+    """Mirrors maps [b, h, w, c] left to right, and so back, where `mirrored` [b] holds."""
+    if isinstance(mirrored, tuple):
+        return maps
+    return jnp.where(mirrored.reshape(-1, 1, 1, 1), maps[:, :, ::-1], maps)
 
 
 def _nce(
@@ -124,7 +147,8 @@ def _nce(
     images: Array, translated: Array,
 ) -> Array:  # fmt: skip
     """Computes PatchNCE [b], the mean over features, between images and the translations of their mirror images."""
-    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features, params["g_a2b"])
+    encode = functools.partial(nets.features, networks.g_a2b, config.cut.features)
+    encode = functools.partial(jax.checkpoint(encode) if config.train.remat else encode, params["g_a2b"])
     project = functools.partial(nets.project, networks.heads, params["heads"])
     maps, of_translated = encode(images), jax.tree.map(mirror, encode(translated))
     # Queries learn to find their own among the goals; the goals learn nothing.

@@ -1,7 +1,7 @@
 """State and training step of CycleGAN: loss, gradients, mean over devices, update of all four networks."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from genjax.gan.discriminators import SingularVectors
 from genjax.gan.image_pool import Pool
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
-from genjax.gan.params import apply
+from genjax.gan.params import bind
 from genjax.gan.terms import Terms, generator_terms, lpips_by, once, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
@@ -41,11 +41,8 @@ class CycleGanState(NamedTuple):
 
 def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_networks) -> CycleGanState:
     """Makes the state before the first step, each network from a key of its own."""
-    networks, (shape_a, shape_b), (seen_a, seen_b) = (
-        make_networks(config),
-        config.data.image_shapes,
-        config.judged_shapes,
-    )
+    networks = make_networks(config)
+    (shape_a, shape_b), (seen_a, seen_b) = config.data.image_shapes, config.judged_shapes
     # ORDER MATTERS: results depend on which network gets which key. Split six even if the last two are unused.
     g_a2b, g_b2a, d_a, d_b, s_a, s_b = jax.random.split(key, 6)
     params = {
@@ -65,6 +62,17 @@ def init(config: CycleGanRun, key: Array, *, make_networks: MakeNetworks = make_
     return CycleGanState(*zeros, **trained, ema=average, pool_a=pool_a, pool_b=pool_b, spectral=spectral)
 
 
+class Examples(NamedTuple):
+    """Images of a step [b, h, w, c] in [-1, 1], and numbers that were drawn for each of them."""
+
+    position: Array  # int32 [b], in the global batch
+    a: Array
+    b: Array
+    known: tuple[Array, ...]  # known pairs, images of A and of B; empty if there are none
+    kept: tuple[Array, ...]  # share of the change of each pixel that costs, [b, h, w, 1] by domain; empty: 1
+    element: Array  # symmetry of the square, int32 [b]
+
+
 def train_step(
     config: CycleGanRun,
     state: CycleGanState,
@@ -81,38 +89,27 @@ def train_step(
     of the perceptual losses, lpips.
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
-    networks = make_networks(config)
-    params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
-    constants, draws = constants or {}, seen.image_draws(config)
-    a, b = seen.augmented(config, batch, key, draws, batch.images)
-    known = seen.augmented(config, batch, key, (Draw.PAIRS, Draw.PAIRS), batch.pairs)  # empty if none are known
-    kept = _kept(config, batch, key, draws, constants.get("keep_mask"))
-    judge = losses.beside if config.cyclegan.conditional else losses.alone
+    networks, constants, num_parts = make_networks(config), constants or {}, config.train.accumulate
+    examples = _examples(config, batch, key, constants)
+    a, b, judge = examples.a, examples.b, _judge(config)
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
-    add_noise = functools.partial(_add_noise, config, batch.position, key)
-    element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
+    params = {name: getattr(state, name).params for name in (*GENERATORS, *DISCRIMINATORS)}
     # The discriminators that the generators face.
     frozen, _ = discriminators.normalise_all(_only(DISCRIMINATORS, params), state.spectral)
 
     # 1. Gradients of both generators in one pass: both adversarial losses and both cycles share the translations
     # G(a) and F(b), which the discriminators' step uses too.
-    def g_loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
-        to_b, to_a = map(once, _functions(networks, generators, GENERATORS))
-        d_a, d_b = _functions(networks, frozen, DISCRIMINATORS)
-        fake_a, fake_b = to_a(b), to_b(a)
-        # Where all training images are pairs, the batch is of pairs, and is translated once.
-        pairs = losses.Pairs(a, b, fake_a, fake_b) if config.data.train_pairs else None
-        if known:
-            pairs = losses.Pairs(known[0], known[1], to_a(known[1]), to_b(known[0]))
-        n = losses.Inputs(
-            config.loss, a, b, fake_a, fake_b, to_a, to_b, d_a, d_b, element, augment, add_noise, constants, judge,
-            pairs, lpips_by(constants), *kept,
-        )  # fmt: skip
-        values = generator_terms(n, terms)
-        metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-        return metrics["g_loss"], (metrics, n.fake_a, n.fake_b)
+    def of_generators(part: Examples) -> tuple[tuple[dict[str, Array], Params], tuple[Array, Array]]:
+        def loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], tuple[Array, Array]]]:
+            n = _inputs(config, networks, generators | frozen, constants, state.step, part, key)
+            values = generator_terms(n, terms)
+            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
+            return metrics["g_loss"], (metrics, (n.fake_a, n.fake_b))
 
-    g_grads, (g_metrics, fake_a, fake_b) = jax.grad(g_loss, has_aux=True)(_only(GENERATORS, params))
+        grads, (metrics, fakes) = jax.grad(loss, has_aux=True)(_only(GENERATORS, params))
+        return (metrics, grads), fakes
+
+    (g_metrics, g_grads), (fake_a, fake_b) = optim.in_parts(num_parts, of_generators, examples)
 
     # 2. Gradients of both discriminators, on translations by the generators before the step, through the pools.
     pool_a, pooled_a = image_pool.query(state.pool_a, judge(b, fake_a), batch.position, keys.for_draw(key, Draw.POOL_A))
@@ -123,7 +120,7 @@ def train_step(
         "d_b": Seen(augment(Draw.REAL_B, judge(a, b)), augment(Draw.FAKE_B, pooled_b), fraction_b),
     }
     d_params = _only(DISCRIMINATORS, params)
-    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, looked_at)
+    d_grads, judged = judging.gradients(config.loss, networks, d_params, state.spectral, looked_at, num_parts)
 
     # 3. One mean over devices and one decision to skip for all four networks, so that they stay in step.
     metrics, grads = parallel.mean_over_devices((g_metrics | judged.metrics, g_grads | d_grads))
@@ -141,20 +138,42 @@ def train_step(
     return after, metrics | {"learning_rate": rate, "skipped": skipped}
 
 
-def _kept(
-    config: CycleGanRun, batch: Batch, key: Array, draws: tuple[Draw, Draw], mask: Any
-) -> tuple[Array | float, ...]:
-    """Returns the share of each pixel's change that costs, for the images of either domain: 1 without a mask."""
-    if mask is None:
-        return 1.0, 1.0
-    # As an image, the mask is mirrored and turned with the images.
-    masks = jnp.broadcast_to(mask, (len(batch.position), *mask.shape))
-    return tuple((1 - free) / 2 for free in seen.augmented(config, batch, key, draws, (masks, masks)))
+def _examples(config: CycleGanRun, batch: Batch, key: Array, constants: Mapping[str, Any]) -> Examples:
+    draws, kept = seen.image_draws(config), tuple[Array, ...]()
+    a, b = seen.augmented(config, batch, key, draws, batch.images)
+    known = seen.augmented(config, batch, key, (Draw.PAIRS, Draw.PAIRS), batch.pairs)
+    if "keep_mask" in constants:
+        # As an image, the mask is mirrored and turned with the images.
+        mask = jnp.broadcast_to(constants["keep_mask"], (len(batch.position), *constants["keep_mask"].shape))
+        kept = tuple((1 - free) / 2 for free in seen.augmented(config, batch, key, draws, (mask, mask)))
+    element = _elements(config, keys.per_example(keys.for_draw(key, Draw.ELEMENT), batch.position))
+    return Examples(batch.position, a, b, tuple(known), kept, element)
 
 
-def _functions(networks: TwoWay, params: Params, names: tuple[str, ...]) -> list[Callable[[Array], Array]]:
-    """Binds networks to their parameters; returns functions of images, for losses to be written as in a paper."""
-    return [functools.partial(apply, getattr(networks, name), params[name]) for name in names]
+def _inputs(
+    config: CycleGanRun, networks: TwoWay, params: Params, constants: Mapping[str, Any], step: Array,
+    examples: Examples, key: Array,
+) -> losses.Inputs:  # fmt: skip
+    """Translates examples, and gathers what the losses of the generators need."""
+    position, a, b, known, kept, element = examples
+    to_b, to_a = (once(bind(getattr(networks, name), params[name], config.train.remat)) for name in GENERATORS)
+    d_a, d_b = (bind(getattr(networks, name), params[name]) for name in DISCRIMINATORS)
+    augment = functools.partial(seen.augment, config, step, position, key)
+    add_noise = functools.partial(_add_noise, config, position, key)
+    fake_a, fake_b = to_a(b), to_b(a)
+    # Where all training images are pairs, the batch is of pairs, and is translated once.
+    pairs = losses.Pairs(a, b, fake_a, fake_b) if config.data.train_pairs else None
+    if known:
+        pairs = losses.Pairs(known[0], known[1], to_a(known[1]), to_b(known[0]))
+    return losses.Inputs(
+        config.loss, a, b, fake_a, fake_b, to_a, to_b, d_a, d_b, element, augment, add_noise, constants,
+        _judge(config), pairs, lpips_by(constants), *kept,
+    )  # fmt: skip
+
+
+def _judge(config: CycleGanRun) -> losses.Judge:
+    """Returns the function that joins an image and its translation for the discriminators."""
+    return losses.beside if config.cyclegan.conditional else losses.alone
 
 
 def _only(names: tuple[str, ...], params: Params) -> Params:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import optim
 from genjax.gan import adversarial, discriminators
 from genjax.gan.adversarial import AdversarialConfig, Logits
 from genjax.gan.discriminators import SingularVectors
@@ -34,11 +35,14 @@ class Judged(NamedTuple):
 
 def gradients(
     loss: AdversarialConfig, networks: Any, params: Params, spectral: dict[str, SingularVectors],
-    seen: Mapping[str, Seen],
+    seen: Mapping[str, Seen], num_parts: int = 1,
 ) -> tuple[Params, Judged]:  # fmt: skip
-    """Computes the gradients of each discriminator's loss; `networks` has a module of each name in `seen`."""
+    """Computes the gradients of each discriminator's loss; `networks` has a module of each name in `seen`.
 
-    def total(params: Params) -> tuple[Array, Judged]:
+    The images are seen in `num_parts` parts, one after another.
+    """
+
+    def total(params: Params, seen: Mapping[str, Seen]) -> tuple[Array, Judged]:
         normalised, after = discriminators.normalise_all(params, spectral)
         metrics, logits = dict[str, Array](), dict[str, Logits]()
         for name, images in seen.items():
@@ -48,4 +52,9 @@ def gradients(
         # The sum of losses of several networks: each one's gradient is that of its own loss.
         return functools.reduce(operator.add, metrics.values()), Judged(metrics, logits, after)
 
-    return jax.grad(total, has_aux=True)(params)
+    def of_part(seen: Mapping[str, Seen]) -> tuple[Any, dict[str, Logits]]:
+        grads, judged = jax.grad(total, has_aux=True)(params, seen)
+        return (grads, judged.metrics, judged.spectral), judged.logits  # vectors are the same in all parts
+
+    (grads, metrics, after), logits = optim.in_parts(num_parts, of_part, seen)
+    return grads, Judged(metrics, logits, after)

@@ -1,7 +1,9 @@
 """Parameters of networks: shapes, initial values, and application of a network."""
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -41,3 +43,12 @@ def apply(module: nn.Module, params: Params, images: Array) -> Array:
     """Applies a network to images [b, h, w, c]; its only collection is "params"."""
     outputs: Array = module.apply({"params": params}, images)  # type: ignore[assignment]
     return outputs
+
+
+def bind(module: nn.Module, params: Params, remat: bool = False) -> Callable[[Array], Array]:
+    """Binds a network to its parameters; returns a function of images, for losses to be written as in a paper.
+
+    With `remat` a gradient computes the inner layers again in place of keeping them (Chen et al. 2016).
+    """
+    bound = functools.partial(apply, module)
+    return functools.partial(jax.checkpoint(bound) if remat else bound, params)

@@ -57,7 +57,7 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     It writes nothing but the lock. Raises ValueError for an invalid configuration, images or directory.
     """
     environment.check_float32()
-    parallel.check_batch_size(mesh, config.data.batch_size)
+    parallel.check_batch_size(mesh, config.data.batch_size, config.train.accumulate)
     trackers.check(config.train.track)  # fails now, not after the images are loaded
     if (config.train.track or config.train.profile) and "://" in str(files.resolve(config.workdir)):
         raise ValueError(f"--train.track and --train.profile need a local --workdir, got {config.workdir}")

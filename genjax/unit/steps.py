@@ -14,7 +14,7 @@ from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, TwoWay
-from genjax.gan.params import apply
+from genjax.gan.params import bind
 from genjax.gan.terms import Terms, check_names, generator_terms, lpips_by, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
@@ -69,6 +69,15 @@ def _average(coders: Params) -> Params:
     return {way: jax.tree.map(jnp.copy, params) for way, params in nets.by_direction(coders).items()}
 
 
+class Examples(NamedTuple):
+    """Images of a step [b, h, w, c] in [-1, 1], and the noise of their four encodings."""
+
+    position: Array  # int32 [b], in the global batch
+    a: Array
+    b: Array
+    noise: Array  # [b, 4, h', w', c']
+
+
 def train_step(
     config: UnitRun,
     state: UnitState,
@@ -85,21 +94,26 @@ def train_step(
     """
     # 0. Inputs: images in [-1, 1], and everything random, each from a key of its own.
     check_names(config.loss, terms, LossConfig)
-    networks = make_networks(config)
+    networks, num_parts = make_networks(config), config.train.accumulate
     a, b = seen.augmented(config, batch, key, seen.image_draws(config), batch.images)
     augment = functools.partial(seen.augment, config, state.step, batch.position, key)
     noise = _noise(networks, state.coders.params, a, keys.per_example(keys.for_draw(key, Draw.LATENTS), batch.position))
+    examples = Examples(batch.position, a, b, noise)
     rate = optim.learning_rate(config.optim, config.train.num_steps, state.step)
 
     # 1. The discriminators. No gradient reaches a decoder: its translations come in as numbers.
-    fakes = make(networks, state.coders.params, a, b, noise)
+    def translate(part: Examples) -> tuple[tuple[()], tuple[Array, Array]]:
+        made = make(networks, state.coders.params, *part[1:])
+        return (), (made.fake_a, made.fake_b)
+
+    _, (fake_a, fake_b) = optim.in_parts(num_parts, translate, examples)
     fraction_a, fraction_b = (seen.fractions(batch, key, draw) for draw in (Draw.FRACTION_A, Draw.FRACTION_B))
     looked_at = {
-        "d_a": Seen(augment(Draw.REAL_A, a), augment(Draw.FAKE_A, fakes.fake_a), fraction_a),
-        "d_b": Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fakes.fake_b), fraction_b),
+        "d_a": Seen(augment(Draw.REAL_A, a), augment(Draw.FAKE_A, fake_a), fraction_a),
+        "d_b": Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), fraction_b),
     }
     judges = {name: getattr(state, name) for name in DISCRIMINATORS}
-    d_grads, judged = judging.gradients(config.loss, networks, _params(judges), state.spectral, looked_at)
+    d_grads, judged = judging.gradients(config.loss, networks, _params(judges), state.spectral, looked_at, num_parts)
     d_metrics, d_grads = parallel.mean_over_devices((judged.metrics, d_grads))
     # Encoders and decoders face the discriminators after their update, as in the paper's alternating steps.
     d_rate = rate * config.unit.discriminator_lr_scale
@@ -107,15 +121,19 @@ def train_step(
     frozen, _ = discriminators.normalise_all(_params(judges), judged.spectral)
 
     # 2. Gradients of encoders and decoders.
-    def g_loss(params: Params) -> tuple[Array, dict[str, Array]]:
-        d_a, d_b = (functools.partial(apply, getattr(networks, name), frozen[name]) for name in DISCRIMINATORS)
-        made = make(networks, params, a, b, noise)
-        n = losses.Inputs(config.loss, a, b, made, d_a, d_b, augment, lpips_by(constants or {}))
-        values = generator_terms(n, terms)
-        metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-        return metrics["g_loss"], metrics
+    def of_coders(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
+        def loss(params: Params) -> tuple[Array, dict[str, Array]]:
+            d_a, d_b = (bind(getattr(networks, name), frozen[name]) for name in DISCRIMINATORS)
+            made = make(networks, params, *part[1:], config.train.remat)
+            augment = functools.partial(seen.augment, config, state.step, part.position, key)
+            n = losses.Inputs(config.loss, part.a, part.b, made, d_a, d_b, augment, lpips_by(constants or {}))
+            values = generator_terms(n, terms)
+            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
+            return metrics["g_loss"], metrics
 
-    g_grads, g_metrics = parallel.mean_over_devices(jax.grad(g_loss, has_aux=True)(state.coders.params))
+        return jax.grad(loss, has_aux=True)(state.coders.params), ()
+
+    g_grads, g_metrics = parallel.mean_over_devices(optim.in_parts(num_parts, of_coders, examples)[0])
 
     # 3. All networks and vectors move together, or none does.
     finite = optim.all_finite(d_metrics, g_metrics, d_grads, g_grads)
@@ -127,14 +145,18 @@ def train_step(
 
     skipped = state.skipped + jnp.where(finite, 0, 1)
     after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
-    measured = step_metrics.measure(config.loss, {"a2b": (a, fakes.fake_b), "b2a": (b, fakes.fake_a)}, judged.logits)
+    measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, judged.logits)
     return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
 
 
-def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array) -> losses.Made:
-    """Encodes and decodes images [b, h, w, c] of both domains, with noise [b, 4, h', w', c'] on the four encodings."""
-    ways = nets.by_direction(params)
-    encode, decode = (functools.partial(of, networks, ways) for of in (nets.encode, nets.decode))
+def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:
+    """Encodes and decodes images [b, h, w, c] of both domains, with noise [b, 4, h', w', c'] on the four encodings.
+
+    With `remat` a gradient computes the inner layers again in place of keeping them (Chen et al. 2016).
+    """
+    ways, kept = nets.by_direction(params), functools.partial(jax.checkpoint, static_argnums=(0, 2))
+    coders = [kept(of) if remat else of for of in (nets.encode, nets.decode)]
+    encode, decode = (functools.partial(of, networks, ways) for of in coders)
     mean_a, mean_b = encode("a", a), encode("b", b)
     z_a, z_b = mean_a + noise[:, 0], mean_b + noise[:, 1]
     fake_a, fake_b = decode("a", z_b), decode("b", z_a)

@@ -180,6 +180,17 @@ class VaeRun(RunConfig):
             f"--loss.perceptual {self.loss.perceptual} has no place in --vae.objective {self.vae.objective}, which "
             "weighs its draws: give elbo or capacity",
         )
+        require(not self.train.remat, "--train.remat is for generators of images, not for a VAE: leave it out")
+        over_batch = (
+            self.vae.free_bits > 0,
+            self.vae.objective == "capacity",
+            self.vae.likelihood == "gaussian_optimal",
+        )
+        require(
+            self.train.accumulate == 1 or not any(over_batch),
+            f"--train.accumulate {self.train.accumulate} needs a loss that is a mean over images, and free bits, "
+            "capacity and gaussian_optimal depend on the whole batch: give --train.accumulate 1",
+        )
         require(
             len(self.data.channels) == 1, f"a VAE has one domain, and --data.channels names two: {self.data.channels}"
         )

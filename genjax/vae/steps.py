@@ -70,16 +70,22 @@ def train_step(
     model = make_model(config)
     # One key per example, by its position in the global batch: noise does not depend on the number of devices.
     augment_key, latent_key = jax.random.split(key)
-    x = augment.training_images(config.data, keys.per_example(augment_key, batch.position), batch.images[0])
-    noise = draw_noises(model, latent_key, batch.position, config.vae.train_draws)
 
-    # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
-    def loss(params: Params) -> tuple[Array, losses.Terms]:
-        each = objectives.training_terms(config, model, params, x, noise, state.step, (constants or {}).get("lpips"))
-        terms = jax.tree.map(jnp.mean, each)
-        return terms.loss, terms
+    def of_part(part: Batch) -> tuple[tuple[losses.Terms, Params], tuple[()]]:
+        x = augment.training_images(config.data, keys.per_example(augment_key, part.position), part.images[0])
+        noise = draw_noises(model, latent_key, part.position, config.vae.train_draws)
 
-    (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.net.params)
+        # The reparametrised loss: `noise` is drawn outside, so gradients flow through z (Kingma and Welling 2014).
+        def loss(params: Params) -> tuple[Array, losses.Terms]:
+            lpips = (constants or {}).get("lpips")
+            each = objectives.training_terms(config, model, params, x, noise, state.step, lpips)
+            terms = jax.tree.map(jnp.mean, each)
+            return terms.loss, terms
+
+        (_, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.net.params)
+        return (terms, grads), ()
+
+    (terms, grads), _ = optim.in_parts(config.train.accumulate, of_part, batch)
     # The only communication between devices: from here on, all of them compute the same.
     terms, grads = parallel.mean_over_devices((terms, grads))
 

@@ -16,7 +16,7 @@ from genjax.data.batches import Batch
 from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
-from genjax.gan.params import apply, bind
+from genjax.gan.params import apply, bind, computed_again
 from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
@@ -148,7 +148,7 @@ def _nce(
 ) -> Array:  # fmt: skip
     """Computes PatchNCE [b], the mean over features, between images and the translations of their mirror images."""
     encode = functools.partial(nets.features, networks.g_a2b, config.cut.features)
-    encode = functools.partial(jax.checkpoint(encode) if config.train.remat else encode, params["g_a2b"])
+    encode = functools.partial(computed_again(encode) if config.train.remat else encode, params["g_a2b"])
     project = functools.partial(nets.project, networks.heads, params["heads"])
     maps, of_translated = encode(images), jax.tree.map(mirror, encode(translated))
     # Queries learn to find their own among the goals; the goals learn nothing.

@@ -48,7 +48,31 @@ def apply(module: nn.Module, params: Params, images: Array) -> Array:
 def bind(module: nn.Module, params: Params, remat: bool = False) -> Callable[[Array], Array]:
     """Binds a network to its parameters; returns a function of images, for losses to be written as in a paper.
 
-    With `remat` a gradient computes the inner layers again in place of keeping them (Chen et al. 2016).
+    With `remat` it is `computed_again`.
     """
     bound = functools.partial(apply, module)
-    return functools.partial(jax.checkpoint(bound) if remat else bound, params)
+    return functools.partial(computed_again(bound) if remat else bound, params)
+
+
+def computed_again(fn: Callable[[Params, PyTree], PyTree]) -> Callable[[Params, PyTree], PyTree]:
+    """Wraps `fn(params, x)`, so that its gradient computes all but its inputs again, in place of keeping it.
+
+    (Chen et al. 2016.)
+    """
+
+    def forward(params: Params, x: PyTree) -> tuple[PyTree, tuple[Params, PyTree]]:
+        return fn(params, x), (params, x)
+
+    def backward(inputs: tuple[Params, PyTree], gradient: PyTree) -> tuple[Params, PyTree]:
+        params, x = inputs
+        # The inputs wait for the gradient, and are NaN if it is. Without that XLA would see that both computations are
+        # the same, and keep the first: on CPUs it does so even behind the barriers of jax.checkpoint.
+        first = jax.tree.leaves(gradient)[0]
+        broken = jnp.isnan(first[(0,) * first.ndim])
+        x = jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf), x)
+        result: tuple[Params, PyTree] = jax.vjp(fn, params, x)[1](gradient)
+        return result
+
+    wrapped = jax.custom_vjp(fn)
+    wrapped.defvjp(forward, backward)
+    return wrapped

@@ -1,7 +1,7 @@
 """State and training step of UNIT: the discriminators learn first, then encoders and decoders face them."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, TwoWay
-from genjax.gan.params import bind
+from genjax.gan.params import bind, computed_again
 from genjax.gan.terms import Terms, check_names, generator_terms, lpips_by, weighted_sum
 from genjax.keys import Draw
 from genjax.optim import Net, Params
@@ -152,11 +152,15 @@ def train_step(
 def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:
     """Encodes and decodes images [b, h, w, c] of both domains, with noise [b, 4, h', w', c'] on the four encodings.
 
-    With `remat` a gradient computes the inner layers again in place of keeping them (Chen et al. 2016).
+    With `remat` they are `computed_again`.
     """
-    ways, kept = nets.by_direction(params), functools.partial(jax.checkpoint, static_argnums=(0, 2))
-    coders = [kept(of) if remat else of for of in (nets.encode, nets.decode)]
-    encode, decode = (functools.partial(of, networks, ways) for of in coders)
+    ways = nets.by_direction(params)
+
+    def coder(of: Callable[[TwoWay, Params, nets.Domain, Array], Array], domain: nets.Domain, x: Array) -> Array:
+        code = functools.partial(of, networks)
+        return computed_again(lambda ways, x: code(ways, domain, x))(ways, x) if remat else code(ways, domain, x)
+
+    encode, decode = (functools.partial(coder, of) for of in (nets.encode, nets.decode))
     mean_a, mean_b = encode("a", a), encode("b", b)
     z_a, z_b = mean_a + noise[:, 0], mean_b + noise[:, 1]
     fake_a, fake_b = decode("a", z_b), decode("b", z_a)

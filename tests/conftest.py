@@ -8,7 +8,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
+from compilation import CHEAP, fully_compiled
+
 # Read once, when JAX is imported, here and in the scripts that tests start.
+os.environ.update(CHEAP)
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Many tests compile the same program: one cache for all workers and all processes that tests start. Workers inherit it
@@ -32,7 +35,7 @@ from genjax.optim import Params  # noqa: E402
 from genjax.train import loop  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
 from small_disk import Disk  # noqa: E402
-from tiny import cheaply_compiled, tiny_cyclegan, tiny_run, write_noise  # noqa: E402
+from tiny import tiny_cyclegan, tiny_run, write_noise  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
@@ -40,15 +43,15 @@ jax.config.update("jax_debug_key_reuse", True)
 
 @pytest.fixture
 def x64():
-    """Arithmetic in float64 for one test, which tells numbers apart that a tolerance of 1e-8 does, and not bits."""
-    with jax.enable_x64(True), cheaply_compiled():
+    """Arithmetic in float64 for one test."""
+    with jax.enable_x64(True):
         yield
 
 
 @pytest.fixture
-def cheap():
-    """`cheaply_compiled` for one test."""
-    with cheaply_compiled():
+def full():
+    """`fully_compiled` for one test."""
+    with fully_compiled():
         yield
 
 
@@ -108,8 +111,7 @@ def trained_identity(tmp_path_factory) -> CycleGanRun:
         optim={"learning_rate": 1e-9},
         cyclegan={"output": "residual", "num_blocks": 0, "discriminator": "pixel", "pool_size": 0},
     )  # fmt: skip
-    with cheaply_compiled():
-        loop.fit(cyclegan.TASK, run)
+    loop.fit(cyclegan.TASK, run)
     return run
 
 

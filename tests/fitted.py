@@ -27,11 +27,11 @@ def programs_of(config):
         config, workdir="", seed=0, **begun, train=dataclasses.replace(config.train, **lengths, **records),
         data=dataclasses.replace(config.data, source="digits", **reading),
     )  # fmt: skip
-    return _programs_for(alike, cheap=jax.config.read("jax_disable_most_optimizations"))
+    return _programs_for(alike, cheaply=jax.config.read("jax_disable_most_optimizations"))
 
 
 @functools.cache
-def _programs_for(config, cheap):
+def _programs_for(config, cheaply):
     return loop.compile_programs(vae.TASK, config, parallel.make_mesh())
 
 

@@ -14,7 +14,6 @@ from genjax.vae.inference import Target
 from genjax.vae.model import Posterior
 from genjax.vae.operators import Mask
 from genjax.vae.restoration import Settings
-from tiny import cheaply_compiled
 
 NUM, Y = 64, 1.5
 """Number of images that are all alike, and their observed pixel."""
@@ -64,8 +63,7 @@ def diagnose_draws(method, num, config, **params):
 
 
 def _drawn(method, num, config, params):
-    with cheaply_compiled():
-        return _compiled(method, num, config)(PARAMS | params)
+    return _compiled(method, num, config)(PARAMS | params)
 
 
 @functools.cache

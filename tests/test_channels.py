@@ -13,7 +13,6 @@ from genjax.gan.translated_files import translate_files
 from genjax.loading import load_sampler, load_translator
 from genjax.train import loop
 from genjax.train.rows import read_rows
-from tiny import cheaply_compiled
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(0)
@@ -31,9 +30,8 @@ def test_fit_trains_a_vae_of_other_channels(make_run, tmp_path):
     data = {"source": f"npz:{tmp_path}/images.npz", "channels": (channels,), "bits": bits}
     data |= {"binarize": "none", "dequantize": True}
     run = make_run(data=data, train=SHORT, vae={"likelihood": "gaussian"})
-    with cheaply_compiled():
-        loop.fit(vae.TASK, run)
-        rebuilt = load_sampler(run.workdir).encode(images[:3])
+    loop.fit(vae.TASK, run)
+    rebuilt = load_sampler(run.workdir).encode(images[:3])
     assert np.isfinite(rebuilt.mean).all()
     (row,) = [row for row in read_rows(epath.Path(run.workdir) / "metrics.jsonl") if "validation/elbo" in row]
     dims = 64 * channels * np.log(2)
@@ -52,18 +50,17 @@ def test_fit_translates_between_other_channels(make_cyclegan, tmp_path):
     data = {"source": f"folder:{tmp_path}", "channels": (2, 5), "bits": 16, "batch_size": 8}
     loss = {"identity_a": 0.0, "identity_b": 0.0}
     run = make_cyclegan(data=data | {"cache_dir": str(tmp_path / "cache")}, train=SHORT, loss=loss)
-    with cheaply_compiled():
-        loop.fit(cyclegan.TASK, run)
-        translator, out = load_translator(run.workdir), epath.Path(tmp_path / "out")
-        for direction, name, channels in (("a2b", "A", 5), ("b2a", "B", 2)):
-            options = translate.Translate(workdir=run.workdir, direction=direction, images=("",), out="")
-            page = folders.Page(epath.Path(tmp_path / f"test{name}" / "0.tif"), None)
-            files = translate.files_of(run.data, options)
-            translate_files(translator, direction, {page: out / f"{name}.tif"}, files)
-            (path,) = [path for path in out.iterdir() if path.name.startswith(name)]
-            found = pictures.to_planes(pictures.read(path))
-            assert found.shape == (16, 16, channels)
-            assert found.dtype == (np.uint8 if name == "A" else np.uint16)  # the depth of the image
+    loop.fit(cyclegan.TASK, run)
+    translator, out = load_translator(run.workdir), epath.Path(tmp_path / "out")
+    for direction, name, channels in (("a2b", "A", 5), ("b2a", "B", 2)):
+        options = translate.Translate(workdir=run.workdir, direction=direction, images=("",), out="")
+        page = folders.Page(epath.Path(tmp_path / f"test{name}" / "0.tif"), None)
+        files = translate.files_of(run.data, options)
+        translate_files(translator, direction, {page: out / f"{name}.tif"}, files)
+        (path,) = [path for path in out.iterdir() if path.name.startswith(name)]
+        found = pictures.to_planes(pictures.read(path))
+        assert found.shape == (16, 16, channels)
+        assert found.dtype == (np.uint8 if name == "A" else np.uint16)  # the depth of the image
     grids = list((epath.Path(run.workdir) / "samples").iterdir())
     assert len(grids) == 2
     for path in grids:

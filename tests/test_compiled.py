@@ -48,6 +48,7 @@ def random_rows(config, weights, key, rows):
     return jnp.tanh(noise @ weights)
 
 
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("num", [1, 2, 8])
 def test_compile_rows_gives_equal_bits_anywhere(make_run, num):
     shared = (np.random.default_rng(1).normal(size=(33, 17)).astype(np.float32), keys.root_key(0))

@@ -20,19 +20,16 @@ from genjax.train.loop import fit
 from genjax.train.multi_seed import compile_once
 from genjax.train.rows import read_rows
 from genjax.vae.model import from_config
-from tiny import cheaply_compiled, tiny_cyclegan, tiny_run, write_noise
-
-pytestmark = pytest.mark.usefixtures("cheap")
+from tiny import tiny_cyclegan, tiny_run, write_noise
 
 
 def rows_of_three_steps(task, config):
     """Trains two steps, resumes for a third, and returns the rows of metrics.jsonl."""
     every = {"log_every": 1, "eval_every": 1, "checkpoint_every": 1}
     make_programs = compile_once()
-    with cheaply_compiled():
-        for num_steps in (2, 3):
-            config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=num_steps, **every))
-            result = fit(task, config, make_programs)
+    for num_steps in (2, 3):
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=num_steps, **every))
+        result = fit(task, config, make_programs)
     assert (result.resumed_from, result.step) == (2, 3)
     return list(read_rows(f"{config.workdir}/metrics.jsonl")), result
 

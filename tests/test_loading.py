@@ -22,7 +22,6 @@ from genjax.train.rows import read_rows
 from genjax.vae import masks
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Mask
-from tiny import cheaply_compiled
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +83,6 @@ def test_prior_at_temperature_0_draws_one_image(sampler):
     assert np.ptp(cold, axis=0).max() == 0 < np.ptp(warm, axis=0).max()
 
 
-@pytest.mark.usefixtures("cheap")
 def test_sampler_draws_the_same_in_float64(trained, test_images):
     sampler = load_sampler(trained.workdir)
     key, position, inference = keys.root_key(0), np.arange(3), InferenceConfig(num_warmup=2, thinning=1, num_chains=2)
@@ -211,7 +209,6 @@ def photographs(num, height, width):
     return np.random.default_rng(1).integers(0, 256, (num, height, width, 3), np.uint8)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_translator_takes_uint8_or_floats_of_any_size(trained_identity):
     translator = load_translator(trained_identity.workdir)
     assert translator.step == 4
@@ -231,8 +228,7 @@ def test_translate_has_equal_bits_in_any_batch(trained_identity, translator):
 
 
 def test_load_translator_takes_averaged_generators(trained_identity, translator):
-    with cheaply_compiled():  # as the fixture does; what is compared has been restored, not computed
-        state = loop.fit(cyclegan.TASK, trained_identity).state
+    state = loop.fit(cyclegan.TASK, trained_identity).state
     assert fingerprint.tree_digest(translator.params) == fingerprint.tree_digest(state.ema)
 
 

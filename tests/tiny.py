@@ -1,12 +1,9 @@
 """Tiny runs and images that many tests share."""
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -19,37 +16,6 @@ from genjax.data.config import DataConfig
 from genjax.unit import losses as unit_losses
 from genjax.unit.config import UnitConfig, UnitRun
 from genjax.vae.config import VaeConfig, VaeRun
-
-FLAGS: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 1}
-"""Options of XLA's compiler with which small programs compile in half the time."""
-
-if jax.__version_info__ < (0, 11):  # later releases refuse an option that they do not have
-    FLAGS["xla_cpu_use_fusion_emitters"] = False
-
-CHEAP = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": " ".join(f"--{name}={FLAGS[name]}" for name in FLAGS)}
-"""`cheaply_compiled` for a process that a test starts: environment variables."""
-
-
-@contextlib.contextmanager
-def cheaply_compiled():
-    """XLA without most optimisations, in a fifth of the time: for what is compared with a tolerance, or not at all.
-
-    Bits are compared only where another test shows the same of the machine code that users run. So nothing else should
-    be compiled meanwhile that later tests might find in memory. On the disk the two kinds are kept apart.
-    """
-    jit, before = jax.jit, jax.config.read("jax_disable_most_optimizations")
-
-    def cheap_jit(*args: Any, compiler_options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # within a traced function JAX takes no options
-        return jit(*args, **kwargs, compiler_options=None if traced else FLAGS | (compiler_options or {}))
-
-    jax.jit = cheap_jit
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.jit = jit
-        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def tiny_run(workdir: str, **changes: Any) -> VaeRun:

@@ -104,7 +104,6 @@ def _until(config, num):
     return dataclasses.replace(config.train, num_steps=num)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_steps_skip_what_is_not_finite():
     config = tiny_cut("unused")
     init = jax.jit(lambda: steps.init(config, keys.root_key(0)))()

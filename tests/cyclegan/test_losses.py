@@ -11,10 +11,6 @@ from genjax.cyclegan.losses import Inputs
 from genjax.gan import generators, params
 from genjax.gan.terms import check_names, generator_terms, weighted_sum
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
-pytestmark = pytest.mark.usefixtures("cheap")
-
 ALL_TERMS = LossConfig(
     adversarial_a2b=0.7, adversarial_b2a=1.3, cycle_a=3.0, cycle_b=5.0,
     identity_a=0.5, identity_b=0.25, affine_a2b=1.5, affine_b2a=2.5,

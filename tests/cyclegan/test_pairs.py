@@ -17,7 +17,7 @@ from genjax.gan.networks import GENERATORS, TwoWay
 from genjax.train import loop
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, walk
-from tiny import cheaply_compiled, write_noise
+from tiny import write_noise
 
 pytestmark = pytest.mark.slow
 
@@ -45,8 +45,7 @@ def moments(state):
 
 
 def first(config, num=1, known=(), source=None):
-    with cheaply_compiled():
-        return next(walk(TASK, config, source or noise(), mesh_of(num), 1, known=known))
+    return next(walk(TASK, config, source or noise(), mesh_of(num), 1, known=known))
 
 
 def test_paired_loss_trains_both_generators_by_known_pairs_alone(make_cyclegan):
@@ -68,8 +67,7 @@ def test_known_pairs_are_mirrored_alike(make_cyclegan):
         cyclegan=SMALL | {"output": "residual"},
     )  # fmt: skip
     task = cyclegan.make_task(lambda config: nets.make_networks(config))
-    with cheaply_compiled():
-        _, metrics = next(walk(task, config, noise(), mesh_of(1), 1, known=(same, same)))
+    _, metrics = next(walk(task, config, noise(), mesh_of(1), 1, known=(same, same)))
     assert float(metrics["paired"]) == pytest.approx(0, abs=1e-6)
 
 
@@ -102,16 +100,15 @@ def test_keep_leaves_free_what_the_mask_says(make_cyclegan):
     specs = (parallel.REPLICATED, parallel.SPLIT)
     batch = batches.load(noise(), 0, 0, 8, slice(None))
     found = {}
-    with cheaply_compiled():
-        state = jax.device_get(jax.jit(lambda: TASK.init(config, keys.root_key(0)))())
-        for name, level in (("none", None), ("black", 0), ("white", 255)):
-            held = {} if level is None else {"keep_mask": np.full((16, 16, 1), level, np.uint8)}
+    state = jax.device_get(jax.jit(lambda: TASK.init(config, keys.root_key(0)))())
+    for name, level in (("none", None), ("black", 0), ("white", 255)):
+        held = {} if level is None else {"keep_mask": np.full((16, 16, 1), level, np.uint8)}
 
-            def step(state, batch, held=held):
-                return steps.train_step(config, state, batch, keys.root_key(1), held, make_networks=small_networks)
+        def step(state, batch, held=held):
+            return steps.train_step(config, state, batch, keys.root_key(1), held, make_networks=small_networks)
 
-            after, metrics = parallel.pmap(step, mesh_of(1), specs, parallel.REPLICATED)(state, batch)
-            found[name] = float(metrics["keep"]), max(np.abs(leaf).max() for leaf in moments(after)["g_a2b"])
+        after, metrics = parallel.pmap(step, mesh_of(1), specs, parallel.REPLICATED)(state, batch)
+        found[name] = float(metrics["keep"]), max(np.abs(leaf).max() for leaf in moments(after)["g_a2b"])
     assert found["none"] == pytest.approx(found["black"]) and found["none"][0] > 0 and found["none"][1] > 0
     assert found["white"] == (0, 0)
 
@@ -131,11 +128,10 @@ def test_fit_with_pairs_resumes_with_the_same_bytes(make_cyclegan, tmp_path, cac
             train={"num_steps": num_steps, "eval_every": 2, "checkpoint_every": 2, "log_every": 1},
         )  # fmt: skip
 
-    with cheaply_compiled():
-        whole = loop.fit(TASK, run("whole", 4))
-        loop.fit(TASK, run("parts", 2))
-        resumed = loop.fit(TASK, run("parts", 4))
-        decoded = loop.fit(TASK, run("other", 4, "none" if cache == "disk" else "disk"))
+    whole = loop.fit(TASK, run("whole", 4))
+    loop.fit(TASK, run("parts", 2))
+    resumed = loop.fit(TASK, run("parts", 4))
+    decoded = loop.fit(TASK, run("other", 4, "none" if cache == "disk" else "disk"))
     assert resumed.resumed_from == 2 and resumed.digest == whole.digest == decoded.digest
     rows = [row for row in read_rows(tmp_path / "whole" / "metrics.jsonl") if "fingerprint" in row]
     assert len({row["fingerprint"]["batch.pairs"] for row in rows}) == 4 and all(row["paired"] > 0 for row in rows)

@@ -18,7 +18,7 @@ from genjax.gan.params import apply
 from studies.reproducibility.stepping import mesh_of, walk
 from tiny import tiny_cyclegan
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 ALONE = LossConfig(
     adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0, perceptual_cycle=2.0, perceptual_identity=3.0,

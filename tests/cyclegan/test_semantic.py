@@ -23,9 +23,9 @@ from genjax.gan.terms import generator_terms
 from genjax.keys import Draw
 from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
-from tiny import cheaply_compiled, tiny_cyclegan
+from tiny import tiny_cyclegan
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 SHAPE = (16, 16, 1)
 WEIGHTS = dataclasses.replace(losses.CLASSIC, semantic_a2b=0.5)
@@ -35,8 +35,7 @@ ALONE = LossConfig(adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_
 @functools.cache
 def fresh(shape, num_classes):
     """Makes a classifier's first parameters from a seed; compiled once for all tests."""
-    with cheaply_compiled():
-        return jax.jit(lambda seed: classifier.init(shape, num_classes, keys.root_key(seed)))
+    return jax.jit(lambda seed: classifier.init(shape, num_classes, keys.root_key(seed)))
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +108,11 @@ def step(two_classifiers):
         def update(state, batch):
             return task.train_step(config, state, batch, keys.root_key(1), two_classifiers)
 
-        with cheaply_compiled():
-            before = jax.device_get(jax.jit(lambda: task.init(config, keys.root_key(0)))())
-            specs = (parallel.REPLICATED, parallel.SPLIT)
-            after, metrics = parallel.pmap(update, mesh_of(1), specs, parallel.REPLICATED)(
-                before, batches.load(source, 0, 0, 8, slice(None))
-            )
+        before = jax.device_get(jax.jit(lambda: task.init(config, keys.root_key(0)))())
+        specs = (parallel.REPLICATED, parallel.SPLIT)
+        after, metrics = parallel.pmap(update, mesh_of(1), specs, parallel.REPLICATED)(
+            before, batches.load(source, 0, 0, 8, slice(None))
+        )
         return before, jax.device_get(after), jax.device_get(metrics)
 
     return take

@@ -23,9 +23,9 @@ from genjax.keys import Draw
 from genjax.train import fingerprint, loop, multi_seed
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
-from tiny import cheaply_compiled, tiny_cyclegan, write_noise
+from tiny import tiny_cyclegan, write_noise
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 NETWORKS = ("g_a2b", "g_b2a", "d_a", "d_b")
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
@@ -88,11 +88,10 @@ def eight(tmp_path_factory):
     config, compiled, walked = tiny_cyclegan("unused", cyclegan={"num_blocks": 0}), [], []
     count = lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(count)
-    with cheaply_compiled():
-        for state, metrics in walk(cyclegan.TASK, config, noise(), parallel.make_mesh(), 3):
-            # Copied, for the next step is given the state's own buffers.
-            copied = jax.tree.map(np.asarray, state)
-            walked.append((copied, jax.device_get(metrics), replicas_agree(state), len(compiled)))
+    for state, metrics in walk(cyclegan.TASK, config, noise(), parallel.make_mesh(), 3):
+        # Copied, for the next step is given the state's own buffers.
+        copied = jax.tree.map(np.asarray, state)
+        walked.append((copied, jax.device_get(metrics), replicas_agree(state), len(compiled)))
     jax.monitoring.unregister_event_duration_listener(count)
     return config, walked
 

@@ -13,7 +13,7 @@ from genjax.evaluation import best, features
 from genjax.task import Generated
 from genjax.train import checkpoint, loop
 from genjax.train.rows import read_rows
-from tiny import cheaply_compiled, tiny_cyclegan, tiny_run
+from tiny import tiny_cyclegan, tiny_run
 
 
 def by(config, best_by):
@@ -55,8 +55,7 @@ def test_score_title_is_in_words():
 def by_kid(tmp_path_factory):
     """A finished VAE whose best checkpoint has the least KID of pixels."""
     run = tiny_run(str(tmp_path_factory.mktemp("kid") / "run"), train={"best_by": "kid:pixels"})
-    with cheaply_compiled():
-        loop.fit(vae.TASK, run)
+    loop.fit(vae.TASK, run)
     return run
 
 
@@ -70,11 +69,10 @@ def test_distance_selects_the_best_checkpoint(by_kid):
 
 
 def test_auto_resumes_with_the_loss_of_the_run(by_kid):
-    with cheaply_compiled():
-        longer = dataclasses.replace(by_kid.train, num_steps=16, best_by="auto")
-        assert loop.fit(vae.TASK, dataclasses.replace(by_kid, train=longer)).test.keys() >= {"kid_samples"}
-        with pytest.raises(ValueError, match="train.best_by: kid:pixels -> elbo"):
-            loop.fit(vae.TASK, by(by_kid, "elbo"))
+    longer = dataclasses.replace(by_kid.train, num_steps=16, best_by="auto")
+    assert loop.fit(vae.TASK, dataclasses.replace(by_kid, train=longer)).test.keys() >= {"kid_samples"}
+    with pytest.raises(ValueError, match="train.best_by: kid:pixels -> elbo"):
+        loop.fit(vae.TASK, by(by_kid, "elbo"))
 
 
 def test_distance_of_pictures_not_finite_is_nan():

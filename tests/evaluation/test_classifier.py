@@ -6,9 +6,6 @@ import pytest
 from genjax import keys
 from genjax.evaluation import classifier
 from genjax.train import fingerprint
-from tiny import cheaply_compiled
-
-pytestmark = pytest.mark.usefixtures("cheap")
 
 SHAPE = (8, 8, 1)
 
@@ -29,8 +26,7 @@ def fit(images, labels, seed=0, num_classes=2, learning_rate=3e-3):
 
 @pytest.fixture(scope="module")
 def fitted():
-    with cheaply_compiled():
-        return fit(*halves())
+    return fit(*halves())
 
 
 @pytest.mark.slow

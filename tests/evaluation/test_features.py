@@ -7,8 +7,6 @@ from scipy import ndimage
 from genjax import keys, parallel
 from genjax.evaluation import classifier, features, lpips
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def mesh_of(num):
     return parallel.make_mesh(jax.devices()[:num])

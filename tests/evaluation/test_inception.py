@@ -10,8 +10,6 @@ import pytest
 from genjax import keys, torch_files
 from genjax.evaluation import features, inception
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def random_tensors():
     """Tensors by the names of the published file, scaled so that no layer vanishes or explodes."""
@@ -39,7 +37,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_features_equal_torch_fidelity_on_random_weights(weights, torch_fidelity, cheap):
+def test_features_equal_torch_fidelity_on_random_weights(weights, torch_fidelity):
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 

@@ -13,8 +13,6 @@ from PIL import Image
 from genjax import keys, parallel
 from genjax.evaluation import lpips
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 PICTURES = Path(__file__).parents[2].parent / "shared" / "data" / "lpips_example"
 WIDTHS = {"alexnet": (64, 192, 384, 256, 256), "vgg16": (64, 128, 256, 512, 512)}
 TORSOS = {"alexnet": ("AlexNet_0", lpips.AlexNet()), "vgg16": ("VGG16_0", lpips.Vgg16())}
@@ -72,7 +70,7 @@ def pytorch_distance(name, params, x, y):
 
 
 @pytest.mark.parametrize("name", TORSOS)
-def test_distance_equals_pytorch_on_random_weights(name, cheap):
+def test_distance_equals_pytorch_on_random_weights(name):
     params, x, y = random_params(name), noise(2), noise(2, seed=1)
     expected = pytorch_distance(name, params, x, y)
     assert expected.min() > 0.1

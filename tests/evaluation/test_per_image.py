@@ -65,7 +65,7 @@ def test_summarize_adds_errors_of_the_bound():
     assert found["rate"] == pytest.approx(2 * values.mean())
 
 
-def test_per_image_means_ignore_batch_size_and_devices(make_run, cheap):
+def test_per_image_means_ignore_batch_size_and_devices(make_run):
     def figures(num, batch_size):
         config, mesh = make_run(data={"batch_size": batch_size}), parallel.make_mesh(jax.devices()[:num])
         state = parallel.replicate(mesh, lambda: vae.TASK.init(config, jax.random.key(0)))

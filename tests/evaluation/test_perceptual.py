@@ -15,7 +15,6 @@ from genjax.gan.terms import lpips_by, once
 from tiny import tiny_cut, tiny_cyclegan, tiny_run, tiny_unit
 
 pytestmark = [
-    pytest.mark.usefixtures("cheap"),
     pytest.mark.skipif(not lpips.installed(), reason="needs the extra features"),
 ]
 

@@ -7,8 +7,6 @@ from genjax import parallel
 from genjax.evaluation import features, image_metrics, lpips, memorisation
 from genjax.evaluation.picture_sets import METRICS, Sets, compile_measure
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 PIXELS = features.load("pixels")
 
 

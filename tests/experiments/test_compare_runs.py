@@ -16,7 +16,7 @@ from genjax.evaluation.per_image import per_image_means
 from genjax.train import checkpoint, config_file, loop, run_directory
 from genjax.train.multi_seed import compile_once
 from in_turn import run_in_turn
-from tiny import cheaply_compiled, tiny_run
+from tiny import tiny_run
 
 pytestmark = [
     pytest.mark.usefixtures("failing_loads"),
@@ -41,8 +41,7 @@ shared_programs = compile_once()
 
 def fit(config, task=TASK):
     """Trains a run; those of `TASK`, which differ in seeds and lengths alone, share their programs."""
-    with cheaply_compiled():
-        loop.fit(task, config, shared_programs if task is TASK else loop.compile_programs)
+    loop.fit(task, config, shared_programs if task is TASK else loop.compile_programs)
 
 
 def write_records(config):

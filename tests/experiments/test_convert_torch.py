@@ -21,7 +21,7 @@ from genjax.data import sources
 from genjax.data.splits import Splits
 from genjax.loading import load_translator
 from genjax.train import checkpoint, config_file, loop, run_directory, starts
-from tiny import cheaply_compiled, tiny_cut
+from tiny import tiny_cut
 
 torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
 
@@ -29,7 +29,7 @@ from torch import nn  # noqa: E402
 
 import torch_cyclegan as reference  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 torch.set_num_threads(1)
 SIZE = (16, 32)
@@ -37,8 +37,7 @@ SIZE = (16, 32)
 
 @pytest.fixture(autouse=True)
 def compiled_in_a_third_of_the_time():
-    with cheaply_compiled():
-        yield
+    yield
 
 
 # The original's networks: the layers of tests/torch_cyclegan.py, under the original's names.
@@ -261,8 +260,7 @@ def test_generators_of_cut_come_and_go(tmp_path):
 def one_sided(tmp_path_factory):
     root = tmp_path_factory.mktemp("one-sided")
     path = saved(made(Resnet(3, 3)), root / "latest_net_G.pth")
-    with cheaply_compiled():
-        convert_torch.to_genjax(str(root / "run"), b2a=path)
+    convert_torch.to_genjax(str(root / "run"), b2a=path)
     return root / "run"
 
 

@@ -20,7 +20,7 @@ from genjax.evaluation.picture_sets import Measured
 from genjax.loading import load_sampler
 from studies.evaluation import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def run(monkeypatch, *arguments):

@@ -12,7 +12,7 @@ import likelihood
 from genjax import files
 from genjax.data import sources
 from genjax.loading import load_sampler
-from tiny import cheaply_compiled, tiny_run
+from tiny import tiny_run
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,7 @@ def command(trained, tmp_path, monkeypatch):
 
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["likelihood.py", "--workdir", str(workdir), *QUICK, *flags])
-        with cheaply_compiled():
-            printed = likelihood.main()
+        printed = likelihood.main()
         written = json.loads((workdir / "likelihood-12.json").read_text())
         assert printed["step"] == written["step"] == 12 and printed["out"] == str(workdir / "likelihood-12.json")
         return printed, written["results"]
@@ -60,8 +59,7 @@ def test_likelihood_of_some_images_is_theirs_among_all(command, trained):
     sampler = load_sampler(trained.workdir)
     (test,) = sources.load(trained.data, 0).test
     rows = np.linspace(0, len(test) - 1, 10).astype(int)
-    with cheaply_compiled():
-        found = sampler.estimate_likelihood(test, 20)
+    found = sampler.estimate_likelihood(test, 20)
     printed, _ = command()
     assert printed["iwae.nll"] == pytest.approx(-found.log_prob[rows].mean(), rel=1e-6)
     assert printed["iwae.nll"] < printed["iwae.negative_elbo"]

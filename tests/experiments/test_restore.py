@@ -18,7 +18,7 @@ from genjax.vae import restored_files
 from genjax.vae.operators import Downsample
 from linear_vae import linear_vae
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(0)
 GREY = DataConfig(source="unused", image_size=(8, 8), channels=(1,), batch_size=1)
@@ -95,7 +95,7 @@ def test_restored_files_makes_colour_of_grey_files(tmp_path):
     assert restored_files._in_colour(given).icc is None
 
 
-def test_inpaint_prints_diagnostics_of_chains(trained, tmp_path, monkeypatch, cheap):
+def test_inpaint_prints_diagnostics_of_chains(trained, tmp_path, monkeypatch):
     for i in range(2):
         pictures.write(tmp_path / "in" / f"{i}.png", Picture(pixels()))
     chains = ("--method", "metropolis", "--num-samples", "4", "--inference.thinning", "20")

@@ -14,7 +14,7 @@ from genjax.data import image_arrays
 from genjax.loading import load_sampler
 from genjax.vae.aggregated import FitConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def test_animation_goes_there_and_back_without_loss():

@@ -59,7 +59,7 @@ def test_read_finds_the_vaes_all_reduce(make_run):
     assert found.image_flops > 6 * 16 * (64 + 8 + 4 + 64)  # forward and backward through all of its matrices
 
 
-def test_collectives_of_cyclegan_include_the_pools_gather(make_cyclegan, cheap):
+def test_collectives_of_cyclegan_include_the_pools_gather(make_cyclegan):
     # The least that has all collectives, as it takes long to compile.
     run = make_cyclegan(
         cyclegan={"num_blocks": 0, "discriminator": "pixel"}, loss={"identity_a": 0.0, "identity_b": 0.0}

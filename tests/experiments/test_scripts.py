@@ -21,7 +21,7 @@ from configs import vae as vae_configs
 from genjax.cyclegan.config import LossConfig
 from genjax.data import sources
 from in_turn import run_in_turn
-from tiny import CHEAP, write_noise
+from tiny import write_noise
 
 pytestmark = pytest.mark.process
 
@@ -96,7 +96,7 @@ def test_train_saves_on_a_signal(tmp_path, number, code):
     flags += ["--train.eval-every", 100, "--train.checkpoint-every", 10**6]
     arguments = [sys.executable, SCRIPTS / "train_vae.py", "digits", *map(str, flags)]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=os.environ | CHEAP)
+    process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=os.environ)
     while not list(tmp_path.glob("run/samples/*.png")):
         assert process.poll() is None
         time.sleep(0.05)
@@ -145,7 +145,7 @@ def test_train_cyclegan_runs_configs_on_folders(tmp_path, name, size):
     short = {"train.num-steps": 2, "train.eval-every": 2, "train.checkpoint-every": 2}
     arguments = [part for flag, value in (flags | short).items() for part in (f"--{flag}", value)]
     arguments += ["--data.image-size", 64, 64, "--data.load-scale", 1.125]
-    environment = os.environ | CHEAP | {"JAX_NUM_CPU_DEVICES": "1"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     command = [sys.executable, SCRIPTS / "train_cyclegan.py", name, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

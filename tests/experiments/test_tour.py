@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import sample
-from tiny import CHEAP
 
 TOUR = Path(sample.__file__).parent / "tour.ipynb"
 
@@ -73,7 +72,7 @@ def test_tour_runs_from_top_to_bottom(cells, tmp_path):
         sources = sources.replace(size, smaller)
     done = subprocess.run(
         [sys.executable, "-c", RUN_CELLS], input=sources, capture_output=True, text=True, cwd=tmp_path,
-        env=os.environ | CHEAP | {"JAX_NUM_CPU_DEVICES": "1", "HOME": str(tmp_path)},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     shown = json.loads(done.stderr.splitlines()[-1])

@@ -16,7 +16,7 @@ from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.loading import with_limit
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 RNG = np.random.default_rng(0)
 

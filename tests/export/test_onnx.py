@@ -34,7 +34,7 @@ def difference(program, sizes=SIZES, seed=0):
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_serialized_translates_at_three_sizes(name, cheap):
+def test_serialized_translates_at_three_sizes(name):
     found = programs.of_model(make_translator(name))
     assert list(found) == ["a2b", "b2a"] and difference(found["a2b"]) < 1e-5
 
@@ -43,13 +43,13 @@ LONG = ("ladder", "spatial", "wavelet")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in VAES])
-def test_serialized_encodes_and_decodes_batches(name, cheap):
+def test_serialized_encodes_and_decodes_batches(name):
     found = programs.of_model(make_sampler(name))
     for program in ("encode", "decode"):
         assert difference(found[program], [{"n": 1}, {"n": 3}]) < 1e-5
 
 
-def test_serialized_computes_a_bfloat16_run_in_float32(cheap):
+def test_serialized_computes_a_bfloat16_run_in_float32():
     """With the weights that the run rounds: in bfloat16 maps are rounded too, to three digits."""
     program = programs.of_model(make_translator("resnet", precision="bfloat16"))["a2b"]
     assert 1e-5 < difference(program, SIZES[:1]) < 0.01
@@ -67,7 +67,7 @@ def test_serialized_states_opset_sizes_and_metadata():
     assert onnx_file.serialized(program, {"step": 7}) == model.SerializeToString(deterministic=True)
 
 
-def test_serialized_takes_products_slices_and_selections(cheap):
+def test_serialized_takes_products_slices_and_selections():
     """What no network above uses in this form."""
     (n,) = jax.export.symbolic_shape("n")
 

@@ -8,8 +8,6 @@ import pytest
 from genjax import keys
 from genjax.gan import diff_augment
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 augment, colour, translate, cut_out = (
     jax.jit(part, static_argnums=2)
     for part in (diff_augment.augment, diff_augment.colour, diff_augment.translate, diff_augment.cut_out)

@@ -13,7 +13,6 @@ from genjax.evaluation import thresholds
 from genjax.gan import monitor
 from genjax.gan.diversity import diversity
 from genjax.gan.networks import TwoWay
-from tiny import cheaply_compiled
 
 
 class State(NamedTuple):
@@ -36,9 +35,8 @@ def measured(make_cyclegan, images, factors=(1.0, 1.0), batch_size=16, devices=8
     mesh = parallel.make_mesh(jax.devices()[:devices])
     config = make_cyclegan(data={"batch_size": batch_size}, cyclegan={"pool_size": 16})
     a2b, b2a = (parallel.replicate(mesh, lambda factor=factor: jnp.float32(factor)) for factor in factors)
-    with cheaply_compiled():
-        evaluate = diversity(config, mesh, make_networks=lambda config: TwoWay(Scale(), Scale(), None, None))
-        return evaluate(State({"a2b": a2b, "b2a": b2a}), Splits((), images, ()), "validation")
+    evaluate = diversity(config, mesh, make_networks=lambda config: TwoWay(Scale(), Scale(), None, None))
+    return evaluate(State({"a2b": a2b, "b2a": b2a}), Splits((), images, ()), "validation")
 
 
 def collapsed(found):

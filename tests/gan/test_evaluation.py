@@ -11,9 +11,9 @@ from genjax.data import batches
 from genjax.gan import evaluation
 from genjax.gan.networks import DISCRIMINATORS, DOMAINS, GENERATORS
 from genjax.train import fingerprint
-from tiny import cheaply_compiled, tiny_cyclegan
+from tiny import tiny_cyclegan
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 NETWORKS = (*GENERATORS, *DISCRIMINATORS)
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
@@ -29,8 +29,7 @@ def noise(num=4):
 def identity():
     """A residual CycleGAN that has not moved yet: every translation is its input."""
     config = tiny_cyclegan("unused", cyclegan=SMALL | {"output": "residual"}, data={"paired": True})
-    with cheaply_compiled():
-        return config, jax.jit(lambda: steps.init(config, keys.root_key(0)))()
+    return config, jax.jit(lambda: steps.init(config, keys.root_key(0)))()
 
 
 def scored(config, state, a, b):

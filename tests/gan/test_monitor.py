@@ -20,9 +20,7 @@ from genjax.gan.networks import TwoWay
 from genjax.task import RECENT_ROWS
 from studies.collapse.faults import FAULTS, faulty_networks
 from studies.reproducibility.stepping import mesh_of
-from tiny import cheaply_compiled, tiny_cyclegan
-
-pytestmark = pytest.mark.usefixtures("cheap")
+from tiny import tiny_cyclegan
 
 
 def noise(num, channels=1, seed=0):
@@ -172,25 +170,24 @@ def trainings():
         return seeded_step(make_task(faulty_networks(fault)), config)(state, batch, np.int32(0))
 
     found = {}
-    with cheaply_compiled():
-        init = jax.jit(lambda: make_task().init(config, keys.root_key(0)))
-        specs = (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED)
-        step_fn = parallel.pmap(step, mesh_of(1), specs, parallel.REPLICATED, donate=(0,))
-        for fault, name in enumerate(FAULTS):
-            source = discs(name == "none", 200, 0), discs(True, 200, 1)
-            images = Splits(source, source, source)
-            watch = monitor.make_monitor(config, images)
-            evaluate = diversity.diversity(config, mesh_of(1), make_networks=faulty_networks(fault))
-            state, written, validated, found[name] = init(), [], {}, []
-            for i in range(150 if name == "none" else 120):
-                batch = batches.load(source, 0, i, 4, slice(None))
-                state, metrics = jax.block_until_ready(step_fn(state, batch, np.int32(fault)))
-                if (i + 1) % 10 == 0:
-                    written.append({"step": i + 1} | {name: float(value) for name, value in metrics.items()})
-                    if (i + 1) % 50 == 0:
-                        scores = evaluate(state, images, "validation")
-                        validated = {"step": i + 1} | {f"validation/{name}": score for name, score in scores.items()}
-                    found[name].append(set(watch(written[-RECENT_ROWS:], validated)))
+    init = jax.jit(lambda: make_task().init(config, keys.root_key(0)))
+    specs = (parallel.REPLICATED, parallel.SPLIT, parallel.REPLICATED)
+    step_fn = parallel.pmap(step, mesh_of(1), specs, parallel.REPLICATED, donate=(0,))
+    for fault, name in enumerate(FAULTS):
+        source = discs(name == "none", 200, 0), discs(True, 200, 1)
+        images = Splits(source, source, source)
+        watch = monitor.make_monitor(config, images)
+        evaluate = diversity.diversity(config, mesh_of(1), make_networks=faulty_networks(fault))
+        state, written, validated, found[name] = init(), [], {}, []
+        for i in range(150 if name == "none" else 120):
+            batch = batches.load(source, 0, i, 4, slice(None))
+            state, metrics = jax.block_until_ready(step_fn(state, batch, np.int32(fault)))
+            if (i + 1) % 10 == 0:
+                written.append({"step": i + 1} | {name: float(value) for name, value in metrics.items()})
+                if (i + 1) % 50 == 0:
+                    scores = evaluate(state, images, "validation")
+                    validated = {"step": i + 1} | {f"validation/{name}": score for name, score in scores.items()}
+                found[name].append(set(watch(written[-RECENT_ROWS:], validated)))
     return found
 
 

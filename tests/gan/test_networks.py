@@ -14,7 +14,7 @@ from genjax import gan, keys
 from genjax.gan import discriminators, generators, params
 from genjax.gan.discriminators import PatchDiscriminator, PixelDiscriminator
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 BF16 = jnp.dtype(jnp.bfloat16)
 

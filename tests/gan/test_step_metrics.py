@@ -8,8 +8,6 @@ from genjax.gan import step_metrics
 from genjax.gan.adversarial import Logits
 from studies.reproducibility.stepping import mesh_of
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def measured(a, b, fake_a, fake_b, devices=1):
     """Metrics of images that are split over so many devices; discriminators are right about 3 of 4 and 1 of 4."""

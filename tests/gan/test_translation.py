@@ -9,8 +9,6 @@ from genjax.gan import translation
 from genjax.gan.networks import DOMAINS, TwoWay
 from genjax.gan.params import apply
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 UNET = {"generator": "unet", "num_downs": 3, "base_channels": 2}
 RESNET = {"num_blocks": 0, "base_channels": 2}
 SIZES = [(1, 1), (5, 7), (33, 20), (4, 1), (8, 8), (9, 8)]

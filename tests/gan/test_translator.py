@@ -71,14 +71,12 @@ def test_translate_group_equals_the_exact_size(make, network, direction):
     assert largest_distance(make(channels, **NETWORKS[network]), direction, images) < 1e-6
 
 
-@pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
 def test_translate_group_agrees_up_to_rounding(make, precision, tolerance):
     """Not for a picture of one colour: the norm divides by a deviation of 0, and magnifies rounding in any program."""
     assert largest_distance(make(precision=precision, **NETWORKS["resnet"]), "a2b", photographs(SIZES[1:])) < tolerance
 
 
-@pytest.mark.usefixtures("cheap")
 def test_translate_group_takes_batches_of_one_size(make):
     images = photographs([(12, 10)] * 3 + [(11, 9)] * 2)  # all padded to 12x12
     used = make(**NETWORKS["resnet"])
@@ -109,7 +107,6 @@ def test_translate_in_strips_equals_the_whole_picture(make, monkeypatch, network
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
 def test_translate_in_strips_agrees_up_to_rounding(make, monkeypatch, precision, tolerance):
     used = make(precision=precision, **NETWORKS["resnet"])

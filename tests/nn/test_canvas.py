@@ -77,7 +77,6 @@ def test_functions_see_the_map_alone(name, strip):
     check(FUNCTIONS[name], strip)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_norm_keeps_digits_far_from_zero():
     """Levels of 1e4 with a deviation of 1, in strips whose means differ."""
     x, values, strip = filled((20, 32))

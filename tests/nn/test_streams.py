@@ -58,7 +58,6 @@ def test_compute_takes_strips_as_high_as_the_map(size):
         np.testing.assert_array_equal(streams.compute(doubled, strip), 2 * x)
 
 
-@pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize("strip", [3, 16, 64])
 def test_norm_takes_moments_of_the_whole_map(strip):
     """Levels far from zero, with one value in the last corner that every strip has to know of."""
@@ -70,7 +69,6 @@ def test_norm_takes_moments_of_the_whole_map(strip):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_compute_holds_two_maps_of_a_residual_block(monkeypatch):
     """A strip is freed when no later one needs it. The rows that are held are counted after each."""
     generator, x = generators.resnet(1, 1, 3), noise((128, 8), np.float32)

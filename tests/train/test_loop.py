@@ -19,7 +19,7 @@ from genjax.evaluation.per_image import per_image_means
 from genjax.train import checkpoint, config_file, fingerprint, loop, trackers, writers
 from genjax.train.multi_seed import compile_once
 from genjax.train.rows import read_rows
-from tiny import cheaply_compiled, write_noise
+from tiny import write_noise
 
 pytestmark = pytest.mark.slow
 
@@ -123,7 +123,7 @@ def test_fit_continues_when_num_steps_rises(make_run, whole):
     ],
     ids=["dreg", "optimal"],
 )
-def test_fit_continues_any_objective(make_run, tmp_path, change, cheap):
+def test_fit_continues_any_objective(make_run, tmp_path, change):
     whole = fit(make_run(str(tmp_path / "whole"), **change))
     fit(make_run(train={"num_steps": 8}, **change))
     assert fit(make_run(**change)).digest == whole.digest
@@ -224,13 +224,13 @@ def test_fit_compiles_once_also_after_restoring(make_run, monkeypatch):
     assert [fn._cache_size() for fn in compiled] == [1] * 12
 
 
-def test_fit_refuses_implicit_transfers(make_run, monkeypatch, cheap):
+def test_fit_refuses_implicit_transfers(make_run, monkeypatch):
     monkeypatch.setattr(parallel, "shard_batch", lambda mesh, batch: batch)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         fit(make_run())
 
 
-def test_fit_scores_all_seeds_with_equal_noise(make_run, cheap):
+def test_fit_scores_all_seeds_with_equal_noise(make_run):
     """Here the test metric is the noise; initial parameters and batches differ."""
 
     def noise(config, state, batch, key):
@@ -268,8 +268,7 @@ def test_fit_learns_in_bfloat16_too(make_run, tmp_path):
     elbo = {}
     for precision in ("float32", "bfloat16"):
         config = make_run(workdir=str(tmp_path / precision), precision=precision, train=longer, data={"batch_size": 64})
-        with cheaply_compiled():
-            elbo[precision] = loop.fit(vae.TASK, config).test["elbo"]
+        elbo[precision] = loop.fit(vae.TASK, config).test["elbo"]
     assert elbo["float32"] > -30
     np.testing.assert_allclose(elbo["bfloat16"], elbo["float32"], rtol=0.01)
     assert elbo["bfloat16"] != elbo["float32"]

@@ -17,7 +17,7 @@ from genjax.train import fingerprint, loop
 from genjax.train.rows import read_rows
 from genjax.vae import objectives
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def test_fit_ends_after_nonfinite_steps(make_run):

@@ -14,7 +14,6 @@ from genjax.train import checkpoint, config_file
 from genjax.train.rows import read_rows
 from studies.reproducibility import checks, tiny_runs
 from studies.reproducibility.stepping import mesh_of
-from tiny import CHEAP, cheaply_compiled
 
 pytestmark = pytest.mark.process
 
@@ -49,18 +48,6 @@ def wait_for_a_checkpoint(workdir, processes):
     while not (directory.exists() and any(name.isdigit() for name in os.listdir(directory))):
         assert all(process.poll() is None for process in processes), [p.communicate() for p in processes]
         time.sleep(0.002)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_processes():
-    """Compiles cheaply in all processes: the second of a pair finds no programs on the disk, and compiles each time.
-
-    That killed runs resume to the same bytes with the machine code that users run is shown in test_checks.py.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CHEAP.items():
-            patch.setenv(name, value)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +85,7 @@ FEW_TERMS += [part for name in ("cycle", "identity") for domain in "ab" for part
 def test_two_processes_have_equal_inputs(family, flags, tmp_path):
     """Images, noise, transforms, decisions of the pools: all that does not depend on networks and weights of terms."""
     first, second = checks.inputs_of_two_processes(family, tmp_path, flags=flags)
-    with cheaply_compiled():  # programs that call the host are in no cache
-        assert first | second == checks.inputs_of(family, tmp_path, mesh_of(4), flags=flags)
+    assert first | second == checks.inputs_of(family, tmp_path, mesh_of(4), flags=flags)
     assert len(first) == len(second) >= 3 * tiny_runs.config(family, tmp_path).data.batch_size / 2
     # Of the pools' decisions, which concern the whole batch, and of nothing else.
     assert len(first & second) == {"vae": 0, "cyclegan": 3 * 2}[family]

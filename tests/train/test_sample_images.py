@@ -12,8 +12,6 @@ from genjax.data import image_arrays
 from genjax.data.splits import Splits
 from genjax.train import sample_images
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def show(config, state, batch, key):
     """The images themselves."""

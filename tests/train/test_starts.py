@@ -20,7 +20,7 @@ from genjax.loading import load, load_sampler
 from genjax.train import checkpoint, fingerprint, run_directory, starts
 from tiny import tiny_cyclegan, tiny_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def equal(a, b):

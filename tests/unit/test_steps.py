@@ -18,7 +18,7 @@ from genjax.train import loop, starts
 from genjax.train.rows import read_rows
 from genjax.unit import nets, sampling, steps
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
-from tiny import cheaply_compiled, tiny_unit, write_noise
+from tiny import tiny_unit, write_noise
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +58,9 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(config):
-    with cheaply_compiled():
-        return loop.fit(unit.TASK, config)
+    return loop.fit(unit.TASK, config)
 
 
-@pytest.mark.usefixtures("cheap")
 def test_fit_has_equal_digests_when_resumed(config, trained, tmp_path):
     """R1, R2: the run again, in two parts."""
     for num in (1, 2):
@@ -87,7 +85,6 @@ def _first(coder):
     return coder["own"]["Conv_0"] if "Conv_0" in coder["own"] else coder["own"]["ConvTranspose_0"]
 
 
-@pytest.mark.usefixtures("cheap")
 def test_pictures_come_from_the_shared_latent(config, trained):
     """The mean's decoding is the translation; paths begin and end at images; draws follow their keys alone."""
     params, rng = load_translator(config.workdir).params, np.random.default_rng(0)

@@ -21,8 +21,6 @@ from genjax.vae.posterior import Posterior
 from linear_gaussian import LinearGaussian
 from tiny import tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 CONSTANT = 0.5 * np.log(2 * np.pi)  # what the log densities leave out, for each dimension
 
 
@@ -239,7 +237,6 @@ def test_draw_encodings_depends_on_seed_and_position(make_sampler, digits):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cheap")
 def test_fit_takes_several_groups_but_for_a_vampprior(make_sampler, digits):
     groups = {"architecture": "ladder", "groups": (2, 3), "latent_dim": 32}
     sampler = make_sampler(vae=groups)

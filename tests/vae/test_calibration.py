@@ -8,9 +8,6 @@ from genjax.vae import calibration, linear
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Mask
 from linear_vae import LATENTS, SIDE, SIGMA, linear_vae, posterior_given
-from tiny import cheaply_compiled
-
-pytestmark = pytest.mark.usefixtures("cheap")
 
 NUM, DRAWS = 600, 8
 
@@ -80,8 +77,7 @@ LEFT = Mask(np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % SIDE < 2)
 def test_calibrate_tells_a_narrow_encoder_from_exact_draws(operator, method, encoder_scale):
     """Of pseudo-Gibbs sampling, which believes the encoder."""
     sampler, _, _ = linear_vae(encoder_scale)
-    with cheaply_compiled():
-        found = sampler.calibrate(operator, keys.root_key(0), np.arange(200), method, DRAWS, QUICK)
+    found = sampler.calibrate(operator, keys.root_key(0), np.arange(200), method, DRAWS, QUICK)
     assert found.truth.shape == (200, len(calibration.FUNCTIONS)) and found.health.shape == (200,)
     ranks = calibration.ranks(found.truth, found.draws, DRAWS)
     if encoder_scale == 1:

@@ -7,9 +7,6 @@ import pytest
 import scipy.stats
 
 from genjax.vae import diagnostics
-from tiny import cheaply_compiled
-
-pytestmark = pytest.mark.usefixtures("cheap")
 
 
 def chains(num, k, rho=0.0, seed=0):
@@ -24,8 +21,7 @@ def chains(num, k, rho=0.0, seed=0):
 def diagnose(*latents):
     """R-hat and effective sample size of the steps [num, k] of each latent."""
     trace = jnp.asarray(np.stack(latents, axis=-1))[:, None]
-    with cheaply_compiled():
-        found = jax.jit(diagnostics.diagnose)(trace, jnp.ones(trace.shape[:3]))
+    found = jax.jit(diagnostics.diagnose)(trace, jnp.ones(trace.shape[:3]))
     return float(found.r_hat[0]), float(found.effective_sample_size[0])
 
 

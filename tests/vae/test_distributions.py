@@ -11,8 +11,6 @@ from genjax import keys
 from genjax.vae.config import VaeConfig
 from genjax.vae.distributions import Bernoulli, Gaussian, LogisticMixture
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 def test_bernoulli_log_prob_equals_scipy(x64):
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from genjax.vae.operators import Downsample, Mask
 from genjax.vae.posterior import Groups, Latents, Posterior
 from genjax.vae.sampler import Sampler
 from genjax.vae.sandwich import AnnealingConfig
-from tiny import cheaply_compiled, tiny_run
+from tiny import tiny_run
 
 CHANGES = {
     "ladder": {"hidden_sizes": (8,), "groups": (2, 1, 3)},
@@ -69,7 +69,7 @@ def drawn(architecture, num=20_000):
 
     rng = np.random.default_rng(0)
     image, noise = rng.integers(0, 2, (1, 8, 8, 1)).astype(float), rng.normal(size=(num, model.latent_dim))
-    with jax.enable_x64(True), cheaply_compiled():
+    with jax.enable_x64(True):
         return jax.tree.map(np.asarray, jax.jit(run)(keys.root_key(0), image, noise))
 
 
@@ -124,7 +124,7 @@ def test_importance_weighted_draws_a_group_given_those_before(architecture, num=
         return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(num)), 1, 1)
 
     image = np.random.default_rng(0).integers(0, 2, (1, 8, 8, 1)).astype(float)
-    with jax.enable_x64(True), cheaply_compiled():
+    with jax.enable_x64(True):
         estimate = jax.tree.map(np.asarray, jax.jit(run)(keys.root_key(0), image))
     z = np.concatenate(found.latents.groups, axis=1)
     for one, other in ((estimate.kl, found.latents.kl_per_dimension), (estimate.mean, z)):
@@ -147,9 +147,8 @@ def test_hierarchy_trains_every_parameter_in_float32(architecture):
         )
         return jnp.sum(latents.kl - model.decode(params, latents.groups).log_prob(images))
 
-    with cheaply_compiled():
-        params = jax.jit(model.init)(keys.root_key(0))
-        value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    params = jax.jit(model.init)(keys.root_key(0))
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
     assert value.dtype == jnp.float32
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(grad).max() > 0 and grad.dtype == jnp.float32, path
@@ -191,7 +190,7 @@ def make_sampler(architecture):
 
 @pytest.mark.slow
 @BOTH
-def test_sampler_serves_any_groups(architecture, cheap):
+def test_sampler_serves_any_groups(architecture):
     """That it serves them; what it draws is right by the tests of each method."""
     sampler, images = make_sampler(architecture), np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
     key, few = keys.root_key(0), InferenceConfig(num_particles=4, num_warmup=2, num_ascent_steps=5, num_proposals=10)

@@ -5,8 +5,6 @@ import pytest
 from folded import Y, draw
 from genjax.vae.inference import InferenceConfig, agreement_of_chains, agreement_of_restarts, resample
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 QUICK = InferenceConfig(num_proposals=100, num_restarts=8)
 
 

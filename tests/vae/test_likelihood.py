@@ -14,9 +14,6 @@ from genjax.vae.likelihood import Estimate
 from genjax.vae.model import Posterior, from_config
 from genjax.vae.sampler import Sampler
 from linear_gaussian import LinearGaussian
-from tiny import cheaply_compiled
-
-pytestmark = pytest.mark.usefixtures("cheap")
 
 REPEATS = 200
 
@@ -31,8 +28,7 @@ def estimate(model, num_samples, at_once=50, repeats=1):
         target = likelihood.target_of(model, {}, images)
         return likelihood.importance_weighted(target, image_keys, num_samples, at_once)
 
-    with cheaply_compiled():
-        found = run(keys.root_key(0))
+    found = run(keys.root_key(0))
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(repeats, 5, *leaf.shape[1:]), found)
 
 
@@ -119,7 +115,7 @@ def test_active_units_are_those_whose_mean_varies(make_run):
 
 
 @pytest.mark.slow
-def test_estimate_likelihood_is_the_same_for_any_chunk_and_devices(make_run, cheap):
+def test_estimate_likelihood_is_the_same_for_any_chunk_and_devices(make_run):
     run = make_run()
     model = from_config(run)
     params = jax.jit(model.init)(keys.root_key(0))

@@ -14,9 +14,6 @@ from genjax.vae import linear
 from genjax.vae.distributions import Bernoulli, Gaussian
 from genjax.vae.inference import InferenceConfig
 from linear_vae import LATENTS, SIDE, SIGMA, linear_vae, posterior_given, relative
-from tiny import cheaply_compiled
-
-pytestmark = pytest.mark.usefixtures("cheap")
 
 SHAPE, KEY = (SIDE, SIDE, 3), keys.root_key(0)
 SIZE = SIDE * SIDE * 3
@@ -188,8 +185,7 @@ def test_restore_draws_exact_posterior(name, method):
     sampler, w, image = linear_vae(encoder_scale=1.2, channels=3)
     y = observed(name, image[0])
     copies = np.repeat(y[None], 32, axis=0)
-    with cheaply_compiled():
-        e = sampler.restore(OPERATORS[name], copies, KEY, method, 320, LONG).e
+    e = sampler.restore(OPERATORS[name], copies, KEY, method, 320, LONG).e
     mean, covariance = posterior_given(w, matrix(name), y.ravel(), SIGMAS[name])
     draws = e.reshape(-1, LATENTS).astype(np.float64)
     assert np.abs(draws.mean(axis=0) - mean).max() < 0.05 * np.sqrt(np.diag(covariance)).max()

@@ -10,8 +10,6 @@ from genjax.data.config import DataConfig
 from genjax.data.pictures import Picture
 from genjax.vae import masks
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 KEY, SIZE = keys.root_key(0), (28, 24)
 
 

@@ -6,7 +6,7 @@ from folded import diagnose_draws, draw, right_mass
 from genjax.vae.diagnostics import diagnose
 from genjax.vae.inference import InferenceConfig, agreement_of_chains
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 ROUNDS, PARTICLES = 8, 64
 QUICK = InferenceConfig(

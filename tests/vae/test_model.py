@@ -11,7 +11,7 @@ from genjax import keys
 from genjax.vae import losses, nets, posterior
 from genjax.vae.model import Posterior, from_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (33, 33, 3), (64, 64, 1), (20, 37, 3)]
 
@@ -64,7 +64,7 @@ def test_flat_vae_keeps_any_image_shape(make_run, architecture, shape):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_every_parameter_learns_and_stays_float32(make_run, cheap, architecture, precision):
+def test_every_parameter_learns_and_stays_float32(make_run, architecture, precision):
     config = shaped(make_run, architecture, (9, 10, 3), precision, likelihood="gaussian_learned")
     images = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 9, 10, 3)), jnp.float32)
     noise = keys.normal(keys.per_example(keys.root_key(1), np.arange(4)), 5)

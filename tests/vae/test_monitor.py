@@ -86,7 +86,7 @@ def test_kl_of_groups_adds_up_to_the_rate(tmp_path):
 
 
 @pytest.mark.slow
-def test_active_units_are_those_of_the_posterior_means(make_run, cheap):
+def test_active_units_are_those_of_the_posterior_means(make_run):
     config, mesh = make_run(data={"binarize": "none"}), parallel.make_mesh()
     state, splits = vae.TASK.init(config, keys.root_key(0)), sources.load(config.data, 0)
     evaluate = usage.active_units(config, mesh)

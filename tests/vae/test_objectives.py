@@ -22,8 +22,6 @@ from linear_gaussian import LinearGaussian
 from studies.reproducibility.stepping import mesh_of
 from tiny import tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 KL = np.array([0.1, 0.2, 0.3, 3.0, 1.1, 1.2, 0.1, 0.8])[:, None] * [0.5, 0.5, 2.0]
 """Of eight images in three dimensions, whose means over one of four devices lie on either side of a limit of 1."""
 

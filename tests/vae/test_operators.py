@@ -7,8 +7,6 @@ from genjax.vae import linear
 from genjax.vae.distributions import Bernoulli, LogisticMixture
 from genjax.vae.operators import Downsample, Mask
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_downsample_counts_each_binary_pixel(factor):

@@ -15,7 +15,6 @@ from genjax.loading import load_sampler
 from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Downsample, Mask, downsampling_matrix, refuse_gibbs
 from linear_vae import SIDE, linear_vae, posterior, relative
-from tiny import cheaply_compiled
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +27,7 @@ LONG = InferenceConfig(
 def moments(sampler, operator, observed, method, num=64, draws=1024):
     """Moments of E[x|z] over draws of z for as many copies of one image: [L], [L, L]."""
     observed = np.repeat(observed, num, axis=0)
-    with cheaply_compiled():
-        restored = sampler.restore(operator, observed, keys.root_key(0), method, draws, LONG)
+    restored = sampler.restore(operator, observed, keys.root_key(0), method, draws, LONG)
     assert restored.images.shape == (num, draws, SIDE, SIDE, 1)
     rows = restored.images.reshape(num * draws, -1).astype(np.float64)
     return rows.mean(axis=0), np.cov(rows.T)
@@ -63,7 +61,7 @@ def test_pseudo_gibbs_is_as_right_as_the_encoder():
 
 
 @pytest.mark.parametrize("search", ["latents", "images"])
-def test_map_finds_the_posterior_mode(search, cheap):
+def test_map_finds_the_posterior_mode(search):
     """With the exact encoder of Gaussians, the best image is that of the mode."""
     sampler, w, image = linear_vae()
     settings = dataclasses.replace(LONG, search=search)
@@ -108,8 +106,8 @@ def digits(trained):
 
 @pytest.mark.parametrize("method", ["metropolis", "importance", "hmc"])
 def test_restore_keeps_observed_pixels_and_rows_apart(request, trained, sampler, digits, method):
-    if method != "importance":  # for the machine code that users run, one method is enough
-        request.getfixturevalue("cheap")
+    if method == "importance":  # for the machine code that users run, one method is enough
+        request.getfixturevalue("full")
     key, mask = keys.root_key(3), np.random.default_rng(0).uniform(size=(70, 8, 8)) < 0.5
     whole = sampler.restore(Mask(mask), digits, key, method, 7, QUICK)
     assert whole.health.shape == (70,)
@@ -125,7 +123,7 @@ def test_restore_keeps_observed_pixels_and_rows_apart(request, trained, sampler,
 
 
 @pytest.mark.parametrize("factor, kernel", [(2, "bicubic"), (4, "box"), (8, "bicubic")])
-def test_restore_downsample_agrees_within_half_a_level(sampler, digits, factor, kernel, cheap):
+def test_restore_downsample_agrees_within_half_a_level(sampler, digits, factor, kernel):
     operator = Downsample(factor, kernel)
     small = np.clip(operator.apply(digits / 255), 0, 1)
     found = sampler.restore(operator, small, keys.root_key(0), "importance", 2, QUICK).images
@@ -171,7 +169,7 @@ class HalfMeans:
         return (left + right) / 2
 
 
-def test_restore_takes_operators_from_outside(sampler, digits, cheap):
+def test_restore_takes_operators_from_outside(sampler, digits):
     y = (digits[:3, :, :4].astype(np.float32) + digits[:3, :, 4:]) / 510
     found = sampler.restore(HalfMeans(), y, keys.root_key(0), "hmc", 3, QUICK).images
     left, right = np.split(found, 2, axis=3)
@@ -181,7 +179,7 @@ def test_restore_takes_operators_from_outside(sampler, digits, cheap):
 
 
 @pytest.mark.parametrize("method", ["map", "hmc"])
-def test_restore_refuses_results_that_are_nan(sampler, digits, method, cheap):
+def test_restore_refuses_results_that_are_nan(sampler, digits, method):
     broken = dataclasses.replace(sampler, params=jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sampler.params))
     some = np.eye(8, dtype=bool)
     with pytest.raises(ValueError, match=f"{method} found no finite restoration of image 0 \\(3 of 3 images\\)"):

@@ -7,8 +7,6 @@ from genjax import keys
 from genjax.vae import sampling
 from genjax.vae.model import draw_noise, from_config
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 
 @pytest.fixture
 def networks(make_run):

@@ -9,7 +9,6 @@ from genjax import keys
 from genjax.vae import sandwich
 from genjax.vae.sandwich import AnnealingConfig
 from linear_gaussian import LinearGaussian
-from tiny import cheaply_compiled
 
 NUM = 500
 
@@ -25,7 +24,7 @@ def bounds(widen, num_steps, num_chains=1):
         e_key, x_key, *_ = jax.random.split(key, 5)
         return found, e_key, x_key
 
-    with cheaply_compiled(), jax.debug_key_reuse(False):
+    with jax.debug_key_reuse(False):
         found, e_key, x_key = run(keys.root_key(0))
         e = sandwich.draw_noise(model, e_key, jnp.arange(NUM))
         x = model.decode({}, (e,)).sample(keys.per_example(x_key, jnp.arange(NUM)))

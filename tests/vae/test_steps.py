@@ -11,7 +11,7 @@ from genjax.vae import objectives, steps
 from genjax.vae.model import from_config
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def run_steps(config, mesh, num_steps, dtype=None):
@@ -32,7 +32,7 @@ def test_train_step_parts_replicas_without_mean(make_run, monkeypatch):
     assert not replicas_agree(state)
 
 
-def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch, cheap):
+def test_train_step_inputs_are_equal_on_any_devices(make_run, monkeypatch):
     """Looks at what really enters the loss inside the compiled step."""
     config = make_run(vae={"objective": "iwae", "train_draws": 3})
 
@@ -96,7 +96,7 @@ def assert_agree_across_devices(config):
             np.testing.assert_allclose(state.net.params["decoder"]["variance"], metrics["variance"], rtol=1e-12)
 
 
-def test_optimal_variance_is_where_a_learned_one_converges(make_run, tmp_path, cheap):
+def test_optimal_variance_is_where_a_learned_one_converges(make_run, tmp_path):
     """And both are the mean squared error of the averaged weights, by which images are drawn and scored."""
     rest = {"optim": {"learning_rate": 5e-3, "ema_decay": 0.99}, "data": CONTINUOUS}
     rest["train"] = {"num_steps": 1500, "eval_every": 1500, "checkpoint_every": 1500, "log_every": 1500}
@@ -165,7 +165,7 @@ def test_train_step_gradient_is_finite_difference(make_run, x64):
 
 
 @pytest.mark.parametrize(("weight", "loss_is_finite"), [(np.inf, False), (0.0, True)])
-def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, cheap, weight, loss_is_finite):
+def test_train_step_skips_what_is_not_finite(make_run, monkeypatch, weight, loss_is_finite):
     """Either the loss or its gradient alone: the square root is 0 at 0, and has no gradient there."""
     config, mesh = make_run(), parallel.make_mesh()
     beta, training_terms = objectives.beta, objectives.training_terms

@@ -12,7 +12,7 @@ from genjax.vae.inference import InferenceConfig
 from genjax.vae.model import from_config, log_normal
 from genjax.vae.operators import Downsample, Mask
 from genjax.vae.restoration import Settings, check_method, draw_rows
-from tiny import cheaply_compiled, tiny_run
+from tiny import tiny_run
 
 VAE = {
     "architecture": "wavelet", "latent_dim": 32, "hidden_sizes": (4, 3), "groups": (1, 5, 3),
@@ -66,7 +66,7 @@ def test_posterior_of_the_last_group_is_exact():
         joint = model.decode(params, latents.groups).log_prob(images) + log_normal(e)
         return joint - latents.posterior.log_prob(e)
 
-    with jax.enable_x64(True), cheaply_compiled():
+    with jax.enable_x64(True):
         found = np.asarray(jax.jit(ratio)(keys.root_key(0), np.repeat(image, 5, axis=0), noise))
         others = np.asarray(jax.jit(ratio)(keys.root_key(0), image, noise[:1] + 0.1))
     assert np.ptp(found) < 1e-8 < abs(others[0] - found[0])
@@ -88,8 +88,7 @@ def test_ancestral_draws_agree_and_leave_fine_noise_free():
         one_y = draws.e.at[:, :, : y.size].set(draws.e[:, :1, : y.size])
         return draws.e[0, :, y.size :], target.decode(draws.e).mean()[0], target.log_joint(one_y)[0], mode.e[0]
 
-    with cheaply_compiled():
-        fine, images, joint, mode = map(np.asarray, jax.jit(draw)(y.astype(np.float32)))
+    fine, images, joint, mode = map(np.asarray, jax.jit(draw)(y.astype(np.float32)))
     np.testing.assert_allclose(operator.apply(images), np.repeat(y, 20, axis=0), atol=6 * 1e-3 / 2)
     assert stats.kstest(fine.reshape(-1), "norm").pvalue > 0.01
     assert (mode[:, y.size :] == 0).all() and (mode[0] == mode[1]).all() and mode.any()

@@ -9,7 +9,7 @@ from genjax import files
 from genjax.evaluation import classifier
 from studies.adaptation import bounding_box, methods, model_choice, training
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 
 def drawings(num, seed, shade):

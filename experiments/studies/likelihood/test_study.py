@@ -10,8 +10,6 @@ from genjax.vae.model import from_config
 from studies.likelihood import study
 from studies.likelihood.study import ROWS, Options
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
 NUMBERS = {1: 425_284, 2: 521_084}
 """Parameters of the paper's networks by the number of stochastic layers."""
 

@@ -2,15 +2,14 @@
 
 import functools
 import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from compilation import fully_compiled
 from studies.reproducibility import checks, kills, tiny_runs
-from tiny import CHEAP
 
 pytestmark = pytest.mark.process
 
@@ -19,7 +18,8 @@ pytestmark = pytest.mark.process
 def repeated(tmp_path_factory):
     """A directory of the runs with which R1 is checked, and what the check found."""
     directory = tmp_path_factory.mktemp("repeated")
-    return directory, checks.PROMISES["R1"]("vae", directory, "")
+    with fully_compiled():
+        return directory, checks.PROMISES["R1"]("vae", directory, "")
 
 
 def test_r1_holds(repeated):
@@ -28,6 +28,7 @@ def test_r1_holds(repeated):
 
 
 # R2 is tested by the kills below, R3 in test_multiprocess.py, R3 and R4 on more devices in the tests of the steps.
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize("row", ["R5", "R6"])
 def test_promises_hold(tmp_path, row):
     outcome = checks.PROMISES[row]("vae", tmp_path, "")
@@ -35,15 +36,13 @@ def test_promises_hold(tmp_path, row):
 
 
 @pytest.mark.parametrize("row", ["R2", "R5", "R6"])  # the others take longer: reproducibility.py --break
-def test_promises_find_their_faults(tmp_path, monkeypatch, cheap, row):
-    for name, value in CHEAP.items():
-        monkeypatch.setenv(name, value)
+def test_promises_find_their_faults(tmp_path, row):
     assert not checks.PROMISES[row]("vae", tmp_path, row).held
 
 
 def test_script_prints_fail_and_exits_with_1(tmp_path):
     command = [sys.executable, tiny_runs.SCRIPTS / "reproducibility.py", "--families", "vae", "--break", "R6"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | CHEAP)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.startswith("R6  FAIL  vae")
     assert json.loads(done.stdout.splitlines()[-1])["R6"] is False
 
@@ -77,6 +76,7 @@ def assert_same(workdir, whole):
     assert not [path for path in (workdir / "checkpoints").iterdir() if "orbax-checkpoint-tmp" in path.name]
 
 
+@pytest.mark.usefixtures("full")
 def test_killed_vae_resumes_to_the_same_bytes(repeated, tmp_path):
     command = functools.partial(tiny_runs.command, "vae")
     workdir, results = killed_and_resumed(command, tmp_path, IN_TURN, tiny_runs.environment(1))
@@ -86,7 +86,7 @@ def test_killed_vae_resumes_to_the_same_bytes(repeated, tmp_path):
 
 def test_killed_cyclegan_resumes_to_the_same_bytes(tmp_path):
     """On eight devices; its pools, four networks and averages, from whichever checkpoint was whole."""
-    environment = tiny_runs.environment(8) | CHEAP  # published kills are of the machine code that users run
+    environment = tiny_runs.environment(8)
 
     def command(workdir):
         off = (f"--loss.{name}-{domain} 0" for name in ("cycle", "identity") for domain in "ab")

@@ -10,10 +10,6 @@ from genjax.vae.operators import Downsample
 from studies.restoration import baselines, study
 from tiny import tiny_run
 
-pytestmark = pytest.mark.usefixtures("cheap")
-
-pytestmark = pytest.mark.usefixtures("cheap")
-
 RNG = np.random.default_rng(0)
 TRAIN = 0.5 * RNG.uniform(size=(60, 3, 4, 1)) + 0.5 * RNG.uniform(size=(60, 1, 1, 1))
 IMAGES = RNG.uniform(0.2, 0.8, size=(5, 3, 4, 1))

@@ -18,7 +18,7 @@ from genjax.train.multi_seed import fit_seeds
 from studies.seeds import statistics
 from tiny import tiny_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cheap")]
+pytestmark = pytest.mark.slow
 
 TINY = "--data.batch-size 16 --vae.hidden-sizes 16 --vae.latent-dim 4 --train.num-steps 12 --train.log-every 2"
 TINY += " --train.eval-every 4 --train.checkpoint-every 4 --train.num-sample-images 8 --vae.test-draws 2"

@@ -39,17 +39,21 @@ class Prepared(NamedTuple):
 def prepare(size: int, blocks: int, batch: int, side: str, cache: str) -> Prepared:
     """Compiles the step of all networks with the paper's losses and weights; inputs are noise.
 
-    `side` is a precision, of CycleGAN, or FAMILY:PRECISION; `cache` the directory of the persistent compilation cache.
+    `side` is a precision, of CycleGAN, or FAMILY:PRECISION; PRECISION-remat and PRECISION-accumulate save memory.
+    `cache` is the directory of the persistent compilation cache.
     """
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    family, _, precision = side.rpartition(":")
+    family, _, kind = side.rpartition(":")
+    precision, _, saving = kind.partition("-")
+    num_parts = batch if saving == "accumulate" else 1
     shape = (size, size)
     config = _config(
         family, blocks,
         workdir="unused", precision=precision,
         data=DataConfig(source="unused", image_size=shape, channels=(3, 3), batch_size=batch),
-        optim=OptimConfig(learning_rate=2e-4, b1=0.5), train=TrainConfig(num_steps=1000),
+        optim=OptimConfig(learning_rate=2e-4, b1=0.5),
+        train=TrainConfig(num_steps=1000, accumulate=num_parts, remat=saving == "remat"),
     )  # fmt: skip
     task, make_networks = task_of(config), (cut if family else cyclegan).nets.make_networks
     mesh = parallel.make_mesh(jax.devices()[:1])

@@ -139,7 +139,8 @@ def train_step(
 
 
 def _examples(config: CycleGanRun, batch: Batch, key: Array, constants: Mapping[str, Any]) -> Examples:
-    draws, kept = seen.image_draws(config), tuple[Array, ...]()
+    draws = seen.image_draws(config)
+    kept: tuple[Array, ...] = ()
     a, b = seen.augmented(config, batch, key, draws, batch.images)
     known = seen.augmented(config, batch, key, (Draw.PAIRS, Draw.PAIRS), batch.pairs)
     if "keep_mask" in constants:

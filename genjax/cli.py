@@ -65,7 +65,9 @@ def processes() -> Iterator[None]:
         parallel.connect(where)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    # `read` fails if the pipe closes without a line, as it does when this process dies.
     survivor = ["sh", "-c", 'read -r farewell || echo "$0" >&2', LAST_WORDS]
+    # In a session of its own: Ctrl-C goes to a whole group of processes, and would end it too.
     shell = subprocess.Popen(survivor, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
@@ -89,7 +91,7 @@ def setup() -> None:
     Raises ValueError if JAX finds no device of the kind that JAX_PLATFORMS names.
     """
     try:
-        main = parallel.is_main_process()
+        main = parallel.is_main_process()  # here JAX looks for its devices
     except (AssertionError, RuntimeError) as error:
         asked = os.environ.get("JAX_PLATFORMS")
         if not asked:
@@ -129,7 +131,7 @@ def choose_config(configs: Mapping[str, Callable[[], C]], args: Sequence[str] | 
     given = sys.argv[1:] if args is None else list(args)
     if given and given[0] in configs:
         name, make = given[0], configs[given[0]]
-        config = dataclasses.replace(make(), workdir=tyro.MISSING)
+        config = dataclasses.replace(make(), workdir=tyro.MISSING)  # so that --workdir is required
         prog, described = f"{sys.argv[0]} {name}", flag_help.description(make)
         return tyro.cli(type(config), default=config, args=given[1:], prog=prog, description=described)
     if given and not given[0].startswith(("-h", "--help", "--tyro")):  # the last ones print completions for shells
@@ -189,7 +191,7 @@ def run(main: Callable[[], Json]) -> Json:
 
     An error that has a remedy ends the program with one message on stderr and exit code 1.
     """
-    with processes():
+    with processes():  # before setup: JAX joins no others once it has its devices
         try:
             setup()
             with flag_help.REGISTRY:
@@ -202,7 +204,7 @@ def run(main: Callable[[], Json]) -> Json:
             )
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
+                raise  # no lack of memory, so a fault of the program: with its traceback
             said = str(error).partition("\n")[0]
             sys.exit(f"error: out of memory ({files.printable(said)}): use fewer images at once or a smaller network")
         except KeyboardInterrupt:

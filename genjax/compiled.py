@@ -72,10 +72,11 @@ def compile_train_step(task: Task[C, S], config: C, mesh: Mesh) -> TrainStep[S]:
             # The loader stacks the batches of one call on axis 1, because axis 0 is split over the devices.
             parts = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
             state, rows = lax.scan(lambda state, part: step(state, part, seed), state, parts)
-            metrics = jax.tree.map(lambda leaf: leaf[-1], rows)
+            metrics = jax.tree.map(lambda leaf: leaf[-1], rows)  # a call has one row: that of its last step
         # JAX's own preemption sync point handles SIGTERM only, not Ctrl-C; this maximum handles both.
         return state, metrics, lax.pmax(signal[0], "data")
 
+    # State and seed are the same everywhere; each device has its rows of the batch, and its signal.
     specs = (REPLICATED, SPLIT, REPLICATED, SPLIT)
     return parallel.pmap(steps, mesh, specs, REPLICATED, donate=(0,))
 
@@ -90,7 +91,7 @@ def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., P
 
     def evaluate(state: State, batch: Batch, stream: Array, seed: Array, draw: Array) -> PyTree:
         rows = fn(config, state, batch, keys.for_step(keys.root_key(seed), stream, draw))
-        return lax.all_gather(rows, "data", tiled=True)
+        return lax.all_gather(rows, "data", tiled=True)  # [b, ...], not [devices, b / devices, ...]
 
     compiled = parallel.pmap(evaluate, mesh, (REPLICATED, SPLIT, REPLICATED, REPLICATED, REPLICATED), REPLICATED)
 

@@ -29,6 +29,7 @@ def _without_line_breaks(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None  # among others, generic ones, which tyro wraps types in
     described = {
         field.arg_name: " ".join((field.description or "").split())
+        # From the most general class on, so that a derived one may describe a field anew.
         for base in reversed(kind.__mro__[:-1])
         for field in docstring_parser.parse_from_object(base).params
     }

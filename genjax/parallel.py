@@ -41,7 +41,7 @@ def connect(where: str) -> None:
     try:
         address, num, process = where.split(",")
         num_processes, process_id = int(num), int(process)
-        host, _, port = address.rpartition(":")
+        host, _, port = address.rpartition(":")  # at the last colon, as an IPv6 address has its own
         named = bool(host) and 0 < int(port) < 2**16 and 0 <= process_id < num_processes
     except ValueError:
         named = False
@@ -96,6 +96,7 @@ def check_batch_size(mesh: Mesh, batch_size: int, num_parts: int = 1) -> None:
 
 def process_rows(batch_size: int) -> slice:
     """Returns the slice of a global batch that this process loads."""
+    # Devices of one process are neighbours in the mesh, so its rows are one slice.
     share = batch_size // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
@@ -144,6 +145,7 @@ def broadcast(value: T) -> T:
     # Arrays alone can be broadcast, and only of a size that all processes know: first the length, then the text.
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    # What the other processes pass is ignored: it only has to have the size.
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, size))))
 
 

@@ -65,6 +65,7 @@ def make_networks(config: CutRun) -> Networks:
 def features(generator: Generator, names: tuple[str, ...], params: Params, images: Array) -> Features:
     """Returns maps of the generator's encoder for images [b, h, w, c], by name."""
     layer_of = {name: _layer(name) for name in names if name != "pixels"}
+    # Flax keeps the outputs of the layers that the filter names, and no others.
     _, found = generator.encoder.apply(
         {"params": params["encoder"]}, images, mutable="intermediates",
         capture_intermediates=lambda module, _: module.name in layer_of.values(),
@@ -85,7 +86,7 @@ def init_heads(networks: Networks, params: Params, key: Array, image_shape: tupl
     def shapes(params: Params, images: Array) -> Params:
         maps = features(networks.g_a2b, networks.heads.names, params, images)
         patches = {name: found.reshape(len(found), -1, found.shape[-1]) for name, found in maps.items()}
-        heads: Params = networks.heads.init(keys.root_key(0), patches)["params"]
+        heads: Params = networks.heads.init(keys.root_key(0), patches)["params"]  # traced for shapes alone
         return heads
 
     return parameters.draw(jax.eval_shape(shapes, params, jnp.zeros((1, *image_shape))), key)
@@ -96,6 +97,7 @@ def draw_places(key: Array, maps: Features, num: int) -> Features:
 
     A map that has fewer gives all. Of `maps` it needs the shapes alone.
     """
+    # By sorted names, so that the order of --cut.features changes no draw.
     place_keys = zip(sorted(maps), jax.random.split(key, len(maps)), strict=True)
     sizes = {name: found.shape[1] * found.shape[2] for name, found in maps.items()}
     return {name: jax.random.permutation(place_key, sizes[name])[:num] for name, place_key in place_keys}

@@ -22,6 +22,7 @@ def load(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, np.ndarray]]:
     """
     if not config.keep_mask:
         return config, {}
+    # A mask is grey and of 8 bits, whatever the images are, and may be small.
     data = dataclasses.replace(config.data, channels=(1, 1), bits=8, levels="full", upscale=True)
     masks = folders.read_images([config.keep_mask], data)
     if len(masks) > 1:
@@ -47,7 +48,7 @@ def measure(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"images of {list(a.shape[1:])} and {list(b.shape[1:])} have no pixels in common: give equal channels"
         )
-    num = min(SAMPLE, len(a), len(b))
+    num = min(SAMPLE, len(a), len(b))  # as many of either, as sorted levels are compared one by one
     both = np.concatenate([image_arrays.evenly_spaced(images, num) for images in (a, b)])
     by_chance = 0.0
     for shuffle in range(SHUFFLES):  # raw words of Philox, as for batches: the same in every NumPy version
@@ -61,5 +62,5 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     The distance is Wasserstein's first: the mean difference of sorted levels.
     """
-    ordered = (np.sort(images, axis=0).astype(np.int32) for images in (a, b))
+    ordered = (np.sort(images, axis=0).astype(np.int32) for images in (a, b))  # signed, for differences
     return np.abs(np.subtract(*ordered)).mean(axis=0).max(axis=-1)

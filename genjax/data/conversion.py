@@ -39,6 +39,7 @@ def from_floats(values: np.ndarray, like: Picture, config: DataConfig, domain: i
     [0, 1] are clipped. The ICC profile of `like` is kept if it fits the channels.
     """
     dtype = like.pixels.dtype
+    # The inverse of `to_floats`: 0 and 1 become the ends of the levels again.
     levels = config.levels_of(domain)
     low, high = levels or (0.0, float(np.iinfo(dtype).max))
     if dtype.kind == "u" and not 0 <= low < high <= np.iinfo(dtype).max:
@@ -77,6 +78,7 @@ def opaque(picture: Picture, config: DataConfig, domain: int = 0) -> Picture:
     low, high = _range(picture, config, domain)
     top = np.iinfo(planes.dtype).max
     ground = int(np.clip(np.rint(low + _SHARES[config.ground] * (high - low)), 0, top))
+    # Pillow can do so with 8 bits alone; deeper samples follow the same rule.
     if planes.dtype == np.uint8:
         image = to_pillow(planes)
         laid = Image.alpha_composite(Image.new("RGBA", image.size, (ground,) * 3 + (255,)), image.convert("RGBA"))
@@ -109,6 +111,7 @@ def _range(picture: Picture, config: DataConfig, domain: int) -> tuple[float, fl
 def _spread(pixels: np.ndarray, levels: tuple[float, float], bits: int) -> np.ndarray:
     """Maps levels LOW to HIGH to all of `bits` bits, rounded; those outside are clipped."""
     full = pixels.dtype.kind == "u" and levels == (0, np.iinfo(pixels.dtype).max)
+    # All levels exactly, in integers: 65535 is 255 times 257, and 128 rounds to nearest.
     if full and pixels.dtype == np.uint8:
         return pixels if bits == 8 else pixels.astype(np.uint16) * np.uint16(257)
     if full and pixels.dtype == np.uint16:
@@ -125,7 +128,7 @@ def _with_channels(samples: np.ndarray, channels: int) -> np.ndarray:
         return samples
     if num not in (1, 3, 4) or channels not in (1, 3):
         raise ValueError(f"it has {num} channels, and --data.channels asks for {channels}: give {num}")
-    colour = samples[..., :3]
+    colour = samples[..., :3]  # without a fourth sample
     if samples.dtype == np.uint8:
         converted = np.asarray(to_pillow(colour).convert("L" if channels == 1 else "RGB"))
         return converted.reshape(*samples.shape[:2], channels)

@@ -29,7 +29,7 @@ class Crops:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        chosen = np.arange(len(self))[rows]
+        chosen = np.arange(len(self))[rows]  # a number, a slice or an array, as NumPy takes them
         centre = np.full((chosen.size, 2), 2**63 - 1, np.uint64)  # the middle of all words
         return self.at(chosen.ravel(), centre).reshape(*chosen.shape, *self.shape[1:])
 
@@ -58,13 +58,14 @@ class Crops:
             return {"files_sha256": self.files}
         sha = hashlib.sha256()
         for picture in map(self.picture, range(len(self))):
-            sha.update(f"{picture.shape};".encode())
+            sha.update(f"{picture.shape};".encode())  # pictures of other shapes may have the same bytes
             sha.update(np.ascontiguousarray(picture).data)
         return {"sha256": sha.hexdigest()}
 
 
 def place(word: np.unsignedinteger, room: int) -> int:
     """Maps a word of 32 bits to one of the places 0 to `room`, each equally often to within 2**-32."""
+    # Multiply and shift (Lemire 2019), without his rejection of a few words.
     return int(word) * (room + 1) >> 32
 
 

@@ -126,7 +126,7 @@ def _cached(entry: Entry, split: str, config: DataConfig) -> Images:
     if split != "train" or not config.crops:
         return entry.pixels.reshape(-1, *config.image_size, channels)
     sizes = np.array(entry.about["sizes"], np.int64).reshape(-1, 2)
-    ends = np.cumsum(sizes.prod(axis=1) * channels)
+    ends = np.cumsum(sizes.prod(axis=1) * channels)  # [n]: where each picture's samples end
 
     def picture(i: int) -> np.ndarray:
         height, width = sizes[i]

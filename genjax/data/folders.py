@@ -78,6 +78,7 @@ def _check_sizes(pairs: Sequence[tuple[Page, ...]], config: DataConfig) -> None:
             return
         scaling.check_pair(sizes, [str(page) for page in pair], config)
 
+    # Stretched pictures are never cropped, so those of a pair may have any two sizes.
     if config.resize != "stretch":
         with ThreadPoolExecutor(config.decode_threads) as threads:
             list(threads.map(check, pairs[:: 1 + len(pairs) // MEASURED]))
@@ -85,6 +86,7 @@ def _check_sizes(pairs: Sequence[tuple[Page, ...]], config: DataConfig) -> None:
 
 def left_out(config: DataConfig) -> dict[str, int]:
     """Counts the files of `config.source` that are not read, by suffix; logs a warning if there are any."""
+    # A set, as both domains of pairs:PATH have the same folders.
     folders = {folder for by_split in layouts.find(config) for folder in by_split.values()}
     others = {path for folder in folders for path in _files(folder) if path.suffix.lower() not in pictures.SUFFIXES}
     counts = dict(sorted(Counter(path.suffix.lower() or "without suffix" for path in others).items()))
@@ -180,7 +182,7 @@ def named_images(paths: Sequence[epath.PathLike]) -> dict[epath.Path, epath.Path
         found = {path: path.relative_to(root) for path in image_files(root)} if root.is_dir() else {}
         if root.is_dir() and not found:
             raise ValueError(f"{root} holds no images ({' '.join(sorted(pictures.SUFFIXES))})")
-        named |= found or {root: epath.Path(root.name)}
+        named |= found or {root: epath.Path(root.name)}  # a folder's pictures, or the file itself
     if not named:
         raise ValueError("no image is given: give --images at least one file or folder")
     return named
@@ -211,7 +213,7 @@ def _files(root: epath.Path) -> list[epath.Path]:
     # Each folder is entered once, as a link to a parent folder would never end.
     pending, found, seen = [root], [], {_real(root)}
     while pending:
-        for path in sorted(pending.pop().iterdir(), key=str):
+        for path in sorted(pending.pop().iterdir(), key=str):  # in a fixed order, as one of several links counts
             if path.name.startswith("."):
                 continue
             if path.is_dir():

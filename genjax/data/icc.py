@@ -53,6 +53,7 @@ def to_srgb(pixels: np.ndarray, profile: bytes | None) -> tuple[np.ndarray, byte
     transform = _transform(profile, mode)
     if transform is None or not transform.changes:
         return pixels, None if transform is None else profile
+    # Grey: all levels are converted once, and looked up for each pixel.
     if mode == "L":
         levels = np.arange(np.iinfo(pixels.dtype).max + 1).astype(pixels.dtype)
         curve = _converted(transform, levels[:, None, None])[:, 0, 1:2]
@@ -71,7 +72,7 @@ def _transform(profile: bytes, mode: str) -> _Transform | None:
         logger.warning("a colour profile is damaged, so its picture is read as sRGB: %s", error)
         return None
     transform = _Transform(profile, mode, to_rgb, True)
-    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    steps = np.arange(0, 256, 15, dtype=np.uint8)  # a coarse grid of colours, with both ends
     colours = np.stack(np.meshgrid(*[steps] * (1 if mode == "L" else 3)), -1).reshape(-1, 1, 1 if mode == "L" else 3)
     # Most photographs are tagged as sRGB, by many slightly different profiles, and rounding would change them.
     changes = mode == "CMYK" or np.abs(_converted(transform, colours) - colours.astype(int)).max() > 1

@@ -34,7 +34,7 @@ def unit_floats(images: np.ndarray) -> np.ndarray:
         return images.astype(np.float32) / np.iinfo(images.dtype).max
     if not np.issubdtype(images.dtype, np.floating):
         raise ValueError(f"expected uint8 or uint16 images or floats in [0, 1], got {images.dtype}")
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
+    if images.size and not (images.min() >= 0 and images.max() <= 1):  # so that NaN fails too
         raise ValueError(f"expected floats in [0, 1], got {images.min()} to {images.max()}")
     return images.astype(np.float32, copy=False)
 

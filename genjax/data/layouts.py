@@ -25,7 +25,7 @@ def find(config: DataConfig) -> list[Folders]:
     root = files.resolve(place)
     if kind == "pairs":
         check_domains(config, 2)
-        return [_one_domain(root)] * 2
+        return [_one_domain(root)] * 2  # halves of the same pictures
     if "," in place and not root.exists():  # a comma may also belong to a name
         check_domains(config, 2)
         return _two_folders(*at_comma(place))
@@ -58,6 +58,7 @@ def check_pairs(config: DataConfig, names: Sequence[Mapping[str, Sequence[str]]]
 
 def at_comma(place: str) -> tuple[epath.Path, epath.Path]:
     """Parts A,B at the first comma between two folders; at the first of all if there is none."""
+    # Names of folders may hold commas themselves.
     ends = [i for i, character in enumerate(place) if character == ","]
     parts = [(files.resolve(place[:i].strip()), files.resolve(place[i + 1 :].strip())) for i in ends]
     return next(((a, b) for a, b in parts if a.is_dir() and b.is_dir()), parts[0])

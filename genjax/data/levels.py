@@ -36,6 +36,7 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
     check_domains(config, len(domains))
     measured: list[float] = []
     for domain, channels in zip(domains, config.channels, strict=True):
+        # The levels become part of the configuration: held-out images must not decide them.
         training = hold_out(domain.items, config.holdout)["train"] if config.holdout else domain.items["train"]
         with ThreadPoolExecutor(config.decode_threads, "measure") as pool:
             results = list(pool.map(functools.partial(_range, domain, channels), training))
@@ -43,6 +44,7 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
         if damaged and not config.skip_corrupt:
             raise ValueError(f"{damaged_lines(damaged, len(training))}\n{remedy(config)}")
         found = [result for result in results if result is not None and not isinstance(result, str)]
+        # Levels of 8 and of 16 bits are not on one scale.
         kinds = sorted({str(dtype) for dtype, _, _ in found})
         if len(kinds) != 1:
             raise ValueError(

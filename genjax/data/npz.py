@@ -93,7 +93,7 @@ def _read(config: DataConfig) -> tuple[epath.Path, list[str], dict[str, np.ndarr
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # a pickle could run code
             names = archive.files
             return path, names, {name: archive[name] for name in names if name.startswith(("x_", "y_"))}
     except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on bad bytes

@@ -42,6 +42,7 @@ def _is_splits(value: object) -> bool:
     # Any tuple of three will do, as a file of one's own need not import genjax.
     if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(domains, tuple) for domains in value):
         return False
+    # As many domains in each split.
     return len(set(map(len, value))) == 1 and all(_is_images(array) for domains in value for array in domains)
 
 

@@ -34,8 +34,10 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
     """Computes which part of a picture of `size` `evaluated` shows: begin and end in rows, and in columns."""
     if _fits(config):
+        # Pillow's fit: a centred crop in the model's proportions, which may begin between pixels.
         lengths = [new / factor for new, factor in zip(config.image_size, _factors(size, config), strict=True)]
         return [((own - length) / 2, (own + length) / 2) for own, length in zip(size, lengths, strict=True)]
+    # Otherwise scaled whole, and cropped at whole pixels; here in pixels of the picture itself.
     parts = zip(size, _scaled_size(size, config), config.image_size, strict=True)
     places = [(own / whole, (whole - new) // 2, new) for own, whole, new in parts]
     return [(begin * step, (begin + new) * step) for step, begin, new in places]
@@ -53,6 +55,7 @@ def _scaled_size(size: Sequence[int], config: DataConfig) -> list[int]:
 
 def _factors(size: Sequence[int], config: DataConfig) -> tuple[float, float]:
     """Computes the factors by which the height and width of a picture of `size` are scaled."""
+    # By load_size, if there is one, but never below what covers image_size.
     ratios = [
         [new / own for new, own in zip(to, size, strict=True)] for to in (config.load_size, config.image_size) if to
     ]
@@ -80,6 +83,7 @@ def check_large_enough(pixels: np.ndarray, config: DataConfig) -> None:
 
 def check_pair(sizes: Sequence[tuple[int, int]], names: Sequence[str], config: DataConfig) -> None:
     """Raises ValueError for two pictures, of these sizes, of which `evaluated` shows parts that differ by a pixel."""
+    # Begin and end in rows, and in columns, as shares of the picture: [2, 2].
     first, second = (np.array(seen(size, config)) / np.array(size)[:, None] for size in sizes)
     pixel = np.diff(first) / np.array(config.image_size)[:, None]
     if (np.abs(first - second) > pixel).any():

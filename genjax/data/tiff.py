@@ -32,8 +32,8 @@ def beyond_pillow(image: Image.Image) -> bool:
     found = tags(image)
     bits = max(found.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     num = found.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    whole = all(kind == 1 for kind in found.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))
-    colours = found.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (1, 2)
+    whole = all(kind == 1 for kind in found.get(TiffImagePlugin.SAMPLEFORMAT, (1,)))  # 1: integers without a sign
+    colours = found.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (1, 2)  # grey whose 0 is black, or RGB
     dropped = colours and found.get(TiffImagePlugin.EXTRASAMPLES, ())[:1] == (0,)  # samples that are no alpha
     return not whole or bits > 16 or (bits == 16 and num > 1) or dropped
 
@@ -60,7 +60,7 @@ def decode(encoded: bytes, page: int, max_megapixels: int) -> tuple[np.ndarray, 
             raise ValueError(f"its samples have {found.bitspersample} bits, not 8, 16, 32 or 64")
         planes = found.asarray()
         extra = [int(sample) for sample in found.extrasamples]
-        separate = planes.ndim == 3 and found.planarconfig == 2
+        separate = planes.ndim == 3 and found.planarconfig == 2  # one plane after another: [c, h, w]
         orientation = found.tags.valueof(_ORIENTATION, default=1)
     if planes.ndim not in (2, 3):
         raise ValueError(f"a page holds an array {list(planes.shape)}, not an image [height, width, channels]")

@@ -32,6 +32,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
 
     Raises ValueError for a name that the family does not have, and if the networks that it needs are not there.
     """
+    # With two domains these losses compare with the truth, so they need pairs.
     own = task.scores if len(config.data.channels) == 1 or config.data.paired else {}
     if best_by == AUTO:
         judge = perceptual.OTHER.get(perceptual.features_of(config), WITHOUT_PAIRS)
@@ -62,7 +63,7 @@ def score(task: Task[C, S], best_by: str, metrics: Mapping[str, float]) -> float
     if best_by == NONE:
         return None
     prefix = best_by.partition(":")[0] + "_"
-    names = task.scores.get(best_by) or [name for name in metrics if name.startswith(prefix)]
+    names = task.scores.get(best_by) or [name for name in metrics if name.startswith(prefix)]  # or kid_a2b, ...
     if not names or any(metrics.get(name) is None for name in names):
         return None
     return float(np.mean([metrics[name] for name in names]))
@@ -96,6 +97,7 @@ def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
                 continue
             if (split, made.domain) not in real:
                 real[split, made.domain] = extract(image_arrays.evenly_spaced(images, NUM))
+            # Asked of the floats: `to_uint8` makes NaN black.
             finite = bool(np.isfinite(made.pictures).all())
             drawn = extract(image_arrays.to_uint8(made.pictures))
             distance = whole_sets.DISTANCES[metric]

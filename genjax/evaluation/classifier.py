@@ -103,6 +103,7 @@ def fit(
     params = init(images.shape[1:], num_classes, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
     state = optimizer.init(params)
     for i in range(num_steps):
+        # As in other trainings: each image once an epoch, whatever the batch size.
         rows = batches.indices(seed, Stream.SHUFFLE_FIRST, i, batch_size, len(images))
         params, state = step(params, state, images[rows], labels[rows].astype(np.int32))
     return Classifier(images.shape[1:], jax.device_get(params))

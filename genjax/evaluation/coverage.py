@@ -30,7 +30,7 @@ def prdc(generated: np.ndarray, reference: np.ndarray) -> dict[str, Interval]:
         )
     x, y = checked(least, generated=generated, reference=reference)
     own_radii = _squared_radii(x)[:, K_MANIFOLD]
-    radii, wide = _squared_radii(y)[:, [K_MANIFOLD, K_DENSITY]].T
+    radii, wide = _squared_radii(y)[:, [K_MANIFOLD, K_DENSITY]].T  # of precision, and of density and coverage
     precise, dense = np.empty(len(x), bool), np.empty(len(x))
     recalled, covered = np.zeros(len(y), bool), np.zeros(len(y), bool)
     for rows, squared in squared_distances(x, y):

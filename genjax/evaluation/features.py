@@ -73,12 +73,13 @@ def load(name: str) -> Features:
 def compile_extract(features: Features, mesh: Mesh) -> Callable[[Images], np.ndarray]:
     """Compiles `extract` once, for many sets of images: images [n, h, w, c] -> float32 [n, d]."""
     apply = compile_chunks(with_precision(features.apply, "float32"), mesh, CHUNK)
-    params = parallel.replicate(mesh, lambda params: params, features.params)
+    params = parallel.replicate(mesh, lambda params: params, features.params)  # copied to the devices once
     width = CHUNK * mesh.size
 
     def extract(images: Images) -> np.ndarray:
         if len(images) == 0:
             raise ValueError("there are no images to take features of: at least one is needed")
+        # Lazily, so that one batch at a time is decoded.
         batches = (images[np.arange(i, min(i + width, len(images)))] for i in range(0, len(images), width))
         found = np.concatenate([apply((params,), (_seen(features, batch),)) for batch in batches])
         if not np.isfinite(found).all():

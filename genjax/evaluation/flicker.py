@@ -52,7 +52,7 @@ def motions(frame: np.ndarray, other: np.ndarray) -> tuple[Motion, Motion]:
 
 def carried(other: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """Moves an image [h, w, c] to the place of the frame that `flow` [2, h, w] leads from; bilinear."""
-    places = _grid(flow) + flow
+    places = _grid(flow) + flow  # [2, h, w]
     planes = [ndimage.map_coordinates(plane, places, order=1, mode="nearest") for plane in np.moveaxis(other, -1, 0)]
     return np.stack(planes, axis=-1)
 
@@ -73,7 +73,7 @@ def measure(frames: Iterable[tuple[np.ndarray, np.ndarray] | None]) -> Flicker:
         if pair and before:
             moved, _ = motions(pair[0], before[0])
             changes.append([squared_change(now, then, moved) for now, then in zip(pair, before, strict=True)])
-        before = pair
+        before = pair  # None too: no pair spans a lost frame
     found = np.array([each for each in changes if np.isfinite(each).all()]).reshape(-1, 2)
     if not len(found):
         return Flicker(math.nan, math.nan, 0)
@@ -89,6 +89,7 @@ def _shown(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     """Returns which pixels of a frame the other one shows, by the motions [2, h, w] between them: bool [h, w]."""
     rows, columns = _grid(flow) + flow
     inside = (rows > -0.5) & (rows < flow.shape[1] - 0.5) & (columns > -0.5) & (columns < flow.shape[2] - 0.5)
+    # The motion back, read where the motion there ends: both sum to 0 if a pixel comes back.
     returned = np.moveaxis(carried(np.moveaxis(back, 0, -1), flow), -1, 0)
     squares = np.sum(flow**2 + returned**2, axis=0)
     return inside & (np.sum((flow + returned) ** 2, axis=0) < 0.01 * squares + 0.5)

@@ -34,6 +34,7 @@ class Inception(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Maps images [b, 299, 299, 3] in [0, 1] to features [b, 2048]."""
+        # The range that TensorFlow's graph was given: white does not quite reach 1.
         x = _conv((255 * images - 128) / 128, "Conv2d_1a_3x3", 32, 3, 3, stride=2)
         x = _conv(x, "Conv2d_2a_3x3", 32, 3, 3, padding="VALID")
         x = _halved(_conv(x, "Conv2d_2b_3x3", 64, 3, 3))
@@ -96,8 +97,9 @@ def _normalised(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarr
         part: tensors[f"{name}.{part}"].astype(np.float64)
         for part in ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
     }
+    # norm(W x) = (W x - mean) scale + offset, which is (scale W) x + (offset - mean scale).
     scale = layer["bn.weight"] / np.sqrt(layer["bn.running_var"] + EPSILON)
-    kernel = layer["conv.weight"].transpose(2, 3, 1, 0) * scale
+    kernel = layer["conv.weight"].transpose(2, 3, 1, 0) * scale  # [out, in, h, w] to [h, w, in, out]
     bias = layer["bn.bias"] - layer["bn.running_mean"] * scale
     return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
 

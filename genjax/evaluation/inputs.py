@@ -32,7 +32,7 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     floats = image_arrays.unit_floats(images)
     if floats.shape[1:3] == tuple(size):
         return floats
-    planes = np.moveaxis(floats, -1, 1).reshape(-1, *floats.shape[1:3])
+    planes = np.moveaxis(floats, -1, 1).reshape(-1, *floats.shape[1:3])  # [n * c, h, w]
     found = np.stack([np.asarray(Image.fromarray(plane).resize(size[::-1], BICUBIC)) for plane in planes])
     # The bicubic filter has negative lobes, so that values may leave [0, 1] at edges.
     return np.moveaxis(found.clip(0, 1).reshape(len(floats), -1, *size), 1, -1)

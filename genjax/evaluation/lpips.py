@@ -124,6 +124,7 @@ def distance(params: Params, x: Array, y: Array) -> Array:
     """Computes the LPIPS distance [b] of images [b, h, w, 3] in [0, 1] (Zhang et al. 2018, eq. 1)."""
     total = jnp.zeros(len(x), x.dtype)
     for i, pair in enumerate(zip(layers(params, x), layers(params, y), strict=True)):
+        # Unit vectors of each pixel, whose squared differences are weighted by channel.
         first, second = (z / (jnp.linalg.norm(z, axis=-1, keepdims=True) + EPSILON) for z in pair)
         weights = params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(1, 1, 1, -1)
         total += jnp.mean(jnp.sum((first - second) ** 2 * weights, axis=-1), axis=(1, 2))

@@ -26,7 +26,7 @@ def authenticity(generated: np.ndarray, training: np.ndarray) -> Interval:
     """
     x, y = checked(2, generated=generated, training=training)
     found = nearest(x, y)
-    between = nearest(y[found.rows[:, 0]], y, 2).distances[:, 1]
+    between = nearest(y[found.rows[:, 0]], y, 2).distances[:, 1]  # its first neighbour is itself
     return intervals.of_share(found.distances[:, 0] > between)
 
 
@@ -58,4 +58,4 @@ def _above_minus_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Computes for each of `values` the share of `others` above it minus the share below it."""
     others = np.sort(others)
     below, not_above = np.searchsorted(others, values, "left"), np.searchsorted(others, values, "right")
-    return 1 - (below + not_above) / len(others)
+    return 1 - (below + not_above) / len(others)  # above = len(others) - not_above

@@ -47,7 +47,7 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         norms = norms_x[rows, None] + norms_y
-        squared = norms - 2 * (x[rows] @ y.T)
+        squared = norms - 2 * (x[rows] @ y.T)  # |x|^2 + |y|^2 - 2 x.y, a product of matrices
         squared[squared < ROUNDING * norms] = 0  # so that a copy is at distance 0
         yield rows, squared
 
@@ -59,7 +59,7 @@ def nearest(x: np.ndarray, y: np.ndarray, k: int = 1) -> Neighbours:
     """
     distances, neighbours = [], []
     for _, squared in squared_distances(x, y):
-        found = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        found = np.argpartition(squared, k - 1, axis=1)[:, :k]  # the k nearest, in any order
         order = np.argsort(np.take_along_axis(squared, found, axis=1), axis=1)
         neighbours.append(np.take_along_axis(found, order, axis=1))
         distances.append(np.sqrt(np.take_along_axis(squared, neighbours[-1], axis=1)))

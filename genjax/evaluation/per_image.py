@@ -70,6 +70,7 @@ def over_images(
         jax.device_get(score(state, batch, STREAMS[split], SCORING_SEED, draw))
         for batch in batches.eval_batches(images, batch_size, parallel.process_rows(batch_size))
     ]
+    # Rows beyond a domain's length are padding: of a last batch, or of the shorter domain.
     return {
         name: np.concatenate([part[name] for part in parts])[: len(array)]
         for array, parts in zip(images, zip(*scored, strict=True), strict=True)
@@ -83,6 +84,7 @@ def draw_standard_error(values: np.ndarray) -> float:
     The images stay the same, and their noise is independent.
     """
     draws, num = values.shape
+    # Images are independent: the variance of their sum is the sum of variances.
     return math.sqrt(float(_variance(values).sum()) / draws) / num
 
 

@@ -106,6 +106,7 @@ def _parts(sums: np.ndarray, counts_x: np.ndarray, counts_y: np.ndarray, within:
     mean = float(sums.sum() / num.sum())
     centred = (sums - mean * num) / num.sum()
     rows, columns = centred.sum(axis=1), centred.sum(axis=0)
+    # What is left of a pair of blocks without the terms of either.
     pairs = centred - np.outer(rows, counts_y / counts_y.sum()) - np.outer(counts_x / counts_x.sum(), columns)
     if within:
         np.fill_diagonal(pairs, 0)

@@ -29,6 +29,7 @@ def serialized(program: Program, about: Json) -> bytes:
     traced = jax.jit(program.fn).trace(*program.inputs.values())
     graph = Graph(program.inputs)
     values = _converted(graph, traced.jaxpr, list(program.inputs))
+    # An Identity names each output, also one that is an input or a constant.
     for name, value in zip(program.outputs, values, strict=True):
         graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name]))
     outputs = zip(program.outputs, traced.jaxpr.out_avals, strict=True)
@@ -38,7 +39,7 @@ def serialized(program: Program, about: Json) -> bytes:
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION, producer_name="genjax")
     helper.set_model_props(model, {"genjax": json.dumps(about)})
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(model, full_check=True)  # with all shapes inferred
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -66,6 +66,7 @@ class Graph:
     def size(self, size: Size) -> Value:
         """Returns a size as int64 [1]."""
         if str(size) not in self._sizes:
+            # JAX writes sizes as expressions of Python, but for the sign of powers.
             self._sizes[str(size)] = self._evaluated(ast.parse(str(size).replace("^", "**"), mode="eval").body)
         return self._sizes[str(size)]
 

@@ -25,7 +25,7 @@ def _reduce(kind: str) -> Rule:
 def _broadcast(graph: Graph, eqn: JaxprEqn, x: Value) -> str:
     sizes = eqn.params["shape"]
     given = dict(zip(eqn.params["broadcast_dimensions"], sizes_of(eqn.invars[0]), strict=True))
-    spread = [given.get(axis, 1) for axis in range(len(sizes))]
+    spread = [given.get(axis, 1) for axis in range(len(sizes))]  # 1 along new axes
     x = graph.reshape(x, spread)
     return x if list(map(str, spread)) == list(map(str, sizes)) else graph.add("Expand", x, graph.shape(sizes))
 
@@ -38,6 +38,7 @@ def _slice(graph: Graph, eqn: JaxprEqn, x: Value) -> str:
 
 def _reverse(graph: Graph, eqn: JaxprEqn, x: Value) -> str:
     axes = np.array(eqn.params["dimensions"], np.int64)
+    # From the last element to before the first, in steps of -1.
     return graph.add("Slice", x, *(np.full_like(axes, value) for value in (LAST, FIRST)), axes, np.full_like(axes, -1))
 
 
@@ -76,9 +77,11 @@ def _stack(graph: Graph, eqn: JaxprEqn, *parts: Value) -> str:
 def _product(graph: Graph, eqn: JaxprEqn, a: Value, b: Value) -> str:
     (sums_a, sums_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
     ranks = [len(sizes_of(var)) for var in eqn.invars]
+    # The last axis of a meets the first of a matrix b: a plain product.
     if (sums_a, sums_b, batch_a, ranks[1]) == ((ranks[0] - 1,), (0,), (), 2):
         return graph.add("MatMul", a, b)
     letters = [list("abcdefgh"[: ranks[0]]), list("mnopqrst"[: ranks[1]])]
+    # Axes that meet, in batches or in sums, share a letter.
     for i, j in zip((*batch_a, *sums_a), (*batch_b, *sums_b), strict=True):
         letters[1][j] = letters[0][i]
     free = [[letter for i, letter in enumerate(each) if i not in used]
@@ -99,8 +102,10 @@ def _convolve(graph: Graph, eqn: JaxprEqn, x: Value, kernel: Value) -> str:
                       dilations=params["rhs_dilation"], group=groups)  # fmt: skip
     else:
         plain = all(step == 1 for step in (*params["window_strides"], *params["rhs_dilation"], groups))
+        # JAX says how far the input is padded, ONNX how much of the full output is cut off.
         pads = size[:, None] - 1 - pads
         require(plain and pads.min() >= 0, "ONNX: no such transposed convolution")
+        # ONNX describes it as the gradient of a convolution: taps flipped, inputs before outputs.
         turned = np.flip(weights, tuple(range(2, weights.ndim))).swapaxes(0, 1)
         y = graph.add("ConvTranspose", x, turned, strides=up, pads=pads.T.reshape(-1))
     return graph.add("Transpose", y, perm=np.argsort(out_axes))

@@ -108,7 +108,7 @@ def _planes(program: bytes) -> bytes:
 
 
 def _packed(part: bytes) -> str:
-    return base64.b64encode(gzip.compress(part, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(part, mtime=0)).decode()  # without a time: the same bytes
 
 
 def _sha256(text: str) -> str:

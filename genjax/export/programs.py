@@ -52,6 +52,7 @@ def _of_translator(model: Translator) -> dict[str, Program]:
     """Returns the directions: images of any height and width that the generator accepts."""
     (unit, smallest), params = model.config.net.generator_sizes, jax.device_get(model.params)
     least = -(-smallest // unit)
+    # h and w count the generator's units, so that all sizes are multiples of them.
     n, h, w = jax.export.symbolic_shape("n, h, w", constraints=[f"h >= {least}", f"w >= {least}"])
 
     def program(direction: Direction) -> Program:

@@ -115,5 +115,5 @@ def _side_by_side(pictures: list[Array]) -> Array:
     """Joins pictures [b, h, w, c], as they are shown in grey or colour, in one row each."""
     pictures = [image_arrays.shown(picture) for picture in pictures]
     channels = max(picture.shape[-1] for picture in pictures)
-    alike = [jnp.repeat(picture, channels // picture.shape[-1], axis=-1) for picture in pictures]
+    alike = [jnp.repeat(picture, channels // picture.shape[-1], axis=-1) for picture in pictures]  # grey beside colour
     return jnp.concatenate(alike, axis=2)

@@ -205,6 +205,7 @@ class UnetDecoder(nn.Module):
             x = layers.Norm(self.norm, self.affine)(
                 lambda x, skip: jnp.concatenate([skip, x], axis=-1), x, skips[level - 1]
             )
+        # The outermost level has no norm and no skip connection: its output is the image.
         return layers.ConvTranspose(self.channels, 4, dtype=self.dtype)(layers.pointwise(nn.relu, x))
 
 

@@ -62,7 +62,7 @@ def find_warnings(config: GanRun, related: float, rows: Sequence[Row], validated
     for direction in NAMES:
         found |= _collapsed(config, validated, direction) | _inverted(config, related, recent, direction)
         found |= _hidden(validated, direction)
-    for name, direction in (("d_a", "b2a"), ("d_b", "a2b")):
+    for name, direction in (("d_a", "b2a"), ("d_b", "a2b")):  # d_a judges translations into A
         weight = getattr(config.loss, f"adversarial_{direction}", 0.0)  # a family may lack a direction
         if weight > 0 and config.loss.adversarial != "wgan_gp":
             found |= _outplayed(config, recent, name)
@@ -85,7 +85,7 @@ def _inverted(config: GanRun, related: float, recent: Sequence[Row], direction: 
     correlation = _mean(recent, f"correlation_{direction}")
     if correlation is None or abs(related) < thresholds.RELATED:
         return {}
-    if correlation * math.copysign(1, related) >= -thresholds.INVERTED:
+    if correlation * math.copysign(1, related) >= -thresholds.INVERTED:  # above 0 if the signs agree
         return {}
     sentence = (
         f"Translations from {NAMES[direction]} swap light and dark: luminances of images and translations correlate "

@@ -64,6 +64,7 @@ def over_time(frames: Iterable[Frame | None]) -> Iterator[np.ndarray | None]:
     The motion is that of the images. None stands for a frame that is lost. Three frames are held at a time.
     """
     before: list[tuple[Frame, Motion]] = []
+    # None at the end, so that the last frame is yielded too.
     for here, after in itertools.pairwise(itertools.chain(frames, [None])):
         if here is None or after is None:
             yield None if here is None else _mean(here, before)
@@ -71,7 +72,7 @@ def over_time(frames: Iterable[Frame | None]) -> Iterator[np.ndarray | None]:
             continue
         forth, back = flicker.motions(here.image, after.image)
         yield _mean(here, [*before, (after, forth)])
-        before = [(here, back)]
+        before = [(here, back)]  # the motion is seen from the next frame
 
 
 def _mean(here: Frame, others: list[tuple[Frame, Motion]]) -> np.ndarray:

@@ -38,6 +38,7 @@ def make_starts(
             if name in parts:
                 field = f"g_{name}" if name in directions else name
                 state = state._replace(**{field: getattr(state, field)._replace(params=parts[name])})
+        # Copies, because no buffer may be donated twice.
         averages = {name: jax.tree.map(jnp.copy, parts[name]) for name in directions if name in parts}
         return state._replace(ema=state.ema | averages, spectral=parts.get("spectral", state.spectral))
 
@@ -101,6 +102,7 @@ def _settings(section: str, direction: Direction, sizes: GeneratorSizes) -> tupl
     channels = (sizes.in_channels, sizes.out_channels)
     return (
         (f"{section}.generator", sizes.kind),
+        # A file does not say these three: the original has no others that are read here.
         (f"{section}.output", "tanh"),
         (f"{section}.generator_norm", "instance"),
         (f"{section}.norm_affine", False),

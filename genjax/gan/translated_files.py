@@ -69,6 +69,7 @@ def _outcomes(
     files: Files,
 ) -> Iterator[tuple[Page, Exception | None]]:
     """Yields each picture with its error, or with None when its translation is on the disk."""
+    # Sizes first, from headers: they decide which pictures share a program.
     measured = list(pool.map(lambda item: _try(files.size, item[0]), items))
     sound = np.array([i for i, size in enumerate(measured) if not isinstance(size, Exception)], int)
     yield from ((items[i][0], size) for i, size in enumerate(measured) if isinstance(size, Exception))
@@ -84,6 +85,7 @@ def _outcomes(
             loaded = loading.result()
             good = [each for each in loaded if isinstance(each, _Loaded)]
             images = _try(translator.translate_group, direction, [each.image for each in good], group)
+            # An error of the whole batch is that of each picture in it.
             done = {
                 each.position: images if isinstance(images, Exception) else each._replace(image=images[k])
                 for k, each in enumerate(good)
@@ -112,6 +114,7 @@ def _over_time(
     def as_frame(loaded: Exception | _Loaded) -> Frame | None:
         return Frame(frame(loaded.picture), loaded.image) if isinstance(loaded, _Loaded) else None
 
+    # Smoothing reads a frame ahead; `tee` keeps the frames that are read and not yet yielded.
     works, again = itertools.tee(works)
     smoothed = over_time(as_frame(loaded) for _, loaded in again)
     for (index, loaded), image in zip(works, smoothed, strict=True):
@@ -125,7 +128,7 @@ def _ahead(
     pending: deque[tuple[T, Future]] = deque()
     held = 0
     for work in works:
-        while pending and held + weight(work) > PIXELS_HELD:
+        while pending and held + weight(work) > PIXELS_HELD:  # a single work may be larger
             held -= weight(pending[0][0])
             yield pending.popleft()
         held += weight(work)

@@ -52,7 +52,7 @@ def translate_on_canvas(generator: Generator, params: Params, images: Array, siz
 
     `sizes` int32 [n, 2] are equal heights and widths that the generator accepts; `strip` is a multiple of its unit.
     """
-    rows = images.shape[1]
+    rows = images.shape[1]  # without those that fill up the last strip
     inputs = canvas.pointwise(lambda x: 2 * x - 1, canvas.place(images, sizes[0], strip))
     translated: Map = generator.apply({"params": params}, inputs)
     return canvas.take(canvas.pointwise(lambda y: jnp.clip((y + 1) / 2, 0, 1), translated), rows)
@@ -79,6 +79,7 @@ def translate_in_strips(
     `after_strip` gets the number of strips that are done, and of all.
     """
     sizes = accepted_sizes(net, np.array(image.shape[:2]))
+    # Which row or column of the image each one of the padded image shows.
     rows, columns = (
         np.pad(np.arange(size), (0, int(accepted) - size), mode=BORDER)
         for size, accepted in zip(image.shape[:2], sizes, strict=True)

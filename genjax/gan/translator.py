@@ -84,6 +84,7 @@ class Translator:
             large = np.array([self._is_streamed(size) for size in sizes], bool)
             accepted = translation.accepted_sizes(self.config.net, sizes)
             on_canvas = canvas_sizes.choose(accepted[~large])
+            # A large picture is streamed by itself, and needs no canvas.
             alone = canvas_sizes.one_for_each_size(sizes[large])
             return canvas_sizes.among(on_canvas, ~large) + canvas_sizes.among(alone, large)
         logging.info("networks from outside genjax: one program for each of the sizes, the last few are kept")

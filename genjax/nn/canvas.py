@@ -57,6 +57,7 @@ def take(x: Canvas, rows: int) -> Array:
 def reflect(x: Canvas, border: int) -> Canvas:
     """Replaces the zeros around the map by its reflection, edge excluded, up to `border` pixels from it."""
     values = x.values
+    # Rows first: columns are then reflected with them, and the corners are right.
     for axis, size in ((1, x.height), (2, x.width)):
         before = lax.slice_in_dim(values, MARGIN + 1, MARGIN + 1 + border, axis=axis)
         after = lax.dynamic_slice_in_dim(values, MARGIN + size - 1 - border, border, axis)
@@ -134,8 +135,9 @@ def merged(before: Moments, new: Moments) -> Moments:
 
 def pooled(mean: Array, variance: Array, groups: int) -> tuple[Array, Array]:
     """Returns mean and variance of each group of channels, for each of its channels."""
-    grouped = mean.reshape(*mean.shape[:3], groups, -1)
+    grouped = mean.reshape(*mean.shape[:3], groups, -1)  # [b, 1, 1, groups, channels of a group]
     pooled = jnp.mean(grouped, axis=-1, keepdims=True)
+    # The variance of a group: that within its channels, and that of their means.
     within = variance.reshape(grouped.shape) + jnp.square(grouped - pooled)
     spread = jnp.mean(within, axis=-1, keepdims=True)
     pooled, spread = (jnp.broadcast_to(part, grouped.shape).reshape(mean.shape) for part in (pooled, spread))
@@ -147,8 +149,9 @@ def _fill(output: Canvas, strip_at: Callable[[Array, Canvas], Array]) -> Canvas:
 
     def write(i: Array, values: Array) -> Array:
         strip = strip_at(i, dataclasses.replace(output, values=values))
+        # Zero outside of the map, as the next convolution's border has to be.
         strip = jnp.where(_inside(output, i), strip, 0)
-        start = jnp.stack([0 * i, MARGIN + i * output.strip, 0 * i + MARGIN, 0 * i])
+        start = jnp.stack([0 * i, MARGIN + i * output.strip, 0 * i + MARGIN, 0 * i])  # 0 * i has the type of i
         return lax.dynamic_update_slice(values, strip, start)
 
     return dataclasses.replace(output, values=lax.fori_loop(0, _num_strips(output), write, output.values))

@@ -74,6 +74,7 @@ class Conv(nn.Module):
         """Maps [b, h, w, c] to [b, h', w', features]; h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
         parameters = _parameters(self, x.shape[-1])
         if isinstance(x, Canvas | Stream):
+            # Canvases and streams bring the border with them.
             inner = _Biased(conv, (self.stride, NO_PADDING), self.dtype)
             return _module(x).convolve(inner, parameters, x, border=1, down=self.stride)
         return _Biased(conv, (self.stride, ((1, 1), (1, 1))), self.dtype)(x, *parameters)
@@ -92,6 +93,7 @@ class ReflectConv(nn.Module):
         """Maps [b, h, w, c] to [b, h, w, features]; height and width exceed kernel_size // 2."""
         parameters, border = _parameters(self, x.shape[-1]), self.kernel_size // 2
         if isinstance(x, Canvas | Stream):
+            # Trained networks alone run on canvases and streams, so no gradient has to be fast.
             inner = _Biased(conv_by_rows if self.by_rows else conv_narrow, (), self.dtype)
             return _module(x).convolve(inner, parameters, x, border, mirrored=True)
         return _Biased(_mirrored, (border, self.by_rows), self.dtype)(x, *parameters)
@@ -140,6 +142,7 @@ class Norm(nn.Module):
         channels = x.shape[-1]
         if self.affine:
             scale, bias = (self.param(name, nn.initializers.zeros, (channels,)) for name in ("scale", "bias"))
+            # Gain and offset become part of the function of pixels, for every kind of map.
             after = fn
 
             def fn(x: Array, *others: Array) -> Array:

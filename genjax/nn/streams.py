@@ -147,7 +147,7 @@ def compute(
     `after_strip` gets the number of strips that are done, and that of all passes.
     """
     passes = [each for each in _by_depth(output) if each.stored or each.measured or each is output]
-    last_reader = {
+    last_reader = {  # passes are in order: of those that read a map, the last stays
         read: target for target in passes for each in _computed(target) for read in each.sources if read.stored
     }
     heights = [_strip_height(target, strip) for target in passes]

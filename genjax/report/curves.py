@@ -63,6 +63,7 @@ def _plot(series: Mapping[str, Points], description: str) -> Element:
     steps = [step for points in series.values() for step, _ in points]
     first, last = min(steps), max(steps)
     low, high = _range(series)
+    # From steps and values to units of the drawing; values outside the range lie on its edge.
     x = lambda step: LEFT + (WIDTH - LEFT - 4) * (step - first) / max(last - first, 1)  # noqa: E731
     y = lambda value: TOP + (HEIGHT - TOP - BOTTOM) * (1 - (min(max(value, low), high) - low) / (high - low))  # noqa: E731
     drawn = [tag("path", d=f"M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 4}", class_="axis")]
@@ -114,5 +115,6 @@ def _smoothed(points: Points) -> Points:
     share = min(1.0, WINDOWS / len(points))  # of the newest value
     for step, value in points:
         mean, weight = (1 - share) * mean + share * value, (1 - share) * weight + share
+        # Divided by the sum of all weights, as Adam does, so that the start is not pulled to 0.
         smoothed.append((step, mean / weight))
     return smoothed

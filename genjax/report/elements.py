@@ -11,6 +11,7 @@ def tag(name: str, /, *content: Element | str, **attributes: str) -> Element:
     for part in content:
         if not isinstance(part, str):
             element.append(part)
+        # ElementTree keeps the text after a child in that child's tail.
         elif len(element):
             element[-1].tail = (element[-1].tail or "") + part
         else:

@@ -103,6 +103,7 @@ def write_report(path: epath.PathLike, title: str, runs: Mapping[str, epath.Path
     A heading that repeats the title is left out.
     """
     policy = tag("meta", http_equiv="Content-Security-Policy", content=POLICY)
+    # A policy holds for what comes after it, so it is before style and script.
     head = tag("head", tag("meta", charset="utf-8"), policy,
                tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
                tag("title", title), tag("style", STYLE))  # fmt: skip

@@ -45,7 +45,7 @@ def _figure(kind: str, by_step: dict[int, epath.Path]) -> Element:
     images = [
         picture(by_step[step].read_bytes(), by_step[step].suffix[1:], f"{title}, step {step:,}") for step in steps
     ]
-    for image in images[:-1]:
+    for image in images[:-1]:  # the slider shows them
         image.set("hidden", "hidden")
     caption = tag("figcaption", f"{title}, step {steps[-1]:,}")
     return tag("figure", *images, caption, class_="steps" if len(steps) > 1 else "one")

@@ -57,6 +57,7 @@ def headline(task: Task, shown: Outcome, records: Sequence[Json]) -> Iterator[El
     boxes = []
     for name in (name for name in task.headline if name in shown.metrics):
         notes = ["95% interval over images"] if _half(name, shown.metrics) else []
+        # What doing nothing would get.
         if name == "l1_a2b" and "l1_copy" in shown.metrics:
             notes.append(f"of the input itself: {number(shown.metrics['l1_copy'])}")
         boxes.append(_box(name, _value(name, shown.metrics), *notes))

@@ -22,7 +22,7 @@ def explained(config: Json) -> list[tuple[str, str, str]]:
 
 def _meanings(kind: type, part: str = "") -> Iterator[tuple[str, str]]:
     """Yields each field of a dataclass and its parts by its dotted name, with the first sentence of its docstring."""
-    classes = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+    classes = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]  # derived ones last: they win
     described = [field for base in classes for field in docstring_parser.parse_from_object(base).params]
     docs = {field.arg_name: " ".join((field.description or "").split()) for field in described}
     for field in dataclasses.fields(kind):

@@ -128,7 +128,7 @@ def restore_chosen(directory: epath.PathLike, which: int | str, abstract_state: 
         else:
             restored = restore(directory, chosen, abstract_state)
     except ValueError:
-        time.sleep(REMOVAL_SECONDS)
+        time.sleep(REMOVAL_SECONDS)  # a training may be removing it just now
         if steps(directory) == kept:
             raise
         restored = None
@@ -177,9 +177,9 @@ class Saver:
         self._checkpointer = ocp.training.Checkpointer(
             directory,
             context=context,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),  # the loop decides
             preservation_policy=self,
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=True,  # left by saves that were cut off
         )
 
     @property
@@ -192,7 +192,7 @@ class Saver:
 
         `rows` are those on the disk that it covers.
         """
-        if score is not None and math.isfinite(score):
+        if score is not None and math.isfinite(score):  # NaN has no place in an order
             self._scores[step] = score
         beside = Record(step, fingerprint.tree_digest(state), environment, self._scores.get(step), rows or {})
         with self._errors():

@@ -86,6 +86,7 @@ def load(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfi
         config_class = classes[family] if issubclass(classes[family], kind) else kind
         converter = cattrs.Converter(forbid_extra_keys=True)
         numbers = tuple[float, ...]
+        # Levels are a name or numbers, and cattrs cannot tell which by itself.
         converter.register_structure_hook(
             Levels, lambda given, _: given if isinstance(given, str) else converter.structure(given, numbers)
         )
@@ -112,9 +113,11 @@ def check_resumable(saved: RunConfig, config: RunConfig, finished: Collection[in
     old, new = files.flatten(dataclasses.asdict(saved)), files.flatten(dataclasses.asdict(config))
     differing = {name for name in old | new if old.get(name) != new.get(name)} - MAY_CHANGE
     steps = "train.num_steps"
+    # More steps go on with the same run, unless a schedule was made for fewer.
     longer = steps in differing and new[steps] > old[steps] and not config.depends_on_num_steps
     if longer or not steps_known:
         differing.discard(steps)
+    # auto takes the loss that the run began with.
     if config.train.best_by == best.AUTO:
         differing.discard("train.best_by")
     dispatch = "train.steps_per_dispatch"

@@ -100,6 +100,7 @@ def _accelerator_packages() -> dict[str, str]:
 def _processor() -> Json:
     """Describes the processor: its model, and the instructions that compilers choose among."""
     text = CPUINFO.read_text() if CPUINFO.exists() else ""  # Linux alone has it
+    # A block for each processor; the first stands for all.
     fields = dict(re.findall(r"^(.*?)\s*: (.*)$", text.partition("\n\n")[0], re.MULTILINE))
     features = (fields.get("flags") or fields.get("Features", "")).split()
     return {
@@ -113,6 +114,7 @@ def _git() -> str:
     root = Path(__file__).parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
+        # An installed genjax may lie inside a repository that is not its own.
         tracked = subprocess.run(["git", "-C", str(root), "ls-files", "--error-unmatch", __file__], capture_output=True)
         found = subprocess.run(command, capture_output=True, text=True)
     except OSError:

@@ -28,7 +28,7 @@ def compile_fingerprint(mesh: Mesh, steps_per_dispatch: int) -> Fingerprint[S]:
 
     def fingerprints(state: S, batch: Batch) -> dict[str, Array]:
         if steps_per_dispatch > 1:
-            batch = jax.tree.map(lambda leaf: leaf[:, -1], batch)
+            batch = jax.tree.map(lambda leaf: leaf[:, -1], batch)  # of [b, steps, ...]
         sets = {"batch": batch.images} | ({"batch.pairs": batch.pairs} if batch.pairs else {})
         found = {name: lax.psum(batch_fingerprint(images, batch.position), "data") for name, images in sets.items()}
         return tree_fingerprint(state) | found
@@ -105,6 +105,7 @@ def batch_fingerprint(images: tuple[Array, ...], position: Array) -> Array:
     """
 
     def of_domain(array: Array, domain: int) -> Array:
+        # Each image by itself, and then its place: the sum does not depend on the order of images.
         rows = jnp.sum(jax.vmap(_placed)(_words(array).reshape(len(position), -1)), axis=1, dtype=jnp.uint32)
         # The highest bit tells the domains apart: images that changed places count as different.
         place = position.astype(jnp.uint32) + jnp.uint32(domain << 31)

@@ -94,6 +94,7 @@ class Progress:
             per_step = (time.perf_counter() - self._first[1]) / (step - self._first[0])
             line += f"  {tqdm.format_interval((self._num_steps - step) * per_step)} left"
         columns = math.inf if self._bar.disable else self._bar.ncols or math.inf
+        # As many figures as the line has room for.
         for figure in self._figures:
             line += f"  {figure}" if len(line) + len(figure) + 2 < columns else ""
         return line

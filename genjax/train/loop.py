@@ -91,7 +91,7 @@ def fit(
     config, start_parts = starts.prepared(task, config)
     mesh = parallel.make_mesh()
     with run_directory.opened(config, mesh) as run:
-        config = run.config
+        config = run.config  # with epochs as steps, and all that was automatic decided
         programs = make_programs(task, config, mesh)
         state, start, covered = _restore_or_init(task, run, mesh, start_parts)
         monitor = task.monitor(config, run.splits) if task.monitor else None
@@ -128,7 +128,7 @@ def _train(
     threads = data.prefetch if data.cache == "none" else 1
     ahead = range(start, train.num_steps, several)
     loaded = batches.prefetch(lambda step: parallel.shard_batch(mesh, load(step)), ahead, data.prefetch, threads)
-    step = start
+    step = start  # returned as it is, if no step is left to train
     with (
         preemption.requests() as requested,  # entered first and left last, so a signal cannot interrupt the last save
         checkpoint.Saver(run.workdir / "checkpoints", train, run_directory.finished_steps(run.workdir)) as saver,
@@ -139,8 +139,9 @@ def _train(
         jax.transfer_guard_host_to_device("disallow"),  # an accidental copy to the device in the loop is an error
     ):
         log = Log(writer, progress, train, int(state.skipped), saver.best_score)
-        profile(start, state)
+        profile(start, state)  # where a trace begins that has the first step in it
         for step, batch in zip(range(start + several, train.num_steps + 1, several), loaded, strict=True):
+            # The state is donated: its old arrays are gone after this.
             state, metrics, stop = programs.train_step(state, batch, seed, signals[requested()])
             fingerprints = programs.fingerprint(state, batch) if step % train.log_every == 0 else {}
             # Dispatch is asynchronous. Reading the metrics of the step before keeps the host ahead of the device.
@@ -154,7 +155,7 @@ def _train(
                 log.after_evaluation(step, found, score, saved=step % train.checkpoint_every == 0 or last)
                 grids = programs.write_grids(run.workdir, step, state, run.splits, noise_seed)
                 writer.write_pictures(step, grids)
-                log.flush()
+                log.flush()  # the report reads rows from the disk
                 if main and last:
                     sample_images.write_growth(run.workdir, grids)
                 if main:
@@ -204,6 +205,7 @@ def _restore_or_init(task: Task[C, S], run: Run[C], mesh: Mesh, start_parts: Par
         return task.init(run.config, keys.for_step(keys.root_key(seed), Stream.INIT, 0))
 
     directory = run.workdir / "checkpoints"
+    # `init` is traced for shapes and types here, which no seed changes.
     restored = checkpoint.restore_latest(directory, parallel.abstract(mesh, lambda: init(0)))
     if restored is None:
         state = parallel.replicate(mesh, init, parallel.replicate_scalar(mesh, seed_of(run.config, "init")))

@@ -63,7 +63,7 @@ def write_csv(workdir: epath.Path) -> None:
             row["warnings"] = "; ".join(row["warnings"].values())
         steps.setdefault(row["step"], {}).update(row)
     if steps:
-        names = dict.fromkeys(name for row in steps.values() for name in row)
+        names = dict.fromkeys(name for row in steps.values() for name in row)  # in the order of their first rows
         table = csv.DictWriter(buffer := io.StringIO(), names, lineterminator="\n")
         table.writeheader()
         table.writerows(steps.values())

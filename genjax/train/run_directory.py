@@ -88,6 +88,7 @@ def with_images(config: C) -> tuple[C, epath.Path, Splits]:
 def with_best_by(config: C, workdir: epath.Path) -> C:
     """Returns `config` with the validation loss that --train.best-by auto means: that of the run, if it has begun."""
     asked, record = config.train.best_by, workdir / "config.json"
+    # What auto means depends on what is installed, and a run keeps its own.
     if asked == best.AUTO and record.exists():
         asked = config_file.load(workdir, type(config)).train.best_by
     chosen = best.resolve(task_of(config), config, asked)
@@ -126,6 +127,7 @@ def exclusive_lock(workdir: epath.Path) -> Iterator[None]:
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        # Entered here and left below, so that no error of the training is taken for one of the lock.
         held = contextlib.ExitStack()
         if not held.enter_context(files.locked(workdir / LOCK, timeout=0)):
             logger.warning("%s is on a file system without locks: start no second training there", workdir)
@@ -174,11 +176,13 @@ def _agree(old: list[Json], new: list[Json]) -> bool:
 
 def check_processes(run: Run) -> None:
     """Raises ValueError in every process if configuration, images or environment differ between processes."""
+    # The host's processor and threads change bits only where the host computes.
     host = () if jax.default_backend() == "cpu" else environment.HOST
     surroundings = {name: value for name, value in run.environment.items() if name not in host}
     record = {"config": dataclasses.asdict(run.config), "images": run.description, "environment": surroundings}
-    own = json.loads(json.dumps(record))
+    own = json.loads(json.dumps(record))  # lists for tuples, as the broadcast record has
     found = files.differences(parallel.broadcast(own), own)
+    # All ask before any of them raises: the others would wait for ever.
     alike = parallel.all_processes(not found)
     if found:
         lines = "\n".join(f"  {line}" for line in found)

@@ -35,6 +35,7 @@ def write_growth(workdir: epath.Path, names: Iterable[str]) -> None:
     """
     for name in names:
         is_grid = re.compile(rf"{re.escape(name)}-\d+\.png").fullmatch
+        # Steps have eight digits, so names are in the order of steps.
         paths = sorted((path for path in (workdir / "samples").iterdir() if is_grid(path.name)), key=lambda p: p.name)
         spaced = np.linspace(0, len(paths) - 1, min(MOST_FRAMES, len(paths))).astype(int)
         frames = [image_arrays.read_png(paths[i]) for i in spaced]

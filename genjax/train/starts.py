@@ -42,6 +42,7 @@ def prepared(task: Task[C, S], config: C) -> tuple[C, Parts | None]:
     workdir = files.resolve(config.workdir)
     if (workdir / config_file.NAME).exists():
         saved = config_file.load(workdir, type(config))
+        # Compared with what the run began from, so that a source that has changed is noticed.
         if saved.init_from == config.init_from and not config.init_from_sha256:
             config = dataclasses.replace(config, init_from_sha256=saved.init_from_sha256)
         known = config.init_from_sha256 != () and config.init_from_sha256 == saved.init_from_sha256
@@ -56,7 +57,7 @@ def prepared(task: Task[C, S], config: C) -> tuple[C, Parts | None]:
             f"{named} is not what this run began from: its SHA-256 is {' '.join(source.sha256)}, not "
             f"{' '.join(config.init_from_sha256)}. Restore it, or start another run in another --workdir"
         )
-    expected = task.starts.parts(_abstract(task, config))
+    expected = task.starts.parts(_abstract(task, config))  # shapes alone
     try:
         parts = _fitting(task.starts, config, source, expected)
     except ValueError as error:
@@ -69,6 +70,7 @@ def prepared(task: Task[C, S], config: C) -> tuple[C, Parts | None]:
 def _fitting(starts: Starts[C, S], config: C, source: Source, expected: Parts) -> Parts:
     """Returns the parts to begin with; raises ValueError unless they fit the networks of `config`."""
     own = {name: value for name, value in files.flatten(dataclasses.asdict(config)).items() if name in starts.settings}
+    # An empty part, such as spectral without the normalisation, is nothing to begin from.
     held = tuple(name for name, part in source.parts.items() if expected[name])
     parts = {name: source.parts[name] for name in starts.choose(config, held)}
     if not parts:
@@ -84,6 +86,7 @@ def _fitting(starts: Starts[C, S], config: C, source: Source, expected: Parts) -
     wrong = weights_file.differences(parts, {name: expected[name] for name in parts})
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        # Settings in which the two runs differ are the likely cause.
         other = [field for field in starts.settings if source.settings.get(field, own[field]) != own[field]]
         remedy = " ".join(_given(field, source.settings[field]) for field in other)
         raise ValueError(f"{wrong[0]}{more}: {f'give {remedy}' if remedy else 'its networks are others'}")
@@ -99,7 +102,7 @@ def _read(task: Task[C, S], starts: Starts[C, S], config: C) -> Source:
     if config.init_which != "last":
         raise ValueError(f"--init-which {config.init_which} needs --init-from RUN, and {first} is no run directory")
     if starts.read_torch is None:
-        files.read_bytes(first)
+        files.read_bytes(first)  # for its own errors, as of a missing file
         raise ValueError(f"a {task.title} begins from a run directory or a file of weights (.safetensors), not {first}")
     parts, settings = starts.read_torch(config.init_from, config.init_key)
     return Source(parts, settings, tuple(map(_sha256, config.init_from)))

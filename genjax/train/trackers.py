@@ -116,7 +116,7 @@ class MLflow:
             logger.info("to watch: mlflow ui --backend-store-uri %s", own)
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
-        now = time.time_ns() // 10**6
+        now = time.time_ns() // 10**6  # milliseconds, as MLflow takes them
         self._client.log_batch(self._id, [self._metric(name, value, now, step) for name, value in metrics.items()])
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:

@@ -95,7 +95,7 @@ def read(path: epath.PathLike) -> Weights:
             name: np.frombuffer(tensor["data"], {"F32": np.float32}[tensor["dtype"]]).reshape(tensor["shape"])
             for name, tensor in tensors
         }
-        saved = record.pop("sha256")
+        saved = record.pop("sha256")  # of the rest of the record, and of the leaves
         if saved != _digest(record, leaves):
             raise ValueError(f"its content is not that whose SHA-256 it names, {saved}")
         found = Weights(record["config"], record["step"], record["provenance"], leaves, "")
@@ -128,6 +128,7 @@ def params(weights: Weights, expected: Params, path: epath.PathLike) -> Params:
             f"{path} does not hold the networks of its own configuration: {wrong[0]}{more}. Load it as it was trained, "
             "with the same make_model or make_networks, or with the version of genjax that wrote it"
         )
+    # By path, in the order of `expected`: the file has one of its own.
     found: Params = jax.tree.unflatten(
         jax.tree.structure(expected), [weights.leaves[name] for name in by_path(expected)]
     )

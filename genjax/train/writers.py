@@ -53,7 +53,7 @@ class Writer:
         """Writes a row of metrics after `step` steps, with the state's fingerprint if given; NaN becomes null."""
         row: Json = {"step": step, **finite(metrics)} | ({"fingerprint": fingerprint} if fingerprint else {})
         before = self._warnings
-        self._remember(row)
+        self._remember(row)  # before the monitor, which sees this row too
         if self._monitor is not None:
             row["warnings"] = self._warnings = self._monitor(self._recent, self._evaluation)
             self._log_changes(step, before)
@@ -65,7 +65,7 @@ class Writer:
         self._track(lambda tracker: tracker.pictures(step, pictures))
 
     def _track(self, send: Callable[[Tracker], None]) -> None:
-        for tracker in list(self._trackers):
+        for tracker in list(self._trackers):  # a copy, as the loop removes some
             try:
                 send(tracker)
             except Exception as error:  # of the network, perhaps: no reason to lose a training
@@ -77,7 +77,7 @@ class Writer:
             self._evaluation = row
         else:
             self._recent.append(row)
-        self._warnings = row.get("warnings", self._warnings)
+        self._warnings = row.get("warnings", self._warnings)  # of a row that is read again
 
     def _log_changes(self, step: int, before: Mapping[str, str]) -> None:
         if not self._active:

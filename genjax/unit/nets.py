@@ -83,7 +83,7 @@ def by_direction(params: Params) -> Params:
 
 def joined(directions: Params) -> Params:
     """Arranges the parameters of both generators as trained ones; what is shared is taken from A to B."""
-    (encoder_a, decoder_b), (encoder_b, decoder_a) = (
+    (encoder_a, decoder_b), (encoder_b, decoder_a) = (  # A to B encodes A and decodes B
         (directions[way]["encoder"], directions[way]["decoder"]) for way in ("a2b", "b2a")
     )
     own = {"encoder_a": encoder_a, "encoder_b": encoder_b, "decoder_a": decoder_a, "decoder_b": decoder_b}

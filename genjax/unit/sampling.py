@@ -49,7 +49,7 @@ def interpolate(
     encode = functools.partial(nets.encode, networks, params)
     mean_a, mean_b = encode("a", 2 * images_a - 1), encode("b", 2 * images_b - 1)
     shares = jnp.linspace(0, 1, num, dtype=mean_a.dtype).reshape(1, -1, 1, 1, 1)
-    between = mean_a[:, None] + shares * (mean_b - mean_a)[:, None]
+    between = mean_a[:, None] + shares * (mean_b - mean_a)[:, None]  # [n, num, h', w', c']
     decoded = nets.decode(networks, params, target, between.reshape(-1, *mean_a.shape[1:]))
     return _unit(decoded).reshape(len(images_a), num, *decoded.shape[1:])
 
@@ -62,6 +62,7 @@ def visualize(
     a, b = map(image_arrays.to_unit, batch.images)
     for domain in OUT_OF:
         between = interpolate(config, state.ema, domain, a, b, SHOWN, make_networks=make_networks)
+        # The pictures of a path side by side: [n, h, num * w, c].
         rows[f"paths-in-{domain}"] = jnp.concatenate(list(between.swapaxes(0, 1)), axis=2)
     return rows
 

@@ -137,6 +137,7 @@ def fit(sampler: Sampler, images: np.ndarray, kind: Kind, config: FitConfig = DE
 def draws(sampler: Sampler, images: np.ndarray, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Draws e [n * config.draws, d] of images [n, h, w, c]; returns them and the mean KL of each dimension [d]."""
     position = np.arange(len(images))
+    # Each draw of an image has a position of its own, and so its own noise.
     found = [
         sampler.draw_encodings(images, config.seed, draw * len(images) + position, augmented=True)
         for draw in range(config.draws)
@@ -174,8 +175,10 @@ def fit_gaussian_mixture(e: np.ndarray, in_use: np.ndarray, config: FitConfig) -
         scale = np.ones_like(mean)
         scale[:, in_use] = np.sqrt(normals.covariances_)
     else:
+        # The identity, but for the dimensions in use, which have a Cholesky factor.
         scale = np.tile(np.eye(len(in_use)), (num, 1, 1))
         scale[np.ix_(np.arange(num), in_use, in_use)] = np.linalg.cholesky(normals.covariances_)
+    # A component of weight 0 keeps a finite logarithm.
     log_weight = np.log(np.maximum(normals.weights_, np.finfo(np.float64).tiny))
     return Mixture(*(leaf.astype(e.dtype) for leaf in (log_weight, mean, scale)))
 
@@ -191,6 +194,7 @@ def _fit_vampprior(sampler: Sampler, images: np.ndarray, e: np.ndarray | None, c
     choice_key, image_key = jax.random.split(keys.for_step(keys.root_key(config.seed), Stream.FIT, 0))
     rows = np.asarray(jax.random.choice(choice_key, len(images), (config.pseudo_inputs,), replace=False))
     image_keys = keys.per_example(image_key, jnp.arange(len(rows)))
+    # As the encoder met them in training: augmented, and binarised or dequantised.
     u = augment.training_images(sampler.config.data, image_keys, jnp.asarray(images[rows]))
     encode = with_precision(sampler.model.encode, sampler.config.precision)
     params = jax.device_get(sampler.params)  # every process computes the same, on a device of its own
@@ -215,7 +219,7 @@ def rate(
     each = []
     for draw in range(num_draws):
         found = sampler.draw_encodings(images, seed, draw * len(images) + position)
-        each.append(found.log_prob - np.asarray(log_prior(found.e)))
+        each.append(found.log_prob - np.asarray(log_prior(found.e)))  # (d / 2) log 2 pi cancels
     return np.mean(each, axis=0)
 
 

@@ -43,6 +43,7 @@ def start_at(modes: Array, height: Array, log_sigma: Array, num: int) -> Start:
     The prior reaches modes that no restart found. `log_sigma` [b, 1, d] is that of the normals about modes.
     """
     modes = jnp.where(jnp.isfinite(height)[..., None], modes, modes[:, :1])  # the best stands in for a diverged one
+    # Chains are dealt to the modes in turn, the best first; those of one mode lie together.
     at_modes = modes[:, np.sort(np.arange((num + 1) // 2) % modes.shape[1])]
     prior = jnp.zeros((len(modes), num // 2, modes.shape[2]))
     log_sigma = jnp.broadcast_to(log_sigma, at_modes.shape)
@@ -73,6 +74,7 @@ def anneal(
     num = noise.shape[1]
 
     def step(t: Array, chains: Population) -> Population:
+        # From s = t / n to (t + 1) / n the density of e gains the factor (p / q)^(1 / n).
         log_weight = chains.log_weight + (log_joint(chains.e) - start.log_prob(chains.e)) / num_steps
         weight = jax.nn.softmax(log_weight, axis=1)
         # Resampling loses chains: wait until the weights differ much, or have to be equal as the last step begins.
@@ -89,6 +91,7 @@ def anneal(
     first = jnp.broadcast_to(jnp.arange(num)[None], zeros.shape)
     chains = Population(start.normals.sample(noise), zeros + jnp.log(0.2), zeros, first)
     chains = lax.fori_loop(0, num_steps, step, chains)
+    # With n_a chains from ancestor a, k / sum n_a^2: their effective number, as a share of k.
     related = chains.ancestor[:, :, None] == chains.ancestor[:, None]
     health = 1 / jnp.sum(jnp.mean(related, axis=2), axis=1)
     # Chains of one mode are neighbours: shuffle them, so that the first draws are like any others.

@@ -93,5 +93,5 @@ def spread(ranks: np.ndarray, num: int) -> np.ndarray:
 
     1 is right; above 1 the draws are too alike, or shifted; below 1 they are too far apart.
     """
-    uniform = num * (num + 2) / 12
+    uniform = num * (num + 2) / 12  # the variance of uniform ranks 0 to num
     return np.mean((ranks - num / 2) ** 2, axis=0) / uniform

@@ -53,6 +53,7 @@ class Latents(nn.Module):
         argument is e, and nothing is drawn.
         """
         parts, zs = split(noise, self.groups), []
+        # Down, by the prior's conditionals: each group from the one above it.
         if lowest is None or given:
             zs.append(parts[0])
             for prior, e in zip(self.down, parts[1:], strict=True):
@@ -66,6 +67,7 @@ class Latents(nn.Module):
             for up, z in zip(reversed(self.up), reversed(zs[1:]), strict=True):
                 normals.insert(0, up(z))
         else:
+            # Up, by the posterior's: the last group from the pixels, each other one from that below it.
             zs.append(normals[0].sample(parts[-1]))
             for up, part in zip(reversed(self.up), reversed(parts[:-1]), strict=True):
                 normals.insert(0, up(zs[0]))
@@ -78,7 +80,7 @@ class Latents(nn.Module):
         # Of the first group the KL has a closed form. The others' priors depend on a group that is drawn after them, so
         # a draw of the log ratio stands for theirs.
         if given:
-            parts = [normal.noise(e) for normal, e in zip(each, parts, strict=True)]
+            parts = [normal.noise(e) for normal, e in zip(each, parts, strict=True)]  # of which e would be drawn
         ratios = [normal.log_ratio_per_dimension(part) for normal, part in zip(each, parts, strict=True)]
         kl = [each[0].kl_per_dimension(), *ratios[1:]]
         joined = Posterior(*(jnp.concatenate(leaves, axis=-1) for leaves in zip(*each, strict=True)))

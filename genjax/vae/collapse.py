@@ -85,7 +85,7 @@ def relative_variances(config: VaeRun, splits: Splits) -> np.ndarray:
         # Words of Philox as in genjax/data/splits.py: one draw of the pixels stands for all.
         words = np.random.Philox(np.random.SeedSequence(0)).random_raw(x.size).reshape(x.shape)
         x = (words / 2.0**64 < x).astype(np.float32)
-    x = x[:, (x != x[:1]).any(axis=0)]
+    x = x[:, (x != x[:1]).any(axis=0)]  # constant pixels have no variance
     mean = x.mean(axis=0)
     bernoulli = config.vae.likelihood == "bernoulli"
     x = (x - mean) / (np.sqrt((mean * (1 - mean)).clip(LEAST_VARIANCE)) if bernoulli else np.float32(config.vae.sigma))

@@ -58,7 +58,7 @@ def _worst_latent(steps: Array) -> tuple[Array, Array]:
     half = len(steps) // 2
     if len(steps) < LEAST_STEPS:
         return jnp.full((), jnp.nan), jnp.full((), jnp.nan)
-    halves = jnp.concatenate([steps[:half], steps[-half:]], axis=1)
+    halves = jnp.concatenate([steps[:half], steps[-half:]], axis=1)  # [n / 2, 2k, d]
     # Distances from the median tell chains apart that have one mean and different widths.
     distance = jnp.abs(halves - jnp.median(halves, axis=(0, 1), keepdims=True))
     both = normal_scores(jnp.concatenate([halves, distance], axis=2))
@@ -71,7 +71,7 @@ def normal_scores(x: Array) -> Array:
     places = [jax.vmap(functools.partial(jnp.searchsorted, side=side), 1, 1) for side in ("left", "right")]
     below, up_to = (place(jnp.sort(values, axis=0), values) for place in places)
     rank = ((below + up_to + 1) / 2).astype(x.dtype)  # equal values share the mean of their ranks
-    return ndtri((rank - 3 / 8) / (len(values) + 1 / 4)).reshape(x.shape)
+    return ndtri((rank - 3 / 8) / (len(values) + 1 / 4)).reshape(x.shape)  # Blom 1958
 
 
 def split_r_hat(x: Array) -> Array:
@@ -89,10 +89,11 @@ def effective_sample_size(x: Array) -> Array:
     n, k, _ = x.shape
     # Zeros behind each chain, so that its end does not meet its beginning.
     spectrum = jnp.fft.rfft(x - jnp.mean(x, axis=0, keepdims=True), 2 * n, axis=0)
+    # Wiener-Khinchin: autocovariances at all lags at once, averaged over chains.
     covariance = jnp.fft.irfft(jnp.mean(jnp.abs(spectrum) ** 2, axis=1), 2 * n, axis=0)[:n] / n
     total = _total_variance(x)
     correlation = (1 - (covariance[:1] * n / (n - 1) - covariance) / total[None]).at[0].set(1.0)
-    pairs = correlation[: n // 2 * 2].reshape(n // 2, 2, -1).sum(axis=1)
+    pairs = correlation[: n // 2 * 2].reshape(n // 2, 2, -1).sum(axis=1)  # [n / 2, d], lags 2i and 2i + 1
     counted = jnp.cumprod(pairs > 0, axis=0)
     # Of the first pair that does not count, the even lag alone still does, if it is positive.
     even = jnp.pad(correlation[::2], ((0, 1), (0, 0)))

@@ -112,6 +112,7 @@ class LogisticMixture(NamedTuple):
         """Returns E[x|z] without the ends of the scale, clipped to [0, 1]: [..., h, w, c]."""
         means: list[Array] = []
         for channel in range(self.means.shape[-2]):
+            # The means of earlier channels stand for their levels.
             means.append(self._mean(channel, means))
         mean = jnp.sum(jnp.stack(means, axis=-2) * jax.nn.softmax(self.logits)[..., None, :], axis=-1)
         return jnp.clip((mean + 1) / 2, 0, 1)
@@ -122,6 +123,7 @@ class LogisticMixture(NamedTuple):
         shape = (*image, channels + 1)
         uniform = keys.uniform(image_keys.reshape(-1), shape).reshape(*image_keys.shape, *shape)
         below = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        # The component into whose share of [0, 1) the first number falls, one for all channels.
         picked = jnp.argmax(uniform[..., :1] * below[..., -1:] < below, axis=-1)[..., None]
         levels: list[Array] = []
         for channel in range(channels):
@@ -133,13 +135,13 @@ class LogisticMixture(NamedTuple):
                 )
             )
             u = uniform[..., channel + 1]
-            drawn = mean + jnp.exp(log_scale) * (jnp.log(u) - jnp.log1p(-u))
+            drawn = mean + jnp.exp(log_scale) * (jnp.log(u) - jnp.log1p(-u))  # the quantile function of the logistic
             levels.append(jnp.round((jnp.clip(drawn, -1, 1) + 1) * 127.5) / 127.5 - 1)
         return (jnp.stack(levels, axis=-1) + 1) / 2
 
     def _mean(self, channel: int, earlier: list[Array]) -> Array:
         """Returns the components' means [..., h, w, k] of a channel, given the levels of the earlier ones."""
-        first = channel * (channel - 1) // 2
+        first = channel * (channel - 1) // 2  # slopes before those of this channel
         return self.means[..., channel, :] + sum(
             (self.slopes[..., first + i, :] * level for i, level in enumerate(earlier)), start=0.0
         )

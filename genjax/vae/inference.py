@@ -116,7 +116,9 @@ def importance(target: Target, image_keys: Array, init: Array, num: int, config:
     half = config.num_proposals // 2
     proposal_keys, pick_keys = split_keys(image_keys)
     posterior, noise = target.encode(init), normal(chain_keys(proposal_keys, config.num_proposals), target)
+    # Noise as it is, the second half, is a draw from the prior.
     e = jnp.concatenate([posterior.sample(noise[:, :half]), noise[:, half:]], axis=1)
+    # log((q + p) / 2), whichever of the two a proposal came from.
     log_mixture = jnp.logaddexp(posterior.log_prob(e), log_normal(e)) - jnp.log(2.0)
     log_weight = target.log_joint(e) - log_mixture
     weight = jax.nn.softmax(log_weight, axis=1)
@@ -131,7 +133,7 @@ def ancestral(target: Target, image_keys: Array, init: Array, num: int, config: 
     The means are the coarse coefficients, which come first in e, and `init` [b, 1, h, w, c], which agrees with y, has
     them. So the draws are exact, but for the noise of pixels, at temperature 1.
     """
-    known = target.y.shape[2] * target.y.shape[3] * target.y.shape[4]
+    known = target.y.shape[2] * target.y.shape[3] * target.y.shape[4]  # as many numbers in y as coarse coefficients
     e = config.temperature * normal(chain_keys(image_keys, num), target)
     e = e.at[..., :known].set(target.encode(init).sample(e)[..., :known])
     return Draws(e, jnp.ones(len(e), e.dtype), without_chains(len(e)))
@@ -165,6 +167,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
         return optax.apply_updates(e, updates), state  # type: ignore[return-value]
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
+    # Where images were searched, e becomes the latents that stand for them.
     height, e = score(e)
     order = jnp.argsort(-height, axis=1)
     return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)
@@ -173,7 +176,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
 def resample(weight: Array, uniform: Array) -> Array:
     """Picks rows by their weights [b, k], the inverse of the cumulative weights at uniform numbers [b, num]."""
     below = jnp.cumsum(weight, axis=1)
-    place = uniform * below[:, -1:]
+    place = uniform * below[:, -1:]  # the sum of weights may round to below 1
     picked = jax.vmap(functools.partial(jnp.searchsorted, side="right"))(below, place)
     return jnp.minimum(picked, weight.shape[1] - 1)
 
@@ -199,7 +202,7 @@ def agreement_of_chains(trace: Array) -> Array:
     Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2 is the share of the variance that a
     half-chain sees, capped at 1.
     """
-    size = (len(trace) + 1) // 2
+    size = (len(trace) + 1) // 2  # an odd step in the middle is in both halves
     halves = jnp.concatenate([trace[:size], trace[-size:]], axis=2)
     within = jnp.mean(jnp.var(halves, axis=0, ddof=1), axis=1)
     between = jnp.var(jnp.mean(halves, axis=0), axis=1, ddof=1)

@@ -88,12 +88,14 @@ class Latents(nn.Module):
         zs: list[Array] = []
         normals: list[Posterior] = []
         for level, (size, part) in enumerate(zip(self.groups, parts, strict=True)):
+            # What lies above reaches a group by the state alone.
             if level:
                 state = state + nn.Dense(width, dtype=self.dtype, name=f"below_{level}")(zs[-1])
                 state = Step(self.hidden_sizes, self.activation, self.dtype, name=f"state_{level}")(state)
             if features is None:
                 normal = Posterior(jnp.zeros_like(part), jnp.zeros_like(part))
             else:
+                # The first group has nothing above it: the features alone say where the image lies.
                 seen = features[level]
                 if level:
                     step = Step(self.hidden_sizes, self.activation, self.dtype, name=f"seen_{level}")

@@ -127,7 +127,7 @@ def importance_weighted(target: Target, image_keys: Array, num_samples: int, at_
     zeros, zeros_d = jnp.zeros(len(images)), jnp.zeros((len(images), model.latent_dim))
     first = Sums(zeros - jnp.inf, zeros - jnp.inf, zeros, zeros_d, zeros_d, zeros_d)
     sums = lax.fori_loop(0, -(-num_samples // at_once), add, first)
-    posterior, (latents, _) = model.encode(params, images), draw(jnp.arange(1))
+    posterior, (latents, _) = model.encode(params, images), draw(jnp.arange(1))  # the first draw once more
     return _estimate(sums, num_samples, posterior, latents)
 
 
@@ -206,7 +206,7 @@ def mutual_information(posterior: Posterior, e: np.ndarray) -> float:
         part = e[start : start + ROWS]
         log_prob = -0.5 * part**2 @ precision.T + part @ (mean * precision).T + constant
         own = log_prob[np.arange(len(part)), start + np.arange(len(part))]
-        highest = log_prob.max(axis=1)
+        highest = log_prob.max(axis=1)  # taken out of the sum of exponentials, which would underflow
         log_mean = highest + np.log(np.mean(np.exp(log_prob - highest[:, None]), axis=1))
         total += float(np.sum(own - log_mean))
     return total / len(e)

@@ -79,7 +79,7 @@ class Linear:
         for axis, factor in enumerate(self.factors, 1):
             if factor is not None:
                 matrix = factor.left * factor.scale @ factor.right.T
-                x = np.moveaxis(np.tensordot(x, matrix, (axis, 1)), -1, axis)
+                x = np.moveaxis(np.tensordot(x, matrix, (axis, 1)), -1, axis)  # the new axis comes last
         return x
 
     def log_prob(self, likelihood: Distribution, y: Array) -> Array:
@@ -93,6 +93,7 @@ class Linear:
             seen = jax.nn.softplus(self._given(likelihood, y).logits) - jax.nn.softplus(likelihood.logits)
             return _sum(seen - 0.5 * (y / self.sigma) ** 2)
         scale = self._scale()
+        # In the coordinates U^T y and V^T x: y_i = s_i x_i + sigma n_i, each number by itself.
         variance = scale**2 * self._variance(likelihood) + self.sigma**2
         error = self._to_y_coordinates(y) - scale * self._to_x_coordinates(likelihood.mean())
         return _sum(-0.5 * (error**2 / variance + jnp.log(variance)))
@@ -124,12 +125,13 @@ class Linear:
 
     def _given(self, likelihood: Bernoulli, y: Array) -> Bernoulli:
         """Returns p(x|z, y) of binary pixels that are observed with noise alone."""
+        # Bayes: the log odds gain log N(y; 1, sigma^2) - log N(y; 0, sigma^2).
         return Bernoulli(likelihood.logits + (y - 0.5) / self.sigma**2)
 
     def _corrected(self, x: Array, variance: Array, y: Array, noise: Array | np.ndarray | float = 0.0) -> Array:
         """Adds to x the change E[x' - x | y - noise], if V^T x' has mean V^T x and `variance`."""
         scale = self._scale()
-        gain = scale * variance / (scale**2 * variance + self.sigma**2)
+        gain = scale * variance / (scale**2 * variance + self.sigma**2)  # Kalman's, for each number
         error = self._to_y_coordinates(y) - noise - scale * self._to_x_coordinates(x)
         back = [None if factor is None else factor.right.swapaxes(-1, -2) for factor in self.factors]
         return x + _multiply(gain * error, back).reshape(x.shape)
@@ -141,6 +143,7 @@ class Linear:
         variance = likelihood.variance()
         if not variance.ndim:  # one for all pixels, and the columns of V are orthonormal
             return variance
+        # Pixels are independent given z: Var(sum v_i x_i) = sum v_i^2 Var(x_i).
         squared = [None if factor is None else factor.right**2 for factor in self.factors]
         return _multiply(self._flat(variance), squared)
 
@@ -159,7 +162,7 @@ class Linear:
         for axis, factor in enumerate(self.factors, 2):
             if factor is not None:
                 others = [i for i in range(2, 2 + len(self.factors)) if i != axis]
-                scale = scale * jnp.expand_dims(factor.scale, others)
+                scale = scale * jnp.expand_dims(factor.scale, others)  # of a Kronecker product, all products
         return scale
 
 
@@ -171,6 +174,7 @@ def noise(sigma: float) -> Linear:
 def blur(image_shape: Sequence[int], width: float, sigma: float) -> Linear:
     """Makes a Gaussian blur of standard deviation `width` in pixels, by SciPy's filter, which mirrors at the edges."""
     require(math.isfinite(width) and width > 0, f"the width of a blur must be positive, got {width}")
+    # A filter is linear, so what it makes of the identity is its matrix.
     sides = (scipy.ndimage.gaussian_filter1d(np.eye(size), width, axis=0) for size in image_shape[:2])
     return Linear((*map(_factor, sides), None), _checked(sigma))
 

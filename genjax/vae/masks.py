@@ -117,7 +117,9 @@ def _windows(missing: np.ndarray, size: tuple[int, int], data: DataConfig) -> li
 def _covered(missing: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
     """Marks each cell between `edges`, those of rows and of columns, that a missing pixel reaches into."""
     for axis, ends in enumerate(edges):
+        # An edge that reaches into a pixel by rounding alone does not count.
         first, last = np.floor(ends[:-1] + 1e-6).astype(int), np.ceil(ends[1:] - 1e-6).astype(int)
+        # Running sums: they differ at the ends of a cell if a missing pixel lies between.
         before = np.insert(missing.cumsum(axis), 0, 0, axis)
         missing = before.take(last, axis) > before.take(first, axis)
     return missing

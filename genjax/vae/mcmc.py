@@ -28,6 +28,7 @@ def gibbs(
     Metropolis-within-Gibbs (Mattei and Frellsen 2018, algorithm 1) and correct in the limit. Raises ValueError if the
     operator cannot draw from p(x|z, y).
     """
+    # All chains begin at one image, and part by their keys.
     x = jnp.broadcast_to(init, (*chain_keys.shape, *init.shape[2:]))
     e = target.encode(x).mean
     likelihood = target.decode(e)
@@ -77,7 +78,7 @@ def hmc(
         size = jnp.exp(log_size)[..., None] * jnp.exp(log_scale)
         return hamiltonian_step(log_prob, e, size, step_keys(chain_keys, t, 3), config.num_integration_steps)
 
-    noise = normal(step_keys(chain_keys, jnp.int32(-1), 1)[0], target)
+    noise = normal(step_keys(chain_keys, jnp.int32(-1), 1)[0], target)  # the steps themselves count from 0
     e, log_size, health = annealing.anneal(start, target.log_joint, move, anneal_keys, noise, num_warmup)
 
     def step(state: tuple[Array, Array], t: Array) -> tuple[Array, Array]:
@@ -113,6 +114,7 @@ def hamiltonian_step(
     before, grad = value_and_grad(e)
     momentum = keys.normal(momentum_keys.reshape(-1), e.shape[-1]).reshape(e.shape)
     proposed, last, _, after = lax.fori_loop(0, num_steps, leapfrog, (e, momentum, grad, before))
+    # The Metropolis test of the energy, which a finite step does not quite conserve.
     log_ratio = after + log_normal(last) - before - log_normal(momentum)
     log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # reject a trajectory that diverged
     accept = jnp.log(uniform(accept_keys)) < log_ratio
@@ -134,7 +136,7 @@ def _run_chains(
 
 def _draws(trace: Array, config: InferenceConfig) -> Array:
     """Picks draws [b, num_rounds * k, d], ordered by round, from the steps of chains [n, b, k, d]."""
-    draws = trace[config.thinning - 1 :: config.thinning].swapaxes(0, 1)
+    draws = trace[config.thinning - 1 :: config.thinning].swapaxes(0, 1)  # [b, rounds, k, d]
     return draws.reshape(len(draws), -1, draws.shape[-1])
 
 

@@ -199,16 +199,17 @@ def from_config(config: VaeRun) -> Model:
     activation, dtype = layers.ACTIVATIONS[vae.activation], layers.compute_dtype(config.precision)
     sizes, groups = vae.hidden_sizes, vae.groups
     pixels = shape
+    # The decoder gives the parameters of a mixture in place of channels.
     if vae.likelihood == "logistic_mixture":
         pixels = (*shape[:2], LogisticMixture.num_outputs(shape[2], vae.mixtures))
-    latents: nn.Module | None = None
+    latents: nn.Module | None = None  # the networks between groups, which a flat VAE lacks
     latent_dim = vae.latent_dim if vae.architecture in ("mlp", "conv") else sum(groups)
     if vae.architecture == "ladder":
         encoder: nn.Module = ladder.Encoder(sizes, len(groups), activation, dtype)
         decoder: nn.Module = ladder.Decoder(sizes, len(groups), pixels, activation, dtype)
         latents = ladder.Latents(sizes, groups, activation, dtype)
     elif vae.architecture == "chain":
-        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype, vae.centred)
+        encoder = nets.MlpEncoder(sizes, groups[-1], activation, dtype, vae.centred)  # to the group next to the pixels
         decoder = chain.Decoder(groups[-1], nets.MlpDecoder(sizes, pixels, activation, dtype))
         latents = chain.Latents(vae.upper_sizes, groups, activation, dtype)
     elif vae.architecture == "spatial":
@@ -222,7 +223,7 @@ def from_config(config: VaeRun) -> Model:
         encoder = wavelet.Encoder(len(sizes), groups)
         decoder = wavelet.Decoder(maps, shape[2], len(sizes))
         latents = wavelet.Latents(sizes, maps, shape[2], vae.sigma, activation, dtype)
-        latent_dim = math.prod(shape)
+        latent_dim = math.prod(shape)  # as many as pixels: a change of basis
     elif vae.architecture == "conv":
         encoder = nets.ConvEncoder(sizes, vae.latent_dim, activation, dtype)
         decoder = nets.ConvDecoder(sizes, pixels, activation, dtype)
@@ -230,6 +231,7 @@ def from_config(config: VaeRun) -> Model:
         encoder = nets.MlpEncoder(sizes, vae.latent_dim, activation, dtype, vae.centred)
         decoder = nets.MlpDecoder(sizes, pixels, activation, dtype)
     flat = FlatVae(encoder, decoder, shape, latent_dim, vae.likelihood, vae.sigma)
+    # A hierarchy takes from the flat VAE the networks next to the pixels, and the likelihood.
     return flat if latents is None else Hierarchy(flat, latents)
 
 

@@ -32,6 +32,7 @@ def find_warnings(config: VaeRun, rows: Sequence[Row], validated: Row) -> dict[s
         return {}
     groups = {name: value for name, value in validated.items() if name.startswith("validation/kl_group_")}
     idle = [name.rpartition("_")[2] for name, nats in groups.items() if nats is not None and nats < NO_NATS]
+    # Where all groups are idle, one warning says so of the whole.
     if active == 0 or rate < NO_NATS or 0 < len(groups) == len(idle):
         sentence = (
             f"The posterior has collapsed: {active:.0f} latents are active and the rate is {rate:.2f} nats, so "

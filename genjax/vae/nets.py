@@ -87,7 +87,7 @@ class ConvDecoder(nn.Module):
         top, left = -(-height // scale), -(-width // scale)
         x = self.activation(nn.Dense(4 * last, dtype=self.dtype)(z))
         x = self.activation(nn.Dense(top * left * last, dtype=self.dtype)(x)).reshape(-1, top, left, last)
-        for size in reversed(self.hidden_sizes[:-1]):
+        for size in reversed(self.hidden_sizes[:-1]):  # the last doubling, below, makes the pixels
             x = self.activation(UpConv(size, self.dtype)(x))
         return UpConv(channels, self.dtype)(x)[:, :height, :width]
 

@@ -34,7 +34,7 @@ def training_terms(
     # From here on, each draw is a row, b * k of them. The encoder sees each image once.
     observed = model.observe(params, images)
     images, observed = jax.tree.map(functools.partial(jnp.repeat, repeats=k, axis=0), (images, observed))
-    noise, variance = noise.reshape(len(images), -1), None
+    noise, variance = noise.reshape(len(images), -1), None  # noise [b * k, d]
     latents = model.draw(params, observed, noise)
 
     if vae.objective == "dreg":
@@ -47,10 +47,11 @@ def training_terms(
         log_prob = likelihood.log_prob(images)
 
     def over_draws(each: Array) -> Array:
-        return jnp.mean(each.reshape(-1, k), axis=1)
+        return jnp.mean(each.reshape(-1, k), axis=1)  # [b * k] to [b]
 
     distortion, rate = over_draws(-log_prob), over_draws(latents.kl)
     if vae.objective == "iwae":
+        # log w = log p(x|z) + log p(z) - log q(z|x), at the draws: no KL in closed form.
         log_ratio = latents.posterior.log_ratio_per_dimension(noise)
         bound = iwae((log_prob - jnp.sum(log_ratio, axis=1)).reshape(-1, k))
     if vae.objective in ("iwae", "dreg"):
@@ -96,12 +97,14 @@ def dreg(model: Model, params: Params, images: Array, observed: PyTree, e: Array
     log_weight = lax.stop_gradient(by_draws)
     weight = jax.nn.softmax(log_weight, axis=1)
     slope = jnp.sum(weight * by_model + weight**2 * by_draws, axis=1)
+    # The value is that of `iwae`; `slope` cancels itself, and leaves its gradient.
     return iwae(log_weight) + (slope - lax.stop_gradient(slope)), log_prob
 
 
 def distance(rate: Array, capacity: Array) -> Array:
     """Returns distances [b] whose mean over all devices is |mean rate - capacity| (Burgess et al. 2018)."""
     mean = parallel.mean_over_devices(lax.stop_gradient(jnp.mean(rate)))
+    # One sign for the whole batch, that of its mean, makes the distance a mean over images.
     return jnp.sign(mean - capacity) * (rate - capacity)
 
 
@@ -122,6 +125,7 @@ def optimal_variance(location: Array, images: Array) -> Array:
     There the slope of log p(x|z) by the variance is 0, so no gradient is lost in keeping it fixed (Rybkin et al. 2021).
     """
     error = jnp.mean((images - lax.stop_gradient(location)) ** 2)
+    # Sigma stays above what a learned one may fall to.
     return jnp.maximum(parallel.mean_over_devices(error), math.exp(-2 * LOG_SIGMA_BOUND))
 
 

@@ -143,6 +143,7 @@ class Downsample:
         if isinstance(likelihood, LogisticMixture):
             refuse_mixture("enlarging")
         if not isinstance(likelihood, Bernoulli):
+            # Given z the numbers of L^-1 y are independent, which those of y need not be.
             projected = likelihood._replace(location=_two_sided(self._orthonormal(y), likelihood.location))
             return jnp.sum(projected.log_prob_per_pixel(self._whitened(y)), axis=(2, 3, 4))
         # Bicubic weights can be negative, so their mean may leave (0, 1): clip it to a probability.
@@ -216,7 +217,7 @@ def downsampling_matrix(size: int, factor: int, kernel: Kernel) -> np.ndarray:
     resample = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC}[kernel]
     columns = Image.fromarray(np.eye(size, dtype=np.float32))
     rows = np.asarray(columns.resize((size, size // factor), resample), np.float64)
-    return rows / rows.sum(axis=1, keepdims=True)
+    return rows / rows.sum(axis=1, keepdims=True)  # Pillow's rows sum to 1 up to float32
 
 
 def _two_sided(sides: Sequence[np.ndarray], images: Array) -> Array:

@@ -77,7 +77,7 @@ def draw_rows(
     model: Model, settings: Settings, params: Params, key: Array, position: Array, y: Array, operator: Operator
 ) -> tuple[Target, Draws]:
     """Draws e from p(e|y) of y [b, ...]; returns the target too."""
-    y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))
+    y, operator = jax.tree.map(lambda leaf: leaf[:, None], (y, operator))  # [b, 1, ...], beside k draws
     target = Target(model, params, operator, y)
     init_key, row_key = jax.random.split(key)
     # The first guess is the mean image of the prior, made to agree with y.
@@ -104,7 +104,7 @@ def draw_latents(target: Target, image_keys: Array, init: Array, settings: Setti
         return Draws(mode, inference.agreement_of_restarts(height), without_chains(len(e)))
     # hmc needs all of its chains even for one draw, to weigh the modes.
     chains = chain_keys(root_keys, config.num_particles if method == "hmc" else min(config.num_chains, num))
-    num_rounds = -(-num // chains.shape[1])
+    num_rounds = -(-num // chains.shape[1])  # rounded up; draws beyond `num` are cut off below
     if method == "hmc":
         draws = mcmc.hmc(target, search_keys, chains, init, num_rounds, config)
     else:

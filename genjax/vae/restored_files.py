@@ -130,6 +130,7 @@ def restore(
         for i, samples in enumerate(restored.images, begin):
             mask = None if missing is None else missing[i]
             write(out, images.names[i], samples, images.files[i], mask, sampler.config.data)
+        # All samples of the first images are kept, and one of the others: all would take too much memory.
         first.append(restored.images[: max(0, GRID_ROWS - begin)])
         one.append(restored.images[:, 0])
         health.append(restored.health)
@@ -152,7 +153,7 @@ def write(
     """
     each = {f"sample-{i}": sample for i, sample in enumerate(samples, 1)} | {"mean": samples.mean(axis=0)}
     size = like.pixels.shape[:2]
-    missing = None if mask is None else masks.over(mask, size, config)
+    missing = None if mask is None else masks.over(mask, size, config)  # in the size of the file
     for folder, values in each.items():
         values = values if missing is None or values.shape[:2] == size else _placed(values, like, config)
         # A grey file that a VAE saw in one channel may have three of its own.
@@ -172,6 +173,7 @@ def write_grid(
 
     The mean is that of all samples, of which the first `num_shown` are shown (default: all). Small images are enlarged.
     """
+    # A column for each sample: [num, n, h, w, c].
     columns = [observed, *samples[:, :num_shown].swapaxes(0, 1), samples.mean(axis=1)]
     columns = columns if truth is None else [*columns, truth]
     rows = np.stack([column[: min(len(samples), GRID_ROWS)] for column in columns], axis=1)
@@ -192,6 +194,7 @@ def _placed(values: np.ndarray, like: pictures.Picture, data: DataConfig) -> np.
     placed = np.zeros((*size, values.shape[-1]), np.float32)
     height, width = placed[part].shape[:2]
     for channel in range(values.shape[-1] if height and width else 0):
+        # Pillow holds floats one plane at a time.
         scaled = Image.fromarray(values[..., channel]).resize((width, height), Image.Resampling.BICUBIC)
         placed[(*part, channel)] = scaled
     return placed

@@ -68,7 +68,7 @@ class Sampler:
             sizes = likelihood.group_sizes(self.model, self.params)
             if len(spread) != len(sizes):
                 raise ValueError(f"{len(sizes)} groups of latents need as many temperatures, got {len(spread)}")
-            spread = np.repeat(spread, sizes)[None]
+            spread = np.repeat(spread, sizes)[None]  # [1, d]
         key, rows = keys.as_root(key), (keys.positions(position),)
         if mixture is not None:
             return self._compiled(sampling.from_mixture, stream=Stream.PRIOR)((self.params, key, spread, mixture), rows)
@@ -199,7 +199,7 @@ class Sampler:
         restoration.check_method(method, self.config.vae, operator)
         key, position = keys.as_root(key), keys.positions(position)
         e, x = self._compiled(calibration.simulate_rows, stream=Stream.OBSERVE)((self.params, key), (position,))
-        y = operator.observe(x, keys.for_step(key, Stream.OBSERVE, 1), position)
+        y = operator.observe(x, keys.for_step(key, Stream.OBSERVE, 1), position)  # the truths have step 0
         # Gaussian pixels, which no picture bounds, may leave [0, 1]: what the operator checks is not what is restored.
         operator, _ = operator.check(np.clip(y, 0, 1), self.config.data.image_shapes[0])
         run = self._compiled(
@@ -214,6 +214,7 @@ class Sampler:
     def _compiled(self) -> Callable[..., Callable[[tuple, tuple], PyTree]]:
         """Compiles fn(model, *settings, params, key, ...), once for each function and settings."""
 
+        # A cache of this sampler alone, so that its programs go when it goes.
         @functools.lru_cache(maxsize=32)
         def compiled(
             fn: Callable[..., PyTree], *settings: Hashable, stream: Stream | None = None, chunk: int = 64

@@ -128,6 +128,7 @@ def lower(path: Path, image_keys: Array, log_sizes: Array, config: AnnealingConf
 
     def step(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         (e, log_weight), (t, log_size) = carry, now
+        # Neal's weight: the new density over the one before, at e before it moves.
         log_weight = log_weight + path.log_ratio(e) / config.num_steps
         return (
             path.move(e, t / config.num_steps, log_size, chains, t, config.num_integration_steps)[0],
@@ -151,7 +152,7 @@ def upper(path: Path, image_keys: Array, log_sizes: Array, e: Array, config: Ann
 
     start = (jnp.broadcast_to(e[:, None], (*chains.shape, e.shape[1])), jnp.zeros(chains.shape))
     (_, log_weight), _ = lax.scan(step, start, (1 + jnp.arange(config.num_steps), log_sizes), reverse=True)
-    return -_log_mean(log_weight)
+    return -_log_mean(log_weight)  # the mean of the weights estimates 1 / p(x)
 
 
 def _draw(path: Path, chains: Array) -> Array:

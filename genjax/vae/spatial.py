@@ -72,7 +72,7 @@ class Downward(nn.Module):
         if self.shape == state.shape[1:3]:
             return state
         height, width = self.shape
-        return UpConv(self.channels, self.dtype)(state)[:, :height, :width]
+        return UpConv(self.channels, self.dtype)(state)[:, :height, :width]  # sizes were rounded up on the way down
 
 
 class Latents(nn.Module):
@@ -91,7 +91,7 @@ class Latents(nn.Module):
         If `given`, the last argument is e, and nothing is drawn.
         """
         parts = split(noise, tuple(math.prod(shape) for shape in self.shapes))
-        levels = [stride.bit_length() - 2 for stride in self.strides]
+        levels = [stride.bit_length() - 2 for stride in self.strides]  # strides 2, 4, ... are levels 0, 1, ...
         state = jnp.zeros((noise.shape[0], *self.shapes[0][:2], self.hidden_sizes[levels[0]]), noise.dtype)
         zs: list[Array] = []
         normals: list[Posterior] = []

@@ -119,6 +119,7 @@ def eval_step(
     metrics = _metrics(config, terms)
     if config.vae.objective != "elbo" or config.loss.perceptual:  # whose losses are none of these terms alone
         del metrics["loss"]
+    # A dictionary for each domain: a VAE has one.
     return (metrics | {"negative_elbo": -terms.elbo} | _kl_of_groups(model, state.ema, x, noise),)
 
 

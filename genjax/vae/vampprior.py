@@ -65,6 +65,7 @@ def fit(
     for number in range(1, num_steps + 1):
         u, opt_state, value = step(u, opt_state, params, e, root, jnp.int32(number))
         if number % LOG_EVERY == 0:
+            # `log_prob` leaves this constant out.
             nats = -float(value) - 0.5 * e.shape[1] * math.log(2 * math.pi)
             logger.info("VampPrior, step %d of %d: mean log p(e) %.2f nats", number, num_steps, nats)
     require(bool(jnp.isfinite(u).all()), "pseudo-inputs are not finite: give a lower --fit.learning-rate")

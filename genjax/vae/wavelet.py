@@ -45,9 +45,10 @@ def analyse(images: Array, num_levels: int) -> list[Array]:
     details = []
     for _ in range(num_levels):
         b, h, w, c = x.shape
+        # [b, h / 2, w / 2, c, 4]: the pixels of each 2x2 block, row by row.
         blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4).reshape(b, h // 2, w // 2, c, 4)
         parts = jnp.einsum("bhwcp,qp->bhwcq", blocks, jnp.asarray(HAAR, x.dtype))
-        x = parts[..., 0]
+        x = parts[..., 0]  # the means are the image of the next coarser scale
         details.append(parts[..., 1:].reshape(b, h // 2, w // 2, 3 * c))
     return [x, *reversed(details)]
 
@@ -129,6 +130,7 @@ class Latents(nn.Module):
 
         def draw(prior: Posterior, stride: int) -> Array:
             seen = None if observed is None else observed[len(zs)]
+            # A coefficient is a signed mean of stride^2 pixels: their noise divided by stride.
             normal = _posterior(prior, seen, self.sigma / (stride * UNIT))
             e = parts[len(zs)] if given else normal.sample(parts[len(zs)])
             zs.append(prior.sample(e))
@@ -142,9 +144,11 @@ class Latents(nn.Module):
             state = nn.Conv(self.hidden_sizes[-1], (3, 3), dtype=self.dtype, name=f"seen_mean_{i}")(seen)
             state = Cell(self.activation, self.dtype, name=f"cell_mean_{i}")(state)
             draw(self._normal(state, 1, f"mean_{i}", noise.dtype), 2**num_levels)
+        # Nothing came before the coarsest scale: its state has 0 channels.
         mean, state = jnp.concatenate(zs, axis=-1), jnp.zeros((*one.shape[:3], 0), noise.dtype)
         for level in reversed(range(num_levels)):
             near = differences(mean)
+            # arcsinh is linear for small differences, and logarithmic for those at edges.
             seen = jnp.concatenate([0.1 * mean, jnp.arcsinh(near), state], axis=-1)
             state = nn.Conv(self.hidden_sizes[level], (3, 3), dtype=self.dtype, name=f"seen_{level}")(seen)
             state = Cell(self.activation, self.dtype, name=f"cell_{level}")(state)
@@ -187,4 +191,5 @@ def _posterior(prior: Posterior, seen: Array | None, tau: float) -> Posterior:
         return Posterior(jnp.zeros_like(prior.mean), jnp.zeros_like(prior.mean))
     sigma = jnp.exp(prior.log_sigma)
     variance = sigma**2 + tau**2
+    # Of two normals: the prior N(0, I) of e, and what is seen, with noise tau / sigma.
     return Posterior((seen - prior.mean) * sigma / variance, jnp.log(tau) - 0.5 * jnp.log(variance))

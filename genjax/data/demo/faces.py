@@ -83,8 +83,10 @@ def _distinct(count: int, bare: bool) -> np.ndarray:
     table = np.maximum((words % sizes).astype(np.int32) - extra.astype(np.int32), 0)
     if bare:
         table = _with(table, GLASSES, 0)
+    # Before repeats are removed: what nobody sees must not tell two faces apart.
     table[table[:, HAT] > 0, HAIR] = 0
     table[(table[:, HAIR] == 0) & (table[:, BEARD] == 0), HAIR_COLOUR] = 0
+    # Of equal faces the first one drawn, so that face i is the same for any count.
     first = np.unique(table, axis=0, return_index=True)[1]
     return table[np.sort(first)[:count]]
 

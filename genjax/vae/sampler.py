@@ -88,13 +88,13 @@ class Sampler:
         self, images: np.ndarray, seed: int = keys.SCORING_SEED, position: np.ndarray | None = None,
         augmented: bool = False,
     ) -> Encodings:  # fmt: skip
-        """Draws e from q(e|x) of each image, binarised or dequantised, and with `augmented` flipped, as in training.
+        """Draws e from q(e|x) of each image, binarised or dequantised, and with `augmented` flipped and turned as in training.
 
         The draw of image i depends on `seed` and position[i] (by default i).
         """
         images = self._checked(images)
         position = np.arange(len(images)) if position is None else position
-        data = self.config.data if augmented else dataclasses.replace(self.config.data, flip=False)
+        data = self.config.data if augmented else dataclasses.replace(self.config.data, flip=False, turns=False)
         run = self._compiled(sampling.draw_encodings, data, stream=Stream.ENCODE)
         found: Encodings = run((self.params, keys.root_key(seed)), (np.asarray(position, np.int32), images))
         return found

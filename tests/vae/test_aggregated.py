@@ -236,6 +236,13 @@ def test_draw_encodings_depends_on_seed_and_position(make_sampler, digits):
     assert len(np.unique(same, axis=0)) == 3 and np.abs(same[0] - whole.e[0]).max() > 1e-3
 
 
+@pytest.mark.parametrize("augmentation", ["flip", "turns"])
+def test_draw_encodings_augments_if_asked(make_sampler, digits, augmentation):
+    plain, augmenting = make_sampler().draw_encodings(digits), make_sampler(data={augmentation: True})
+    np.testing.assert_array_equal(augmenting.draw_encodings(digits).e, plain.e)
+    assert np.any(augmenting.draw_encodings(digits, augmented=True).e != plain.e)
+
+
 @pytest.mark.slow
 def test_fit_takes_several_groups_but_for_a_vampprior(make_sampler, digits):
     groups = {"architecture": "ladder", "groups": (2, 3), "latent_dim": 32}

@@ -66,6 +66,11 @@ def test_read_takes_suffixes_not_written(read, tmp_path, suffix):
         pictures.write(tmp_path / f"image{suffix}", Picture(grey))
 
 
+def assert_same_picture(found, image):
+    for a, b in zip(found[:2], image[:2], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     "name, dtype, planes, added",
     [
@@ -83,11 +88,6 @@ def test_written_as_names_a_format_that_holds_it(tmp_path, name, dtype, planes, 
     pictures.write(path, image)
     if not name.endswith("g") or added:
         assert_same_picture(pictures.read(path), image)
-
-
-def assert_same_picture(found, image):
-    for a, b in zip(found[:2], image[:2], strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_read_keeps_transparency_of_gifs(read):

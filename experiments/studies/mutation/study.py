@@ -56,7 +56,12 @@ TESTS = {
     "gan/step_metrics.py": ("gan/test_step_metrics.py",),
     "cyclegan/steps.py": ("cyclegan/test_steps.py", "cyclegan/test_semantic.py"),
     "train/checkpoint.py": ("train/test_checkpoint.py", "train/test_loop.py", "train/test_loop_finished.py"),
-    "train/run_directory.py": ("train/test_run_directory.py", "train/test_loop_finished.py", "train/test_loop.py"),
+    "train/run_directory.py": (
+        "train/test_run_directory.py",
+        "train/test_config_file.py",
+        "train/test_loop_finished.py",
+        "train/test_loop.py",
+    ),
     "train/fingerprint.py": ("train/test_fingerprint.py", "train/test_checkpoint.py"),
 }
 # It compares bits on different numbers of devices, which agree only with XLA's usual optimisations.

@@ -50,7 +50,12 @@ TESTS = {
     "vae/mcmc.py": ("vae/test_mcmc.py", "vae/test_restoration.py"),
     "gan/adversarial.py": ("gan/test_adversarial.py",),
     "gan/image_pool.py": ("gan/test_image_pool.py",),
-    "gan/discriminators.py": ("gan/test_networks.py", "cyclegan/test_steps.py"),
+    "gan/discriminators.py": (
+        "gan/test_network_shapes.py",
+        "gan/test_networks.py",
+        "gan/test_spectral_norm.py",
+        "cyclegan/test_steps.py",
+    ),
     "gan/diff_augment.py": ("gan/test_diff_augment.py", "cyclegan/test_steps.py"),
     "cyclegan/losses.py": ("cyclegan/test_losses.py", "cyclegan/test_semantic.py"),
     "gan/step_metrics.py": ("gan/test_step_metrics.py",),

@@ -23,6 +23,7 @@ from genjax.vae.inference import InferenceConfig
 from genjax.vae.operators import Mask
 
 pytestmark = pytest.mark.slow
+
 NOT_IMPORTED = ("tyro", "matplotlib", "google.cloud", "orbax", "tensorflow", "clu", "tensorflow_datasets", "torch")
 
 

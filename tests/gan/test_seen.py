@@ -30,7 +30,8 @@ def test_training_images_mirror_pairs_alike(make_cyclegan, pairs):
     a, b = map(np.asarray, seen.augmented(config, batch, key, draws, batch.images))
     assert (a == b).all() == pairs
     # The mask of what is kept is mirrored with the images.
-    for kept, of in zip(steps._kept(config, batch, key, draws, images[0]), (a, b), strict=True):
+    examples = steps._examples(config, batch, key, {"keep_mask": images[0]})
+    for kept, of in zip(examples.kept, (a, b), strict=True):
         mirrored = [np.abs(image - (images[i] / 127.5 - 1)).max() > 0.1 for i, image in enumerate(of)]
         expected = [1 - (images[0][:, ::-1] if turned else images[0]) / 255 for turned in mirrored]
         np.testing.assert_allclose(kept, expected, atol=1e-6)

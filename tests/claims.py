@@ -18,6 +18,7 @@ def claim(run, data=None):
 
 
 def contents(directory):
+    """The bytes of each file below a directory, by its path in it."""
     return {
         str(path.relative_to(directory)): path.read_bytes() for path in Path(directory).rglob("*") if path.is_file()
     }

@@ -15,16 +15,16 @@ GOOD = {
     CycleGanConfig: {},
     LossConfig: {"adversarial_a2b": 1.0, "adversarial_b2a": 1.0, "cycle_a": 10.0, "cycle_b": 10.0},
 }
-
-
 TWO_DOMAINS = {"source": "icons", "image_size": (32, 32), "channels": (1, 1)}
 
 
 def build(kind, **changes):
+    """One part of a configuration."""
     return kind(**GOOD[kind] | changes)
 
 
 def run(*, seed=0, **parts):
+    """A run of a VAE, with changes of its parts: `run(vae={"beta": 2.0})`."""
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train", VaeConfig: "vae"}
     return VaeRun(
         workdir="unused", seed=seed, **{name: build(kind, **parts.get(name, {})) for kind, name in names.items()}
@@ -32,6 +32,7 @@ def run(*, seed=0, **parts):
 
 
 def cyclegan_run(*, seed=0, **parts):
+    """A run of a CycleGAN, with changes as for `run`."""
     parts["data"] = TWO_DOMAINS | parts.get("data", {})
     names = {DataConfig: "data", OptimConfig: "optim", TrainConfig: "train"}
     names |= {CycleGanConfig: "cyclegan", LossConfig: "loss"}
@@ -42,10 +43,12 @@ def cyclegan_run(*, seed=0, **parts):
 
 
 def linear(decay=0.5, **options):
+    """Changes of an `OptimConfig` for a learning rate that falls linearly."""
     return {"schedule": "linear", "decay": decay, **options}
 
 
 def accepted(config, changes):
+    """Asserts that the configuration holds the changes."""
     for part, fields in changes.items():
         for name, value in fields.items() if isinstance(fields, dict) else ():
             assert getattr(getattr(config, part), name) == value

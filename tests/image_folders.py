@@ -10,20 +10,24 @@ from genjax.data import sources
 
 
 def encode(pixels, kind="PNG", **options):
+    """The bytes of an image file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def flat(level, *shape, dtype=np.uint8):
+    """An image that is one level all over."""
     return np.full(shape or (8, 8), level, dtype)
 
 
 def numbered(folder_name, first, num):
+    """Names and grey levels of files in a folder."""
     return {f"{folder_name}/{i:02d}.png": first + i for i in range(num)}
 
 
 def load(root, config, **changes):
+    """The images of one domain, split by split."""
     splits = sources.load(dataclasses.replace(config, source=f"folder:{root}", **changes), seed=0)
     return [array for (array,) in splits]
 
@@ -35,4 +39,5 @@ def load_two(root, config, channels=(3, 3), **changes):
 
 
 def levels(arrays):
+    """The grey level of each image, in rising order, array by array."""
     return [sorted(array[:, 0, 0, 0].tolist()) for array in arrays]

@@ -4,11 +4,13 @@ import numpy as np
 
 
 def arrays(splits):
+    """The one array of each split."""
     assert all(len(source) == 1 for source in splits)
     return [source[0] for source in splits]
 
 
 def rows(array):
+    """Each image as bytes."""
     return [image.tobytes() for image in array]
 
 
@@ -19,4 +21,5 @@ def levels(splits):
 
 
 def constant(values, shape=(4, 4)):
+    """Images of these grey levels."""
     return np.stack([np.full(shape, value, np.uint8) for value in values])

@@ -37,15 +37,6 @@ def levels_of(values):
     return np.array(values, np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8) + np.uint8(40)
 
 
-@pytest.fixture
-def npz(tmp_path):
-    def write(**contents):
-        np.savez(tmp_path / "images.npz", **contents)
-        return f"npz:{tmp_path / 'images.npz'}"
-
-    return write
-
-
 @pytest.mark.parametrize("holdout", [0.0, 0.2])
 @pytest.mark.parametrize("own_test", [False, True])
 def test_load_of_npz_follows_the_images(npz, holdout, own_test):

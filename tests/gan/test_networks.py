@@ -1,8 +1,8 @@
+"""Generators and discriminators: initial parameters, examples kept apart, norms and precision."""
+
 import functools
 import hashlib
 import math
-import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,121 +10,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from genjax import gan, keys
+from genjax import keys
 from genjax.gan import discriminators, generators, params
 from genjax.gan.discriminators import PatchDiscriminator, PixelDiscriminator
+from random_networks import kernels, random_images, random_params
 
 pytestmark = pytest.mark.slow
 
 BF16 = jnp.dtype(jnp.bfloat16)
-
-
-def count(module, image_shape):
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params.shapes(module, image_shape)))
-
-
-def random_params(shapes, scale=0.5, dtype=float):
-    """Parameters with which every layer matters; much faster than initialising."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, scale, leaf.shape), dtype), shapes)
-
-
-def random_images(shape, num=2, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (num, *shape))
-
-
-def kernels(tree):
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        if path[-1].key == "kernel"
-    }
-
-
-def test_package_imports_no_family():
-    for path in Path(gan.__file__).parent.glob("*.py"):
-        assert not re.search(r"genjax(\.| import )(cyclegan|vae)", path.read_text()), path
-
-
-GENERATORS = {
-    11_378_179: (3, functools.partial(generators.resnet, num_blocks=9)),
-    7_837_699: (3, functools.partial(generators.resnet, num_blocks=6)),
-    11_365_633: (1, functools.partial(generators.resnet, num_blocks=9)),
-    7_825_153: (1, functools.partial(generators.resnet, num_blocks=6)),
-    54_409_603: (3, functools.partial(generators.unet, num_downs=8)),
-    41_825_667: (3, functools.partial(generators.unet, num_downs=7)),
-}
-
-
-@pytest.mark.parametrize("expected", GENERATORS)
-def test_generators_have_the_reference_parameter_count(expected):
-    channels, make = GENERATORS[expected]
-    assert count(make(channels), (256, 256, channels)) == expected
-
-
-DISCRIMINATORS = {
-    2_764_737: (3, PatchDiscriminator()),
-    2_762_689: (1, PatchDiscriminator()),
-    136_385: (3, PatchDiscriminator(num_layers=1)),
-    662_977: (3, PatchDiscriminator(num_layers=2)),
-    6_959_553: (3, PatchDiscriminator(num_layers=4)),
-    11_154_369: (3, PatchDiscriminator(num_layers=5)),
-    8_705: (3, PixelDiscriminator()),
-}
-
-
-@pytest.mark.parametrize("expected", DISCRIMINATORS)
-def test_discriminators_have_the_reference_parameter_count(expected):
-    channels, module = DISCRIMINATORS[expected]
-    assert count(module, (128, 128, channels)) == expected
-
-
-def test_patch_discriminator_gives_a_map_of_logits():
-    module = PatchDiscriminator()
-    shapes = params.shapes(module, (64, 64, 3))
-    for size, expected in {256: 30, 128: 14, 64: 6, 32: 2, 24: 1}.items():
-        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-        logits = jax.eval_shape(functools.partial(params.apply, module), shapes, images)
-        assert logits.shape == (2, expected, expected, 1)
-
-
-@pytest.mark.parametrize(("num_layers", "expected"), [(1, 16), (2, 34), (3, 70), (4, 142), (5, 286)])
-def test_patch_discriminator_logit_sees_one_patch(num_layers, expected):
-    """Rows of the image with a gradient; without normalisation, by which a logit depends a little on the whole map."""
-    smallest, stride = 3 << num_layers, 2**num_layers
-    module = PatchDiscriminator(1, num_layers, norm="none")
-    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params.shapes(module, (96, 96, 1)))
-    images = jnp.ones((1, expected // stride * stride + 4 * stride, smallest, 1))
-    middle = images.shape[1] // stride // 2 - 1
-    grad = jax.jit(jax.grad(lambda x: params.apply(module, ones, x)[0, middle, 0, 0]))(images)
-    rows = np.flatnonzero(np.asarray(grad).any(axis=(0, 2, 3)))
-    assert 0 < rows[0] and rows[-1] < images.shape[1] - 1  # the border cuts nothing off
-    assert len(rows) == rows[-1] - rows[0] + 1 == expected
-
-
-def test_pixel_discriminator_logit_sees_one_pixel():
-    module = PixelDiscriminator(2)
-    shapes = params.shapes(module, (8, 12, 1))
-    assert all(kernel.shape[:2] == (1, 1) for kernel in kernels(random_params(shapes)).values())
-    images = jax.ShapeDtypeStruct((2, 8, 12, 1), jnp.float32)
-    assert jax.eval_shape(functools.partial(params.apply, module), shapes, images).shape == (2, 8, 12, 1)
-
-
-@pytest.mark.parametrize("channels", [(1, 3), (3, 1), (3, 3)], ids=str)
-@pytest.mark.parametrize(
-    ("make", "unit"),
-    [(functools.partial(generators.resnet, num_blocks=1), 4), (functools.partial(generators.unet, num_downs=3), 8)],
-)
-def test_generators_keep_any_size_they_can_halve(make, unit, channels):
-    source, target = channels
-    module = make(target, base_channels=2)
-    shapes = params.shapes(module, (16, 16, source))
-    for size in ((8, 8), (8, 6 * unit), (13 * unit, 5 * unit)):
-        images = jax.ShapeDtypeStruct((2, *size, source), jnp.float32)
-        out = jax.eval_shape(functools.partial(params.apply, module), shapes, images)
-        assert out.shape == (2, *size, target)
-
-
 NETWORKS = {
     "resnet": functools.partial(generators.resnet, 1, 2, 1),
     "unet": functools.partial(generators.unet, 1, 2, 3),
@@ -250,30 +143,6 @@ def test_apply_computes_in_bfloat16_and_normalises_in_float32(name):
     assert 0 < difference.max() < 0.1 * np.abs(outputs[None]).max()
 
 
-@pytest.mark.parametrize("module", [PatchDiscriminator(3, 2), PixelDiscriminator(3)], ids=["patch", "pixel"])
-def test_spectral_normalise_makes_the_largest_singular_value_1(x64, module):
-    given = random_params(params.shapes(module, (16, 16, 1)))
-
-    @jax.jit
-    def converged(given):
-        first = discriminators.init_spectral(given, keys.root_key(1))
-        last = jax.lax.fori_loop(0, 100, lambda _, vectors: discriminators.spectral_normalise(given, vectors)[1], first)
-        return discriminators.spectral_normalise(given, last)[0], (first, last)
-
-    normalised, vectors = converged(given)
-    for vector in jax.tree.leaves(vectors):
-        np.testing.assert_allclose(np.linalg.norm(vector), 1, rtol=1e-6)
-    assert normalised.keys() == given.keys()
-    for name, layer in normalised.items():
-        before, after = (
-            np.linalg.svd(np.reshape(p[name]["kernel"], (-1, len(layer["bias"]))), compute_uv=False)
-            for p in (given, normalised)
-        )
-        np.testing.assert_allclose(after[0], 1, atol=1e-4)
-        np.testing.assert_allclose(layer["kernel"] * before[0], given[name]["kernel"], rtol=1e-4)
-        np.testing.assert_array_equal(layer["bias"], given[name]["bias"])
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_affine_norms_begin_as_plain_ones(name):
     plain, affine = NETWORKS[name](norm="layer"), NETWORKS[name](norm="layer", affine=True)
@@ -286,66 +155,3 @@ def test_affine_norms_begin_as_plain_ones(name):
         for module, given in ((affine, with_gains), (plain, init(plain)))
     )
     np.testing.assert_array_equal(first, other)
-
-
-def test_spectral_normalise_leaves_norms_alone():
-    module = PatchDiscriminator(3, 2, affine=True)
-    given = random_params(params.shapes(module, (16, 16, 1)), dtype=jnp.float32)
-    vectors = discriminators.init_spectral(given, keys.root_key(0))
-    assert sorted(vectors) == [f"Conv_{i}" for i in range(4)]
-    normalised, turned = discriminators.spectral_normalise(given, vectors)
-    assert normalised.keys() == given.keys() and turned.keys() == vectors.keys()
-    assert normalised["Norm_0"] is given["Norm_0"]
-
-
-def test_spectral_normalise_iterates_once(x64):
-    """Algorithm 1 of Miyato et al. 2018, with the vector of the smaller side carried from step to step."""
-    kernel, vector = random_images((2, 3, 4), 2), np.array([0.5, -0.5, 0.5, -0.5])
-    matrix = kernel.reshape(-1, 4)
-    left = matrix @ vector / np.linalg.norm(matrix @ vector)
-    right = left @ matrix / np.linalg.norm(left @ matrix)
-    layer = {"kernel": jnp.array(kernel), "bias": jnp.zeros(4)}
-    normalised, turned = discriminators.spectral_normalise({"Conv_0": layer}, {"Conv_0": jnp.array(vector)})
-    np.testing.assert_allclose(turned["Conv_0"], right, rtol=1e-12)
-    np.testing.assert_allclose(normalised["Conv_0"]["kernel"], kernel / (left @ matrix @ right), rtol=1e-12)
-
-
-def test_spectral_normalise_gradient_matches_finite_differences(x64):
-    """With vectors that have converged, against finite differences of W / sigma(W), sigma from NumPy."""
-    rng = np.random.default_rng(0)
-    left, right = (np.linalg.qr(rng.normal(size=(n, 3)))[0] for n in (8, 3))
-    kernel, probe = ((left * [2.0, 0.9, 0.4]) @ right.T).reshape(2, 2, 2, 3), rng.normal(size=(2, 2, 2, 3))
-
-    def by_definition(kernel):
-        return np.sum(probe * kernel) / np.linalg.svd(kernel.reshape(-1, 3), compute_uv=False)[0]
-
-    def probed(kernel, vector):
-        layers = {"Conv_0": {"kernel": kernel, "bias": jnp.zeros(3)}}
-        normalised, _ = discriminators.spectral_normalise(layers, {"Conv_0": vector})
-        return jnp.sum(probe * normalised["Conv_0"]["kernel"])
-
-    vector = jnp.array(right[:, 0])
-    np.testing.assert_allclose(probed(jnp.array(kernel), vector), by_definition(kernel), rtol=1e-12)
-    grads = np.asarray(jax.jit(jax.grad(probed))(jnp.array(kernel), vector))
-    for index in np.ndindex(kernel.shape):
-        step = np.zeros(kernel.shape)
-        step[index] = 1e-6
-        expected = (by_definition(kernel + step) - by_definition(kernel - step)) / 2e-6
-        np.testing.assert_allclose(grads[index], expected, rtol=1e-6, atol=1e-8)
-
-
-def test_spectral_normalise_gradient_takes_vectors_as_fixed(x64):
-    """With vectors far from converged, where they would turn with the kernel: in closed form."""
-    kernel, probe, vector = random_images((2, 3, 4), 2), random_images((2, 3, 4), 2) ** 2, np.array([0.8, 0.6, 0, 0])
-
-    def probed(kernel):
-        layers = {"Conv_0": {"kernel": kernel, "bias": jnp.zeros(4)}}
-        normalised, _ = discriminators.spectral_normalise(layers, {"Conv_0": jnp.array(vector)})
-        return jnp.sum(probe * normalised["Conv_0"]["kernel"])
-
-    matrix = kernel.reshape(-1, 4)
-    left = matrix @ vector / np.linalg.norm(matrix @ vector)
-    right = left @ matrix / np.linalg.norm(left @ matrix)
-    sigma = left @ matrix @ right
-    expected = probe / sigma - np.sum(probe * kernel) / sigma**2 * np.outer(left, right).reshape(kernel.shape)
-    np.testing.assert_allclose(jax.grad(probed)(jnp.array(kernel)), expected, rtol=1e-10)

@@ -88,7 +88,7 @@ class Sampler:
         self, images: np.ndarray, seed: int = keys.SCORING_SEED, position: np.ndarray | None = None,
         augmented: bool = False,
     ) -> Encodings:  # fmt: skip
-        """Draws e from q(e|x) of each image, binarised or dequantised, and with `augmented` flipped and turned as in training.
+        """Draws e from q(e|x) of each image, binarised or dequantised; `augmented` flips and turns as in training.
 
         The draw of image i depends on `seed` and position[i] (by default i).
         """

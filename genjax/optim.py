@@ -1,6 +1,8 @@
 """Gradients in parts, Optax optimisers and schedules, the average of the weights, and skipping of bad updates."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,17 +35,29 @@ def in_parts(num_parts: int, function: Callable[[T], tuple[MeansT, EachT]], exam
     """
     if num_parts == 1:
         return function(examples)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, -1, *leaf.shape[1:]), examples)
-    shapes, _ = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))
+    parts = jax.tree.map(lambda leaf: jnp.split(leaf, num_parts), examples)
+    structure = jax.tree.structure(examples)
+    found: list[tuple[MeansT, EachT]] = []
+    # Written out, as convolutions in a loop of the compiled program are many times slower on a CPU.
+    for part in zip(*jax.tree.leaves(parts, is_leaf=lambda node: isinstance(node, list)), strict=True):
+        rows: T = jax.tree.unflatten(structure, part)
+        found.append(function(wait_for(found[-1:], rows)))
+    means, each = zip(*found, strict=True)
+    averaged = jax.tree.map(lambda *leaves: functools.reduce(operator.add, leaves) / num_parts, *means)
+    return averaged, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
 
-    def add(total: MeansT, part: T) -> tuple[MeansT, EachT]:
-        means, each = function(part)
-        return jax.tree.map(jnp.add, total, means), each
 
-    # A loop of the compiled program: parts written out one after another may be computed at once.
-    total, each = lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), parts)
-    joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), each)
-    return jax.tree.map(lambda leaf: leaf / num_parts, total), joined
+def wait_for(results: PyTree, inputs: T) -> T:
+    """Returns `inputs` in such a way that nothing can be computed of them before `results` are there.
+
+    They become 0 if a result is not finite, so results that follow are not to be used then.
+    """
+    first = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(results)]
+    if not first:
+        return inputs
+    # A value that only the results decide: XLA's CPU compiler ignores `lax.optimization_barrier`.
+    finite = jnp.isfinite(functools.reduce(operator.add, first))
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), inputs)
 
 
 def learning_rate(config: OptimConfig, num_steps: int, step: Array) -> Array:

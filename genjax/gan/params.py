@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import keys
+from genjax import keys, optim
 from genjax.optim import Params
 from genjax.parallel import PyTree
 
@@ -65,11 +65,8 @@ def computed_again(fn: Callable[[Params, PyTree], PyTree]) -> Callable[[Params, 
 
     def backward(inputs: tuple[Params, PyTree], gradient: PyTree) -> tuple[Params, PyTree]:
         params, x = inputs
-        # The inputs wait for the gradient, and are NaN if it is. Without that XLA would see that both computations are
-        # the same, and keep the first: on CPUs it does so even behind the barriers of jax.checkpoint.
-        first = jax.tree.leaves(gradient)[0]
-        broken = jnp.isnan(first[(0,) * first.ndim])
-        x = jax.tree.map(lambda leaf: jnp.where(broken, jnp.nan, leaf), x)
+        # Without waiting, XLA would see that both computations are the same, and keep the first.
+        x = optim.wait_for(gradient, x)
         result: tuple[Params, PyTree] = jax.vjp(fn, params, x)[1](gradient)
         return result
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -11,24 +10,17 @@ from genjax import cyclegan, keys, parallel
 from genjax.cyclegan import losses, nets, steps
 from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
-from genjax.gan import generators
-from genjax.gan.discriminators import PixelDiscriminator
-from genjax.gan.networks import GENERATORS, TwoWay
+from genjax.gan.networks import GENERATORS
 from genjax.train import loop
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, walk
 from tiny import write_noise
+from two_domains import small_networks
 
 pytestmark = pytest.mark.slow
 
 ALONE = LossConfig(adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0, paired=1.0)
 SMALL = {"base_channels": 2, "num_blocks": 0, "discriminator_channels": 2, "pool_size": 12}
-
-
-def small_networks(config):
-    """Networks of few layers."""
-    small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def noise(seed=0, num=(10, 12), shape=(16, 16, 1)):

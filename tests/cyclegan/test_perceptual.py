@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -12,11 +11,11 @@ from genjax import cyclegan, keys
 from genjax.cyclegan.config import LossConfig
 from genjax.data import image_arrays
 from genjax.evaluation import perceptual
-from genjax.gan import generators, networks
-from genjax.gan.discriminators import PixelDiscriminator
+from genjax.gan import networks
 from genjax.gan.params import apply
 from studies.reproducibility.stepping import mesh_of, walk
 from tiny import tiny_cyclegan
+from two_domains import small_networks
 
 pytestmark = pytest.mark.slow
 
@@ -24,12 +23,6 @@ ALONE = LossConfig(
     adversarial_a2b=0.0, adversarial_b2a=0.0, cycle_a=0.0, cycle_b=0.0, perceptual_cycle=2.0, perceptual_identity=3.0,
     perceptual_features="alexnet",
 )  # fmt: skip
-
-
-def small_networks(config):
-    """One convolution and back, which compile in a moment."""
-    small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return networks.TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 def test_train_step_learns_from_features_that_no_state_holds(small_lpips):

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,14 +15,12 @@ from genjax.cyclegan import classifiers, losses, make_task, steps
 from genjax.cyclegan.config import LossConfig
 from genjax.data import batches
 from genjax.evaluation import classifier
-from genjax.gan import generators
-from genjax.gan.discriminators import PixelDiscriminator
-from genjax.gan.networks import TwoWay
 from genjax.gan.terms import generator_terms
 from genjax.keys import Draw
 from genjax.train import fingerprint, run_directory
 from studies.reproducibility.stepping import mesh_of
 from tiny import tiny_cyclegan
+from two_domains import small_networks
 
 pytestmark = pytest.mark.slow
 
@@ -86,12 +83,6 @@ def test_semantic_loss_has_no_gradient_for_the_image(two_classifiers):
     assert cost(a, a) < cost(a, changed)
     of_image, of_translation = jax.grad(cost, argnums=(0, 1))(a, changed)
     assert not of_image.any() and of_translation.any()
-
-
-def small_networks(config):
-    """Two convolutions for a generator, which compile in a moment."""
-    small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,22 +9,15 @@ import pytest
 
 from genjax import cyclegan, keys, parallel
 from genjax.cyclegan import losses, nets, steps
-from genjax.gan import discriminators, generators
-from genjax.gan.discriminators import PixelDiscriminator
-from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
+from genjax.gan import discriminators
+from genjax.gan.networks import DISCRIMINATORS, GENERATORS
 from genjax.train import fingerprint, loop, multi_seed
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
 from tiny import tiny_cyclegan, write_noise
-from two_domains import NETWORKS, SMALL, noise
+from two_domains import NETWORKS, SMALL, noise, small_networks
 
 pytestmark = pytest.mark.slow
-
-
-def small_networks(config):
-    """Networks of few layers, for what does not depend on them."""
-    small = (generators.Generator(nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))) for _ in range(2))
-    return TwoWay(*small, PixelDiscriminator(2), PixelDiscriminator(2))
 
 
 @pytest.fixture(scope="module")

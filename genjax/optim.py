@@ -35,16 +35,18 @@ def in_parts(num_parts: int, function: Callable[[T], tuple[MeansT, EachT]], exam
     """
     if num_parts == 1:
         return function(examples)
-    parts = jax.tree.map(lambda leaf: jnp.split(leaf, num_parts), examples)
-    structure = jax.tree.structure(examples)
-    found: list[tuple[MeansT, EachT]] = []
+    parts = jax.tree.map(lambda leaf: leaf.reshape(num_parts, -1, *leaf.shape[1:]), examples)
+    total, rows = function(jax.tree.map(lambda leaf: leaf[0], parts))
+    joined = [rows]
     # Written out, as convolutions in a loop of the compiled program are many times slower on a CPU.
-    for part in zip(*jax.tree.leaves(parts, is_leaf=lambda node: isinstance(node, list)), strict=True):
-        rows: T = jax.tree.unflatten(structure, part)
-        found.append(function(wait_for(found[-1:], rows)))
-    means, each = zip(*found, strict=True)
-    averaged = jax.tree.map(lambda *leaves: functools.reduce(operator.add, leaves) / num_parts, *means)
-    return averaged, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+    for i in range(1, num_parts):
+        part: T = jax.tree.map(lambda leaf, i=i: leaf[i], parts)
+        # For the sum too, so that the means of only one part are held beside it.
+        means, rows = function(wait_for((total, joined[-1]), part))
+        total = jax.tree.map(jnp.add, total, means)
+        joined.append(rows)
+    averaged = jax.tree.map(lambda leaf: leaf / num_parts, total)
+    return averaged, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *joined)
 
 
 def wait_for(results: PyTree, inputs: T) -> T:

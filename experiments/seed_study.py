@@ -164,7 +164,7 @@ def _finished(config: RunConfig) -> dict[str, Any] | None:
     path = run_directory.check_workdir(config, steps_known=config.train.epochs == 0) / run_directory.RESULT
     if not path.exists():
         return None
-    config, workdir, splits = run_directory.with_images(config)
+    config, workdir, splits = run_directory.with_images(task_of(config), config)
     run_directory.check_workdir(config)  # again: epochs are steps by now
     result: dict[str, Any] = files.read_json(path)
     if not isinstance(result, dict) or not {"step", "digest", "test"} <= result.keys():

@@ -75,6 +75,7 @@ from refused import refusal
         ),
         (TrainConfig, {"profile": "99:101"}, "--train.profile 99:101 ends after --train.num-steps 100: give earlier"),
         (TrainConfig, {"track": ("wandb", "wandb")}, "--train.track needs different trackers, got wandb wandb"),
+        (TrainConfig, {"accumulate": 0}, "--train.accumulate must be at least 1, got 0"),
         (TrainConfig, {"epochs": -1.0}, "--train.epochs must not be negative, got -1.0"),
     ],
 )

@@ -23,9 +23,9 @@ from genjax.vae.model import from_config
 from tiny import tiny_cyclegan, tiny_run, write_noise
 
 
-def rows_of_three_steps(task, config):
+def rows_of_three_steps(task, config, **train):
     """Trains two steps, resumes for a third, and returns the rows of metrics.jsonl."""
-    every = {"log_every": 1, "eval_every": 1, "checkpoint_every": 1}
+    every = {"log_every": 1, "eval_every": 1, "checkpoint_every": 1, **train}
     make_programs = compile_once()
     for num_steps in (2, 3):
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=num_steps, **every))
@@ -69,7 +69,7 @@ def test_fit_trains_with_another_loss_term(tmp_path):
         expected = sum(getattr(config.loss, name) * value for name, value in terms.items())
         assert row["brightness"] > 0 and row["g_loss"] == pytest.approx(expected, rel=1e-5)
     assert load_translator(config.workdir, make_networks=small_networks, config_class=MyRun).step == 3
-    with pytest.raises(ValueError, match="extra fields found .brightness.* loaded with config_class="):
+    with pytest.raises(ValueError, match="extra fields found .brightness.* take config_class=YourRun"):
         load_translator(config.workdir)
     weaker = dataclasses.replace(config, loss=dataclasses.replace(config.loss, brightness=1.0))
     with pytest.raises(ValueError, match="loss.brightness: 2.0 -> 1.0"):
@@ -118,8 +118,6 @@ def test_fit_trains_another_network_of_a_vae(tmp_path):
 STRIPES = """
 import numpy as np
 from genjax.data.splits import Splits
-from genjax.gan import generators
-from genjax.loading import load_sampler, load_translator
 
 def stripes(config):
     images = np.zeros((20, *config.image_size, 1), np.uint8)
@@ -152,8 +150,9 @@ def brightest(config, mesh):
 
 
 def test_fit_evaluates_another_metric(tmp_path):
-    task = vae.TASK._replace(evaluators=(*vae.TASK.evaluators, brightest))
-    rows, result = rows_of_three_steps(task, tiny_run(str(tmp_path / "run")))
+    scores = {**vae.TASK.scores, "brightest": ("brightest",)}  # it may choose the best checkpoint
+    task = vae.TASK._replace(evaluators=(*vae.TASK.evaluators, brightest), scores=scores)
+    rows, result = rows_of_three_steps(task, tiny_run(str(tmp_path / "run")), best_by="brightest")
     evaluated = [row["validation/brightest"] for row in rows if "validation/elbo" in row]
     assert len(evaluated) == 3 and 0 < result.test["brightest"] < 1
 

@@ -7,7 +7,7 @@ from genjax.config import RunConfig
 from genjax.families import FAMILIES
 
 CONFIGS: dict[str, Mapping[str, Callable[[], RunConfig]]] = {
-    family: importlib.import_module(f"configs.{family}").CONFIGS for family in FAMILIES
+    family: importlib.import_module(f"{__name__}.{family}").CONFIGS for family in FAMILIES
 }
 
 

@@ -6,9 +6,10 @@ Results are for the test images with seed 0; experiments/results/cut.md describe
 import dataclasses
 from collections.abc import Callable
 
-from configs import cyclegan
 from genjax.cut import losses
 from genjax.cut.config import CutConfig, CutRun
+
+from . import cyclegan
 
 SMALL = CutConfig(
     base_channels=32, num_blocks=3, discriminator_channels=32,

@@ -6,9 +6,10 @@ Results are for the test images with seed 0; experiments/results/unit.md describ
 import dataclasses
 from collections.abc import Callable
 
-from configs import cyclegan
 from genjax.unit import losses
 from genjax.unit.config import UnitConfig, UnitRun
+
+from . import cyclegan
 
 SMALL = UnitConfig(base_channels=32, num_blocks=2, discriminator_channels=32)
 """Networks for 32x32 images."""

@@ -83,8 +83,7 @@ class Inputs(NamedTuple):
     element: Array  # symmetry of the square, [b] in 0..7, for affine consistency; see `dihedral`
     augment: Augment = identity  # augmentation for discriminators
     add_noise: Augment = identity  # noise for classifiers
-    # Parameters of the genjax.evaluation.classifier of "a" and of "b", which are not trained.
-    classifiers: Mapping[str, Params] = {}
+    constants: Mapping[str, Params] = {}  # what training reads and never changes: classifiers "a" and "b", and others
     judge: Judge = alone
     pairs: Pairs | None = None
     lpips: Lpips = lpips_by({})
@@ -137,7 +136,7 @@ def semantic(classifiers: Mapping[str, Params], source: str, images: Array, targ
     The classifier of domain `source` names the class of `images`, that of `target` sees `translated`. Raises
     ValueError without classifiers.
     """
-    if not classifiers:
+    if not {source, target} <= classifiers.keys():
         raise ValueError("semantic losses need classifiers: give train_step their parameters as constants")
     # Classifiers take [0, 1]. argmax has no gradient, so labels do not train a generator.
     label = jnp.argmax(classifier.logits(classifiers[source], (images + 1) / 2), axis=1)
@@ -159,8 +158,8 @@ TERMS: Terms = {
     "identity_b": lambda n: l1(n.to_b(n.b), n.b),
     "affine_a2b": lambda n: affine(n.to_b, n.a, n.fake_b, n.element),
     "affine_b2a": lambda n: affine(n.to_a, n.b, n.fake_a, n.element),
-    "semantic_a2b": lambda n: semantic(n.classifiers, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
-    "semantic_b2a": lambda n: semantic(n.classifiers, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
+    "semantic_a2b": lambda n: semantic(n.constants, "a", n.a, "b", n.add_noise(Draw.CLASSIFIED_B, n.fake_b)),
+    "semantic_b2a": lambda n: semantic(n.constants, "b", n.b, "a", n.add_noise(Draw.CLASSIFIED_A, n.fake_a)),
     "paired": lambda n: paired(n.pairs),
     "keep": lambda n: keep(n.kept_a, n.a, n.fake_b) + keep(n.kept_b, n.b, n.fake_a),
     "perceptual_cycle": lambda n: n.lpips(n.to_a(n.fake_b), n.a) + n.lpips(n.to_b(n.fake_a), n.b),

@@ -92,15 +92,15 @@ def _gather(
 
 
 def loader(
-    source: Source, batch_size: int, seed: int, num_steps: int = 1, pairs: bool = False, known: Source = ()
+    source: Source, batch_size: int, seed: int, steps_per_dispatch: int = 1, pairs: bool = False, known: Source = ()
 ) -> Callable[[int], Batch]:
-    """Returns a function from a step to this process's rows of the next `num_steps` batches."""
+    """Returns a function from a step to this process's rows of the batches of one call."""
     rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
-        parts = [load(source, seed, s, batch_size, rows, pairs, known) for s in range(step, step + num_steps)]
-        # [b, num_steps, ...]: the first axis is the one that is split over the devices.
-        return parts[0] if num_steps == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
+        parts = [load(source, seed, s, batch_size, rows, pairs, known) for s in range(step, step + steps_per_dispatch)]
+        # [b, steps, ...]: the first axis is the one that is split over the devices.
+        return parts[0] if steps_per_dispatch == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 
     return load_steps
 

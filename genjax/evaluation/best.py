@@ -32,11 +32,13 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
 
     Raises ValueError for a name that the family does not have, and if the networks that it needs are not there.
     """
-    # With two domains these losses compare with the truth, so they need pairs.
-    own = task.scores if len(config.data.channels) == 1 or config.data.paired else {}
-    if best_by == AUTO:
+    own, default = dict(task.scores), next(iter(task.scores), NONE)
+    if len(config.data.channels) == 2 and not config.data.paired:  # the first compares with the truth
+        own.pop(default, None)
         judge = perceptual.OTHER.get(perceptual.features_of(config), WITHOUT_PAIRS)
-        return next(iter(own), f"kid:{judge}" if features.installed() and _fits(config) else NONE)
+        default = f"kid:{judge}" if features.installed() and _fits(config) else NONE
+    if best_by == AUTO:
+        return default
     metric, _, network = best_by.partition(":")
     if best_by in own or best_by == NONE:
         return best_by

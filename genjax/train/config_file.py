@@ -94,10 +94,24 @@ def load(workdir: epath.PathLike, kind: type[RunConfig] = RunConfig) -> RunConfi
     except (AttributeError, TypeError, cattrs.BaseValidationError) as error:
         known = isinstance(error, cattrs.BaseValidationError)
         detail = "; ".join(cattrs.transform_error(error, format_exception=_reason)) if known else str(error)
-        derived = ". A run of a derived configuration is loaded with config_class=" if "extra fields" in detail else ""
+        derived = (
+            ". Commands cannot load a run of a configuration of your own: in Python, load_sampler and load_translator "
+            "take config_class=YourRun"
+            if "extra fields" in detail
+            else ""
+        )
         path = files.resolve(workdir)
         path = path if weights_file.is_named(path) else path / NAME
         raise ValueError(f"{path} is not a configuration of this version of genjax: {detail}{derived}") from error
+
+
+def _depending(config: RunConfig) -> str:
+    """Names what makes updates depend on the number of steps, if anything does."""
+    if not config.depends_on_num_steps:
+        return ""
+    schedule = f"--optim.schedule {config.optim.schedule}" if config.optim.schedule != "constant" else ""
+    warmup = "--optim.warmup" if config.optim.warmup > 0 else ""
+    return f": here {schedule or warmup or 'a field that is a share of it'} does"
 
 
 def _reason(error: BaseException, kind: type | None) -> str:
@@ -126,7 +140,8 @@ def check_resumable(saved: RunConfig, config: RunConfig, finished: Collection[in
     if differing:
         fields = "\n".join(f"  {name}: {old.get(name)} -> {new.get(name)}" for name in sorted(differing))
         workdir = files.resolve(config.workdir)
-        hint = "\n(num_steps may only rise, and only where no schedule depends on it)" if steps in differing else ""
+        only = f"\n({steps} may only rise, and only where no schedule depends on it{_depending(config)})"
+        hint = only if steps in differing else ""
         if differing == {steps} and new[steps] in finished:
             kept = workdir / f"result-{new[steps]}.json"
             hint += f"\n(the result after {new[steps]} steps is in {kept}, its checkpoint in checkpoints/{new[steps]})"

@@ -4,6 +4,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
@@ -72,7 +74,7 @@ def describe(config: RunConfig) -> Json:
         },
         "precision": config.precision,
         "git": _git(),
-    }
+    } | _script()
 
 
 def _flags_of_file(value: str) -> str:
@@ -107,6 +109,15 @@ def _processor() -> Json:
         "model": ", ".join(fields[name] for name in MODEL if name in fields) or platform.processor(),
         "features": " ".join(sorted(filter(FEATURES.match, features))),
     }
+
+
+def _script() -> dict[str, str]:
+    """Returns the SHA-256 of the script that runs, if it is the user's own: not of genjax, and no installed command."""
+    file = Path(getattr(sys.modules["__main__"], "__file__", None) or __file__)
+    known = Path(sys.executable).parent, Path(__file__).parents[2]
+    if not file.is_file() or any(folder.resolve() in file.resolve().parents for folder in known):
+        return {}
+    return {"script": sha256(file.read_bytes()).hexdigest()}
 
 
 def _git() -> str:

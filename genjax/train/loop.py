@@ -90,7 +90,7 @@ def fit(
         config, _ = task.load_constants(config)  # checks that the files are those that the run began with
     config, start_parts = starts.prepared(task, config)
     mesh = parallel.make_mesh()
-    with run_directory.opened(config, mesh) as run:
+    with run_directory.opened(task, config, mesh) as run:
         config = run.config  # with epochs as steps, and all that was automatic decided
         programs = make_programs(task, config, mesh)
         state, start, covered = _restore_or_init(task, run, mesh, start_parts)
@@ -120,10 +120,9 @@ def _train(
     """Runs the loop; returns the last state, its step, and the signal that stopped training early, or 0."""
     train, data, main = run.config.train, run.config.data, parallel.is_main_process()
     several, scored_by = train.steps_per_dispatch, best.score_title(task, train.best_by)
-    noise_seed = seed_of(run.config, "noise")
+    noise_seed, data_seed = seed_of(run.config, "noise"), seed_of(run.config, "data")
     seed, signals = parallel.replicate_scalar(mesh, noise_seed), preemption.per_device(mesh)
-    order = seed_of(run.config, "data")
-    load = batches.loader(run.splits.train, data.batch_size, order, several, data.train_pairs, run.pairs)
+    load = batches.loader(run.splits.train, data.batch_size, data_seed, several, data.train_pairs, run.pairs)
     # Batches that are decoded on demand may be of one image each: several are then decoded at a time.
     threads = data.prefetch if data.cache == "none" else 1
     ahead = range(start, train.num_steps, several)

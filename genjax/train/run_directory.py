@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import filelock
 import jax
@@ -21,9 +21,8 @@ from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
 from genjax.data.splits import Source, Splits
 from genjax.evaluation import best
-from genjax.families import task_of
 from genjax.files import Json
-from genjax.task import C
+from genjax.task import C, Task
 from genjax.train import config_file, environment, trackers
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Run(NamedTuple, Generic[C]):
 
 
 @contextlib.contextmanager
-def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
+def opened(task: Task[C, Any], config: C, mesh: Mesh) -> Iterator[Run[C]]:
     """Checks a run, loads its images, and locks its directory until the context ends.
 
     It writes nothing but the lock. Raises ValueError for an invalid configuration, images or directory.
@@ -61,7 +60,7 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
     trackers.check(config.train.track)  # fails now, not after the images are loaded
     if (config.train.track or config.train.profile) and "://" in str(files.resolve(config.workdir)):
         raise ValueError(f"--train.track and --train.profile need a local --workdir, got {config.workdir}")
-    config, workdir, splits = with_images(config)
+    config, workdir, splits = with_images(task, config)
     pairs = sources.load_pairs(config.data, seed_of(config, "data"))
     images = sources.describe(splits, pairs) | sources.left_out(config.data)
     run = Run(config, workdir, splits, images, environment.describe(config) | {"devices": mesh.size}, pairs)
@@ -73,25 +72,25 @@ def opened(config: C, mesh: Mesh) -> Iterator[Run[C]]:
         yield run
 
 
-def with_images(config: C) -> tuple[C, epath.Path, Splits]:
+def with_images(task: Task[C, Any], config: C) -> tuple[C, epath.Path, Splits]:
     """Loads a run's images; returns its configuration with all that is measured or automatic, its path, the images.
 
     Raises ValueError as `check_workdir` does, and for images that cannot be loaded.
     """
     config = dataclasses.replace(config, data=sources.measured(config.data))  # the same each time, so a run resumes
     workdir = check_workdir(config, steps_known=config.train.epochs == 0)  # before images, which may take long
-    config = with_best_by(config, workdir)
+    config = with_best_by(task, config, workdir)
     splits = sources.load(config.data, seed_of(config, "data"))
     return with_num_steps(config, max(map(len, splits.train))), workdir, splits
 
 
-def with_best_by(config: C, workdir: epath.Path) -> C:
+def with_best_by(task: Task[C, Any], config: C, workdir: epath.Path) -> C:
     """Returns `config` with the validation loss that --train.best-by auto means: that of the run, if it has begun."""
     asked, record = config.train.best_by, workdir / "config.json"
     # What auto means depends on what is installed, and a run keeps its own.
     if asked == best.AUTO and record.exists():
         asked = config_file.load(workdir, type(config)).train.best_by
-    chosen = best.resolve(task_of(config), config, asked)
+    chosen = best.resolve(task, config, asked)
     return dataclasses.replace(config, train=dataclasses.replace(config.train, best_by=chosen))
 
 

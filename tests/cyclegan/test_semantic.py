@@ -49,7 +49,7 @@ def images(seed):
 def terms(weights, a, b, fake_a, fake_b, classifiers, add_noise=losses.identity):
     """The semantic terms alone, which need no networks."""
     nothing = [None] * 5
-    n = losses.Inputs(weights, a, b, fake_a, fake_b, *nothing, add_noise=add_noise, classifiers=classifiers)
+    n = losses.Inputs(weights, a, b, fake_a, fake_b, *nothing, add_noise=add_noise, constants=classifiers)
     semantic = {name: term for name, term in losses.TERMS.items() if name.startswith("semantic")}
     return generator_terms(n, semantic)
 

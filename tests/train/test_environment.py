@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,3 +87,19 @@ def test_environment_names_what_bits_depend_on(make_run, monkeypatch):
     after = environment.describe(make_run(precision="bfloat16"))
     lines = [line.split(":")[0] for line in files.differences(before, after)]
     assert lines == ["flags.XLA_FLAGS", "precision"]
+
+
+def test_environment_names_scripts_of_ones_own(make_run, monkeypatch, tmp_path):
+    """By their SHA-256: a changed loss in such a script changes results. Commands of genjax are in its commit."""
+
+    def script(path):
+        monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(path)))
+        return environment.describe(make_run()).get("script")
+
+    mine = tmp_path / "my.py"
+    mine.write_text("first")
+    first = script(mine)
+    mine.write_text("second")
+    assert first and script(mine) != first
+    for known in (Path(environment.__file__).parents[2] / "experiments" / "train_vae.py", sys.executable, "<stdin>"):
+        assert script(known) is None

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from claims import WRITTEN, claim, contents
-from genjax import files, parallel
+from genjax import files, parallel, vae
 from genjax.train import config_file, run_directory
 from genjax.vae.config import VaeRun
 from refused import refusal
@@ -128,13 +128,13 @@ def test_opened_records_measured_levels(make_run, tmp_path):
     run = make_run(data={"source": f"npz:{tmp_path}/images.npz", "levels": "auto"})
     save(4095)
     for _ in range(2):  # and resumes
-        with run_directory.opened(run, parallel.make_mesh()) as found:
+        with run_directory.opened(vae.TASK, run, parallel.make_mesh()) as found:
             assert found.config.data.levels == (0.0, 4095.0)
             run_directory.write(found, unfinished=True)
         assert config_file.load(run.workdir, VaeRun).data.levels == (0.0, 4095.0)
     save(1000)
     with pytest.raises(ValueError, match=r"data.levels: \(0.0, 4095.0\) -> \(0.0, 1000.0\)"):
-        with run_directory.opened(run, parallel.make_mesh()):
+        with run_directory.opened(vae.TASK, run, parallel.make_mesh()):
             pass
 
 

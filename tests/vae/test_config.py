@@ -100,6 +100,11 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
             {"vae": {"likelihood": "gaussian_learned"}},
             "the density of 8-bit ones grows without bound. Give --data.dequantize, or --vae.likelihood gaussian",
         ),
+        ({"train": {"remat": True}}, "--train.remat is for generators of images, not for a VAE: leave it out"),
+        (
+            {"train": {"accumulate": 2}, "vae": {"free_bits": 0.5}},
+            "--train.accumulate 2 needs a loss that is a mean over images",
+        ),
         ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and --data.channels names two: (1, 1)"),
         (
             {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},

@@ -101,9 +101,6 @@ def test_environment_names_scripts_of_ones_own(make_run, monkeypatch, tmp_path):
     first = script(mine)
     mine.write_text("second")
     assert first and script(mine) != first
-    for known in (
-        Path(environment.__file__).parents[2] / "experiments" / "train_vae.py",
-        Path(sys.executable).parent / "pytest",
-        "<stdin>",
-    ):
+    own = Path(environment.__file__).parents[2] / "experiments" / "train_vae.py"
+    for known in (own, Path(sys.executable).parent / "pytest", "<stdin>"):
         assert script(known) is None

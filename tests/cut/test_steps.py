@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import translate
-from genjax import cut, keys
+from genjax import cut, keys, parallel
 from genjax.cut import nets, steps
 from genjax.loading import load_translator
 from genjax.train import fingerprint, loop
@@ -84,17 +84,24 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(config):
-    return loop.fit(cut.TASK, config)
+def fit(config):
+    """Trains a run that differs from `config` in its directory and length alone; all share compiled functions."""
+    programs = loop.compile_programs(cut.TASK, config, parallel.make_mesh())
+    return lambda run: loop.fit(cut.TASK, run, lambda *_: programs)
 
 
-def test_fit_has_equal_digests_twice_and_resumed(config, trained, tmp_path):
+@pytest.fixture(scope="module")
+def trained(config, fit):
+    return fit(config)
+
+
+def test_fit_has_equal_digests_twice_and_resumed(config, fit, trained, tmp_path):
     """R1, R2: the whole run again, and in two parts."""
     rows = []
     for name, parts in (("again", (4,)), ("parts", (2, 4))):
         for num in parts:
             run = dataclasses.replace(config, workdir=str(tmp_path / name), train=_until(config, num))
-            result = loop.fit(cut.TASK, run)
+            result = fit(run)
         assert result.digest == trained.digest, name
         rows.append((tmp_path / name / "metrics.jsonl").read_bytes())
     assert rows[0] == rows[1]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import translate
-from genjax import keys, report, unit
+from genjax import keys, parallel, report, unit
 from genjax.gan import translation
 from genjax.loading import load_translator
 from genjax.train import loop, starts
@@ -57,15 +57,22 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(config):
-    return loop.fit(unit.TASK, config)
+def fit(config):
+    """Trains a run that differs from `config` in its directory and length alone; all share compiled functions."""
+    programs = loop.compile_programs(unit.TASK, config, parallel.make_mesh())
+    return lambda run: loop.fit(unit.TASK, run, lambda *_: programs)
 
 
-def test_fit_has_equal_digests_when_resumed(config, trained, tmp_path):
+@pytest.fixture(scope="module")
+def trained(config, fit):
+    return fit(config)
+
+
+def test_fit_has_equal_digests_when_resumed(config, fit, trained, tmp_path):
     """R1, R2: the run again, in two parts."""
     for num in (1, 2):
         train = dataclasses.replace(config.train, num_steps=num)
-        result = loop.fit(unit.TASK, dataclasses.replace(config, workdir=str(tmp_path / "parts"), train=train))
+        result = fit(dataclasses.replace(config, workdir=str(tmp_path / "parts"), train=train))
     assert result.digest == trained.digest
 
 

@@ -55,7 +55,7 @@ def drawn(architecture, num=20_000):
     model = from_config(tiny(architecture))
 
     def run(key, image, noise):
-        params = jax.tree.map(lambda p: (1.5 * p).astype(float), model.init(key))
+        params = jax.tree.map(lambda p: (1.5 * p).astype(float), jax.jit(model.init)(key))
         observed = jax.tree.map(lambda leaf: jnp.repeat(leaf, num, axis=0), model.observe(params, image))
         latents = model.draw(params, observed, noise)
         e = latents.posterior.sample(noise)
@@ -119,7 +119,7 @@ def test_importance_weighted_draws_a_group_given_those_before(architecture, num=
     found, model = drawn(architecture), from_config(tiny(architecture))
 
     def run(key, image):
-        params = jax.tree.map(lambda p: (1.5 * p).astype(float), model.init(key))
+        params = jax.tree.map(lambda p: (1.5 * p).astype(float), jax.jit(model.init)(key))
         target = likelihood.target_of(model, params, jnp.repeat(image, num, axis=0))
         return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(num)), 1, 1)
 

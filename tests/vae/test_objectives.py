@@ -70,7 +70,7 @@ def test_perceptual_loss_is_added_to_the_elbos(small_lpips):
     plain = tiny_run("unused", vae={"train_draws": 3})
     config = dataclasses.replace(plain, loss=LossConfig(perceptual=2.0))
     model = from_config(config)
-    params, rng = model.init(keys.root_key(0)), np.random.default_rng(0)
+    params, rng = jax.jit(model.init)(keys.root_key(0)), np.random.default_rng(0)
     images, noise = rng.random((2, 8, 8, 1), np.float32), rng.normal(size=(2, 3, 4)).astype(np.float32)
     found, without = (
         objectives.training_terms(of, model, params, images, noise, jnp.int32(0), small_lpips) for of in (config, plain)

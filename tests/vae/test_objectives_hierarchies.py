@@ -30,7 +30,7 @@ class Case:
         data = {"binarize": "none" if architecture == "wavelet" else "stochastic"}
         self.config = tiny_run("unused", vae={"architecture": architecture, **HIERARCHIES[architecture]}, data=data)
         self.model = from_config(self.config)
-        self.params = jax.tree.map(lambda p: (1.5 * p).astype(float), self.model.init(keys.root_key(0)))
+        self.params = jax.tree.map(lambda p: (1.5 * p).astype(float), jax.jit(self.model.init)(keys.root_key(0)))
         rng = np.random.default_rng(0)
         self.images = jnp.asarray(rng.integers(0, 2, (2, 8, 8, 1)).astype(float))
         self.noise = jnp.asarray(rng.normal(size=(2, 3, self.model.latent_dim)))

@@ -60,7 +60,7 @@ def test_posterior_of_the_last_group_is_exact():
     noise[:, -np.prod(last) :] = rng.normal(size=(5, np.prod(last)))
 
     def ratio(key, images, noise):
-        params = jax.tree.map(lambda p: (1.5 * p).astype(float), model.init(key))
+        params = jax.tree.map(lambda p: (1.5 * p).astype(float), jax.jit(model.init)(key))
         latents = model.infer(params, images, noise)
         e = latents.posterior.sample(noise)
         joint = model.decode(params, latents.groups).log_prob(images) + log_normal(e)
@@ -77,9 +77,10 @@ def test_ancestral_draws_agree_and_leave_fine_noise_free():
     """Given y, p(y, e) depends on the fine part of e by its prior alone, which the draws come from."""
     model = from_config(tiny_run("unused", data=DATA, vae=VAE | {"sigma": 1e-3}))
     operator, settings = Downsample(2), Settings("ancestral", 20, InferenceConfig())
-    params = jax.tree.map(lambda p: 1.5 * p, model.init(keys.root_key(0)))
+    params = jax.tree.map(lambda p: 1.5 * p, jax.jit(model.init)(keys.root_key(0)))
     truth = np.random.default_rng(0).normal(size=(1, model.latent_dim))
-    y = operator.apply(np.asarray(model.decode(params, model.generate(params, jnp.asarray(truth))).mean()))
+    decode = jax.jit(lambda params, e: model.decode(params, model.generate(params, e)).mean())
+    y = operator.apply(np.asarray(decode(params, jnp.asarray(truth))))
 
     def draw(y):
         cold = Settings("ancestral", 2, InferenceConfig(temperature=0.0))

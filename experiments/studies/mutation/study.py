@@ -81,8 +81,6 @@ TESTS = {
     ),
     "train/fingerprint.py": ("train/test_fingerprint.py", "train/test_checkpoint.py"),
 }
-# It compares bits on different numbers of devices, which agree only with XLA's usual optimisations.
-LEFT_OUT = "cyclegan/test_steps_simple.py::test_losses_have_equal_inputs_on_any_devices"
 SECONDS = 120  # CPU time of a test, whatever else the machine does; the slowest takes a quarter of it
 WAITING_SECONDS = 1200  # a test may wait for a process or a lock
 
@@ -160,11 +158,9 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[str, str | None, float]
     """Runs `tests` in a copy of the tree until one fails; returns the outcome, that test and the seconds."""
     began = time.perf_counter()
     command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-rfE", "-p", "no:cacheprovider", "-m", "not process"]
-    command += ["-p", "studies.mutation.cpu_limit", "--deselect", f"tests/{LEFT_OUT}"]
+    command += ["-p", "studies.mutation.cpu_limit"]
     command += ["-o", f"faulthandler_timeout={WAITING_SECONDS}", "-o", "faulthandler_exit_on_timeout=true"]
-    # Programs without XLA's costly optimisations; where bits are compared, both sides are without.
-    settings = {"PYTHONPATH": f"{copy}:{Path(__file__).parents[2]}", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    settings["TEST_CPU_SECONDS"] = str(SECONDS)
+    settings = {"PYTHONPATH": f"{copy}:{Path(__file__).parents[2]}", "TEST_CPU_SECONDS": str(SECONDS)}
     settings["JAX_COMPILATION_CACHE_DIR"] = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(copy / "compiled"))
     done = subprocess.run(
         [*command, *(f"tests/{name}" for name in tests)], cwd=copy, env=os.environ | settings,

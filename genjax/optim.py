@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from genjax.config import OptimConfig
 from genjax.parallel import PyTree
+from genjax.task import S
 
 T = TypeVar("T")
 MeansT = TypeVar("MeansT")
@@ -127,6 +128,13 @@ def all_finite(*trees: PyTree) -> Array:
     """Returns a boolean scalar: the Euclidean norm of all numbers in `trees` is finite."""
     # The norm rather than the numbers: if a square overflowed, Adam's second moment would stay infinite.
     return jnp.isfinite(optax.tree.norm(trees))
+
+
+def advance(state: S, finite: Array, update: Callable[[S], S]) -> S:
+    """Returns `update(state)` where the scalar `finite` holds, else `state`; in any case with this step counted."""
+    skipped = state.skipped + jnp.where(finite, 0, 1)
+    after: S = update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
+    return after
 
 
 def update_if(condition: Array, update: Callable[[T], T], state: T) -> T:

@@ -38,7 +38,7 @@ from small_disk import Disk  # noqa: E402
 from tiny import tiny_cyclegan, tiny_run, write_noise  # noqa: E402
 
 # Traced programs are many small objects that live long: looking for garbage among them takes a tenth of the time.
-gc.set_threshold(100_000, 20, 50)
+gc.set_threshold(20_000, 10, 10)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

@@ -17,7 +17,7 @@ from genjax.gan import discriminators, generators, judging, seen, step_metrics
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
 from genjax.gan.params import apply, bind, computed_again
-from genjax.gan.terms import Terms, check_names, generator_terms, weighted_sum
+from genjax.gan.terms import Terms, check_names, total_loss
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 
@@ -105,9 +105,7 @@ def train_step(
             n = losses.Inputs(
                 config.loss, part.a, part.b, to_b(shown(part.a)), lambda x: to_b(shown(x)), judge, nce, augment
             )
-            values = generator_terms(n, terms)
-            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-            return metrics["g_loss"], metrics
+            return total_loss(n, terms)
 
         return jax.grad(loss, has_aux=True)({"g_a2b": state.g_a2b.params, "heads": state.heads.params}), ()
 
@@ -122,10 +120,9 @@ def train_step(
         average = optim.ema(config.optim, state.step, state.ema, {"a2b": g_a2b.params})
         return state._replace(g_a2b=g_a2b, heads=heads, d_b=d_b, ema=average, spectral=judged.spectral)
 
-    skipped = state.skipped + jnp.where(finite, 0, 1)
-    after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
+    after = optim.advance(state, finite, update)
     measured = step_metrics.measure(config.loss, {"a2b": (shown, fake_b)}, judged.logits)
-    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
+    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def _draw_mirrored(config: CutRun, batch: Batch, key: Array) -> Array | tuple[()]:

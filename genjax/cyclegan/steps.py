@@ -19,7 +19,7 @@ from genjax.gan.image_pool import Pool
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, GENERATORS, TwoWay
 from genjax.gan.params import bind
-from genjax.gan.terms import Terms, generator_terms, lpips_by, once, weighted_sum
+from genjax.gan.terms import Terms, lpips_by, once, total_loss
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 
@@ -102,9 +102,8 @@ def train_step(
     def of_generators(part: Examples) -> tuple[tuple[dict[str, Array], Params], tuple[Array, Array]]:
         def loss(generators: Params) -> tuple[Array, tuple[dict[str, Array], tuple[Array, Array]]]:
             n = _inputs(config, networks, generators | frozen, constants, state.step, part, key)
-            values = generator_terms(n, terms)
-            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-            return metrics["g_loss"], (metrics, (n.fake_a, n.fake_b))
+            g_loss, metrics = total_loss(n, terms)
+            return g_loss, (metrics, (n.fake_a, n.fake_b))
 
         grads, (metrics, fakes) = jax.grad(loss, has_aux=True)(_only(GENERATORS, params))
         return (metrics, grads), fakes
@@ -132,10 +131,9 @@ def train_step(
         updated = _update_networks(config, state, grads, rate)
         return updated._replace(pool_a=pool_a, pool_b=pool_b, spectral=judged.spectral)
 
-    skipped = state.skipped + jnp.where(finite, 0, 1)
-    after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
+    after = optim.advance(state, finite, update)
     metrics |= step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, judged.logits)
-    return after, metrics | {"learning_rate": rate, "skipped": skipped}
+    return after, metrics | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def _examples(config: CycleGanRun, batch: Batch, key: Array, constants: Mapping[str, Any]) -> Examples:

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -29,6 +30,13 @@ def generator_terms(inputs: Any, terms: Terms) -> dict[str, Array]:
 def weighted_sum(weights: AdversarialConfig, values: Mapping[str, Array]) -> Array:
     """Sums the values of terms [b], each times its weight: [b]."""
     return sum((getattr(weights, name) * value for name, value in values.items()), jnp.zeros(()))
+
+
+def total_loss(inputs: Any, terms: Terms) -> tuple[Array, dict[str, Array]]:
+    """Returns the generators' loss [], the mean of the weighted sum, and the means of it and of its terms."""
+    values = generator_terms(inputs, terms)
+    metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(inputs.loss, values)})
+    return metrics["g_loss"], metrics
 
 
 def lpips_by(constants: Mapping[str, Any]) -> Lpips:

@@ -15,7 +15,7 @@ from genjax.gan.discriminators import SingularVectors
 from genjax.gan.judging import Seen
 from genjax.gan.networks import DISCRIMINATORS, TwoWay
 from genjax.gan.params import bind, computed_again
-from genjax.gan.terms import Terms, check_names, generator_terms, lpips_by, weighted_sum
+from genjax.gan.terms import Terms, check_names, lpips_by, total_loss
 from genjax.keys import Draw
 from genjax.optim import Net, Params
 from genjax.task import Parts
@@ -127,9 +127,7 @@ def train_step(
             made = make(networks, params, *part[1:], config.train.remat)
             augment = functools.partial(seen.augment, config, state.step, part.position, key)
             n = losses.Inputs(config.loss, part.a, part.b, made, d_a, d_b, augment, lpips_by(constants or {}))
-            values = generator_terms(n, terms)
-            metrics = jax.tree.map(jnp.mean, values | {"g_loss": weighted_sum(config.loss, values)})
-            return metrics["g_loss"], metrics
+            return total_loss(n, terms)
 
         return jax.grad(loss, has_aux=True)(state.coders.params), ()
 
@@ -143,10 +141,9 @@ def train_step(
         average = optim.ema(config.optim, state.step, state.ema, nets.by_direction(coders.params))
         return state._replace(coders=coders, **judges, ema=average, spectral=judged.spectral)
 
-    skipped = state.skipped + jnp.where(finite, 0, 1)
-    after = optim.update_if(finite, update, state)._replace(step=state.step + 1, skipped=skipped)
+    after = optim.advance(state, finite, update)
     measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, judged.logits)
-    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": skipped}
+    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:

@@ -129,11 +129,11 @@ class Recorded(NamedTuple):
 RECORDED = {
     "vae": (Recorded("genjax.vae.objectives", "training_terms", ("images", "noise")),),
     "cyclegan": (
-        Recorded("genjax.cyclegan.steps", "generator_terms", ("inputs.a", "inputs.b", "inputs.element")),
+        Recorded("genjax.cyclegan.steps", "total_loss", ("inputs.a", "inputs.b", "inputs.element")),
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
     "cut": (
-        Recorded("genjax.cut.steps", "generator_terms", ("inputs.a", "inputs.b")),
+        Recorded("genjax.cut.steps", "total_loss", ("inputs.a", "inputs.b")),
         Recorded("genjax.gan.adversarial", "discriminator_loss", ("real", "fraction")),
     ),
     "unit": (

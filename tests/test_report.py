@@ -183,6 +183,7 @@ def test_write_report_draws_metrics_of_any_name(trained, tmp_path):
         write_report(tmp_path / "report.html", "Report", {"Training": str(tmp_path / "run")})
 
 
+@pytest.mark.slow
 def test_write_report_names_directions_in_words(trained_identity, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained_identity.workdir, run)

@@ -262,6 +262,7 @@ def test_compare_changes_no_file(run, nudged):
     assert listing() == before
 
 
+@pytest.mark.slow
 def test_exit_code_tells_equal_different_and_error(run, nudged, tmp_path):
     """On one device, where the runs had eight."""
     others = {0: run.workdir, 3: nudged.workdir, 1: str(tmp_path)}

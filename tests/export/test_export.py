@@ -72,6 +72,7 @@ def test_check_names_the_missing_runtime(tmp_path):
         export.check("html", tmp_path / "x.html", tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_content_refuses_pictures_that_a_browser_has_not(tmp_path, runtime):
 
     for data, said in (

@@ -33,6 +33,7 @@ def difference(program, sizes=SIZES, seed=0):
     return worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATORS)
 def test_serialized_translates_at_three_sizes(name):
     found = programs.of_model(make_translator(name))

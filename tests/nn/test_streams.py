@@ -36,6 +36,7 @@ def noise(size, dtype=float, channels=3):
     return np.random.default_rng(1).uniform(-1, 1, (1, *size, channels)).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", GENERATORS)
 def test_compute_equals_the_whole_network(name):
@@ -69,6 +70,7 @@ def test_norm_takes_moments_of_the_whole_map(strip):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compute_holds_two_maps_of_a_residual_block(monkeypatch):
     """A strip is freed when no later one needs it. The rows that are held are counted after each."""
     generator, x = generators.resnet(1, 1, 3), noise((128, 8), np.float32)

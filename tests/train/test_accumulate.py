@@ -111,6 +111,7 @@ def test_in_parts_needs_the_memory_of_one(num_parts, share):
     assert parts < share * whole
 
 
+@pytest.mark.slow
 def test_computed_again_keeps_no_layers(x64):
     """Here for a chain of two networks, which then holds the layers of one; gradients are the same to the last bits."""
     kernels = jnp.asarray(np.random.default_rng(0).normal(0, 0.3, (12, 3, 3, 4, 4)))

@@ -73,6 +73,7 @@ def drawn(architecture, num=20_000):
         return jax.tree.map(np.asarray, jax.jit(run)(keys.root_key(0), image, noise))
 
 
+@pytest.mark.slow
 @BOTH
 def test_generate_rebuilds_latents_that_draw_drew(architecture):
     found = drawn(architecture)

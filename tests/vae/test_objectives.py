@@ -65,6 +65,7 @@ def test_distance_is_that_of_the_mean_over_devices(capacity, sign):
     np.testing.assert_array_equal(grad, np.full((8, 3), sign))
 
 
+@pytest.mark.slow
 def test_perceptual_loss_is_added_to_the_elbos(small_lpips):
     """LPIPS to the mean of p(x|z), as a mean over the draws; the bound stays as it is."""
     plain = tiny_run("unused", vae={"train_draws": 3})

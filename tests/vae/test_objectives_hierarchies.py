@@ -44,6 +44,7 @@ class Case:
         return self.model.infer(params, image[None], noise[None]).posterior.sample(noise[None])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", HIERARCHIES)
 def test_posterior_at_gives_the_normals_that_drew(x64, architecture):
     case = Case(architecture)

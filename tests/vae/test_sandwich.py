@@ -39,6 +39,7 @@ def test_simulated_rows_close_in_on_the_likelihood(widen):
     assert lower.mean() < 0 < upper.mean() < lower.mean() + 0.1
 
 
+@pytest.mark.slow
 def test_weights_of_a_short_path_are_unbiased():
     """The mean weight is p(x) on the way there, and 1 / p(x) on the way back (Jarzynski 1997)."""
     lower, upper = bounds(0.3, 3)

@@ -21,6 +21,7 @@ VAE = {
 DATA = {"channels": (3,), "image_size": (12, 8), "binarize": "none", "source": "satellite"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape, num_levels", [((8, 8, 1), 3), ((12, 8, 3), 2), ((4, 6, 4), 1)], ids=str)
 def test_decoder_inverts_encoder(x64, shape, num_levels):
     groups = (1, 3 * shape[-1] - 1)

@@ -121,8 +121,8 @@ class TrainConfig:
     the same bits, which differ from those of 1 in the last digits."""
 
     accumulate: int = 1
-    """Parts of each device's share of a batch, whose gradients are computed one after another and averaged. A step
-    needs less memory and more time; its results are the same up to rounding."""
+    """Parts of each device's share of a batch, whose gradients are computed one after another and averaged. The
+    compiled step needs less memory; its results are the same up to rounding."""
     remat: bool = False
     """Computes the inner layers of generators again for their gradients, in place of keeping them: less memory, more
     time, the same results up to rounding. Not for a VAE."""

@@ -95,15 +95,15 @@ def train_step(
 
     # 2. Gradients of generator and heads.
     def of_generator(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
-        shown = functools.partial(_mirror, part.mirrored)
+        mirror = functools.partial(_mirror, part.mirrored)
 
         def loss(params: Params) -> tuple[Array, dict[str, Array]]:
             to_b = bind(networks.g_a2b, params["g_a2b"], config.train.remat)
             judge = bind(networks.d_b, frozen["d_b"])
-            nce = functools.partial(_nce, config, networks, params, shown, places)
+            nce = functools.partial(_nce, config, networks, params, mirror, places)
             augment = functools.partial(seen.augment, config, state.step, part.position, key)
             n = losses.Inputs(
-                config.loss, part.a, part.b, to_b(shown(part.a)), lambda x: to_b(shown(x)), judge, nce, augment
+                config.loss, part.a, part.b, to_b(mirror(part.a)), lambda x: to_b(mirror(x)), judge, nce, augment
             )
             return total_loss(n, terms)
 

@@ -171,7 +171,7 @@ def _inputs(
 
 
 def _judge(config: CycleGanRun) -> losses.Judge:
-    """Returns the function that joins an image and its translation for the discriminators."""
+    """Returns what a discriminator sees of images and their translations, as a function of both."""
     return losses.beside if config.cyclegan.conditional else losses.alone
 
 

@@ -111,7 +111,7 @@ def _depending(config: RunConfig) -> str:
         return ""
     schedule = f"--optim.schedule {config.optim.schedule}" if config.optim.schedule != "constant" else ""
     warmup = "--optim.warmup" if config.optim.warmup > 0 else ""
-    return f": here {schedule or warmup or 'a field that is a share of it'} does"
+    return f": here {schedule or warmup or 'a warm-up or noise that is a share of it'} does"
 
 
 def _reason(error: BaseException, kind: type | None) -> str:

@@ -112,7 +112,7 @@ def _processor() -> Json:
 
 
 def _script() -> dict[str, str]:
-    """Returns the SHA-256 of the script that runs, if it is the user's own: not of genjax, and no installed command."""
+    """Returns the SHA-256 of the script that runs, if it is neither of genjax nor an installed command."""
     file = Path(getattr(sys.modules["__main__"], "__file__", None) or __file__)
     known = Path(sys.executable).parent, Path(__file__).parents[2]
     if not file.is_file() or any(folder.resolve() in file.resolve().parents for folder in known):

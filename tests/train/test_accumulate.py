@@ -25,7 +25,7 @@ FAMILIES = {
     "cyclegan": (
         cyclegan.make_task(small_networks),
         tiny_cyclegan(
-            "unused", cyclegan=SEEN, data={"paired": True, "train_pairs": True}, train={"remat": True},
+            "unused", cyclegan=SEEN, data={"paired": True, "train_pairs": True},
             loss={"adversarial": "wgan_gp", "paired": 1.0},
         ),
     ),
@@ -56,8 +56,8 @@ def first_moments(state):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family, train", [
-    ("vae", {"accumulate": 4}), ("cyclegan", {"accumulate": 4}), ("cut", {"accumulate": 2, "remat": True}),
-    ("unit", {"accumulate": 2, "remat": True}),
+    ("vae", {"accumulate": 4}), ("cyclegan", {"accumulate": 4, "remat": True}),
+    ("cut", {"accumulate": 2, "remat": True}), ("unit", {"accumulate": 2, "remat": True}),
 ])  # fmt: skip
 def test_train_step_in_parts_equals_one_at_once(family, train, x64):
     """On two devices, with all that is drawn for an image, and penalties of second derivatives."""

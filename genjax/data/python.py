@@ -10,7 +10,9 @@ from genjax.data.splits import Splits
 
 
 def load(config: DataConfig) -> Splits:
-    """Calls the function that the source names, from DataConfig to Splits of uint8 or uint16 [n, h, w, c] of any size.
+    """Calls the function that the source names, from DataConfig to Splits.
+
+    Its images are uint8 or uint16 [n, h, w, c], of any size.
 
     Raises ValueError, with a remedy, if the name cannot be imported or the result is anything else.
     """

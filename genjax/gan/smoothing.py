@@ -40,7 +40,10 @@ class Dihedral:
 
 
 def turned(image: np.ndarray, element: int) -> np.ndarray:
-    """Transposes an image [h, w, c] by bit 1 of `element`, then flips it upside down by bit 2, and mirrors it by 4."""
+    """Turns or mirrors an image [h, w, c] by the bits of `element`.
+
+    1 transposes, then 2 flips upside down, then 4 mirrors left to right.
+    """
     image = image.swapaxes(0, 1) if element & 1 else image
     return image[:: -1 if element & 2 else 1, :: -1 if element & 4 else 1]
 

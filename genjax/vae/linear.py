@@ -116,7 +116,7 @@ class Linear:
         return self._corrected(x, self._variance(likelihood), y, self.sigma * noise)
 
     def project(self, likelihood: Distribution, y: Array) -> Array:
-        """Returns the best linear estimate of x from z and y, which for Gaussian pixels is E[x|z, y], in [0, 1]."""
+        """Returns the best linear estimate of x from z and y, in [0, 1]; for Gaussian pixels it is E[x|z, y]."""
         return jnp.clip(self._corrected(likelihood.mean(), self._variance(likelihood), y), 0, 1)
 
     @property
@@ -187,7 +187,7 @@ def gray(image_shape: Sequence[int], sigma: float) -> Linear:
 
 
 def measurements(matrix: np.ndarray, sigma: float) -> Linear:
-    """Makes measurements by a matrix [m, h * w * c], a row for each number (Bora, Jalal, Price and Dimakis 2017)."""
+    """Makes measurements by a matrix [m, h * w * c], a row for each number (Bora et al. 2017)."""
     require(matrix.ndim == 2 and bool(np.isfinite(matrix).all()), "the matrix must be finite and [m, h * w * c]")
     return Linear((_factor(np.asarray(matrix, np.float64)),), _checked(sigma))
 

@@ -37,7 +37,7 @@ def test_density_is_the_log_of_the_neighbours_in_a_cluster():
 
 
 def test_importance_weighted_is_the_risk_of_the_target():
-    """Of a population of four kinds of images: with the true ratio, its mean over the source is that of the target."""
+    """With the true ratio of four kinds of images, the mean over the source is that over the target."""
     source, target, losses = np.array([10, 20, 30, 40]), np.array([35, 5, 40, 20]), np.array([0.5, 2.0, 0.1, 1.0])
     kinds = np.repeat(np.arange(4), source)
     expected = -np.sum(target / 100 * losses)

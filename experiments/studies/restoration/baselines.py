@@ -80,7 +80,7 @@ def enlarged(small: np.ndarray, factor: int, filter: Image.Resampling) -> np.nda
 
 
 def agreeing(images: np.ndarray, small: np.ndarray, operator: Downsample) -> np.ndarray:
-    """Adds to each block of images [n, h, w, c] what its mean lacks to agree with `small`, and clips the result."""
+    """Shifts each block of images [n, h, w, c] so that its mean agrees with `small`, and clips the result."""
     lacking = small - operator.apply(images)
     return (images + lacking.repeat(operator.factor, axis=1).repeat(operator.factor, axis=2)).clip(0, 1)
 

@@ -16,12 +16,13 @@ pytest.importorskip("flatbuffers")
 pytestmark = pytest.mark.process
 
 ALONE = """
-import sys, jax, numpy as np
+import pathlib, sys, jax, numpy as np
 folder, outputs = sys.argv[1], {}
-calls = np.load(f"{folder}/inputs.npz")
+with np.load(f"{folder}/inputs.npz") as file:
+    calls = dict(file)
 for name in calls["calls"]:
     program, call = name.split("-")
-    exported = jax.export.deserialize(bytearray(open(f"{folder}/{program}.stablehlo", "rb").read()))
+    exported = jax.export.deserialize(bytearray(pathlib.Path(folder, f"{program}.stablehlo").read_bytes()))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     found = exported.call(*(calls[f"{name}-{i}"] for i in range(len(exported.in_avals))))
     outputs |= {f"{name}-{i}": np.asarray(each) for i, each in enumerate(jax.tree.leaves(found))}
@@ -41,8 +42,8 @@ def computed_alone(folder, found, calls):
     command = [sys.executable, "-P", "-W", "ignore", folder / "alone.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    outputs = np.load(folder / "outputs.npz")
-    return {name: [outputs[key] for key in outputs if key.startswith(f"{name}-")] for name in calls}
+    with np.load(folder / "outputs.npz") as outputs:
+        return {name: [outputs[key] for key in outputs if key.startswith(f"{name}-")] for name in calls}
 
 
 def test_serialized_translates_without_genjax(tmp_path):

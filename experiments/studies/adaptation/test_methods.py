@@ -106,7 +106,8 @@ def test_write_images_distorts_only_the_source_for_training(domains, tmp_path):
     known = methods.load(options.first), methods.load(options.second)
     methods.write_images(tmp_path / "run", {}, known)
     for name, source in (("first-to-second", known[0]), ("second-to-first", known[1])):
-        written = np.load(tmp_path / "run" / f"{name}.npz")
+        with np.load(tmp_path / "run" / f"{name}.npz") as file:
+            written = dict(file)
         for letter, domain in zip("AB", known, strict=True):
             expected = {split: images for split, (images,) in domain.images._asdict().items()}
             if domain is source:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-import torch_cyclegan as reference
+from torch_networks import convolutions
 
 
 def numbered(params, kind):
@@ -36,9 +36,9 @@ def kernel(conv, value):
 def with_weights_of(params, module, of=lambda parameter: parameter):
     """`params` with the numbers of a PyTorch network: its weights, or what `of` finds for each."""
     params = jax.tree.map(lambda x: x, params)
-    layers, convolutions = layers_of(params), reference.convolutions(module)
-    assert len(layers) == len(convolutions)
-    for layer, conv in zip(layers, convolutions, strict=True):
+    layers, theirs = layers_of(params), convolutions(module)
+    assert len(layers) == len(theirs)
+    for layer, conv in zip(layers, theirs, strict=True):
         new = {"kernel": jnp.array(kernel(conv, of(conv.weight))), "bias": jnp.array(of(conv.bias).detach().numpy())}
         assert {name: value.shape for name, value in new.items()} == {n: layer[n].shape for n in layer}
         layer.update(new)

@@ -1,13 +1,14 @@
 """CUT and FastCUT in plain PyTorch, written separately from the JAX code, as the other side of the parity tests.
 
-Images are NCHW. Places of patches and mirrored images come in as arguments. Networks are those of torch_cyclegan.py.
+Images are NCHW. Places of patches and mirrored images come in as arguments. Networks are those of torch_networks.py.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from torch_cyclegan import ResnetBlock, gan_loss
+from torch_cyclegan import gan_loss
+from torch_networks import ResnetBlock
 
 
 def encoded(generator, x, wanted):

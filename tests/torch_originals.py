@@ -1,4 +1,4 @@
-"""Generators of CycleGAN's PyTorch implementation: the layers of torch_cyclegan.py, under the original's names."""
+"""Generators of CycleGAN's PyTorch implementation: the layers of torch_networks.py, under the original's names."""
 
 from collections import OrderedDict
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-import torch_cyclegan as reference
+import torch_networks as reference
 from genjax import parallel
 from genjax.loading import load_translator
 

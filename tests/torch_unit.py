@@ -1,12 +1,13 @@
 """UNIT in plain PyTorch, written separately from the JAX code, as the other side of the parity tests.
 
-Images are NCHW. The noise of the latents comes in as an argument. Blocks are those of torch_cyclegan.py.
+Images are NCHW. The noise of the latents comes in as an argument. Blocks are those of torch_networks.py.
 """
 
 import torch
 from torch import nn
 
-from torch_cyclegan import ResnetBlock, _norm, gan_loss
+from torch_cyclegan import gan_loss
+from torch_networks import ResnetBlock, _norm
 
 
 def encoder(in_channels, width, blocks):

@@ -8,7 +8,6 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra parity: pip install -e '.[parity]'")
 
 import torch_cut as reference  # noqa: E402
-import torch_cyclegan as networks  # noqa: E402
 from copied_weights import to_torch, with_weights_of  # noqa: E402
 from genjax import cut, keys, optim, parallel  # noqa: E402
 from genjax.compiled import seeded_step  # noqa: E402
@@ -16,6 +15,7 @@ from genjax.cut import losses, nets, steps  # noqa: E402
 from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Draw, Stream  # noqa: E402
 from tiny import tiny_cut  # noqa: E402
+from torch_networks import PatchDiscriminator, ResnetGenerator  # noqa: E402
 
 torch.set_num_threads(1)
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
@@ -46,7 +46,7 @@ def test_train_step_equals_torch(mirror, loss):
         cut={"base_channels": 3, "num_blocks": 2, "discriminator_channels": 3, "features": FEATURES,
              "num_patches": 20, "mirror": mirror},
     )  # fmt: skip
-    theirs = {"g_a2b": networks.ResnetGenerator(3, 3, 3, 2), "d_b": networks.PatchDiscriminator(3, 3, 1)}
+    theirs = {"g_a2b": ResnetGenerator(3, 3, 3, 2), "d_b": PatchDiscriminator(3, 3, 1)}
     heads = {name: reference.Head(CHANNELS[name], 8) for name in FEATURES}
     torch.manual_seed(0)
     for module in (*theirs.values(), *heads.values()):

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '
 
 from torch import nn  # noqa: E402
 
-import torch_cyclegan as reference  # noqa: E402
+from torch_networks import PatchDiscriminator  # noqa: E402
 from torch_originals import Resnet, Unet, images_of, made, saved, translator_of  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def without(network, *names):
 class Discriminator(nn.Module):
     def __init__(self):
         super().__init__()
-        self.model = reference.PatchDiscriminator(3, 4)
+        self.model = PatchDiscriminator(3, 4)
 
 
 def with_weight(network, name, value):

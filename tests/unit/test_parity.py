@@ -17,7 +17,7 @@ from genjax.data.batches import Batch  # noqa: E402
 from genjax.keys import Draw, Stream  # noqa: E402
 from genjax.unit import losses, steps  # noqa: E402
 from tiny import tiny_unit  # noqa: E402
-from torch_cyclegan import PatchDiscriminator, convolutions  # noqa: E402
+from torch_networks import PatchDiscriminator, convolutions  # noqa: E402
 
 torch.set_num_threads(1)
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from etils import epath
 
 from genjax import cyclegan, keys, parallel
 from genjax.cyclegan import nets
 from genjax.gan import translation
 from genjax.loading import load_sampler, load_translator
-from genjax.train import checkpoint, fingerprint, loop, run_directory
+from genjax.train import fingerprint, loop
 from tiny import tiny_cyclegan
+from untrained import write_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -76,10 +76,7 @@ def test_translate_uses_the_directions_generator(tmp_path, direction):
     data, loss = {"channels": (1, 3)}, {"identity_a": 0.0, "identity_b": 0.0}
     config = tiny_cyclegan(str(tmp_path / "run"), data=data, loss=loss, cyclegan={"num_blocks": 0})
     state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
-    run = run_directory.Run(config, epath.Path(tmp_path / "run"), splits=None, description={}, environment={})
-    run_directory.write(run, unfinished=True)
-    with checkpoint.Saver(tmp_path / "run" / "checkpoints", config.train) as checkpoints:
-        checkpoints.save(1, state, {}, None)
+    write_checkpoint(config, state, 1)
     images = photographs(2, 8, 8)[..., : config.data.channels[direction == "b2a"]]
     translator = load_translator(tmp_path / "run")
     found = getattr(translator, direction)(images)

@@ -5,17 +5,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import convert_torch
-from genjax import cut, cyclegan, files, keys
-from genjax.data.splits import Splits
-from genjax.train import checkpoint, config_file, run_directory, starts
+from genjax import cut, cyclegan, keys
+from genjax.train import config_file, starts
 from tiny import tiny_cut
+from untrained import write_checkpoint
 
 torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
 
@@ -79,10 +78,7 @@ def write_run(make_cyclegan):
         config = make_cyclegan(data={"channels": (3, 3)}, cyclegan={"base_channels": 4, "num_blocks": 1, **fields})
         state = jax.jit(lambda: cyclegan.TASK.init(config, keys.root_key(0)))()
         state = state._replace(ema=jax.tree.map(lambda x: 10 * x + 0.1, state.ema))  # unlike those of the last step
-        run = run_directory.Run(config, files.resolve(config.workdir), Splits((), (), ()), {}, {})
-        run_directory.write(run, unfinished=True)
-        with checkpoint.Saver(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
-            checkpoints.save(7, state, {}, None)
+        write_checkpoint(config, state, 7)
         return config.workdir
 
     return write
@@ -122,10 +118,7 @@ def test_generators_of_cut_come_and_go(tmp_path):
     config, parts = starts.prepared(cut.TASK, config)
     assert parts.keys() == {"a2b"}
     begun = cut.TASK.starts.begin(jax.jit(lambda: cut.TASK.init(config, keys.root_key(0)))(), parts)
-    run = run_directory.Run(config, files.resolve(config.workdir), Splits((), (), ()), {}, {})
-    run_directory.write(run, unfinished=True)
-    with checkpoint.Saver(Path(config.workdir, "checkpoints"), config.train) as checkpoints:
-        checkpoints.save(7, begun, {}, None)
+    write_checkpoint(config, begun, 7)
     assert convert_torch.to_torch(config.workdir, str(tmp_path / "out"))["files"] == "latest_net_G.pth"
     again = Resnet(3, 3, 4, 1).eval()
     again.load_state_dict(torch.load(tmp_path / "out" / "latest_net_G.pth", weights_only=True), strict=True)

@@ -10,21 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from etils import epath
 
 from fitted import fit
 from genjax import cyclegan, export, keys, vae
 from genjax.config import RunConfig
-from genjax.gan import torch_weights
 from genjax.loading import load, load_sampler
-from genjax.train import checkpoint, fingerprint, run_directory, starts
+from starting import equal, prepared
 from tiny import tiny_cyclegan, tiny_run
+from untrained import write_checkpoint
 
 pytestmark = pytest.mark.slow
-
-
-def equal(a, b):
-    return fingerprint.tree_digest(jax.device_get(a)) == fingerprint.tree_digest(jax.device_get(b))
 
 
 def init(task, config, seed=5):
@@ -34,26 +29,13 @@ def init(task, config, seed=5):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes)
 
 
-def written(config, **changes):
-    """A run of one checkpoint, of untrained networks."""
-    state = init(cyclegan.TASK, config)._replace(**changes)
-    run = run_directory.Run(config, epath.Path(config.workdir), splits=None, description={}, environment={})
-    run_directory.write(run, unfinished=True)
-    with checkpoint.Saver(run.workdir / "checkpoints", config.train) as saver:
-        saver.save(1, state, {}, None)
-    return state
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Path of a CycleGAN run, and its state, whose averages differ from the generators' parameters."""
     config = tiny_cyclegan(str(tmp_path_factory.mktemp("source") / "run"))
-    return config.workdir, written(config)
-
-
-def prepared(config, *init_from, **changes):
-    task = vae.TASK if config.data.source == "digits" else cyclegan.TASK
-    return starts.prepared(task, dataclasses.replace(config, init_from=tuple(map(str, init_from)), **changes))
+    state = init(cyclegan.TASK, config)
+    write_checkpoint(config, state, 1)
+    return config.workdir, state
 
 
 def test_prepared_takes_averages_and_digest_of_a_run_or_its_file(trained, make_run, tmp_path):
@@ -114,11 +96,12 @@ def test_prepared_leaves_out_what_a_run_lacks(make_cyclegan, tmp_path):
     parts = jax.tree.map(lambda leaf: leaf * jnp.nan, cyclegan.TASK.starts.parts(state))
     nothing = {name: parts[name] for name in ("a2b", "b2a")}
     missing = {name: getattr(state, name)._replace(params=parts[name]) for name in ("d_a", "d_b")}
-    written(config, ema=state.ema | {"b2a": nothing["b2a"]}, **missing)
+    lacking = state._replace(ema=state.ema | {"b2a": nothing["b2a"]}, **missing)
+    write_checkpoint(config, lacking, 1)
     _, parts = prepared(make_cyclegan(), config.workdir)
     assert list(parts) == ["a2b"]
     shutil.rmtree(config.workdir)
-    written(config, ema=nothing, **missing)
+    write_checkpoint(config, lacking._replace(ema=nothing), 1)
     with pytest.raises(ValueError, match="holds no weights that are finite numbers"):
         prepared(make_cyclegan(), config.workdir)
 
@@ -154,68 +137,6 @@ def test_prepared_refuses_another_source_under_the_same_name(trained, make_run):
     config, _ = prepared(make_run(), trained.workdir)
     with pytest.raises(ValueError, match="is not what this run began from: its SHA-256 is .*, not .*Restore it"):
         prepared(config, trained.workdir, init_which="8", init_from_sha256=config.init_from_sha256)
-
-
-# Files of PyTorch.
-
-
-def saved(path, prefix="", channels=(1, 1), width=2, blocks=1):
-    torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
-    sizes = torch_weights.GeneratorSizes("resnet", width, blocks, *channels)
-    rng = np.random.default_rng(len(str(path)))
-    tensors = {}
-    for layer in torch_weights.layers(sizes):
-        tensors[f"{prefix}{layer.name}.weight"] = torch.tensor(rng.normal(size=layer.weight_shape), dtype=torch.float32)
-        tensors[f"{prefix}{layer.name}.bias"] = torch.tensor(rng.normal(size=layer.out_channels), dtype=torch.float32)
-    torch.save(tensors, path)
-    return str(path)
-
-
-def test_prepared_reads_generators_of_pytorch(make_cyclegan, tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is needed: pip install -e '.[torch]'")
-    a, b = saved(tmp_path / "A.pth", "module."), saved(tmp_path / "longer.pth", "netG._orig_mod.")
-    config, parts = prepared(make_cyclegan(), a, b)
-    assert equal(parts, {"a2b": torch_weights.read_generator(a)[1], "b2a": torch_weights.read_generator(b)[1]})
-    assert config.init_from_sha256 == tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (a, b))
-    config, parts = prepared(make_cyclegan(), "-", b)
-    assert list(parts) == ["b2a"] and config.init_from_sha256[0] == ""
-    assert prepared(make_cyclegan(), a)[1].keys() == {"a2b"}
-    both = tmp_path / "training.ckpt"
-    networks = {"netG_A2B": torch.load(a, weights_only=True), "netG_B2A": torch.load(b, weights_only=True)}
-    torch.save({"epoch": 3, "state_dict": networks}, both)
-    _, parts = prepared(make_cyclegan(), both, init_key=("netG_B2A", "netG_A2B"))
-    assert equal(parts, {"a2b": torch_weights.read_generator(b)[1], "b2a": torch_weights.read_generator(a)[1]})
-    with pytest.raises(ValueError, match="training.ckpt holds several generators: name one of .*netG_A2B.module"):
-        prepared(make_cyclegan(), both)
-
-
-REFUSED = {
-    "another width": (
-        [{"width": 4}], {}, r"0.pth: a2b/decoder/ConvTranspose_0/bias is \[8\], not \[4\] .*: give --cyclegan.base-ch"
-    ),
-    "other blocks and channels": (
-        [{"blocks": 2, "channels": (3, 3)}], {}, "give --cyclegan.num-blocks 2 --data.channels 3 3$"
-    ),
-    "another form": ([{}], {"cyclegan": {"output": "residual"}}, "was trained with --cyclegan.output tanh, and"),
-    "two sizes": ([{}, {"blocks": 3}], {}, "not of one CycleGAN .*0.pth: ResNet of 1 .*1.pth: ResNet of 3"),
-    "a missing generator": ([{}], {"init_parts": "all"}, "0.pth: it holds no b2a d_a d_b: give --init-parts g"),
-    "three files": ([{}, {}, {}], {}, "give one or two files"),
-    "another key": ([{}], {"init_key": ("netG",)}, r"0.pth holds no generator called netG: it holds \(no name\)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_prepared_refuses_generators_that_do_not_fit(make_cyclegan, tmp_path, name):
-    sizes, changes, said = REFUSED[name]
-    paths = [saved(tmp_path / f"{i}.pth", **of_one) for i, of_one in enumerate(sizes)]
-    with pytest.raises(ValueError, match=said):
-        prepared(make_cyclegan(init_from=("x",), **changes), *paths)
-
-
-def test_prepared_refuses_missing_files_of_pytorch(make_cyclegan, tmp_path):
-    for path, said in (("-", "names no file"), (tmp_path / "none.pth", "there is no file .*none.pth")):
-        with pytest.raises((ValueError, FileNotFoundError), match=said):
-            prepared(make_cyclegan(), path)
 
 
 # Runs that do not fit.

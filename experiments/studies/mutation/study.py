@@ -47,7 +47,12 @@ TESTS = {
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),
-    "vae/operators.py": ("vae/test_operators.py", "vae/test_restoration.py", "experiments/test_restore.py"),
+    "vae/operators.py": (
+        "vae/test_operators.py",
+        "vae/test_restoration.py",
+        "experiments/test_restore.py",
+        "experiments/test_inpaint.py",
+    ),
     "vae/inference.py": ("vae/test_inference.py", "vae/test_restoration.py"),
     "vae/mcmc.py": ("vae/test_mcmc.py", "vae/test_restoration.py"),
     "gan/adversarial.py": ("gan/test_adversarial.py",),

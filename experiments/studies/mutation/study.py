@@ -43,7 +43,7 @@ TESTS = {
     "vae/likelihood.py": ("vae/test_likelihood.py",),
     "vae/sandwich.py": ("vae/test_sandwich.py",),
     "vae/annealing.py": ("vae/test_sandwich.py", "vae/test_mcmc.py"),
-    "vae/mixture.py": ("vae/test_distributions.py",),
+    "vae/mixture.py": ("vae/test_mixture.py",),
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
     "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),

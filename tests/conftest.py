@@ -35,7 +35,7 @@ from genjax.optim import Params  # noqa: E402
 from genjax.train import loop  # noqa: E402
 from genjax.vae.config import VaeRun  # noqa: E402
 from small_disk import Disk  # noqa: E402
-from tiny import tiny_cyclegan, tiny_run, write_noise  # noqa: E402
+from tiny import tiny_cyclegan, tiny_run, write_domains  # noqa: E402
 
 # Traced programs are many small objects that live long: looking for garbage among them takes a tenth of the time.
 gc.set_threshold(20_000, 10, 10)
@@ -106,9 +106,7 @@ def failing_loads():
 def trained_identity(tmp_path_factory) -> CycleGanRun:
     """A finished CycleGAN between folders of colour noise, whose translations are their images all but exactly."""
     root = tmp_path_factory.mktemp("identity")
-    for name, number in (("trainA", 10), ("trainB", 12), ("testA", 3), ("testB", 4)):
-        write_noise(root / "images" / name, number)
-    data = {"source": f"folder:{root / 'images'}", "channels": (3, 3), "cache_dir": str(root / "cache")}
+    data = write_domains(root, (10, 12, 3, 4)) | {"channels": (3, 3)}
     run = tiny_cyclegan(
         str(root / "run"), data=data, train={"num_steps": 4, "eval_every": 2, "checkpoint_every": 2},
         optim={"learning_rate": 1e-9},

@@ -1,6 +1,7 @@
 """Tiny runs and images that many tests share."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,10 @@ def write_noise(folder: Path, number: int, size: tuple[int, int] = (16, 16), suf
     folder.mkdir(parents=True)
     for i in range(number):
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / f"{i}{suffix}")
+
+
+def write_domains(root: Path, num: Sequence[int]) -> dict[str, str]:
+    """Writes noise as trainA, trainB, testA and testB, `num` images each, and returns settings that read it."""
+    for name, number in zip(("trainA", "trainB", "testA", "testB"), num, strict=True):
+        write_noise(root / "images" / name, number)
+    return {"source": f"folder:{root / 'images'}", "cache_dir": str(root / "cache")}

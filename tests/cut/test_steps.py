@@ -1,31 +1,25 @@
 """State and steps: what is drawn, what learns, and what is promised of reproducibility."""
 
 import dataclasses
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import translate
-from genjax import cut, keys, parallel
+from genjax import cut, keys
 from genjax.cut import nets, steps
 from genjax.loading import load_translator
-from genjax.train import fingerprint, loop
+from genjax.train import fingerprint, loop, multi_seed
 from genjax.train.rows import read_rows
-from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
-from tiny import tiny_cut, write_noise
+from studies.reproducibility.stepping import mesh_of, walk
+from tiny import tiny_cut, write_domains
+from translating import run
+from two_domains import assert_step_agrees_on_devices, noise
 
 pytestmark = pytest.mark.slow
 
 ALL = {"mirror": True, "diff_augment": 0.5, "instance_noise": 0.1, "spectral_norm": True, "discriminator_norm": "none"}
-
-
-def noise(num=(20, 28)):
-    """Two domains of unequal size, one dark and one light."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(128 * i, 128 * i + 128, (n, 16, 16, 1), np.uint8) for i, n in enumerate(num))
 
 
 def moved(before, after, name):
@@ -58,36 +52,24 @@ def test_heads_give_unit_vectors_and_finite_gradients():
 
 @pytest.mark.usefixtures("x64")
 def test_steps_agree_on_one_and_eight_devices():
-    """Losses and gradients, as Adam's first moment keeps them, in float64 (R3, R4), and equal replicas (R6)."""
-    config = tiny_cut("unused", cut=ALL)
-    (one, alone), (eight, shared) = (
-        next(walk(cut.TASK, config, noise(), mesh_of(num), 1, np.float64)) for num in (1, 8)
-    )  # fmt: skip
-    assert replicas_agree(eight)
-    for name in ("g_loss", "d_b_loss", "nce_a", "nce_b", "correlation_a2b", "accuracy_d_b"):
-        np.testing.assert_allclose(alone[name], shared[name], rtol=1e-8, err_msg=name)
-    for name in ("g_a2b", "heads", "d_b"):
-        moments = (jax.tree.leaves(getattr(state, name).opt_state.mu) for state in (one, eight))
-        for a, b in zip(*moments, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12, err_msg=name)
+    metrics = assert_step_agrees_on_devices(cut.TASK, tiny_cut("unused", cut=ALL), ("g_a2b", "heads", "d_b"))
+    assert {"g_loss", "d_b_loss", "nce_a", "nce_b", "correlation_a2b", "accuracy_d_b"} <= metrics.keys()
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """A tiny run between folders of colour noise."""
     root = tmp_path_factory.mktemp("cut")
-    for name, number in (("trainA", 10), ("trainB", 12), ("testA", 3), ("testB", 4)):
-        write_noise(root / "images" / name, number)
-    data = {"source": f"folder:{root / 'images'}", "channels": (3, 3), "cache_dir": str(root / "cache")}
+    data = write_domains(root, (10, 12, 3, 4)) | {"channels": (3, 3)}
     train = {"num_steps": 4, "eval_every": 2, "checkpoint_every": 2}
     return tiny_cut(str(root / "run"), data=data, train=train)
 
 
 @pytest.fixture(scope="module")
-def fit(config):
-    """Trains a run that differs from `config` in its directory and length alone; all share compiled functions."""
-    programs = loop.compile_programs(cut.TASK, config, parallel.make_mesh())
-    return lambda run: loop.fit(cut.TASK, run, lambda *_: programs)
+def fit():
+    """Trains runs that differ in directory and length alone, and share compiled functions."""
+    make_programs = multi_seed.compile_once()
+    return lambda run: loop.fit(cut.TASK, run, make_programs)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +105,8 @@ def test_steps_skip_what_is_not_finite():
 
 def test_translate_refuses_the_way_back(config, trained, monkeypatch, tmp_path):
     images = config.data.source.removeprefix("folder:") + "/testB"
-    arguments = ["--workdir", config.workdir, "--direction", "b2a", "--images", images, "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["translate.py", *arguments])
     with pytest.raises(ValueError, match="run translates a2b alone, not 'b2a': a cut run has one generator$"):
-        translate.main()
+        run(monkeypatch, config.workdir, images, tmp_path / "out", "b2a")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,8 +14,8 @@ from genjax.gan.networks import DISCRIMINATORS, GENERATORS
 from genjax.train import fingerprint, loop, multi_seed
 from genjax.train.rows import read_rows
 from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
-from tiny import tiny_cyclegan, write_noise
-from two_domains import NETWORKS, SMALL, noise, small_networks
+from tiny import tiny_cyclegan, write_domains
+from two_domains import NETWORKS, SMALL, assert_step_agrees_on_devices, noise, small_networks
 
 pytestmark = pytest.mark.slow
 
@@ -115,13 +115,7 @@ def test_train_step_agrees_on_devices_in_float64(make_cyclegan, x64):
     loss = dataclasses.replace(losses.MISSION, r1=1.0, label_smoothing=0.1)
     options = {"diff_augment": 1.0, "instance_noise": 0.2, "discriminator_lr_scale": 4.0}
     config = make_cyclegan(loss=loss, cyclegan=SMALL | {"output": "residual", "discriminator": "pixel"} | options)
-    (one, on_one), (eight, on_eight) = (
-        next(walk(cyclegan.make_task(make_networks), config, noise(), mesh_of(num), 1, jnp.float64)) for num in (1, 8)
-    )
-    for name in on_one:
-        np.testing.assert_allclose(on_one[name], on_eight[name], rtol=1e-8, atol=1e-12)
-    for a, b in zip(moments(one), moments(eight), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
+    assert_step_agrees_on_devices(cyclegan.make_task(make_networks), config, NETWORKS)
 
 
 def test_train_step_agrees_on_devices_in_float32(eight):
@@ -146,9 +140,7 @@ def test_train_step_in_bfloat16_keeps_float32_state(eight, make_cyclegan):
 
 def test_fit_normalises_discriminators_resumes_without_pool(make_cyclegan, tmp_path):
     changes = {"pool_size": 0, "spectral_norm": True}
-    for name, values in zip(("trainA", "trainB", "testA", "testB"), (6, 7, 2, 3), strict=True):
-        write_noise(tmp_path / "images" / name, values)
-    data = {"source": f"folder:{tmp_path / 'images'}", "cache_dir": str(tmp_path / "cache")}
+    data = write_domains(tmp_path, (6, 7, 2, 3))
 
     def run(num_steps):
         return make_cyclegan(

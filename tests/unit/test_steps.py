@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,57 +9,39 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import translate
-from genjax import keys, parallel, report, unit
+from genjax import keys, report, unit
 from genjax.gan import translation
 from genjax.loading import load_translator
-from genjax.train import loop, starts
+from genjax.train import loop, multi_seed, starts
 from genjax.train.rows import read_rows
 from genjax.unit import nets, sampling, steps
-from studies.reproducibility.stepping import mesh_of, replicas_agree, walk
-from tiny import tiny_unit, write_noise
+from tiny import tiny_unit, write_domains
+from translating import run
+from two_domains import assert_step_agrees_on_devices
 
 pytestmark = pytest.mark.slow
 
 
-def noise(num=(20, 28)):
-    """Two domains of unequal size, one dark and one light."""
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(128 * i, 128 * i + 128, (n, 16, 16, 1), np.uint8) for i, n in enumerate(num))
-
-
 @pytest.mark.usefixtures("x64")
 def test_steps_agree_on_one_and_eight_devices():
-    """Losses and gradients, as Adam's first moment keeps them, in float64 (R3, R4), and equal replicas (R6)."""
-    config = tiny_unit("unused")
-    (one, alone), (eight, shared) = (
-        next(walk(unit.TASK, config, noise(), mesh_of(num), 1, np.float64)) for num in (1, 8)
-    )  # fmt: skip
-    assert replicas_agree(eight)
-    for name in ("g_loss", "d_a_loss", "d_b_loss", "kl_a", "cycle_kl_b", "cycle_a", "correlation_a2b"):
-        np.testing.assert_allclose(alone[name], shared[name], rtol=1e-8, err_msg=name)
-    for name in ("coders", "d_a", "d_b"):
-        moments = (jax.tree.leaves(getattr(state, name).opt_state.mu) for state in (one, eight))
-        for a, b in zip(*moments, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12, err_msg=name)
+    metrics = assert_step_agrees_on_devices(unit.TASK, tiny_unit("unused"), ("coders", "d_a", "d_b"))
+    assert {"g_loss", "d_a_loss", "d_b_loss", "kl_a", "cycle_kl_b", "cycle_a", "correlation_a2b"} <= metrics.keys()
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """A tiny run between folders of colour noise."""
     root = tmp_path_factory.mktemp("unit")
-    for name, number in (("trainA", 10), ("trainB", 12), ("testA", 3), ("testB", 4)):
-        write_noise(root / "images" / name, number)
-    data = {"source": f"folder:{root / 'images'}", "channels": (3, 1), "cache_dir": str(root / "cache")}
+    data = write_domains(root, (10, 12, 3, 4)) | {"channels": (3, 1)}
     train = {"num_steps": 2, "log_every": 1, "eval_every": 1, "checkpoint_every": 1}
     return tiny_unit(str(root / "run"), data=data, train=train)
 
 
 @pytest.fixture(scope="module")
-def fit(config):
-    """Trains a run that differs from `config` in its directory and length alone; all share compiled functions."""
-    programs = loop.compile_programs(unit.TASK, config, parallel.make_mesh())
-    return lambda run: loop.fit(unit.TASK, run, lambda *_: programs)
+def fit():
+    """Trains runs that differ in directory and length alone, and share compiled functions."""
+    make_programs = multi_seed.compile_once()
+    return lambda run: loop.fit(unit.TASK, run, make_programs)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +97,7 @@ def test_pictures_come_from_the_shared_latent(config, trained):
 
 def test_run_translates_reports_and_starts_another(config, trained, monkeypatch, tmp_path):
     images = config.data.source.removeprefix("folder:") + "/testB"
-    arguments = ["--workdir", config.workdir, "--direction", "b2a", "--images", images, "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["translate.py", *arguments])
-    assert translate.main()["images"] == 4
+    assert run(monkeypatch, config.workdir, images, tmp_path / "out", "b2a")["images"] == 4
     with Image.open(tmp_path / "out" / "0.png") as translated:
         assert translated.mode == "RGB"
     assert "paths: from an image of A (left) to one of B, shown as" in report.write_run(config.workdir).read_text()

@@ -61,8 +61,8 @@ class Translate:
     """The last checkpoint, the best on validation, or that of a step. The translations of several, such as 2000 4000
     last, stand side by side in one picture."""
     video: bool = False
-    """Takes the images as frames of a video, all of one size, in the natural order of their names (frame2 before
-    frame10), and measures how much the translations flicker, beside the frames themselves (extra video)."""
+    """Takes the images as frames of a video, and measures the flicker of the translations and of the frames. Frames are
+    of one size, in the natural order of their names (frame2 before frame10). Needs the extra video."""
     smooth: Literal["none", "dihedral", "temporal"] = "none"
     """dihedral: the mean over eight turns and mirrors of each image, which takes eight times as long. temporal, with
     --video: the mean over a frame and the two beside it, moved to its place by the motion of the images."""

@@ -58,9 +58,9 @@ def with_alpha(picture: Picture, source: Picture) -> Picture:
 
 
 def unit_pixels(picture: Picture, channels: int) -> np.ndarray:
-    """Converts the pixels alone to [h, w, 1 or 3] in [0, 1], whatever a model's ground and levels; for masks.
+    """Converts the pixels of a mask, whatever the ground and levels of a model.
 
-    Raises ValueError for other samples than grey or colour of 8 or 16 bits.
+    Returns [h, w, 1 or 3] in [0, 1]. Raises ValueError for other samples than grey or colour of 8 or 16 bits.
     """
     if picture.pixels.dtype.kind != "u":
         raise ValueError("its samples are floating point, signed or of 32 bits: give a picture of 8 or 16 bits")

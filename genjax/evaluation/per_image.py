@@ -79,9 +79,9 @@ def over_images(
 
 
 def draw_standard_error(values: np.ndarray) -> float:
-    """Estimates the standard error of the mean of `values` [draws, n] if the noise were drawn anew; NaN for one draw.
+    """Estimates the standard error of the mean of `values` [draws, n] if the noise were drawn anew.
 
-    The images stay the same, and their noise is independent.
+    It is NaN for one draw. The images stay the same, and their noise is independent.
     """
     draws, num = values.shape
     # Images are independent: the variance of their sum is the sum of variances.

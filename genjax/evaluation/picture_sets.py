@@ -21,7 +21,7 @@ NEAREST = 3
 
 
 class Sets(NamedTuple):
-    """Pictures [n, h, w, c], uint8 or floats in [0, 1], and what they are compared with; None where there is none."""
+    """Pictures and what they are compared with, [n, h, w, c]: uint8, or floats in [0, 1]. None where there is none."""
 
     pictures: np.ndarray
     real: np.ndarray

@@ -47,7 +47,7 @@ class VaeConfig:
     mixtures: int = 5
     """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
-    """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
+    """Standard deviation of pixels in [0, 1]. It is fixed with likelihood gaussian, and about the initial value of
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
     objective: Literal["elbo", "capacity", "iwae", "dreg"] = "elbo"
     """Loss of the training. elbo: distortion + beta * KL. capacity: distortion + beta * |KL - C|, with KL the mean over

@@ -182,7 +182,7 @@ def resample(weight: Array, uniform: Array) -> Array:
 
 
 def effective_share(weight: Array) -> Array:
-    """Returns the effective sample size of weights [b, k] that sum to 1, as a share of k: [b] (Kong 1992)."""
+    """Returns the effective sample size of weights [b, k], as a share [b] of k (Kong 1992). Weights sum to 1."""
     return 1 / (jnp.sum(weight**2, axis=1) * weight.shape[1])
 
 
@@ -197,10 +197,10 @@ def agreement_of_restarts(height: Array) -> Array:
 
 
 def agreement_of_chains(trace: Array) -> Array:
-    """Returns 1 / R-hat^2 of steps [n, b, k, d], for the latent that mixes worst: [b], 0 for chains that stand still.
+    """Returns 1 / R-hat^2 [b] of steps [n, b, k, d], for the latent that mixes worst.
 
-    Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2 is the share of the variance that a
-    half-chain sees, capped at 1.
+    It is 0 for chains that stand still. Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2
+    is the share of the variance that a half-chain sees, capped at 1.
     """
     size = (len(trace) + 1) // 2  # an odd step in the middle is in both halves
     halves = jnp.concatenate([trace[:size], trace[-size:]], axis=2)

@@ -66,7 +66,7 @@ class Downward(nn.Module):
 
     @nn.compact
     def __call__(self, state: Array, z: Array) -> Array:
-        """Maps a state [b, h, w, c] and latents [b, h, w, c'] to a state of the given channels and shape."""
+        """Maps a state and latents to a state of the given channels and shape. They are [b, h, w, c] and [b, h, w, c']."""
         state = state + nn.Conv(state.shape[-1], (1, 1), dtype=self.dtype)(z)
         state = Cell(self.activation, self.dtype)(state)
         if self.shape == state.shape[1:3]:

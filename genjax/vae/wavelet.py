@@ -40,7 +40,7 @@ def colours(num: int) -> np.ndarray:
 
 
 def analyse(images: Array, num_levels: int) -> list[Array]:
-    """Returns the mean and the details [b, h, w, 3c] of images in [0, 1], coarsest first, three for each colour."""
+    """Returns the mean and the details [b, h, w, 3c] of images in [0, 1], three per colour, coarsest first."""
     x = (images - 0.5) / UNIT @ jnp.asarray(colours(images.shape[-1]).T, images.dtype)
     details = []
     for _ in range(num_levels):
@@ -62,7 +62,7 @@ def refine(mean: Array, details: Array) -> Array:
 
 
 def differences(x: Array) -> Array:
-    """Returns the 8 neighbours of each pixel less the pixel itself: [b, h, w, c] to [b, h, w, 8c]; 0 over the edge."""
+    """Returns the 8 neighbours of each pixel less the pixel, 0 over the edge. [b, h, w, c] gives [b, h, w, 8c]."""
     _, h, w, _ = x.shape
     wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     places = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]

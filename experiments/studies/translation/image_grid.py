@@ -14,7 +14,7 @@ GAP, MARGIN = 4, 8
 
 
 def page(path: epath.Path, title: str, rows: Mapping[str, np.ndarray]) -> epath.Path:
-    """Writes a PNG of `rows`, uint8 [k, h, w, 1 or 3] by label, at twice their size; returns its path."""
+    """Writes a PNG of `rows` at twice their size, and returns its path. Rows are uint8 [k, h, w, 1 or 3] by label."""
     font = ImageFont.load_default(15)
     pictures = [images.repeat(SCALE, axis=1).repeat(SCALE, axis=2) for images in rows.values()]
     num, height, width, _ = pictures[0].shape

@@ -53,7 +53,7 @@ class Options:
     workdir: str
     """Directory of the training run, or a file of its weights (.safetensors)."""
     method: Literal["iwae", "ais", "bdmc", "all"] = "iwae"
-    """How log p(x) is estimated: see above."""
+    """Estimator of log p(x), see above."""
     num: int = 1000
     """Number of test images, evenly spaced; all of them if there are fewer. bdmc draws as many."""
     samples: int = 5000

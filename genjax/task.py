@@ -63,7 +63,7 @@ Parts = dict[str, PyTree]
 
 
 class Starts(NamedTuple, Generic[C, S]):
-    """How a training of a family begins from other weights, see train/starts.py."""
+    """Functions by which a family's training begins from other weights, see train/starts.py."""
 
     # state -> the parts that another training may begin with, averaged ones where there is an average
     parts: Callable[[S], Parts]

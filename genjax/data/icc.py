@@ -27,7 +27,7 @@ _NO_OPTIMISATION = 0x100  # cmsFLAGS_NOOPTIMIZE: LittleCMS's shortcuts are wrong
 
 
 class _Transform(NamedTuple):
-    """How a profile's colours become sRGB."""
+    """Conversion of a profile's colours to sRGB."""
 
     profile: bytes
     mode: str  # Pillow's

@@ -33,7 +33,7 @@ TEXTS = {
     "translator": "Give a photograph: the page translates it. It stays on this device.",
     "sampler": "Each slider is a latent dimension in use. Pictures that you give stay on this device.",
 }
-"""What a page says about its use; it has a script of the same name."""
+"""Words of a page about its use, by the name of its script."""
 
 
 def content(model: Sampler | Translator, found: dict[str, Program], about: Json, runtime: epath.PathLike) -> bytes:

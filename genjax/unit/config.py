@@ -19,7 +19,7 @@ class UnitConfig(NetworkConfig):
     num_blocks: int = 4
     """Residual blocks of each encoder, and as many of each decoder."""
     shared_blocks: int = 1
-    """Of these, the last ones of both encoders and the first ones of both decoders, which the domains share."""
+    """Residual blocks that the domains share: the last ones of the encoders and the first ones of the decoders."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -67,7 +67,7 @@ class VaeConfig:
     """Nats of each group's KL that cost nothing (Kingma et al. 2016). In the loss, its mean over the batch counts as at
     least this. 0: none are free."""
     free_bits_per: Literal["group", "dimension"] = "group"
-    """What has so many free bits: each group of latents, or each dimension. Both by its mean over the batch."""
+    """Unit that has so many free bits: each group of latents, or each dimension, by its mean over the batch."""
     capacity: float = 25.0
     """Objective capacity: C at the end of its rise, in nats."""
     capacity_warmup: float = 0.5

@@ -47,7 +47,7 @@ class Linear:
     """[], or for n images [n, 1, ...]; standard deviation of the noise, above 0, in the units of y."""
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Linear", np.ndarray]:
-        """Returns the operator and y of n images. They are uint8, uint16, or floats, which noise may lead out of [0, 1]."""
+        """Returns the operator and y of n images: uint8, uint16, or floats, which noise may lead out of [0, 1]."""
         own = tuple(image_shape) if len(self.factors) > 1 else (math.prod(image_shape),)
         for factor, size in zip(self.factors, own, strict=True):
             if factor is not None and len(factor.right) != size:

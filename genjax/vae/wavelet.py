@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, ...]:
-        """[b, h, w, c] to the coefficients [b, h, w, channels] of each group."""
+        """Maps [b, h, w, c] to the coefficients [b, h, w, channels] of each group."""
         mean, *details = analyse(images, self.num_levels)
         ends = np.cumsum(self.groups)[:-1]
         colours = jnp.split(mean, mean.shape[-1], axis=-1)
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to means [b, h, w, c]."""
+        """Maps [b, d] to means [b, h, w, c]."""
         parts = split(z, tuple(map(math.prod, self.shapes)))
         groups = [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         mean, details = jnp.concatenate(groups[: self.channels], axis=-1), groups[self.channels :]

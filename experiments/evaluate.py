@@ -146,7 +146,10 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
         sizes = {pictures.size(path, None, options.max_megapixels) for path in folders.named_images(paths)}
         size = sizes.pop() if len(sizes) == 1 else network.size
         if size is None:
-            raise ValueError(f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several")
+            raise ValueError(
+                f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several: scale them, "
+                "or give other --features"
+            )
         data = DataConfig(
             source="folder:",
             image_size=size,

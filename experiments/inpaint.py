@@ -84,7 +84,9 @@ def _masks(
         erased = [masks.erased(image) for image in images.given]
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
-            raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
+            raise ValueError(
+                f"--mask alpha needs images with an alpha channel, and {without[0]} has none: give --mask PICTURE"
+            )
         return [mask for mask in erased if mask is not None], False
     path = files.resolve(options.mask)
     if not path.is_file():

@@ -94,8 +94,8 @@ def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
         found = {}
         for name, made in generate(state, splits, split, NUM, SCORING_SEED).items():
             images = getattr(splits, split)[made.domain]
-            if min(len(images), len(made.pictures)) < 2:
-                logger.warning("%s_%s needs at least 2 %s images: there is no score", metric, name, split)
+            if (fewest := min(len(images), len(made.pictures))) < 2:
+                logger.warning("no %s_%s: it needs at least 2 %s images, and there is %d", metric, name, split, fewest)
                 continue
             if (split, made.domain) not in real:
                 real[split, made.domain] = extract(image_arrays.evenly_spaced(images, NUM))

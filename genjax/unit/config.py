@@ -25,15 +25,17 @@ class UnitConfig(NetworkConfig):
         super().__post_init__()
         require(
             self.generator == "resnet",
-            f"--unit.generator {self.generator} hands maps past the latent, which would say nothing: give resnet",
+            f"--unit.generator {self.generator} hands maps past the latent, which would "
+            "hold nothing: give --unit.generator resnet",
         )
         require(
             self.output == "tanh",
-            f"--unit.output {self.output} hands the image past the latent, which would say nothing: give tanh",
+            f"--unit.output {self.output} hands the image past the latent, which would "
+            "hold nothing: give --unit.output tanh",
         )
         require(
             1 <= self.shared_blocks <= self.num_blocks,
-            f"--unit.shared-blocks must lie in 1 to num_blocks, {self.num_blocks}, got {self.shared_blocks}",
+            f"--unit.shared-blocks must lie from 1 to --unit.num-blocks {self.num_blocks}, got {self.shared_blocks}",
         )
 
 
@@ -90,4 +92,4 @@ class UnitRun(GanRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         pairs = self.data.pairs
-        require(not pairs, f"UNIT has no loss of pairs, and --data.pairs {pairs} no effect: leave it out")
+        require(not pairs, f"UNIT has no loss of pairs, so --data.pairs {pairs} has no effect: leave it out")

@@ -168,7 +168,9 @@ def fit_gaussian_mixture(e: np.ndarray, in_use: np.ndarray, config: FitConfig) -
     with threads.threadpool_limits(limits=1), warnings.catch_warnings(action="ignore"):
         normals.fit(e[:, in_use].astype(np.float64))
     if not normals.converged_:
-        logger.warning("the Gaussian mixture has not converged after %d iterations", normals.n_iter_)
+        logger.warning(
+            "the Gaussian mixture has not converged after %d iterations: give fewer --fit.components", normals.n_iter_
+        )
     mean = np.zeros((num, len(in_use)))
     mean[:, in_use] = normals.means_
     if config.covariance == "diagonal":

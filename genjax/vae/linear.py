@@ -182,13 +182,16 @@ def blur(image_shape: Sequence[int], width: float, sigma: float) -> Linear:
 def gray(image_shape: Sequence[int], sigma: float) -> Linear:
     """Makes the map from red, green and blue to grey as in Pillow: colourisation."""
     channels = image_shape[2]
-    require(channels == 3, f"colour has 3 channels, and this VAE was trained on images with {channels}")
+    require(
+        channels == 3, f"colour has 3 channels, and this VAE was trained on images with {channels}: take another VAE"
+    )
     return Linear((None, None, _factor(np.array([image_arrays.LUMA]))), _checked(sigma))
 
 
 def measurements(matrix: np.ndarray, sigma: float) -> Linear:
     """Makes measurements by a matrix [m, h * w * c], a row for each number (Bora et al. 2017)."""
-    require(matrix.ndim == 2 and bool(np.isfinite(matrix).all()), "the matrix must be finite and [m, h * w * c]")
+    require(matrix.ndim == 2, f"the matrix must be [m, h * w * c], got {list(matrix.shape)}")
+    require(bool(np.isfinite(matrix).all()), "the matrix must be finite, got NaN or infinite numbers")
     return Linear((_factor(np.asarray(matrix, np.float64)),), _checked(sigma))
 
 

@@ -153,18 +153,18 @@ def _written(target: epath.Path) -> epath.Path | None:
     return next((path for path in names if path.exists()), None)
 
 
-def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
+def _targets(given: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
     """Maps each image to the file of its translation.
 
     Formats that are only read get .png added to the name.
     """
-    found = folders.named_pages(sources, data)
-    for source in map(files.resolve, sources):
-        if source.is_dir() and (out == source or source in out.parents):
+    found = folders.named_pages(given, data)
+    for folder in map(files.resolve, given):
+        if folder.is_dir() and (out == folder or folder in out.parents):
             raise ValueError(
-                f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
+                f"--out {out} lies in --images {folder}, and the next call would translate translations: give another"
             )
-    one = {page.path for page in found} == {files.resolve(sources[0])}
+    one = {page.path for page in found} == {files.resolve(given[0])}
     if one and out.suffix.lower() in formats.SUFFIXES:  # one image, by its name
         if out.suffix.lower() not in formats.WRITTEN_SUFFIXES:
             raise ValueError(f"--out {out} has a suffix that cannot be written: give FILE.png")
@@ -173,7 +173,7 @@ def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: st
         targets = {page: out / name for page, name in found.items()}
     if len(set(targets.values())) < len(targets):
         twice = next(target for target in targets.values() if list(targets.values()).count(target) > 1)
-        raise ValueError(f"two images of --images {' '.join(sources)} would be written as {twice}: rename one of them")
+        raise ValueError(f"two images of --images {' '.join(given)} would be written as {twice}: rename one of them")
     kept = {".png"} if form == "png" else formats.WRITTEN_SUFFIXES
     renamed = {page: target.with_name(target.name + ".png") for page, target in targets.items()
                if target.suffix.lower() not in kept}  # fmt: skip

@@ -51,7 +51,7 @@ class Options:
     sides: tuple[SideName, ...] = ()
     """Sides to time. torch and those that begin with torch are PyTorch, the others genjax; torch-tf32 is PyTorch's
     default on a GPU. float32-remat has --train.remat, float32-accumulate as many --train.accumulate as images in the
-    batch. Empty for the sides that fit the hardware."""
+    batch. Empty for the sides that the hardware can run."""
     families: tuple[Literal["cut", "fastcut"], ...] = ()
     """Other families to time too, each in genjax's first precision: ratio_step.cut is CUT / CycleGAN."""
     seconds: float = 60.0

@@ -25,8 +25,8 @@ def load(config: DataConfig) -> Splits:
 
 def check(labels: Splits, images: Splits) -> None:
     """Raises ValueError unless there is one label for each image."""
-    counts, wanted = ([[len(array) for array in source] for source in splits] for splits in (labels, images))
-    if counts != wanted or any(not np.issubdtype(array.dtype, np.integer) for source in labels for array in source):
+    counts, wanted = ([[len(array) for array in domains] for domains in splits] for splits in (labels, images))
+    if counts != wanted or any(not np.issubdtype(array.dtype, np.integer) for domains in labels for array in domains):
         raise ValueError(
             f"there are {counts} labels for {wanted} images of train, validation and test: give one for each"
         )

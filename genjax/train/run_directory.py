@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from genjax import files, parallel
 from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
-from genjax.data.splits import Source, Splits
+from genjax.data.splits import Domains, Splits
 from genjax.evaluation import best
 from genjax.files import Json
 from genjax.task import C, Task
@@ -45,7 +45,7 @@ class Run(NamedTuple, Generic[C]):
     description: Json
     """Shape and SHA-256 of the images, and files that were left out, as in data.json."""
     environment: Json
-    pairs: Source = ()
+    pairs: Domains = ()
     """Known pairs, images of both domains; empty if none are known."""
 
 

@@ -22,11 +22,11 @@ def page(path: epath.Path, title: str, rows: Mapping[str, np.ndarray]) -> epath.
     top = 24 + MARGIN
     size = (label_width + num * (width + GAP) + MARGIN, top + len(rows) * (height + GAP) + MARGIN)
     canvas = Image.new("RGB", (max(size[0], round(font.getlength(title)) + 2 * MARGIN), size[1]), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN), title, fill="black", font=font)
+    pen = ImageDraw.Draw(canvas)
+    pen.text((MARGIN, MARGIN), title, fill="black", font=font)
     for row, (label, images) in enumerate(zip(rows, pictures, strict=True)):
         y = top + row * (height + GAP)
-        draw.text((MARGIN, y + height / 2), label, fill="black", font=font, anchor="lm")
+        pen.text((MARGIN, y + height / 2), label, fill="black", font=font, anchor="lm")
         for column, image in enumerate(images):
             whole = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
             canvas.paste(whole, (label_width + column * (width + GAP), y))

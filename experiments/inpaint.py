@@ -42,7 +42,7 @@ class Inpaint(restored_files.RestoreOptions):
     mask: str
     """Missing pixels, by a name, alpha, or a file. Names: half-left, half-right, half-top, half-bottom, square,
     random-0.5 (any share), rectangles. alpha: those that are transparent in the images. An image file of any size:
-    white, or transparent, is missing, and on a transparent layer what is painted in one colour."""
+    white or transparent pixels are missing; on a transparent layer, those that are painted in one colour."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
     max_megapixels: cli.MaxMegapixels = None

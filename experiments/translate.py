@@ -45,7 +45,7 @@ class Translate:
     workdir: str
     """Directory of the training run, or a file of its weights (.safetensors)."""
     direction: Direction
-    """From domain A to B, or back, which CUT cannot."""
+    """a2b: from domain A to B. b2a: back, which CUT cannot do."""
     images: tuple[str, ...]
     """Images, and folders of images, with all folders below them."""
     out: str

@@ -64,8 +64,8 @@ class VaeConfig:
     beta_cycles: int = 1
     """Times that beta starts again from 0, at equal distances. Fu et al. 2019 take 4, with a warm-up of 0.5."""
     free_bits: float = 0.0
-    """Nats of each group's KL that cost nothing (Kingma et al. 2016). In the loss, its mean over the batch counts as at
-    least this. 0: none are free."""
+    """Nats of each group's KL that cost nothing (Kingma et al. 2016): a group whose mean over the batch is below this
+    counts as this in the loss. 0: none are free."""
     free_bits_per: Literal["group", "dimension"] = "group"
     """Unit that has so many free bits: each group of latents, or each dimension, by its mean over the batch."""
     capacity: float = 25.0

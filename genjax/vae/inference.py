@@ -52,8 +52,8 @@ class InferenceConfig:
     """map and hmc: Adam's first learning rate, which falls to 0."""
     search: Literal["latents", "images"] = "latents"
     """map and hmc: space of the search. latents: for the mode of p(e|y). images: for the completed image of the highest
-    evidence lower bound, of which the encoder's mean is taken. That is for encoders that keep nearly all of an image,
-    as those of wavelets, whose latents at the mode of p(e|y) are far from their mean."""
+    evidence lower bound; the encoder's mean of it is taken. Choose it for encoders that keep nearly all of an image, as
+    those of wavelets: their latents at the mode of p(e|y) are far from their mean."""
 
     temperature: float = 1.0
     """ancestral: scale of the noise of what is finer than the image. 0 gives the mode of p(e|y)."""

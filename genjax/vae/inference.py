@@ -148,7 +148,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
 
-    def raised(e: Array) -> tuple[Array, Array]:
+    def objective(e: Array) -> tuple[Array, Array]:
         """Returns what Adam raises [b, k], and the latents that e stands for."""
         if config.search == "latents":
             return target.log_joint(e), e
@@ -159,7 +159,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
 
     # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
-    grad = jax.grad(lambda e: -jnp.sum(raised(e)[0]))
+    grad = jax.grad(lambda e: -jnp.sum(objective(e)[0]))
 
     def step(_: Array, carry: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
         e, state = carry
@@ -168,7 +168,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
     # Where images were searched, e becomes the latents that stand for them.
-    height, e = raised(e)
+    height, e = objective(e)
     order = jnp.argsort(-height, axis=1)
     return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)
 

@@ -29,7 +29,7 @@ class Options:
     studies: tyro.conf.Positional[tuple[str, ...]]
     """Two or more directories of seed_study.py; all are compared with the first."""
     metric: tuple[str, ...] = ()
-    """Test metrics to show; default: the family's score and a few more."""
+    """Test metrics to show; default: those in the table of seed_study.py."""
     format: Format = "markdown"
     """markdown; latex, with booktabs; or csv, with all numbers in full."""
     out: str = ""

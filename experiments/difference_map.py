@@ -37,12 +37,16 @@ def main() -> dict[str, Any]:
         raise ValueError(f"--out {options.out} must end in .png")
     if path.exists():
         raise ValueError(f"{path} exists already: give another --out")
-    if len(options.data.channels) != 2 or options.data.crops:
-        raise ValueError("a difference map needs two domains of whole images: give two --data.channels, and no crops")
+    channels, resize = options.data.channels, options.data.resize
+    if len(channels) != 2 or options.data.crops:
+        raise ValueError(
+            "a difference map needs two domains of whole images: give two --data.channels, no --data.load-scale, and "
+            f"--data.resize cover or stretch, got {channels} and {resize}"
+        )
     mask = keep_mask.measure(*sources.load(options.data, seed=0).train)
     if not mask.any():
         logging.warning(
-            "no pixel is white, so as a mask this picture keeps everything: nothing differs, or images are too few"
+            "no pixel is white, so as a mask this picture keeps everything: nothing differs, or more images are needed"
         )
     image_arrays.write_png(path, mask)
     return {"out": str(path), "white": round(float((mask > 0).mean()), 4)}

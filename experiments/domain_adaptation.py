@@ -128,7 +128,7 @@ def _adapt(case: Case, without_semantics: bool) -> dict[str, Any]:
             classifiers["both"] = training.fit(case, f"{case.name}-both", *training.joined(case, pseudo, translated))
         flips[f"flips_{method}"] = 1 - classifier.accuracy(oracle, translated_test, y_test)
         page = case.workdir / f"{case.name}-{method}-seed-{case.seed}.png"
-        training.draw(page, x_test, translated_test, target_x_test)
+        training.write_pictures(page, x_test, translated_test, target_x_test)
     # ORDER MATTERS: scores that choose without target labels stand before the target's test labels are looked at.
     scores = {
         method: model_choice.measure(found, case.source, case.target.images)

@@ -48,15 +48,15 @@ class Evaluate:
     against: tuple[str, ...] = ()
     """Real pictures that --images are compared with."""
     features: str = "alexnet"
-    """Network whose features are compared: alexnet, vgg16, inception:FILE, classifier:FILE, or pixels. The first two
-    need the extra features; the third is the standard network of FID, and the fourth one of genjax."""
+    """Network whose features are compared: alexnet, vgg16, inception:FILE, classifier:FILE, or pixels. alexnet and
+    vgg16 need the extra features. inception is the standard network of FID, classifier one of genjax."""
     metrics: tuple[str, ...] = METRICS
     """Metrics to measure; those that do not apply are left out. Sets: kid frechet mind precision recall density
     coverage. Training images: authenticity train_test_gap. Pictures: lpips_diversity lpips_content. Pairs: l1 psnr ssim
     lpips."""
     num: int = 5000
-    """Largest number of pictures in a set. A run has never more than training images, so that both are as many.
-    Scores of sets of different sizes do not compare, but for kid."""
+    """Largest number of pictures in a set. It is at most the number of training images of a run, so that both sets are
+    as large. Only kid may be compared between sets of different sizes."""
     split: Split = "test"
     """Real pictures that a run is compared with, and that are translated."""
     priors: tuple[aggregated.Kind, ...] = ()
@@ -146,7 +146,10 @@ def _of_files(options: Evaluate, network: features.Features) -> Sets:
         sizes = {pictures.size(path, None, options.max_megapixels) for path in folders.named_images(paths)}
         size = sizes.pop() if len(sizes) == 1 else network.size
         if size is None:
-            raise ValueError(f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several")
+            raise ValueError(
+                f"--features {network.name} needs pictures of one size, and {' '.join(paths)} has several: scale them, "
+                "or give other --features"
+            )
         data = DataConfig(
             source="folder:",
             image_size=size,

@@ -42,7 +42,7 @@ class Inpaint(restored_files.RestoreOptions):
     mask: str
     """Missing pixels, by a name, alpha, or a file. Names: half-left, half-right, half-top, half-bottom, square,
     random-0.5 (any share), rectangles. alpha: those that are transparent in the images. An image file of any size:
-    white, or transparent, is missing, and on a transparent layer what is painted in one colour."""
+    white or transparent pixels are missing; on a transparent layer, those that are painted in one colour."""
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
     max_megapixels: cli.MaxMegapixels = None
@@ -84,7 +84,9 @@ def _masks(
         erased = [masks.erased(image) for image in images.given]
         without = [name for name, mask in zip(images.names, erased, strict=True) if mask is None]
         if without:
-            raise ValueError(f"--mask alpha needs images with an alpha channel, and {without[0]} has none")
+            raise ValueError(
+                f"--mask alpha needs images with an alpha channel, and {without[0]} has none: give --mask PICTURE"
+            )
         return [mask for mask in erased if mask is not None], False
     path = files.resolve(options.mask)
     if not path.is_file():

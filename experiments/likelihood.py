@@ -53,7 +53,7 @@ class Options:
     workdir: str
     """Directory of the training run, or a file of its weights (.safetensors)."""
     method: Literal["iwae", "ais", "bdmc", "all"] = "iwae"
-    """How log p(x) is estimated: see above."""
+    """Estimator of log p(x), see above."""
     num: int = 1000
     """Number of test images, evenly spaced; all of them if there are fewer. bdmc draws as many."""
     samples: int = 5000
@@ -90,7 +90,7 @@ def estimate(options: Options) -> dict[str, Any]:
     )
     earlier = read(path)  # before the work, which a damaged file would lose
     (test,) = sources.load(data, seed_of(sampler.config, "data")).test
-    require(len(test) >= 2, f"{data.source} has 1 test image, and at least 2 are needed for a standard error")
+    require(len(test) >= 2, f"a standard error needs at least 2 test images, and {data.source} has 1: train with more")
     position = np.linspace(0, len(test) - 1, min(options.num, len(test))).astype(int)
     images = test[position]
     protocol = {

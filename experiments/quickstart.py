@@ -54,13 +54,13 @@ def main() -> dict[str, Any]:
         results |= {f"{family}.{name}": value for name, value in found.items()}
         runs[heading] = config.workdir
         if family == "vae":
-            _draw_restorations(config.workdir)
+            _write_restorations(config.workdir)
         report.write_report(path, "genjax quickstart", runs)
     logging.info("open %s in a browser: it shows what was learned", path)
     return {**results, "seconds": round(time.perf_counter() - began, 1), "report": str(path)}
 
 
-def _draw_restorations(workdir: str, num: int = 8) -> None:
+def _write_restorations(workdir: str, num: int = 8) -> None:
     """Completes, enlarges and interpolates a few test digits, and writes the pictures to the run's samples."""
     logging.info("completing and enlarging %d test digits ...", num)
     sampler = load_sampler(workdir)

@@ -157,7 +157,9 @@ def _pictures(options: Noise | Blur | Gray, sampler: Sampler) -> Observed:
         coloured = np.ptp(images.pixels, axis=-1).max(axis=(1, 2)) > 0
         if coloured.any():
             name = images.names[int(coloured.argmax())]
-            raise ValueError(f"{name} is in colour: with --simulate it is made grey first, and compared")
+            raise ValueError(
+                f"{name} is in colour: give grey images, or --simulate, which makes them grey and compares the results"
+            )
         y = operator.apply(y).astype(np.float32)
     return Observed(operator, y, images, np.broadcast_to(np.clip(y, 0, 1), images.pixels.shape), truth)
 

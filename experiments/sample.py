@@ -139,10 +139,10 @@ def _examples(
 
 
 def _write(sampler: Sampler, out: str, pictures: np.ndarray, columns: int) -> dict[str, Any]:
-    drawn, path = image_arrays.to_uint8(pictures), files.resolve(out)
-    shown = image_arrays.enlarged(drawn)
+    written, path = image_arrays.to_uint8(pictures), files.resolve(out)
+    shown = image_arrays.enlarged(written)
     if not path.suffix:
-        for i, image in enumerate(drawn):
+        for i, image in enumerate(written):
             image_arrays.write_png(path / f"{i:06d}.png", image)
     elif path.suffix.lower() == ".webp":
         files.write_atomically(out, animation(shown, columns))

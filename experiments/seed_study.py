@@ -80,7 +80,7 @@ def main() -> dict[str, Any]:
     flat = tables.flat_results(summaries, parts)
     files.write_json(workdir / "study.json", record | flat)
     rows = [list(read_rows(files.resolve(run.workdir) / METRICS)) for run in configs.values()]
-    curves.draw(workdir / "curves.png", f"{options.study}, {len(rows)} runs", rows, family.curves)
+    curves.plot(workdir / "curves.png", f"{options.study}, {len(rows)} runs", rows, family.curves)
     counts = {"study": options.study, "seeds": len(options.seeds), "runs": len(results)}
     return {**counts, "seconds": round(time.perf_counter() - began, 1), **flat, "curves": str(workdir / "curves.png")}
 
@@ -104,9 +104,9 @@ def choose(options: Options, flags: Sequence[str]) -> tuple[RunConfig, list[str]
 
 def _check_workdir(workdir: epath.Path, names: Collection[str]) -> None:
     """Raises ValueError if study.json or curves.png would overwrite another program's file, or more than these runs."""
-    record, drawn = workdir / "study.json", workdir / "curves.png"
+    record, figure = workdir / "study.json", workdir / "curves.png"
     saved = files.read_json(record) if record.exists() else {}
-    if (record.exists() or drawn.exists()) and not (isinstance(saved, dict) and "study" in saved):
+    if (record.exists() or figure.exists()) and not (isinstance(saved, dict) and "study" in saved):
         raise ValueError(f"{record} or curves.png beside it is not a study's: move them, or choose another --workdir")
     if lost := [name for name in saved.get("runs", ()) if name not in names]:
         remedy = "add their seeds to --seeds, move study.json and curves.png away, or choose another --workdir"

@@ -46,7 +46,7 @@ class Serve:
     which: Which = "last"
     """The last checkpoint, the best on validation, or that of a step."""
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 is all of this machine's."""
+    """Address to listen at; 0.0.0.0 stands for all addresses of this machine."""
     port: int = 8000
     """Port to listen at."""
     seed: int = 0
@@ -54,7 +54,7 @@ class Serve:
     max_megabytes: int = 20
     """Largest body of a request."""
     max_megapixels: int = 4
-    """Largest picture that is translated; of a narrow one, sides count as 32 pixels at least."""
+    """Largest picture that is translated; a side below 32 pixels counts as 32."""
     warm_up: tuple[int, ...] = (256,)
     """Sides of square pictures for which programs of translation are compiled before the service answers. Others are
     compiled when they come, for height and width rounded up to powers of 2; the last few are kept."""

@@ -45,7 +45,7 @@ class Translate:
     workdir: str
     """Directory of the training run, or a file of its weights (.safetensors)."""
     direction: Direction
-    """From domain A to B, or back, which CUT cannot."""
+    """a2b: from domain A to B. b2a: back, which CUT cannot do."""
     images: tuple[str, ...]
     """Images, and folders of images, with all folders below them."""
     out: str
@@ -61,8 +61,8 @@ class Translate:
     """The last checkpoint, the best on validation, or that of a step. The translations of several, such as 2000 4000
     last, stand side by side in one picture."""
     video: bool = False
-    """Takes the images as frames of a video, all of one size, in the natural order of their names (frame2 before
-    frame10), and measures how much the translations flicker, beside the frames themselves (extra video)."""
+    """Takes the images as frames of a video, and measures the flicker of the translations and of the frames. Frames are
+    of one size, in the natural order of their names (frame2 before frame10). Needs the extra video."""
     smooth: Literal["none", "dihedral", "temporal"] = "none"
     """dihedral: the mean over eight turns and mirrors of each image, which takes eight times as long. temporal, with
     --video: the mean over a frame and the two beside it, moved to its place by the motion of the images."""
@@ -153,18 +153,18 @@ def _written(target: epath.Path) -> epath.Path | None:
     return next((path for path in names if path.exists()), None)
 
 
-def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
+def _targets(given: Sequence[str], out: epath.Path, data: DataConfig, form: str) -> dict[folders.Page, epath.Path]:
     """Maps each image to the file of its translation.
 
     Formats that are only read get .png added to the name.
     """
-    found = folders.named_pages(sources, data)
-    for source in map(files.resolve, sources):
-        if source.is_dir() and (out == source or source in out.parents):
+    found = folders.named_pages(given, data)
+    for folder in map(files.resolve, given):
+        if folder.is_dir() and (out == folder or folder in out.parents):
             raise ValueError(
-                f"--out {out} lies in --images {source}, and the next call would translate translations: give another"
+                f"--out {out} lies in --images {folder}, and the next call would translate translations: give another"
             )
-    one = {page.path for page in found} == {files.resolve(sources[0])}
+    one = {page.path for page in found} == {files.resolve(given[0])}
     if one and out.suffix.lower() in formats.SUFFIXES:  # one image, by its name
         if out.suffix.lower() not in formats.WRITTEN_SUFFIXES:
             raise ValueError(f"--out {out} has a suffix that cannot be written: give FILE.png")
@@ -173,7 +173,7 @@ def _targets(sources: Sequence[str], out: epath.Path, data: DataConfig, form: st
         targets = {page: out / name for page, name in found.items()}
     if len(set(targets.values())) < len(targets):
         twice = next(target for target in targets.values() if list(targets.values()).count(target) > 1)
-        raise ValueError(f"two images of --images {' '.join(sources)} would be written as {twice}: rename one of them")
+        raise ValueError(f"two images of --images {' '.join(given)} would be written as {twice}: rename one of them")
     kept = {".png"} if form == "png" else formats.WRITTEN_SUFFIXES
     renamed = {page: target.with_name(target.name + ".png") for page, target in targets.items()
                if target.suffix.lower() not in kept}  # fmt: skip

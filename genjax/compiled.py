@@ -95,11 +95,11 @@ def compile_eval(fn: Callable, config: RunConfig, mesh: Mesh) -> Callable[..., P
 
     compiled = parallel.pmap(evaluate, mesh, (REPLICATED, SPLIT, REPLICATED, REPLICATED, REPLICATED), REPLICATED)
 
-    def run(state: State, batch: Batch, stream: Stream, seed: int, draw: int = 0) -> PyTree:
+    def call(state: State, batch: Batch, stream: Stream, seed: int, draw: int = 0) -> PyTree:
         placed = (parallel.replicate_scalar(mesh, value) for value in (stream, seed, draw))
         return compiled(state, parallel.shard_batch(mesh, batch), *placed)
 
-    return run
+    return call
 
 
 def compile_rows(fn: Callable, config: C, mesh: Mesh, chunk: int = 64) -> Callable[[tuple, tuple], PyTree]:
@@ -121,7 +121,7 @@ def compile_chunks(fn: Callable, mesh: Mesh, chunk: int) -> Callable[[tuple, tup
     compiled = parallel.pmap(gathered, mesh, (REPLICATED, SPLIT), REPLICATED)
     width = chunk * mesh.size  # one shape for all calls: XLA may round other shapes differently
 
-    def run(shared: tuple, rows: tuple) -> PyTree:
+    def call(shared: tuple, rows: tuple) -> PyTree:
         num, *others = (len(leaf) for leaf in jax.tree.leaves(rows))
         if num == 0:
             raise ValueError("there are no examples: at least one is needed")
@@ -135,4 +135,4 @@ def compile_chunks(fn: Callable, mesh: Mesh, chunk: int) -> Callable[[tuple, tup
             parts.append(jax.device_get(compiled(shared, parallel.shard_batch(mesh, part))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *parts)
 
-    return run
+    return call

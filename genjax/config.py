@@ -124,8 +124,8 @@ class TrainConfig:
     """Parts of each device's share of a batch, whose gradients are computed one after another and averaged. The
     compiled step needs less memory; its results are the same up to rounding."""
     remat: bool = False
-    """Computes the inner layers of generators again for their gradients, in place of keeping them: less memory, more
-    time, the same results up to rounding. Not for a VAE."""
+    """Computes the inner layers of generators again for their gradients, in place of keeping them. That takes less
+    memory and more time, and the results are the same up to rounding. Not for a VAE."""
 
     @property
     def profiled_steps(self) -> tuple[int, int] | None:

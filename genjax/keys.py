@@ -21,7 +21,7 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 
 SCORING_SEED = 0
-"""Seed of all that is drawn to score a model; all runs, whatever their seed, meet the same draws."""
+"""Seed of all that is drawn to evaluate a model; all runs, whatever their seed, meet the same draws."""
 
 
 Key = int | Array

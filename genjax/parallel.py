@@ -90,7 +90,8 @@ def check_batch_size(mesh: Mesh, batch_size: int, num_parts: int = 1) -> None:
         remedy = f"{lower} or {lower + divisor}" if lower else f"{divisor}"
         parts = f" in {num_parts} parts each" if num_parts > 1 else ""
         raise ValueError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices{parts}: use a multiple, such as {remedy}"
+            f"--data.batch-size {batch_size} does not divide over {mesh.size} devices{parts}: give a multiple, such as "
+            f"{remedy}"
         )
 
 

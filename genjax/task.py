@@ -63,13 +63,13 @@ Parts = dict[str, PyTree]
 
 
 class Starts(NamedTuple, Generic[C, S]):
-    """How a training of a family begins from other weights, see train/starts.py."""
+    """Functions by which a family's training begins from other weights, see train/starts.py."""
 
     # state -> the parts that another training may begin with, averaged ones where there is an average
     parts: Callable[[S], Parts]
     # (state before the first step, some of the parts) -> the state that begins with them
     begin: Callable[[S, Parts], S]
-    # (config, names of the parts that a source holds) -> those to take; ValueError if one is lacking
+    # (config, names of the parts that there are) -> those to take; ValueError if one is lacking
     choose: Callable[[C, tuple[str, ...]], tuple[str, ...]]
     settings: tuple[str, ...]  # dotted fields of the configuration that networks depend on
     # dotted fields, by part, that have to be alike: they change what a network does, and not its parameters' shapes

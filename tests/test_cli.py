@@ -120,7 +120,7 @@ def test_help_without_a_name_lists_configurations(capsys, monkeypatch):
         (("--data.batchsize", "8"), "Unrecognized options: --data.batchsize"),
         (("--data.batch-size", "many"), "Error parsing --data.batch-size: invalid literal for int()"),
         (("--train.num-steps", "0"), "Error parsing train: --train.num-steps must be at least 1, got 0"),
-        (("--data.channels", "1", "1"), "a VAE has one domain, and --data.channels names two: (1, 1)"),
+        (("--data.channels", "1", "1"), "a VAE has one domain, and --data.channels names two, (1, 1): give"),
     ],
 )
 def test_errors_are_about_the_named_configuration(capsys, monkeypatch, flags, expected):

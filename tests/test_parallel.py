@@ -77,10 +77,10 @@ def test_pmap_donates_the_state():
 
 
 def test_check_batch_size_names_sizes_that_divide():
-    with pytest.raises(ValueError, match=r"batch_size 12 .* 8 devices.* 8 or 16"):
+    with pytest.raises(ValueError, match=r"batch-size 12 .* 8 devices.* 8 or 16"):
         parallel.check_batch_size(parallel.make_mesh(), 12)
     parallel.check_batch_size(parallel.make_mesh(), 16)
-    with pytest.raises(ValueError, match=r"batch_size 24 .* 8 devices in 2 parts each.* 16 or 32"):
+    with pytest.raises(ValueError, match=r"batch-size 24 .* 8 devices in 2 parts each.* 16 or 32"):
         parallel.check_batch_size(parallel.make_mesh(), 24, num_parts=2)
     parallel.check_batch_size(parallel.make_mesh(), 32, num_parts=2)
 

@@ -49,9 +49,9 @@ class Options:
     cases: tuple[str, ...] = ("64x6x1", "64x6x4", "256x9x1", "256x9x4")
     """SIZExBLOCKSxBATCH of each case."""
     sides: tuple[SideName, ...] = ()
-    """Sides to time: torch and those that begin with torch are PyTorch (torch-tf32 is its default on a GPU), the others
-    genjax. float32-remat has --train.remat, float32-accumulate as many --train.accumulate as images in the batch. Empty
-    for the sides that fit the hardware."""
+    """Sides to time. torch and those that begin with torch are PyTorch, the others genjax; torch-tf32 is PyTorch's
+    default on a GPU. float32-remat has --train.remat, float32-accumulate as many --train.accumulate as images in the
+    batch. Empty for the sides that the hardware can run."""
     families: tuple[Literal["cut", "fastcut"], ...] = ()
     """Other families to time too, each in genjax's first precision: ratio_step.cut is CUT / CycleGAN."""
     seconds: float = 60.0

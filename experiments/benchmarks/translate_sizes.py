@@ -83,12 +83,12 @@ def _write_photographs(folder: Path, num: int) -> None:
         photograph.resize(size, Image.Resampling.BICUBIC).save(folder / f"{len(seen):03d}.jpg", quality=90)
 
 
-def _translate(side: Side, source: Path, out: Path) -> dict[str, float]:
+def _translate(side: Side, folder: Path, out: Path) -> dict[str, float]:
     """Translates all files in a new process; returns seconds, peak memory (MiB) and the number of compilations."""
-    return _torch(source, out) if side == "torch" else _genjax(side, source, out)
+    return _torch(folder, out) if side == "torch" else _genjax(side, folder, out)
 
 
-def _genjax(side: Side, source: Path, out: Path) -> dict[str, float]:
+def _genjax(side: Side, folder: Path, out: Path) -> dict[str, float]:
     import jax
     from etils import epath
 
@@ -112,7 +112,7 @@ def _genjax(side: Side, source: Path, out: Path) -> dict[str, float]:
     jax.monitoring.register_event_duration_secs_listener(listen)
     began = time.perf_counter()
     translator = Translator(config, params, 0, parallel.make_mesh(jax.devices()[:1]), make_networks)
-    options = translate.Translate(workdir="unused", direction="a2b", images=(str(source),), out=str(out))
+    options = translate.Translate(workdir="unused", direction="a2b", images=(str(folder),), out=str(out))
     files = translate.files_of(config.data, options)
     targets = {page: epath.Path(out / name) for page, name in folders.named_pages(options.images, config.data).items()}
     if side == "genjax":
@@ -124,7 +124,7 @@ def _genjax(side: Side, source: Path, out: Path) -> dict[str, float]:
     return {"compilations": len(compiled), **_used(began)}
 
 
-def _torch(source: Path, out: Path) -> dict[str, float]:
+def _torch(folder: Path, out: Path) -> dict[str, float]:
     import torch
 
     from benchmarks._torch_cyclegan import generator
@@ -135,7 +135,7 @@ def _torch(source: Path, out: Path) -> dict[str, float]:
     data, net = dataclasses.replace(config.data, channels=(3, 3)), config.cyclegan
     began = time.perf_counter()
     to_b = generator(net.base_channels, net.num_blocks).eval()
-    for path in sorted(source.iterdir()):
+    for path in sorted(folder.iterdir()):
         picture = pictures.read(path)
         image = torch.from_numpy(2 * conversion.to_floats(picture, data, 0) - 1).permute(2, 0, 1)[None]
         with torch.inference_mode():

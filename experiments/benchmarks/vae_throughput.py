@@ -91,7 +91,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
     step_fn = compile_train_step(vae.TASK, config, mesh)
     done, load = 0, batches.loader((images,), size, 0, several)
 
-    def run(num: int) -> None:
+    def take(num: int) -> None:
         nonlocal state, done
         loaded = batches.prefetch(
             lambda step: parallel.shard_batch(mesh, load(step)), range(done, done + num, several), config.data.prefetch
@@ -101,7 +101,7 @@ def _genjax(images: np.ndarray, size: int, several: int) -> Callable[[int], None
         jax.block_until_ready(state)
         done += num
 
-    return run
+    return take
 
 
 def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
@@ -117,7 +117,7 @@ def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
     optimiser = torch.optim.Adam(parameters, lr=1e-3, fused=fused)
     pixels = torch.from_numpy(images).to(device).reshape(-1, PIXELS)
 
-    def run(num: int) -> None:
+    def take(num: int) -> None:
         for _ in range(num):
             rows = torch.randint(len(pixels), (size,), device=device)
             x = torch.bernoulli(pixels[rows].float() / 255)
@@ -132,4 +132,4 @@ def _torch(images: np.ndarray, size: int, fused: bool) -> Callable[[int], None]:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return run
+    return take

@@ -90,10 +90,11 @@ class CutRun(GanRun):
         super().__post_init__()
         channels = self.data.channels
         require(
-            not self.data.pairs, f"CUT has no loss of pairs, and --data.pairs {self.data.pairs} no effect: leave it out"
+            not self.data.pairs,
+            f"CUT has no loss of pairs, so --data.pairs {self.data.pairs} has no effect: leave it out",
         )
         require(
             channels[0] == channels[1],
-            "PatchNCE passes translations, and images of B, to the generator, which takes images of A, and these have "
+            "PatchNCE passes translations and images of B to the generator of images of A, and A and B have "
             f"{channels} channels: {SAME_CHANNELS}",
         )

@@ -140,7 +140,8 @@ def _check_pairs(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -
         "training images are pairs",
     )
     require(
-        loss.paired > 0 or not data.pairs, f"--data.pairs {data.pairs} has no effect without --loss.paired: give it 10"
+        loss.paired > 0 or not data.pairs,
+        f"--data.pairs {data.pairs} has no effect without a loss: give --loss.paired 10",
     )
     require(
         data.train_pairs or not cyclegan.conditional,
@@ -148,7 +149,8 @@ def _check_pairs(data: DataConfig, cyclegan: CycleGanConfig, loss: LossConfig) -
     )
     require(
         not (cyclegan.conditional and cyclegan.diff_augment),
-        "--cyclegan.diff-augment would mix the colours of the two images that --cyclegan.conditional shows: give one",
+        "--cyclegan.diff-augment would mix the colours of the two images that --cyclegan.conditional shows: leave one "
+        "of them out",
     )
 
 
@@ -160,7 +162,7 @@ def _check_keep(run: CycleGanRun) -> None:
     )
     require(
         run.loss.keep > 0 or not (run.keep_mask or run.keep_mask_sha256),
-        f"--keep-mask {run.keep_mask} has no effect without --loss.keep: give it 10, or leave the mask out",
+        f"--keep-mask {run.keep_mask} has no effect without a loss: give --loss.keep 10, or leave the mask out",
     )
     require(
         run.keep_mask != "" or run.keep_mask_sha256 == "",
@@ -179,12 +181,12 @@ def _check_classifiers(run: CycleGanRun) -> None:
         given = run.classifier_a or run.classifier_b or run.classifier_a_sha256 or run.classifier_b_sha256
         require(
             not given,
-            f"classifier {given} has no effect, as the semantic losses have weight 0: set --loss.semantic-a2b or "
-            "--loss.semantic-b2a, or leave the classifier out",
+            f"classifier {given} has no effect, as the semantic losses have weight 0: give --loss.semantic-a2b 1 or "
+            "--loss.semantic-b2a 1, or leave the classifier out",
         )
         return
     require(
         run.classifier_a != "" and run.classifier_b != "",
-        f"semantic_a2b {semantic_a2b} and semantic_b2a {semantic_b2a} need a classifier of each domain: give "
-        "--classifier-a FILE and --classifier-b FILE, or set both to 0",
+        f"--loss.semantic-a2b {semantic_a2b} and --loss.semantic-b2a {semantic_b2a} need a classifier of each domain: "
+        "give --classifier-a FILE and --classifier-b FILE, or set both weights to 0",
     )

@@ -38,11 +38,11 @@ def load(config: CycleGanRun) -> tuple[CycleGanRun, dict[str, np.ndarray]]:
 
 
 def measure(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Finds where two sets of aligned images [n, h, w, c] differ by more than chance: uint8 [h, w, 1], 255 or 0.
+    """Finds where two sets of aligned images differ by more than chance.
 
-    At a pixel that needs no translation, both sets have the same distribution. Random halves of all images show how
-    large a distance chance makes; a pixel above the largest one, of any pixel and shuffle, is free. Raises ValueError
-    for images of different shapes.
+    Images [n, h, w, c] give uint8 [h, w, 1]: 255 where they differ, else 0. At a pixel that needs no translation, both
+    sets have the same distribution. Random halves of all images show how large a distance chance makes; a pixel above
+    the largest one, of any pixel and shuffle, is free. Raises ValueError for images of different shapes.
     """
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(

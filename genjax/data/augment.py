@@ -37,7 +37,7 @@ def flip(keys: Array, images: Array) -> Array:
 
 
 def turn(keys: Array, images: Array) -> Array:
-    """Turns each square image [b, h, h, c] by a multiple of 90 degrees, each of the four with probability 1/4."""
+    """Turns each square image [b, h, h, c] by 0, 90, 180 or 270 degrees, each with probability 1/4."""
     quarters = jax.vmap(lambda key: jax.random.randint(key, (), 0, 4))(keys)[:, None, None, None]
     turned = [jnp.rot90(images, k, axes=(1, 2)) for k in range(4)]
     return jnp.select([quarters == k for k in range(4)], turned)

@@ -11,7 +11,7 @@ import numpy as np
 
 from genjax import parallel
 from genjax.data.crops import Crops, check_pairs
-from genjax.data.splits import Source
+from genjax.data.splits import Domains
 from genjax.keys import Stream
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def crop_words(seed: int, stream: int, step: int, batch_size: int) -> np.ndarray
 
 
 def load(
-    source: Source, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False, known: Source = ()
+    domains: Domains, seed: int, step: int, batch_size: int, rows: slice, pairs: bool = False, known: Domains = ()
 ) -> Batch:
     """Gathers `rows` of the training batch of `step`; with `pairs`, row i of both domains comes together.
 
@@ -67,17 +67,17 @@ def load(
     first, second = (Stream.SHUFFLE_FIRST, Stream.CROP_FIRST), (Stream.SHUFFLE_SECOND, Stream.CROP_SECOND)
     of_known = (Stream.SHUFFLE_PAIRS, Stream.CROP_PAIRS)
     gather = functools.partial(_gather, seed=seed, step=step, batch_size=batch_size, rows=rows)
-    images = gather(source, (first, first if pairs else second))
+    images = gather(domains, (first, first if pairs else second))
     position = np.arange(batch_size, dtype=np.int32)[rows]
     return Batch(images, position, gather(known, (of_known, of_known)))
 
 
 def _gather(
-    source: Source, streams: Sequence[tuple[Stream, Stream]], seed: int, step: int, batch_size: int, rows: slice
+    domains: Domains, streams: Sequence[tuple[Stream, Stream]], seed: int, step: int, batch_size: int, rows: slice
 ) -> tuple[np.ndarray, ...]:
     """Gathers images by the streams of each domain, of order and of crops; equal streams make pairs."""
     images, cropped = [], []
-    for array, (shuffle, crop) in zip(source, streams, strict=False):
+    for array, (shuffle, crop) in zip(domains, streams, strict=False):
         chosen = indices(seed, shuffle, step, batch_size, len(array))[rows]
         # Rows and places first, so that a process decodes its own part of the batch alone.
         if isinstance(array, Crops):
@@ -92,25 +92,25 @@ def _gather(
 
 
 def loader(
-    source: Source, batch_size: int, seed: int, steps_per_dispatch: int = 1, pairs: bool = False, known: Source = ()
+    domains: Domains, batch_size: int, seed: int, steps_per_dispatch: int = 1, pairs: bool = False, known: Domains = ()
 ) -> Callable[[int], Batch]:
     """Returns a function from a step to this process's rows of the batches of one call."""
     rows = parallel.process_rows(batch_size)
 
     def load_steps(step: int) -> Batch:
-        parts = [load(source, seed, s, batch_size, rows, pairs, known) for s in range(step, step + steps_per_dispatch)]
+        parts = [load(domains, seed, s, batch_size, rows, pairs, known) for s in range(step, step + steps_per_dispatch)]
         # [b, steps, ...]: the first axis is the one that is split over the devices.
         return parts[0] if steps_per_dispatch == 1 else jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *parts)
 
     return load_steps
 
 
-def eval_batches(source: Source, batch_size: int, rows: slice) -> Iterator[Batch]:
+def eval_batches(domains: Domains, batch_size: int, rows: slice) -> Iterator[Batch]:
     """Yields `rows` of the batches that cover every example of every domain once, in order."""
     # A shorter domain is padded with its last example; the caller drops the results of padding.
-    for start in range(0, max(len(array) for array in source), batch_size):
+    for start in range(0, max(len(array) for array in domains), batch_size):
         position = np.arange(start, start + batch_size, dtype=np.int32)[rows]
-        yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in source), position)
+        yield Batch(tuple(array[np.minimum(position, len(array) - 1)] for array in domains), position)
 
 
 def prefetch(

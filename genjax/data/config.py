@@ -168,20 +168,22 @@ def _check_pairs(config: DataConfig) -> None:
     """Checks which images are pairs."""
     require(
         not (config.paired and len(config.channels) == 1),
-        "--data.paired needs two domains, and --data.channels names one",
+        f"--data.paired needs two domains, and --data.channels names one, {config.channels}: give it two numbers",
     )
     require(
         config.paired or not config.train_pairs, "--data.train-pairs needs pairs in validation too: give --data.paired"
     )
     require(
-        not config.pairs or len(config.channels) == 2, "--data.pairs needs two domains, and --data.channels names one"
+        not config.pairs or len(config.channels) == 2,
+        f"--data.pairs needs two domains, and --data.channels names one, {config.channels}: give it two numbers",
     )
     require(
         not (config.pairs and config.train_pairs),
         f"--data.train-pairs says that all training images are pairs: leave out --data.pairs {config.pairs}",
     )
     require(
-        not (config.paired and config.skip_corrupt), "--data.skip-corrupt would break the pairs of paired: choose one"
+        not (config.paired and config.skip_corrupt),
+        "--data.skip-corrupt would break the pairs of --data.paired: give one of them",
     )
 
 
@@ -192,8 +194,8 @@ def _check_loading(config: DataConfig) -> None:
     require(config.max_megapixels >= 1, f"--data.max-megapixels must be at least 1, got {config.max_megapixels}")
     require(
         config.binarize != "fixed" or not (config.crops or config.cache == "none"),
-        "--data.binarize fixed draws the pixels of whole images once, before crops and for cached images alone: choose "
-        "binarize stochastic, or none of load_scale, resize width or none, and cache none",
+        "--data.binarize fixed draws the pixels of whole images once, and keeps them: give --data.binarize stochastic, "
+        "or --data.cache disk, --data.resize cover or stretch, and no --data.load-scale",
     )
     require(
         config.cache == "disk" or config.source.startswith(("folder:", "pairs:", "tfds:", "faces")),

@@ -18,7 +18,7 @@ def to_samples(picture: Picture, config: DataConfig, domain: int = 0, bits: int 
     """Converts a picture to what a model sees, at the picture's size: [h, w, channels] of `bits` (default: config's).
 
     Transparent pixels are laid on the ground, levels LOW to HIGH become all of 0 to 255 or 65535, and grey and colour
-    become each other. Raises ValueError for samples that the levels or the channels do not fit.
+    become each other. Raises ValueError for samples that the levels or the channels are not for.
     """
     laid = opaque(picture, config, domain)
     samples = _spread(laid.pixels, _range(picture, config, domain), config.bits if bits is None else bits)
@@ -49,18 +49,18 @@ def from_floats(values: np.ndarray, like: Picture, config: DataConfig, domain: i
     return Picture(pixels, icc=like.icc if pixels.shape[-1] == like.pixels.shape[-1] else None)
 
 
-def with_alpha(picture: Picture, source: Picture) -> Picture:
+def with_alpha(picture: Picture, like: Picture) -> Picture:
     """Gives a picture the alpha of another of the same size, if it has one, at its own depth."""
-    if source.alpha is None or picture.pixels.dtype.kind == "f":
+    if like.alpha is None or picture.pixels.dtype.kind == "f":
         return picture
-    alpha = _spread(source.alpha, (0, np.iinfo(source.alpha.dtype).max), 8 * picture.pixels.itemsize)
+    alpha = _spread(like.alpha, (0, np.iinfo(like.alpha.dtype).max), 8 * picture.pixels.itemsize)
     return picture._replace(alpha=alpha)
 
 
 def unit_pixels(picture: Picture, channels: int) -> np.ndarray:
-    """Converts the pixels alone to [h, w, 1 or 3] in [0, 1], whatever a model's ground and levels; for masks.
+    """Converts the pixels of a mask, whatever the ground and levels of a model.
 
-    Raises ValueError for other samples than grey or colour of 8 or 16 bits.
+    Returns [h, w, 1 or 3] in [0, 1]. Raises ValueError for other samples than grey or colour of 8 or 16 bits.
     """
     if picture.pixels.dtype.kind != "u":
         raise ValueError("its samples are floating point, signed or of 32 bits: give a picture of 8 or 16 bits")

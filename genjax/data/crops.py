@@ -19,7 +19,7 @@ class Crops:
     shape: tuple[int, int, int, int]
     dtype: np.dtype
     picture: Callable[[int], np.ndarray]
-    """Returns the scaled picture [at least h, at least w, c] of a row: a part of a cached array, or decodes it."""
+    """Returns the scaled picture of a row, from a cached array or decoded. It is at least [h, w, c]."""
     threads: Executor | None = None
     """Threads that call `picture`; None to call it in turn."""
     files: str | None = None

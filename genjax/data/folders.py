@@ -139,9 +139,9 @@ def _half(picture: Picture, half: int) -> Picture:
 def read_images(
     paths: Sequence[epath.PathLike], config: DataConfig, domain: int = 0, num: int | None = None
 ) -> np.ndarray:  # fmt: skip
-    """Reads the first `num` images (default: all) of files and folders, as a model is evaluated on them: [n, h, w, c].
+    """Reads the first `num` images of files and folders as evaluations see them: [n, h, w, c].
 
-    Raises ValueError with the name of an image that cannot be read or converted.
+    By default it reads all. Raises ValueError with the name of an image that cannot be read or converted.
     """
     converted = []
     for page in list(named_pages(paths, config))[:num]:

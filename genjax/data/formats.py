@@ -122,4 +122,6 @@ def _by_pillow(stream: BinaryIO, begin: bytes) -> ImageFile.ImageFile:
             # The bytes may begin as this format does, and not be of it.
             with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
                 return make(stream, "")
-    raise Unidentified(f"it is no {', '.join(form.name for form in _FORMATS[:-1])} or HEIF image of a known kind")
+    raise Unidentified(
+        f"it is no {', '.join(form.name for form in _FORMATS[:-1])} or HEIF image of a known kind: convert it"
+    )

@@ -27,7 +27,7 @@ _NO_OPTIMISATION = 0x100  # cmsFLAGS_NOOPTIMIZE: LittleCMS's shortcuts are wrong
 
 
 class _Transform(NamedTuple):
-    """How a profile's colours become sRGB."""
+    """Conversion of a profile's colours to sRGB."""
 
     profile: bytes
     mode: str  # Pillow's
@@ -64,10 +64,10 @@ def to_srgb(pixels: np.ndarray, profile: bytes | None) -> tuple[np.ndarray, byte
 @functools.lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> _Transform | None:
     """Makes the transform; None, with a warning, for a damaged profile."""
-    flags = ImageCms.Flags(_NO_OPTIMISATION if mode == "L" else 0)
+    precision = ImageCms.Flags(_NO_OPTIMISATION if mode == "L" else 0)
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        to_rgb = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
+        to_rgb = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=precision)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         logger.warning("a colour profile is damaged, so its picture is read as sRGB: %s", error)
         return None

@@ -29,7 +29,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 
 
 def unit_floats(images: np.ndarray) -> np.ndarray:
-    """Maps uint8 or uint16 images, or floats in [0, 1], to float32 in [0, 1]; ValueError for other types and values."""
+    """Maps uint8 or uint16 images, or floats in [0, 1], to float32 in [0, 1]. Raises ValueError for any others."""
     if images.dtype in (np.uint8, np.uint16):
         return images.astype(np.float32) / np.iinfo(images.dtype).max
     if not np.issubdtype(images.dtype, np.floating):
@@ -66,7 +66,7 @@ def check_array(images: object) -> None:
 
 
 def evenly_spaced(images: np.ndarray, num: int) -> np.ndarray:
-    """Chooses `num` of the images [n, ...], first and last included; all of them if there are fewer, and none twice."""
+    """Chooses `num` images of [n, ...], first and last included. If there are fewer, it takes all, and none twice."""
     return images[np.linspace(0, len(images) - 1, min(num, len(images))).astype(int)]
 
 
@@ -76,7 +76,7 @@ def shown(images: A) -> A:
 
 
 def enlarged(images: np.ndarray, least: int = 64) -> np.ndarray:
-    """Repeats the pixels of images [n, h, w, c] in both directions, so that their longer side has `least` or more."""
+    """Repeats pixels in both directions, until the longer side has `least` or more. Images are [n, h, w, c]."""
     times = -(-least // max(images.shape[1:3]))  # rounded up
     return images.repeat(times, axis=1).repeat(times, axis=2)
 

@@ -15,7 +15,7 @@ def load(config: DataConfig) -> Splits:
     Raises ValueError or FileNotFoundError, with the remedy, for sources without labels and files that cannot be read.
     """
     if config.skip_corrupt:
-        raise ValueError("skip_corrupt leaves images out, and no labels would be left out with them: switch it off")
+        raise ValueError("--data.skip-corrupt leaves out images, but not their labels: leave this flag out")
     labels = sources.reader(config.source).labels
     if labels is None:
         labelled = ", ".join(form for form, reader in sources.READERS.items() if reader.labels is not None)
@@ -25,6 +25,8 @@ def load(config: DataConfig) -> Splits:
 
 def check(labels: Splits, images: Splits) -> None:
     """Raises ValueError unless there is one label for each image."""
-    counts, wanted = ([[len(array) for array in source] for source in splits] for splits in (labels, images))
-    if counts != wanted or any(not np.issubdtype(array.dtype, np.integer) for source in labels for array in source):
-        raise ValueError(f"there are {counts} labels for {wanted} images of train, validation and test")
+    counts, wanted = ([[len(array) for array in domains] for domains in splits] for splits in (labels, images))
+    if counts != wanted or any(not np.issubdtype(array.dtype, np.integer) for domains in labels for array in domains):
+        raise ValueError(
+            f"there are {counts} labels for {wanted} images of train, validation and test: give one for each"
+        )

@@ -11,7 +11,7 @@ from genjax.data import pictures
 from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages, damaged_lines, remedy
-from genjax.data.splits import Source, check_domains, hold_out
+from genjax.data.splits import Domains, check_domains, hold_out
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ SAMPLE = 256
 """Number of images, evenly spaced, that the warning looks at."""
 
 
-def of_arrays(source: Sequence[np.ndarray]) -> tuple[float, ...]:
+def of_arrays(domains: Sequence[np.ndarray]) -> tuple[float, ...]:
     """Returns the least and the highest level of each array, one pair after another."""
-    return tuple(float(level) for images in source for level in (images.min(), images.max()))
+    return tuple(float(level) for images in domains for level in (images.min(), images.max()))
 
 
 def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[float, ...]:
@@ -55,9 +55,9 @@ def of_pictures(domains: Sequence[LazyImages], config: DataConfig) -> tuple[floa
     return tuple(measured)
 
 
-def warn_if_few(source: Source, name: str) -> None:
+def warn_if_few(domains: Domains, name: str) -> None:
     """Logs a warning if the training images use less than a quarter of the levels."""
-    for images in source:
+    for images in domains:
         if isinstance(images, Crops) and images.files is not None:  # decoded when it is needed, and not before
             continue
         top = np.iinfo(images.dtype).max

@@ -101,7 +101,7 @@ def decode(encoded: bytes, page: int | None = None, max_megapixels: int = format
             picture = _from_planes(*tiff.decode(encoded, page or 0, max_megapixels))
         elif bits == 16 and samples > 1:
             if image.format != "PNG":
-                raise ValueError(f"16-bit {image.mode} is not supported in {image.format} files")
+                raise ValueError(f"16-bit {image.mode} is not supported in {image.format} files: convert it to PNG")
             picture = from_planes(np.ascontiguousarray(tiff.upright(deep_png.decode(encoded), orientation)))
         else:
             picture = _from_pillow(image, bits)
@@ -187,7 +187,7 @@ def _layout(image: ImageFile.ImageFile, encoded: bytes) -> tuple[int, int]:
         return 16 if image.mode.startswith("I") else 8, samples
     bits = max(tiff.tags(image).get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if bits not in (1, 2, 4, 8, 16):
-        raise ValueError(f"its samples have {bits} bits, not up to 8 or 16")
+        raise ValueError(f"its samples have {bits} bits, not up to 8 or 16: convert it")
     return bits, samples
 
 
@@ -211,7 +211,7 @@ def _from_pillow(image: Image.Image, bits: int) -> Picture:
     elif mode in ("P", "RGB", "RGBX", "YCbCr"):
         pixels = np.asarray(image.convert("RGB"))
     else:
-        raise ValueError(f"pixels of Pillow's mode {mode} are not supported")
+        raise ValueError(f"pixels of Pillow's mode {mode} are not supported: convert it to RGB")
     if key is None or mode == "P":
         return Picture(pixels, icc=profile)
     # A key colour: pixels of exactly that colour are transparent, all others opaque.

@@ -24,7 +24,7 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 
     The result covers `config.image_size`, and is of that size unless `config.crops`: training and evaluation crop it.
     """
-    if _fits(config):
+    if _by_pillow_fit(config):
         height, width = config.image_size
         return _filtered(pixels, lambda image: ImageOps.fit(image, (width, height), BICUBIC), (height, width))
     height, width = _scaled_size(pixels.shape[:2], config)
@@ -33,7 +33,7 @@ def to_scale(pixels: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
     """Computes which part of a picture of `size` `evaluated` shows: begin and end in rows, and in columns."""
-    if _fits(config):
+    if _by_pillow_fit(config):
         # Pillow's fit: a centred crop in the model's proportions, which may begin between pixels.
         lengths = [new / factor for new, factor in zip(config.image_size, _factors(size, config), strict=True)]
         return [((own - length) / 2, (own + length) / 2) for own, length in zip(size, lengths, strict=True)]
@@ -43,7 +43,7 @@ def seen(size: Sequence[int], config: DataConfig) -> list[tuple[float, float]]:
     return [(begin * step, (begin + new) * step) for step, begin, new in places]
 
 
-def _fits(config: DataConfig) -> bool:
+def _by_pillow_fit(config: DataConfig) -> bool:
     # Older than crops. Digests depend on these bytes, of a crop between pixels.
     return not config.crops and config.resize == "cover"
 

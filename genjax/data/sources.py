@@ -17,7 +17,7 @@ from genjax.data.config import DataConfig
 from genjax.data.crops import Crops
 from genjax.data.decoding import LazyImages
 from genjax.data.demo import digits, faces, icons, satellite
-from genjax.data.splits import Images, Source, Splits, check_domains
+from genjax.data.splits import Domains, Images, Splits, check_domains
 from genjax.keys import SCORING_SEED, Stream
 
 
@@ -30,7 +30,7 @@ class Reader(NamedTuple):
     train: Callable[[DataConfig], tuple[np.ndarray, ...]] | None = None  # loads all training images, and holds out none
 
 
-def _drawn(make: Callable[[int], Splits]) -> Reader:
+def _rendered(make: Callable[[int], Splits]) -> Reader:
     """Makes a reader of images drawn at the larger of the model's height and width."""
     return Reader(lambda config: make(max(config.image_size)))
 
@@ -43,14 +43,14 @@ _FOLDERS = Reader(folders.load, files=folders.listed)
 READERS = {
     "mnist5k": Reader(lambda config: digits.mnist5k(), lambda config: digits.mnist5k_labels()),
     "digits": Reader(lambda config: digits.digits(), lambda config: digits.digits_labels()),
-    "satellite": _drawn(satellite.satellite),
-    "icons": _drawn(icons.icons),
+    "satellite": _rendered(satellite.satellite),
+    "icons": _rendered(icons.icons),
     "icons-pairs": _ICON_PAIRS,
     "icons-pairs:N": _ICON_PAIRS,
-    "satellite-relief": _drawn(satellite.satellite_relief),
-    "gray-colour": _drawn(satellite.gray_colour),
-    "gray-colour-west": _drawn(lambda size: satellite.gray_colour(size, "-west")),
-    "gray-colour-east": _drawn(lambda size: satellite.gray_colour(size, "-east")),
+    "satellite-relief": _rendered(satellite.satellite_relief),
+    "gray-colour": _rendered(satellite.gray_colour),
+    "gray-colour-west": _rendered(lambda size: satellite.gray_colour(size, "-west")),
+    "gray-colour-east": _rendered(lambda size: satellite.gray_colour(size, "-east")),
     "faces": _FACES,
     "faces:N": _FACES,
     "faces-glasses": _FACES,
@@ -108,7 +108,7 @@ def load(config: DataConfig, seed: int) -> Splits:
     return Splits(**_finished(loaded, config, seed))
 
 
-def load_pairs(config: DataConfig, seed: int) -> Source:
+def load_pairs(config: DataConfig, seed: int) -> Domains:
     """Loads the known pairs of `config.pairs`, images of both domains; empty without.
 
     Errors are those of `load`, after the flag.
@@ -133,7 +133,7 @@ def load_pairs(config: DataConfig, seed: int) -> Source:
         raise kind(f"--data.pairs {config.pairs}: {error}") from error
 
 
-def describe(splits: Splits, pairs: Source = ()) -> dict[str, list[dict[str, Any]]]:
+def describe(splits: Splits, pairs: Domains = ()) -> dict[str, list[dict[str, Any]]]:
     """Computes shape and SHA-256 of each domain's images, and of known pairs, to be recorded with a run.
 
     Images that are decoded on demand have a `files_sha256` instead, of their names and sizes.
@@ -159,7 +159,7 @@ def _train(found: Reader, config: DataConfig) -> tuple[np.ndarray, ...]:
     return found.train(config) if found.train and config.holdout == 0 else found.images(config).train
 
 
-def _finished(splits: Mapping[str, Source], config: DataConfig, seed: int) -> dict[str, Source]:
+def _finished(splits: Mapping[str, Domains], config: DataConfig, seed: int) -> dict[str, Domains]:
     """Checks loaded images, and binarizes them if they are to be fixed."""
     _check(splits, config)
     levels.warn_if_few(splits["train"], config.source)
@@ -170,7 +170,7 @@ def _finished(splits: Mapping[str, Source], config: DataConfig, seed: int) -> di
     return {split: _binarize_once(source, seeds[split], split) for split, source in splits.items()}
 
 
-def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
+def _check(splits: Mapping[str, Domains], config: DataConfig) -> None:
     """Raises ValueError for a domain without images, and for pairs that do not match."""
     for name, source in splits.items():
         sizes = [len(images) for images in source]
@@ -188,7 +188,7 @@ def _check(splits: Mapping[str, Source], config: DataConfig) -> None:
         crops.check_pairs(*(images.pictures(range(len(images))) for images in cached))
 
 
-def _converted(splits: Mapping[str, tuple[np.ndarray, ...]], config: DataConfig) -> dict[str, Source]:
+def _converted(splits: Mapping[str, tuple[np.ndarray, ...]], config: DataConfig) -> dict[str, Domains]:
     """Converts arrays to the scale, channels, levels and bits of `config`."""
     check_domains(config, len(splits["train"]))
     for split, source in splits.items() if config.paired else ():
@@ -217,10 +217,10 @@ def _converted_array(array: np.ndarray, split: str, domain: int, config: DataCon
     return crops.of_list(scaled, config.image_size) if cropped else np.stack(scaled)
 
 
-def _binarize_once(source: Source, seed: int, split: str) -> Source:
+def _binarize_once(domains: Domains, seed: int, split: str) -> Domains:
     """Sets each pixel to the highest level with probability intensity, else to 0, by raw words of Philox."""
     binarized = []
-    for images in (images[:] for images in source):
+    for images in (images[:] for images in domains):
         generator = np.random.Philox(np.random.SeedSequence([seed, Stream.BINARIZE, Splits._fields.index(split)]))
         drawn, top = np.empty_like(images), np.iinfo(images.dtype).max
         # One image at a time: the random numbers of all would take eight times the memory of the images.

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 Images = np.ndarray | Crops
 
 # The images of each domain: a VAE has one domain, translation has two.
-Source = tuple[Images, ...]
+Domains = tuple[Images, ...]
 
 T = TypeVar("T")
 X = TypeVar("X")

@@ -55,9 +55,9 @@ def decode(encoded: bytes, page: int, max_megapixels: int) -> tuple[np.ndarray, 
         formats.check_size((found.imagewidth, found.imagelength), max_megapixels)
         kind = getattr(found.photometric, "name", str(found.photometric))
         if kind not in ("MINISBLACK", "RGB"):
-            raise ValueError(f"{found.bitspersample}-bit {kind} is not supported in TIFF files")
+            raise ValueError(f"{found.bitspersample}-bit {kind} is not supported in TIFF files: convert it")
         if found.dtype is None or found.bitspersample not in (8, 16, 32, 64):
-            raise ValueError(f"its samples have {found.bitspersample} bits, not 8, 16, 32 or 64")
+            raise ValueError(f"its samples have {found.bitspersample} bits, not 8, 16, 32 or 64: convert it")
         planes = found.asarray()
         extra = [int(sample) for sample in found.extrasamples]
         separate = planes.ndim == 3 and found.planarconfig == 2  # one plane after another: [c, h, w]

@@ -36,7 +36,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     if len(config.data.channels) == 2 and not config.data.paired:  # the first compares with the truth
         own.pop(default, None)
         judge = perceptual.OTHER.get(perceptual.features_of(config), WITHOUT_PAIRS)
-        default = f"kid:{judge}" if features.installed() and _fits(config) else NONE
+        default = f"kid:{judge}" if features.installed() and _has_judge(config) else NONE
     if best_by == AUTO:
         return default
     metric, _, network = best_by.partition(":")
@@ -55,7 +55,7 @@ def resolve(task: Task[C, S], config: C, best_by: str) -> str:
     return best_by
 
 
-def _fits(config: RunConfig) -> bool:
+def _has_judge(config: RunConfig) -> bool:
     """True if alexnet and vgg16 take the images of a run."""
     return all(min(size) >= features.LEAST and channels in (1, 3) for *size, channels in config.data.image_shapes)
 
@@ -94,8 +94,8 @@ def compile_distance(task: Task[C, S], config: C, mesh: Mesh) -> Evaluate[S]:
         found = {}
         for name, made in generate(state, splits, split, NUM, SCORING_SEED).items():
             images = getattr(splits, split)[made.domain]
-            if min(len(images), len(made.pictures)) < 2:
-                logger.warning("%s_%s needs at least 2 %s images: there is no score", metric, name, split)
+            if (fewest := min(len(images), len(made.pictures))) < 2:
+                logger.warning("no %s_%s: it needs at least 2 %s images, and there is %d", metric, name, split, fewest)
                 continue
             if (split, made.domain) not in real:
                 real[split, made.domain] = extract(image_arrays.evenly_spaced(images, NUM))

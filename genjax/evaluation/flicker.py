@@ -86,7 +86,7 @@ def _grid(flow: np.ndarray) -> np.ndarray:
 
 
 def _shown(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Returns which pixels of a frame the other one shows, by the motions [2, h, w] between them: bool [h, w]."""
+    """Finds the pixels of a frame that the other one shows: bool [h, w]. The motions between both are [2, h, w]."""
     rows, columns = _grid(flow) + flow
     inside = (rows > -0.5) & (rows < flow.shape[1] - 0.5) & (columns > -0.5) & (columns < flow.shape[2] - 0.5)
     # The motion back, read where the motion there ends: both sum to 0 if a pixel comes back.

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from genjax import parallel
 from genjax.compiled import compile_eval
 from genjax.data import batches
-from genjax.data.splits import Source, Splits
+from genjax.data.splits import Domains, Splits
 from genjax.keys import SCORING_SEED, Stream
 from genjax.parallel import PyTree
 from genjax.task import C, Evaluate, Evaluator, S, Split
@@ -47,11 +47,13 @@ def per_image_means(
     """
 
     def evaluator(config: C, mesh: Mesh) -> Evaluate[S]:
-        score, size = compile_eval(eval_step, config, mesh), config.data.batch_size
+        compiled, size = compile_eval(eval_step, config, mesh), config.data.batch_size
 
         def evaluate(state: S, splits: Splits, split: Split) -> dict[str, float]:
             images = getattr(splits, split)
-            draws = [over_images(score, state, images, size, split, draw) for draw in range(num_draws(config, split))]
+            draws = [
+                over_images(compiled, state, images, size, split, draw) for draw in range(num_draws(config, split))
+            ]
             return summarize({name: np.stack([draw[name] for draw in draws]).astype(np.float64) for name in draws[0]})
 
         return evaluate
@@ -60,28 +62,28 @@ def per_image_means(
 
 
 def over_images(
-    score: Callable[..., PyTree], state: PyTree, images: Source, batch_size: int, split: Split, draw: int = 0
+    compiled: Callable[..., PyTree], state: PyTree, images: Domains, batch_size: int, split: Split, draw: int = 0
 ) -> dict[str, np.ndarray]:
-    """Applies `score`, from `compile_eval`, to every image of each domain once; returns its results [n, ...] by name.
+    """Applies `compiled`, from `compile_eval`, to every image of each domain once; returns [n, ...] by name.
 
     The noise is that of this `draw` in every run.
     """
-    scored = [
-        jax.device_get(score(state, batch, STREAMS[split], SCORING_SEED, draw))
+    results = [
+        jax.device_get(compiled(state, batch, STREAMS[split], SCORING_SEED, draw))
         for batch in batches.eval_batches(images, batch_size, parallel.process_rows(batch_size))
     ]
     # Rows beyond a domain's length are padding: of a last batch, or of the shorter domain.
     return {
         name: np.concatenate([part[name] for part in parts])[: len(array)]
-        for array, parts in zip(images, zip(*scored, strict=True), strict=True)
+        for array, parts in zip(images, zip(*results, strict=True), strict=True)
         for name in parts[0]
     }
 
 
 def draw_standard_error(values: np.ndarray) -> float:
-    """Estimates the standard error of the mean of `values` [draws, n] if the noise were drawn anew; NaN for one draw.
+    """Estimates the standard error of the mean of `values` [draws, n] if the noise were drawn anew.
 
-    The images stay the same, and their noise is independent.
+    It is NaN for one draw. The images stay the same, and their noise is independent.
     """
     draws, num = values.shape
     # Images are independent: the variance of their sum is the sum of variances.

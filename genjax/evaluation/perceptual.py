@@ -92,9 +92,10 @@ def load(config: RunT) -> tuple[RunT, dict[str, Params]]:
 
 
 def distance(features: Params, x: Array, y: Array) -> Array:
-    """Computes LPIPS [b] of images [b, h, w, c] in [0, 1], grey or RGB, in float32 whatever the run's precision.
+    """Computes LPIPS [b] of images [b, h, w, c] in [0, 1], grey or RGB.
 
-    Images with a side below `lpips.LEAST` are enlarged, as evaluations do. Raises ValueError without features.
+    It computes in float32 whatever the run's precision. Images with a side below `lpips.LEAST` are enlarged, as
+    evaluations do. Raises ValueError without features.
     """
     if not features:
         raise ValueError("perceptual losses need features: give train_step their weights as constants")

@@ -21,7 +21,7 @@ NEAREST = 3
 
 
 class Sets(NamedTuple):
-    """Pictures [n, h, w, c], uint8 or floats in [0, 1], and what they are compared with; None where there is none."""
+    """Pictures and what they are compared with, [n, h, w, c]: uint8, or floats in [0, 1]. None where there is none."""
 
     pictures: np.ndarray
     real: np.ndarray
@@ -59,13 +59,13 @@ def compile_measure(
         asked = [name for name in metrics if name in whole_sets.NAMES]
         of_training = sets.train is not None and set(metrics) & set(OF_TRAINING)
         if asked or of_training:
-            drawn, real = extract(sets.pictures), extract(sets.real)
-            found |= whole_sets.set_metrics(drawn, real, asked, seed)
+            generated, real = extract(sets.pictures), extract(sets.real)
+            found |= whole_sets.set_metrics(generated, real, asked, seed)
         if of_training and sets.train is not None:
             train = extract(sets.train)
-            found["authenticity"] = memorisation.authenticity(drawn, train)
-            found["train_test_gap"] = memorisation.train_test_gap(drawn, train, real)
-            nearest = memorisation.nearest_training(drawn, train, NEAREST).rows
+            found["authenticity"] = memorisation.authenticity(generated, train)
+            found["train_test_gap"] = memorisation.train_test_gap(generated, train, real)
+            nearest = memorisation.nearest_training(generated, train, NEAREST).rows
         if perceptual is not None and "lpips_diversity" in metrics:
             found["lpips_diversity"] = image_metrics.pairwise_diversity(sets.pictures, perceptual, seed)
         if perceptual is not None and "lpips_content" in metrics and sets.inputs is not None:

@@ -29,11 +29,13 @@ from genjax.vae.usage import ACTIVE
 MOST_SLIDERS, NUM_DRAWS = 24, 256
 ROUNDS = 20  # of encoder and decoder, for the missing pixels of a picture
 
+OTHER = "give --to stablehlo or onnx"
+
 TEXTS = {
     "translator": "Give a photograph: the page translates it. It stays on this device.",
     "sampler": "Each slider is a latent dimension in use. Pictures that you give stay on this device.",
 }
-"""What a page says about its use; it has a script of the same name."""
+"""Words of a page about its use, by the name of its script."""
 
 
 def content(model: Sampler | Translator, found: dict[str, Program], about: Json, runtime: epath.PathLike) -> bytes:
@@ -43,9 +45,10 @@ def content(model: Sampler | Translator, found: dict[str, Program], about: Json,
     """
     data, folder = model.config.data, files.resolve(runtime)
     most = max(data.channels)
-    require(set(data.channels) <= {1, 3}, f"a page shows pictures of 1 or 3 channels, and this run has {most}")
+    require(set(data.channels) <= {1, 3}, f"a page shows pictures of 1 or 3 channels, and this run has {most}: {OTHER}")
     require(
-        data.levels == "full", f"a page shows all levels of a picture, and this run has --data.levels {data.levels}"
+        data.levels == "full",
+        f"a page shows all levels of a picture, and this run has --data.levels {data.levels}: {OTHER}",
     )
     settings = {"programs": list(found), "ground": {"grey": "gray"}.get(data.ground, data.ground)}
     settings |= _of_translator(model) if isinstance(model, Translator) else _of_sampler(model, found)

@@ -6,7 +6,7 @@ from etils import epath
 from genjax import files
 
 FOLDER = "node_modules/onnxruntime-web"
-"""Where `npm install onnxruntime-web` puts it."""
+"""Folder that `npm install onnxruntime-web` makes."""
 
 PARTS = {"runtime": "dist/ort.wasm.bundle.min.mjs", "wasm": "dist/ort-wasm-simd-threaded.wasm"}
 """Its script, and the program in WebAssembly that the script starts."""

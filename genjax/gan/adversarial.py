@@ -62,7 +62,7 @@ def generator_loss(config: AdversarialConfig, logits: Array) -> Array:
             return _mean((logits - 1) ** 2)
         case "vanilla":  # -log sigmoid(logits), which does not saturate
             return _mean(jax.nn.softplus(-logits))
-        case _:  # hinge and wgan_gp: the critic's score, without a bound
+        case _:  # hinge and wgan_gp: the critic's value, without a bound
             return -_mean(logits)
 
 

@@ -109,7 +109,8 @@ class GanRun(RunConfig):
             "--data.dequantize and --data.binarize are for likelihoods, and translation has none: remove them",
         )
         require(
-            len(data.channels) == 2, f"translation needs two domains, and --data.channels names one: {data.channels}"
+            len(data.channels) == 2,
+            f"translation needs two domains, and --data.channels names one, {data.channels}: give it two numbers",
         )
         require(
             self.net.output != "residual" or data.channels[0] == data.channels[1],
@@ -143,6 +144,6 @@ def _check_discriminator(size: tuple[int, int], net: NetworkConfig) -> None:
     require(
         min(size) >= smallest,
         f"images of {size[0]}x{size[1]} leave nothing for a PatchGAN with {strides} stride-2 "
-        f"layers, which needs at least {smallest} pixels: fewer with {net.flag('discriminator_layers')}, or larger "
-        "images",
+        f"layers, which needs at least {smallest} pixels: give a larger --data.image-size, or fewer "
+        f"{net.flag('discriminator_layers')}",
     )

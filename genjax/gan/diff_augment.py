@@ -56,7 +56,7 @@ def translate(draws: Array, images: Array, strength: float) -> Array:
 
 
 def cut_out(draws: Array, images: Array, strength: float) -> Array:
-    """Sets a rectangle of strength / 2 of height and width to 0, placed by `draws` [b, 2] in [0, 1)."""
+    """Sets a rectangle of strength / 2 of height and width to 0. `draws` [b, 2] in [0, 1) place it."""
     # Its centre is uniform over the image, so it may lie partly outside.
     hole = jnp.ones((len(images), 1, 1, 1), bool)
     for axis in (1, 2):

@@ -40,7 +40,7 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps [b, h, w, c] to logits [b, h', w', 1]: 256 to 30, 128 to 14, 64 to 6, 32 to 2 with 3 layers."""
+        """Maps [b, h, w, c] to logits [b, h', w', 1]. With 3 layers, sides of 256, 128, 64, 32 become 30, 14, 6, 2."""
         input_dtype = x.dtype  # also the dtype of the logits: losses are float32 even if layers compute in bfloat16
         # The reference halves the size in all layers but the last two, and has no norm on the first.
         for layer in range(self.num_layers + 1):

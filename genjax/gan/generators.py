@@ -168,7 +168,7 @@ class UnetEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Features:
-        """Maps [b, h, w, c] to num_downs maps, each half the size of the last; h and w are multiples of 2^num_downs."""
+        """Maps [b, h, w, c] to num_downs maps, each half the size of the last. Sides are multiples of 2^num_downs."""
         # The image gets no activation, the outermost and the innermost map no norm.
         maps: list[Map] = []
         for level in range(self.num_downs):

@@ -45,7 +45,7 @@ MakeNetworks = Callable[[Any], Translating]  # from the run's configuration
 
 
 def make_generator(config: GanRun, direction: Direction) -> generators.Generator:
-    """Makes the generator of a direction; it maps images [b, h, w, c] in [-1, 1] to [b, h, w, c']."""
+    """Makes the generator of a direction. It maps images [b, h, w, c] in [-1, 1] to [b, h, w, c']."""
     net, dtype = config.net, layers.compute_dtype(config.precision)
     channels, residual = config.data.channels[DOMAINS[direction][1]], net.output == "residual"
     settings = residual, net.generator_norm, net.norm_affine, dtype

@@ -88,8 +88,8 @@ def translate_in_strips(
     def padded(start: int, number: int) -> np.ndarray:
         return image_arrays.unit_floats(image[rows[start : start + number]][None, :, columns])
 
-    source = streams.source(padded, (len(rows), len(columns), image.shape[-1]), np.dtype(np.float32))
-    translated: Map = generator.apply({"params": params}, streams.pointwise(lambda x: 2 * x - 1, source))
+    stream = streams.source(padded, (len(rows), len(columns), image.shape[-1]), np.dtype(np.float32))
+    translated: Map = generator.apply({"params": params}, streams.pointwise(lambda x: 2 * x - 1, stream))
     output = streams.pointwise(lambda y: jnp.clip((y + 1) / 2, 0, 1), translated)
     return streams.compute(output, strip, after_strip)[0, : image.shape[0], : image.shape[1]]
 

@@ -71,7 +71,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Map:
-        """Maps [b, h, w, c] to [b, h', w', features]; h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
+        """Maps [b, h, w, c] to [b, h', w', features]. h' is (h + 2 - kernel_size) // stride + 1, w' alike."""
         parameters = _parameters(self, x.shape[-1])
         if isinstance(x, Canvas | Stream):
             # Canvases and streams bring the border with them.

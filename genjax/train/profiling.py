@@ -40,4 +40,6 @@ def profiled(directory: epath.Path, steps: tuple[int, int] | None) -> Iterator[C
         if running:
             jax.profiler.stop_trace()
         if steps and not traced:
-            logger.warning("no trace is written: no call of this training began in the steps %d to %d", start, stop)
+            logger.warning(
+                "no trace is written: no call began in the steps %d to %d: give --train.profile others", start, stop
+            )

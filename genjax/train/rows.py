@@ -34,15 +34,15 @@ def read_rows(path: epath.PathLike) -> Iterator[Json]:
     if not path.exists():
         return
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return  # cut off by a kill
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{path} is damaged, it holds a line that is no JSON ({error})") from error
+                raise ValueError(f"{path} is damaged, its line {number} is no JSON: {error}") from error
             if not isinstance(row, dict) or type(row.get("step")) is not int:
-                raise ValueError(f"{path} is damaged, it holds a line without a step")
+                raise ValueError(f"{path} is damaged, its line {number} has no step")
             yield row
 
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from genjax import files, parallel
 from genjax.config import RunConfig, seed_of, with_num_steps
 from genjax.data import sources
-from genjax.data.splits import Source, Splits
+from genjax.data.splits import Domains, Splits
 from genjax.evaluation import best
 from genjax.files import Json
 from genjax.task import C, Task
@@ -45,7 +45,7 @@ class Run(NamedTuple, Generic[C]):
     description: Json
     """Shape and SHA-256 of the images, and files that were left out, as in data.json."""
     environment: Json
-    pairs: Source = ()
+    pairs: Domains = ()
     """Known pairs, images of both domains; empty if none are known."""
 
 
@@ -157,9 +157,13 @@ def check_data(workdir: epath.Path, description: Json) -> None:
             if not _agree(old, new)
         ]
         if any(a.keys() != b.keys() for _, old, new in images for a, b in zip(old, new, strict=False)):
-            logger.warning("with another --data.cache, only numbers and sizes of the images are compared with before")
+            logger.warning(
+                "with another --data.cache, only the numbers and sizes of the images are compared, not their SHA-256"
+            )
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged, it does not say which images: {error}") from error
+        raise ValueError(
+            f"{path} is damaged, it does not name the images ({error}): restore it from a backup"
+        ) from error
     if changed:
         raise ValueError(
             f"the images have changed since the run in {workdir} began ({', '.join(changed)}; SHA-256 differs): "

@@ -1,7 +1,7 @@
 """Starts from other weights (--init-from): of a run, of a file of weights, or of files of PyTorch.
 
-Only parameters are taken: the optimiser, the steps and the image pools are fresh. The configuration records the source
-and its SHA-256, and the first checkpoint holds the weights, so a run that has one resumes without the source.
+Only parameters are taken: the optimiser, the steps and the image pools are fresh. The configuration records the origin
+and its SHA-256, and the first checkpoint holds the weights, so a run that has one resumes without the origin.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from genjax.train import checkpoint, config_file, weights_file
 logger = logging.getLogger(__name__)
 
 
-class Source(NamedTuple):
+class Origin(NamedTuple):
     """Weights that a training begins from."""
 
-    parts: Parts  # NumPy arrays; what the source does not hold is left out
+    parts: Parts  # NumPy arrays; what the origin does not hold is left out
     settings: Mapping[str, Any]  # of its networks, by dotted field
     sha256: tuple[str, ...]
 
@@ -34,15 +34,16 @@ class Source(NamedTuple):
 def prepared(task: Task[C, S], config: C) -> tuple[C, Parts | None]:
     """Returns `config` with the SHA-256 of its start, and the weights to begin with.
 
-    There are none without --init-from, and for a run with a checkpoint, which needs the source no more. Raises
-    ValueError or FileNotFoundError if the source cannot be read, is another than the SHA-256 says, or does not fit.
+    There are none without --init-from, and for a run with a checkpoint, which needs the origin no more. Raises
+    ValueError or FileNotFoundError if the origin cannot be read, is another than the SHA-256 says, or has other
+    networks.
     """
     if not config.init_from:
         return config, None
     workdir = files.resolve(config.workdir)
     if (workdir / config_file.NAME).exists():
         saved = config_file.load(workdir, type(config))
-        # Compared with what the run began from, so that a source that has changed is noticed.
+        # Compared with what the run began from, so that an origin that has changed is noticed.
         if saved.init_from == config.init_from and not config.init_from_sha256:
             config = dataclasses.replace(config, init_from_sha256=saved.init_from_sha256)
         known = config.init_from_sha256 != () and config.init_from_sha256 == saved.init_from_sha256
@@ -51,34 +52,34 @@ def prepared(task: Task[C, S], config: C) -> tuple[C, Parts | None]:
     if task.starts is None:
         raise ValueError(f"a {task.title} of its own kind begins from its seed: leave out --init-from")
     named = " ".join(config.init_from)
-    source = _read(task, task.starts, config)
-    if config.init_from_sha256 not in ((), source.sha256):
+    origin = _read(task, task.starts, config)
+    if config.init_from_sha256 not in ((), origin.sha256):
         raise ValueError(
-            f"{named} is not what this run began from: its SHA-256 is {' '.join(source.sha256)}, not "
+            f"{named} is not what this run began from: its SHA-256 is {' '.join(origin.sha256)}, not "
             f"{' '.join(config.init_from_sha256)}. Restore it, or start another run in another --workdir"
         )
     expected = task.starts.parts(_abstract(task, config))  # shapes alone
     try:
-        parts = _fitting(task.starts, config, source, expected)
+        parts = _checked(task.starts, config, origin, expected)
     except ValueError as error:
         raise ValueError(f"cannot begin from {named}: {error}") from error
     fresh = [name for name, part in expected.items() if part and name not in parts]
     logger.info("begins from %s of %s%s", ", ".join(parts), named, f"; fresh: {', '.join(fresh)}" if fresh else "")
-    return dataclasses.replace(config, init_from_sha256=source.sha256), parts
+    return dataclasses.replace(config, init_from_sha256=origin.sha256), parts
 
 
-def _fitting(starts: Starts[C, S], config: C, source: Source, expected: Parts) -> Parts:
-    """Returns the parts to begin with; raises ValueError unless they fit the networks of `config`."""
+def _checked(starts: Starts[C, S], config: C, origin: Origin, expected: Parts) -> Parts:
+    """Returns the parts to begin with; raises ValueError unless they are those of the networks of `config`."""
     own = {name: value for name, value in files.flatten(dataclasses.asdict(config)).items() if name in starts.settings}
     # An empty part, such as spectral without the normalisation, is nothing to begin from.
-    held = tuple(name for name, part in source.parts.items() if expected[name])
-    parts = {name: source.parts[name] for name in starts.choose(config, held)}
+    held = tuple(name for name, part in origin.parts.items() if expected[name])
+    parts = {name: origin.parts[name] for name in starts.choose(config, held)}
     if not parts:
         raise ValueError("it holds no weights that are finite numbers")
     for name in parts:
         for field in starts.alike.get(name, ()):
-            if field in source.settings and source.settings[field] != own[field]:
-                was, now = _given(field, source.settings[field]), _given(field, own[field])
+            if field in origin.settings and origin.settings[field] != own[field]:
+                was, now = _given(field, origin.settings[field]), _given(field, own[field])
                 raise ValueError(
                     f"it was trained with {was}, and this run has {now}, with which {name} would be another function: "
                     f"give {was}"
@@ -87,17 +88,17 @@ def _fitting(starts: Starts[C, S], config: C, source: Source, expected: Parts) -
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         # Settings in which the two runs differ are the likely cause.
-        other = [field for field in starts.settings if source.settings.get(field, own[field]) != own[field]]
-        remedy = " ".join(_given(field, source.settings[field]) for field in other)
+        other = [field for field in starts.settings if origin.settings.get(field, own[field]) != own[field]]
+        remedy = " ".join(_given(field, origin.settings[field]) for field in other)
         raise ValueError(f"{wrong[0]}{more}: {f'give {remedy}' if remedy else 'its networks are others'}")
     return parts
 
 
-def _read(task: Task[C, S], starts: Starts[C, S], config: C) -> Source:
+def _read(task: Task[C, S], starts: Starts[C, S], config: C) -> Origin:
     first = files.resolve(config.init_from[0])
     if first.is_dir() or weights_file.is_named(first) and first.suffix == weights_file.SUFFIX:
         if len(config.init_from) > 1 or config.init_key:
-            raise ValueError(f"--init-from {first} is one source: give no other, and no --init-key")
+            raise ValueError(f"--init-from {first} holds all the weights: give nothing beside it, and no --init-key")
         return _of_run(task, starts, config)
     if config.init_which != "last":
         raise ValueError(f"--init-which {config.init_which} needs --init-from RUN, and {first} is no run directory")
@@ -105,10 +106,10 @@ def _read(task: Task[C, S], starts: Starts[C, S], config: C) -> Source:
         files.read_bytes(first)  # for its own errors, as of a missing file
         raise ValueError(f"a {task.title} begins from a run directory or a file of weights (.safetensors), not {first}")
     parts, settings = starts.read_torch(config.init_from, config.init_key)
-    return Source(parts, settings, tuple(map(_sha256, config.init_from)))
+    return Origin(parts, settings, tuple(map(_sha256, config.init_from)))
 
 
-def _of_run(task: Task[C, S], starts: Starts[C, S], config: C) -> Source:
+def _of_run(task: Task[C, S], starts: Starts[C, S], config: C) -> Origin:
     """Reads the weights of a run directory, or of a file of weights."""
     (path,), which = config.init_from, config.init_which
     saved = config_file.load(path, type(config))
@@ -125,7 +126,7 @@ def _of_run(task: Task[C, S], starts: Starts[C, S], config: C) -> Source:
         state, sha256 = restored.state, restored.digest
     settings = files.flatten(dataclasses.asdict(saved))
     parts = {name: jax.device_get(part) for name, part in starts.parts(state).items() if _is_held(part)}
-    return Source(parts, {name: settings[name] for name in starts.settings}, (sha256,))
+    return Origin(parts, {name: settings[name] for name in starts.settings}, (sha256,))
 
 
 def _abstract(task: Task[C, S], config: C) -> S:

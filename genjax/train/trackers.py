@@ -86,7 +86,7 @@ class WeightsAndBiases:
         self._run.log(dict(metrics), step=step)
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        self._run.log({name: self._wandb.Image(_drawn(picture)) for name, picture in pictures.items()}, step=step)
+        self._run.log({name: self._wandb.Image(_as_shown(picture)) for name, picture in pictures.items()}, step=step)
 
     def close(self) -> None:
         self._run.finish()
@@ -121,7 +121,7 @@ class MLflow:
 
     def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         for name, picture in pictures.items():
-            self._client.log_image(self._id, _drawn(picture), key=name, step=step)
+            self._client.log_image(self._id, _as_shown(picture), key=name, step=step)
 
     def close(self) -> None:
         self._client.set_terminated(self._id)
@@ -169,6 +169,6 @@ def _plain(value: object) -> object:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _drawn(picture: np.ndarray) -> np.ndarray:
+def _as_shown(picture: np.ndarray) -> np.ndarray:
     """Returns what a picture [h, w, c] shows, as [h, w] if it is grey."""
     return shown(picture)[..., 0] if picture.shape[-1] < 3 else shown(picture)

@@ -121,7 +121,7 @@ def differences(found: Params, expected: Params) -> list[str]:
 
 
 def params(weights: Weights, expected: Params, path: epath.PathLike) -> Params:
-    """Returns the parameters as a tree like `expected`; ValueError with the first leaf if they do not fit it."""
+    """Returns the parameters as a tree like `expected`; ValueError with the first leaf if they differ from it."""
     if wrong := differences(weights.leaves, expected):
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ValueError(

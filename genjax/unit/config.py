@@ -19,21 +19,23 @@ class UnitConfig(NetworkConfig):
     num_blocks: int = 4
     """Residual blocks of each encoder, and as many of each decoder."""
     shared_blocks: int = 1
-    """Of these, the last ones of both encoders and the first ones of both decoders, which the domains share."""
+    """Residual blocks that the domains share: the last ones of the encoders and the first ones of the decoders."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
             self.generator == "resnet",
-            f"--unit.generator {self.generator} hands maps past the latent, which would say nothing: give resnet",
+            f"--unit.generator {self.generator} hands maps past the latent, which would "
+            "hold nothing: give --unit.generator resnet",
         )
         require(
             self.output == "tanh",
-            f"--unit.output {self.output} hands the image past the latent, which would say nothing: give tanh",
+            f"--unit.output {self.output} hands the image past the latent, which would "
+            "hold nothing: give --unit.output tanh",
         )
         require(
             1 <= self.shared_blocks <= self.num_blocks,
-            f"--unit.shared-blocks must lie in 1 to num_blocks, {self.num_blocks}, got {self.shared_blocks}",
+            f"--unit.shared-blocks must lie from 1 to --unit.num-blocks {self.num_blocks}, got {self.shared_blocks}",
         )
 
 
@@ -90,4 +92,4 @@ class UnitRun(GanRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         pairs = self.data.pairs
-        require(not pairs, f"UNIT has no loss of pairs, and --data.pairs {pairs} no effect: leave it out")
+        require(not pairs, f"UNIT has no loss of pairs, so --data.pairs {pairs} has no effect: leave it out")

@@ -57,9 +57,10 @@ class Inputs(NamedTuple):
 
 
 def kl(mean: Array) -> Array:
-    """Computes KL(N(mean, I) || N(0, I)) [b] of means [b, h, w, c], in nats for each number of the latent.
+    """Computes the KL [b] of N(mean, I) from N(0, I), for means [b, h, w, c].
 
-    It is mean^2 / 2 (Liu et al. 2017, equation 3). Times h w c it is the KL of the whole latent.
+    It is mean^2 / 2, in nats for each number of the latent (Liu et al. 2017, equation 3). Times h w c it is the KL of
+    the whole latent.
     """
     return jnp.mean(mean**2, axis=(1, 2, 3)) / 2
 

@@ -147,9 +147,9 @@ def train_step(
 
 
 def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:
-    """Encodes and decodes images [b, h, w, c] of both domains, with noise [b, 4, h', w', c'] on the four encodings.
+    """Encodes and decodes images [b, h, w, c] of both domains.
 
-    With `remat` they are `computed_again`.
+    The four encodings get noise [b, 4, h', w', c']. With `remat` they are `computed_again`.
     """
     ways = nets.by_direction(params)
 

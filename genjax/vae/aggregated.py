@@ -135,7 +135,7 @@ def fit(sampler: Sampler, images: np.ndarray, kind: Kind, config: FitConfig = DE
 
 
 def draws(sampler: Sampler, images: np.ndarray, config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Draws e [n * config.draws, d] of images [n, h, w, c]; returns them and the mean KL of each dimension [d]."""
+    """Draws e [n * config.draws, d] of images [n, h, w, c]. Returns it and the mean KL of each dimension [d]."""
     position = np.arange(len(images))
     # Each draw of an image has a position of its own, and so its own noise.
     found = [
@@ -168,7 +168,9 @@ def fit_gaussian_mixture(e: np.ndarray, in_use: np.ndarray, config: FitConfig) -
     with threads.threadpool_limits(limits=1), warnings.catch_warnings(action="ignore"):
         normals.fit(e[:, in_use].astype(np.float64))
     if not normals.converged_:
-        logger.warning("the Gaussian mixture has not converged after %d iterations", normals.n_iter_)
+        logger.warning(
+            "the Gaussian mixture has not converged after %d iterations: give fewer --fit.components", normals.n_iter_
+        )
     mean = np.zeros((num, len(in_use)))
     mean[:, in_use] = normals.means_
     if config.covariance == "diagonal":
@@ -210,9 +212,10 @@ def rate(
     sampler: Sampler, images: np.ndarray, mixture: Mixture | None = None, num_draws: int = 4,
     seed: int = keys.SCORING_SEED,
 ) -> np.ndarray:  # fmt: skip
-    """Estimates E_q[log q(e|x) - log p(e)] of each image in nats [n], where p(e) is `mixture` or, if None, N(0, I).
+    """Estimates E_q[log q(e|x) - log p(e)] of each image in nats [n].
 
-    Distortion plus this rate bounds -log p(x) of the VAE with that prior: the one with the lower rate fits better.
+    p(e) is `mixture` or, if None, N(0, I). Distortion plus this rate bounds -log p(x) of the VAE with that prior: the
+    one with the lower rate fits better.
     """
     position = np.arange(len(images))
     log_prior = log_normal if mixture is None else functools.partial(_log_prob, mixture)

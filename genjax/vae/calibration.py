@@ -67,10 +67,11 @@ def values(target: Target, e: Array) -> Array:
 
 
 def ranks(truth: np.ndarray, draws: np.ndarray, num: int) -> np.ndarray:
-    """Counts draws below the truth [n, f], 0 to `num`, among `num` evenly spaced ones of the draws [n, all, f].
+    """Counts how many of `num` evenly spaced draws lie below the truth: 0 to `num`.
 
-    Draws that depend on each other make extreme ranks. Fewer of them, and so further apart, depend less: `num` should
-    not be above the effective number of draws (Talts et al. 2018, section 5.1).
+    The truth is [n, f], and the draws, of which `num` are taken, are [n, all, f]. Draws that depend on each other make
+    extreme ranks. Fewer of them, and so further apart, depend less: `num` should not be above the effective number of
+    draws (Talts et al. 2018, section 5.1).
     """
     chosen = draws[:, :: draws.shape[1] // num][:, :num]
     return np.sum(chosen < truth[:, None], axis=1)
@@ -89,9 +90,9 @@ def p_value(ranks: np.ndarray, num: int) -> float:
 
 
 def spread(ranks: np.ndarray, num: int) -> np.ndarray:
-    """Returns the mean square of ranks [n, f] about num / 2, as a multiple of that of uniform ranks: [f].
+    """Returns the mean square of ranks about num / 2, as a multiple of that of uniform ranks.
 
-    1 is right; above 1 the draws are too alike, or shifted; below 1 they are too far apart.
+    Ranks [n, f] give [f]. 1 is right; above 1 the draws are too alike, or shifted; below 1 they are too far apart.
     """
     uniform = num * (num + 2) / 12  # the variance of uniform ranks 0 to num
     return np.mean((ranks - num / 2) ** 2, axis=0) / uniform

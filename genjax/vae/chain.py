@@ -94,6 +94,6 @@ class Decoder(nn.Module):
     network: nn.Module
 
     def __call__(self, z: Array) -> Array:
-        """[b, d] to logits or means [b, h, w, c]."""
+        """Maps [b, d] to logits or means [b, h, w, c]."""
         pixels: Array = self.network(z[:, -self.size :])
         return pixels

@@ -47,7 +47,7 @@ class VaeConfig:
     mixtures: int = 5
     """logistic_mixture: components of a pixel."""
     sigma: float = 0.5**0.5
-    """Standard deviation of pixels in [0, 1]: fixed with likelihood gaussian, and about the initial value of
+    """Standard deviation of pixels in [0, 1]. It is fixed with likelihood gaussian, and about the initial value of
     gaussian_learned (0.111 for 0.1). At sqrt(1/2), the distortion is the squared error plus a constant."""
     objective: Literal["elbo", "capacity", "iwae", "dreg"] = "elbo"
     """Loss of the training. elbo: distortion + beta * KL. capacity: distortion + beta * |KL - C|, with KL the mean over
@@ -64,10 +64,10 @@ class VaeConfig:
     beta_cycles: int = 1
     """Times that beta starts again from 0, at equal distances. Fu et al. 2019 take 4, with a warm-up of 0.5."""
     free_bits: float = 0.0
-    """Nats of each group's KL that cost nothing (Kingma et al. 2016). In the loss, its mean over the batch counts as at
-    least this. 0: none are free."""
+    """Nats of each group's KL that cost nothing (Kingma et al. 2016): a group whose mean over the batch is below this
+    counts as this in the loss. 0: none are free."""
     free_bits_per: Literal["group", "dimension"] = "group"
-    """What has so many free bits: each group of latents, or each dimension. Both by its mean over the batch."""
+    """Unit that has so many free bits: each group of latents, or each dimension, by its mean over the batch."""
     capacity: float = 25.0
     """Objective capacity: C at the end of its rise, in nats."""
     capacity_warmup: float = 0.5
@@ -116,7 +116,7 @@ class VaeConfig:
         for name in ("validation_draws", "test_draws"):
             require(
                 getattr(self, name) >= 2,
-                f"{flag('vae', name)} must be at least 2, for an error, got {getattr(self, name)}",
+                f"{flag('vae', name)} must be at least 2, for a standard error, got {getattr(self, name)}",
             )
         self._check_objective()
 
@@ -135,7 +135,7 @@ class VaeConfig:
         )
         require(
             self.free_bits > 0 or self.free_bits_per == "group",
-            f"--vae.free-bits-per {self.free_bits_per} has no effect without free bits: give --vae.free-bits",
+            f"--vae.free-bits-per {self.free_bits_per} has no effect without free bits: give --vae.free-bits 0.5",
         )
         require(self.train_draws >= 1, f"--vae.train-draws must be at least 1, got {self.train_draws}")
         require(self.capacity >= 0, f"--vae.capacity must not be negative, got {self.capacity}")
@@ -146,7 +146,7 @@ class VaeConfig:
         require(
             self.likelihood != "gaussian_optimal" or self.objective in ("elbo", "capacity"),
             f"--vae.likelihood gaussian_optimal is no optimum of --vae.objective {self.objective}, which weighs its "
-            "draws: give gaussian_learned",
+            "draws: give --vae.likelihood gaussian_learned",
         )
         check_used(self, "vae", ("beta", "beta_warmup", "beta_cycles"), "objective", ("elbo", "capacity"))
         check_used(self, "vae", ("free_bits", "free_bits_per"), "objective", ("elbo",))
@@ -192,7 +192,8 @@ class VaeRun(RunConfig):
             "capacity and gaussian_optimal depend on the whole batch: give --train.accumulate 1",
         )
         require(
-            len(self.data.channels) == 1, f"a VAE has one domain, and --data.channels names two: {self.data.channels}"
+            len(self.data.channels) == 1,
+            f"a VAE has one domain, and --data.channels names two, {self.data.channels}: give it one number",
         )
         height, width = self.data.image_size
         if self.vae.architecture in ("conv", "spatial"):
@@ -217,7 +218,7 @@ class VaeRun(RunConfig):
         require(
             not (self.data.dequantize and self.vae.likelihood == "bernoulli"),
             "--data.dequantize makes pixels continuous, which a bernoulli likelihood cannot score: "
-            "choose a gaussian one",
+            "give --vae.likelihood gaussian_learned or gaussian",
         )
         require(
             self.vae.likelihood != "logistic_mixture" or (self.data.bits == 8 and not self.data.dequantize),

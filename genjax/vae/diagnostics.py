@@ -18,7 +18,7 @@ LEAST_STEPS = 4
 
 
 class Diagnostics(NamedTuple):
-    """How well the chains of each image mix, for the latent that is worst; NaN for methods without chains."""
+    """Mixing of the chains of each image, for the latent that mixes worst; NaN for methods without chains."""
 
     r_hat: Any
     """[b], 1 for chains that agree, and infinite for chains that stand still; above 1.01 they are too short."""

@@ -23,10 +23,10 @@ def compile_generate(config: VaeRun, mesh: Mesh, *, make_model: MakeModel = from
     def draw(config: VaeRun, params: Params, seed: Array, position: Array) -> Array:
         return sampling.prior(model, params, keys.for_step(keys.root_key(seed), Stream.PRIOR, 0), 1.0, position)
 
-    run = compile_rows(draw, config, mesh)
+    compiled = compile_rows(draw, config, mesh)
 
     def generate(state: VaeState, splits: Splits, split: Split, num: int, seed: int) -> dict[str, Generated]:
-        pictures = run((state.ema, parallel.replicate_scalar(mesh, seed)), (np.arange(num, dtype=np.int32),))
+        pictures = compiled((state.ema, parallel.replicate_scalar(mesh, seed)), (np.arange(num, dtype=np.int32),))
         return {"samples": Generated(pictures, domain=0)}
 
     return generate

@@ -52,8 +52,8 @@ class InferenceConfig:
     """map and hmc: Adam's first learning rate, which falls to 0."""
     search: Literal["latents", "images"] = "latents"
     """map and hmc: space of the search. latents: for the mode of p(e|y). images: for the completed image of the highest
-    evidence lower bound, of which the encoder's mean is taken. That is for encoders that keep nearly all of an image,
-    as those of wavelets, whose latents at the mode of p(e|y) are far from their mean."""
+    evidence lower bound; the encoder's mean of it is taken. Choose it for encoders that keep nearly all of an image, as
+    those of wavelets: their latents at the mode of p(e|y) are far from their mean."""
 
     temperature: float = 1.0
     """ancestral: scale of the noise of what is finer than the image. 0 gives the mode of p(e|y)."""
@@ -148,7 +148,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
     """
     start = normal(chain_keys(image_keys, config.num_restarts), target).at[:, :1].set(target.encode(init).mean)
 
-    def score(e: Array) -> tuple[Array, Array]:
+    def objective(e: Array) -> tuple[Array, Array]:
         """Returns what Adam raises [b, k], and the latents that e stands for."""
         if config.search == "latents":
             return target.log_joint(e), e
@@ -159,7 +159,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
 
     # Restarts are independent rows, so the gradient of the sum is the gradient of each row.
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_ascent_steps))
-    grad = jax.grad(lambda e: -jnp.sum(score(e)[0]))
+    grad = jax.grad(lambda e: -jnp.sum(objective(e)[0]))
 
     def step(_: Array, carry: tuple[Array, optax.OptState]) -> tuple[Array, optax.OptState]:
         e, state = carry
@@ -168,7 +168,7 @@ def map_estimates(target: Target, image_keys: Array, init: Array, config: Infere
 
     e, _ = lax.fori_loop(0, config.num_ascent_steps, step, (start, adam.init(start)))
     # Where images were searched, e becomes the latents that stand for them.
-    height, e = score(e)
+    height, e = objective(e)
     order = jnp.argsort(-height, axis=1)
     return jnp.take_along_axis(e, order[..., None], axis=1), jnp.take_along_axis(height, order, axis=1)
 
@@ -182,7 +182,7 @@ def resample(weight: Array, uniform: Array) -> Array:
 
 
 def effective_share(weight: Array) -> Array:
-    """Returns the effective sample size of weights [b, k] that sum to 1, as a share of k: [b] (Kong 1992)."""
+    """Returns the effective sample size of weights [b, k], as a share [b] of k (Kong 1992). Weights sum to 1."""
     return 1 / (jnp.sum(weight**2, axis=1) * weight.shape[1])
 
 
@@ -197,10 +197,10 @@ def agreement_of_restarts(height: Array) -> Array:
 
 
 def agreement_of_chains(trace: Array) -> Array:
-    """Returns 1 / R-hat^2 of steps [n, b, k, d], for the latent that mixes worst: [b], 0 for chains that stand still.
+    """Returns 1 / R-hat^2 [b] of steps [n, b, k, d], for the latent that mixes worst.
 
-    Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2 is the share of the variance that a
-    half-chain sees, capped at 1.
+    It is 0 for chains that stand still. Each chain is split into halves (Gelman et al. 2013, section 11.4). 1 / R-hat^2
+    is the share of the variance that a half-chain sees, capped at 1.
     """
     size = (len(trace) + 1) // 2  # an odd step in the middle is in both halves
     halves = jnp.concatenate([trace[:size], trace[-size:]], axis=2)

@@ -60,7 +60,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, ...]:
-        """[b, h, w, c] to features [b, width] of each group."""
+        """Maps [b, h, w, c] to features [b, width] of each group."""
         x = nn.Dense(self.hidden_sizes[0], dtype=self.dtype)((2 * images - 1).reshape(images.shape[0], -1))
         features = []
         for _ in range(self.num_groups):
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to logits or means [b, h, w, c]."""
+        """Maps [b, d] to logits or means [b, h, w, c]."""
         x = nn.Dense(self.hidden_sizes[0], dtype=self.dtype)(z)
         for _ in range(self.num_groups):
             x = Step(self.hidden_sizes, self.activation, self.dtype)(x)

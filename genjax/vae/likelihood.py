@@ -192,10 +192,10 @@ def summarize(found: Estimate, config: VaeRun, group_sizes: Sequence[int]) -> Js
 
 
 def mutual_information(posterior: Posterior, e: np.ndarray) -> float:
-    """Estimates the mutual information of images and latents in nats, from a draw e [n, d] for each of n images.
+    """Estimates the mutual information of images and latents in nats.
 
-    It is E log q(e|x) - log q(e), with q(e) the mean of q(e|x) over the n images, and so at most log n (Hoffman and
-    Johnson 2016). Rate less mutual information is KL(q(e) || p(e)).
+    Each of n images gives one draw of e [n, d]. It is E log q(e|x) - log q(e), with q(e) the mean of q(e|x) over the n
+    images, and so at most log n (Hoffman and Johnson 2016). Rate less mutual information is KL(q(e) || p(e)).
     """
     # Of log q(e_i|x_j), [n, n], a sum of squares is two products of matrices. Its terms cancel: float64.
     mean, log_sigma = (np.asarray(leaf, np.float64) for leaf in posterior)

@@ -47,7 +47,7 @@ class Linear:
     """[], or for n images [n, 1, ...]; standard deviation of the noise, above 0, in the units of y."""
 
     def check(self, observed: np.ndarray, image_shape: Sequence[int]) -> tuple["Linear", np.ndarray]:
-        """Returns the operator and y of n images: uint8 or uint16, or floats, which noise may lead out of [0, 1]."""
+        """Returns the operator and y of n images: uint8, uint16, or floats, which noise may lead out of [0, 1]."""
         own = tuple(image_shape) if len(self.factors) > 1 else (math.prod(image_shape),)
         for factor, size in zip(self.factors, own, strict=True):
             if factor is not None and len(factor.right) != size:
@@ -67,7 +67,7 @@ class Linear:
         return jax.tree.map(rows, Linear(self.factors, sigma)), observed.astype(np.float32)
 
     def observe(self, images: np.ndarray, key: Array, position: np.ndarray) -> np.ndarray:
-        """Returns A x + sigma n of images [n, h, w, c], with noise of image i from `key` and position[i]."""
+        """Returns A x + sigma n of images [n, h, w, c]. The noise of image i follows from `key` and position[i]."""
         y = self.apply(images)
         noise = keys.normal(keys.per_example(key, jnp.asarray(position)), math.prod(y.shape[1:]))
         return (y + self.sigma * np.asarray(noise).reshape(y.shape)).astype(np.float32)
@@ -116,7 +116,7 @@ class Linear:
         return self._corrected(x, self._variance(likelihood), y, self.sigma * noise)
 
     def project(self, likelihood: Distribution, y: Array) -> Array:
-        """Returns the best linear estimate of x from z and y, in [0, 1]; for Gaussian pixels it is E[x|z, y]."""
+        """Returns the best linear estimate of x from z and y, in [0, 1]. For Gaussian pixels it is E[x|z, y]."""
         return jnp.clip(self._corrected(likelihood.mean(), self._variance(likelihood), y), 0, 1)
 
     @property
@@ -129,7 +129,7 @@ class Linear:
         return Bernoulli(likelihood.logits + (y - 0.5) / self.sigma**2)
 
     def _corrected(self, x: Array, variance: Array, y: Array, noise: Array | np.ndarray | float = 0.0) -> Array:
-        """Adds to x the change E[x' - x | y - noise], if V^T x' has mean V^T x and `variance`."""
+        """Adds to x the change E[x' - x | y - noise]. V^T x' has mean V^T x and `variance`."""
         scale = self._scale()
         gain = scale * variance / (scale**2 * variance + self.sigma**2)  # Kalman's, for each number
         error = self._to_y_coordinates(y) - noise - scale * self._to_x_coordinates(x)
@@ -182,18 +182,21 @@ def blur(image_shape: Sequence[int], width: float, sigma: float) -> Linear:
 def gray(image_shape: Sequence[int], sigma: float) -> Linear:
     """Makes the map from red, green and blue to grey as in Pillow: colourisation."""
     channels = image_shape[2]
-    require(channels == 3, f"colour has 3 channels, and this VAE was trained on images with {channels}")
+    require(
+        channels == 3, f"colour has 3 channels, and this VAE was trained on images with {channels}: take another VAE"
+    )
     return Linear((None, None, _factor(np.array([image_arrays.LUMA]))), _checked(sigma))
 
 
 def measurements(matrix: np.ndarray, sigma: float) -> Linear:
     """Makes measurements by a matrix [m, h * w * c], a row for each number (Bora et al. 2017)."""
-    require(matrix.ndim == 2 and bool(np.isfinite(matrix).all()), "the matrix must be finite and [m, h * w * c]")
+    require(matrix.ndim == 2, f"the matrix must be [m, h * w * c], got {list(matrix.shape)}")
+    require(bool(np.isfinite(matrix).all()), "the matrix must be finite, got NaN or infinite numbers")
     return Linear((_factor(np.asarray(matrix, np.float64)),), _checked(sigma))
 
 
 def random_matrix(key: Array, num: int, image_shape: Sequence[int]) -> np.ndarray:
-    """Draws a matrix [num, h * w * c] of N(0, 1 / num): A x is about as long as x."""
+    """Draws a matrix A [num, h * w * c] of N(0, 1 / num). A x is about as long as x."""
     require(num >= 1, f"the number of measurements must be at least 1, got {num}")
     drawn = keys.normal(keys.per_example(key, jnp.arange(num)), math.prod(image_shape))
     return np.asarray(drawn, np.float64) / math.sqrt(num)
@@ -210,7 +213,7 @@ def _factor(matrix: np.ndarray) -> Factor:
 
 
 def _multiply(x: Array, matrices: Sequence[np.ndarray | None]) -> Array:
-    """Multiplies axis 2 + i of x [b, k, ...] by matrices[i] [b, 1, n, r], so that n becomes r; None leaves it alone."""
+    """Multiplies axis 2 + i of x by matrices[i]; None leaves it alone. x is [b, k, ...]; [b, 1, n, r] makes n to r."""
     for axis, matrix in enumerate(matrices, 2):
         if matrix is not None:
             last = jnp.moveaxis(x, axis, -1)

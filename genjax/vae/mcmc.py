@@ -93,7 +93,7 @@ def hmc(
 def hamiltonian_step(
     log_prob: LogProb, e: Array, size: Array, move_keys: tuple[Array, ...], num_steps: int
 ) -> tuple[Array, Array]:
-    """Moves e [b, k, d] by steps of `size` [b, k, d]; returns it, and the chance of acceptance [b, k]."""
+    """Moves e [b, k, d] by steps of `size` [b, k, d]. Returns it, and the chance of acceptance [b, k]."""
     momentum_keys, accept_keys, size_keys = move_keys
     # Vary the step size by 30%: a trajectory of fixed length can be a period of the motion and end at its start.
     size = size * (0.7 + 0.6 * uniform(size_keys))[..., None]
@@ -124,7 +124,7 @@ def hamiltonian_step(
 def _run_chains(
     step: Callable[[T, Array], T], start: T, read: Callable[[T], tuple[Array, Array]], first: int, num: int
 ) -> tuple[Array, Array]:
-    """Takes `num` steps, the first of that number; `read` finds e [num, b, k, d] and chances [num, b, k] after each."""
+    """Takes `num` steps, counted from `first`. After each, `read` finds e [num, b, k, d] and chances [num, b, k]."""
 
     def one(state: T, t: Array) -> tuple[T, tuple[Array, Array]]:
         state = step(state, t)

@@ -152,7 +152,7 @@ class Hierarchy:
         return params | {"latents": self.latents.init(latents_key, observed, self._zeros(1))["params"]}
 
     def encode(self, params: Params, images: Array) -> Posterior:
-        """Returns normals of e of images [b, h, w, c] in [0, 1], each group's given the means of those before it."""
+        """Returns normals of e of images [b, h, w, c] in [0, 1]. A group's depends on the means of those before it."""
         return self.infer(params, images, self._zeros(images.shape[0])).posterior
 
     def observe(self, params: Params, images: Array) -> PyTree:

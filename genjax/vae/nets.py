@@ -27,7 +27,7 @@ class MlpEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        """[b, h, w, c] to mean and log sigma [b, d]."""
+        """Maps [b, h, w, c] to mean and log sigma [b, d]."""
         x = (2 * images - 1 if self.centred else images).reshape(images.shape[0], -1)
         for size in self.hidden_sizes:
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
@@ -44,7 +44,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        """[b, h, w, c] to mean and log sigma [b, d]."""
+        """Maps [b, h, w, c] to mean and log sigma [b, d]."""
         x = 2 * images - 1
         for channels in self.hidden_sizes:
             x = self.activation(nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(x))
@@ -62,7 +62,7 @@ class MlpDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to logits or means [b, h, w, c]."""
+        """Maps [b, d] to logits or means [b, h, w, c]."""
         x = z
         for size in reversed(self.hidden_sizes):
             x = self.activation(nn.Dense(size, dtype=self.dtype)(x))
@@ -80,7 +80,7 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to logits or means [b, h, w, c]."""
+        """Maps [b, d] to logits or means [b, h, w, c]."""
         (height, width, channels), last = self.image_shape, self.hidden_sizes[-1]
         scale = 2 ** len(self.hidden_sizes)
         # Each layer doubles the size, so an image of another size is decoded larger and cropped.

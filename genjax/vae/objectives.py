@@ -26,8 +26,9 @@ def training_terms(
     config: VaeRun, model: Model, params: Params, images: Array, noise: Array, step: Array,
     features: Params | None = None,
 ) -> Terms:  # fmt: skip
-    """Returns the loss at `step` (int32 []) and its parts, for images [b, h, w, c] in [0, 1] and noise [b, k, d].
+    """Returns the loss at `step` and its parts.
 
+    `step` is int32 [], the images [b, h, w, c] in [0, 1], the noise [b, k, d].
     `features` are those of `evaluation.perceptual`, for a perceptual loss.
     """
     vae, k = config.vae, noise.shape[1]

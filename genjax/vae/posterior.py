@@ -56,7 +56,7 @@ class Latents(NamedTuple):
 
     @property
     def kl(self) -> Array:
-        """Sum over dimensions: [b]."""
+        """Computes the KL [b], summed over dimensions."""
         return jnp.sum(self.kl_per_dimension, axis=-1)
 
     @property

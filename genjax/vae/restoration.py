@@ -39,7 +39,7 @@ class Restoration(NamedTuple):
     - ancestral: 1, as its draws are exact.
     """
     diagnostics: Diagnostics
-    """Of the steps after the warm-up of hmc, metropolis and pseudo_gibbs; NaN for the other methods."""
+    """Diagnostics of the steps after the warm-up of hmc, metropolis and pseudo_gibbs; NaN for the other methods."""
     e: np.ndarray
     """[n, num, d], latents of the images: their E[x|z] is what was made to agree with the observation."""
 

@@ -169,9 +169,10 @@ def write_grid(
     path: epath.Path, observed: np.ndarray, samples: np.ndarray, truth: np.ndarray | None = None,
     num_shown: int | None = None,
 ) -> None:  # fmt: skip
-    """Writes a row for each of the first images: observed [n, h, w, c], samples [n, num, h, w, c], mean, truth.
+    """Writes a row for each of the first images: observed, samples, mean, truth.
 
-    The mean is that of all samples, of which the first `num_shown` are shown (default: all). Small images are enlarged.
+    Images are [n, h, w, c], samples [n, num, h, w, c]. The mean is that of all samples, of which the first `num_shown`
+    are shown (default: all). Small images are enlarged.
     """
     # A column for each sample: [num, n, h, w, c].
     columns = [observed, *samples[:, :num_shown].swapaxes(0, 1), samples.mean(axis=1)]

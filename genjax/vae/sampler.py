@@ -171,7 +171,7 @@ class Sampler:
         [0, 1]: images for a Mask, small ones for Downsample; operators with noise take any floats. Image i depends on
         the key, position[i] (by default i) and its observation. hmc is the best method in
         experiments/results/restoration.md; ancestral is exact for the means of blocks and a VAE of wavelets. Raises
-        ValueError for inputs that do not fit the operator or the method, and if an image has no finite restoration.
+        ValueError for inputs that the operator or the method refuses, and if an image has no finite restoration.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")

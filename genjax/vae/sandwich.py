@@ -89,7 +89,7 @@ class Path(NamedTuple):
         return log_joint(self.target, e) - self.start.log_prob(e)
 
     def move(self, e: Array, s: Array, log_size: Array, chains: Array, t: Array, num: int) -> tuple[Array, Array]:
-        """Takes step t of chains with keys [b, k] under the density at s; returns e and the chance of acceptance."""
+        """Takes step t of chains with keys [b, k] under the density at s. Returns e and the chance of acceptance."""
 
         def log_prob(e: Array) -> Array:
             return (1 - s) * self.start.log_prob(e) + s * log_joint(self.target, e)

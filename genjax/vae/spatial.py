@@ -47,7 +47,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, ...]:
-        """[b, h, w, c] to features [b, h / 2, w / 2, hidden_sizes[0]] and so on, sizes rounded up."""
+        """Maps [b, h, w, c] to features [b, h / 2, w / 2, hidden_sizes[0]] and so on. Sizes are rounded up."""
         x, features = 2 * images - 1, []
         for channels in self.hidden_sizes:
             x = nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(x)
@@ -66,7 +66,7 @@ class Downward(nn.Module):
 
     @nn.compact
     def __call__(self, state: Array, z: Array) -> Array:
-        """Maps a state [b, h, w, c] and latents [b, h, w, c'] to a state of the given channels and shape."""
+        """Maps a state and latents to a state of the given channels and shape: [b, h, w, c] each."""
         state = state + nn.Conv(state.shape[-1], (1, 1), dtype=self.dtype)(z)
         state = Cell(self.activation, self.dtype)(state)
         if self.shape == state.shape[1:3]:
@@ -129,7 +129,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to logits or means [b, h, w, c]."""
+        """Maps [b, d] to logits or means [b, h, w, c]."""
         height, width, channels = self.image_shape
         levels = [stride.bit_length() - 2 for stride in self.strides]
         maps = [

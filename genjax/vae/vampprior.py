@@ -38,10 +38,10 @@ def fit(
     encode: Callable[[Params, Array], Posterior], params: Params, images: Array, e: Array, num_steps: int,
     learning_rate: float, batch_size: int, seed: int,
 ) -> Array:  # fmt: skip
-    """Finds pseudo-inputs [k, h, w, c] in [0, 1] that maximise the mean of log p(e) over encodings e [n, d].
+    """Finds pseudo-inputs that maximise the mean of log p(e) over encodings e [n, d].
 
-    Adam starts near the mean of the k `images`, and sees `batch_size` encodings in a step. Raises ValueError if it
-    comes to pseudo-inputs that are not finite.
+    They are [k, h, w, c] in [0, 1]. Adam starts near the mean of the k `images`, and sees `batch_size` encodings in a
+    step. Raises ValueError if it comes to pseudo-inputs that are not finite.
     """
     root = keys.root_key(seed)
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))

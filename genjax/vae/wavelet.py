@@ -40,7 +40,7 @@ def colours(num: int) -> np.ndarray:
 
 
 def analyse(images: Array, num_levels: int) -> list[Array]:
-    """Returns the mean and the details [b, h, w, 3c] of images in [0, 1], coarsest first, three for each colour."""
+    """Returns the mean and the details [b, h, w, 3c] of images in [0, 1], three per colour, coarsest first."""
     x = (images - 0.5) / UNIT @ jnp.asarray(colours(images.shape[-1]).T, images.dtype)
     details = []
     for _ in range(num_levels):
@@ -62,7 +62,7 @@ def refine(mean: Array, details: Array) -> Array:
 
 
 def differences(x: Array) -> Array:
-    """Returns the 8 neighbours of each pixel less the pixel itself: [b, h, w, c] to [b, h, w, 8c]; 0 over the edge."""
+    """Returns the 8 neighbours of each pixel less the pixel, 0 over the edge. [b, h, w, c] gives [b, h, w, 8c]."""
     _, h, w, _ = x.shape
     wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     places = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, ...]:
-        """[b, h, w, c] to the coefficients [b, h, w, channels] of each group."""
+        """Maps [b, h, w, c] to the coefficients [b, h, w, channels] of each group."""
         mean, *details = analyse(images, self.num_levels)
         ends = np.cumsum(self.groups)[:-1]
         colours = jnp.split(mean, mean.shape[-1], axis=-1)
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """[b, d] to means [b, h, w, c]."""
+        """Maps [b, d] to means [b, h, w, c]."""
         parts = split(z, tuple(map(math.prod, self.shapes)))
         groups = [part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
         mean, details = jnp.concatenate(groups[: self.channels], axis=-1), groups[self.channels :]

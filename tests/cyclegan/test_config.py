@@ -88,7 +88,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         ({"data": {"binarize": "stochastic"}}, "--data.dequantize and --data.binarize are for likelihoods"),
         ({"data": {"binarize": "fixed"}}, "--data.dequantize and --data.binarize are for likelihoods"),
-        ({"data": {"channels": (1,)}}, "translation needs two domains, and --data.channels names one: (1,)"),
+        ({"data": {"channels": (1,)}}, "translation needs two domains, and --data.channels names one, (1,): give"),
         (
             {"data": COLOURED, "cyclegan": {"output": "residual"}},
             f"output residual adds an image of one domain to one of the other, with (1, 3) channels: {REMEDY}",
@@ -125,7 +125,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         (
             {"data": {"image_size": (24, 20)}},
             "images of 24x20 leave nothing for a PatchGAN with 3 stride-2 layers, which needs at least 24 pixels: "
-            "fewer with --cyclegan.discriminator-layers, or larger images",
+            "give a larger --data.image-size, or fewer --cyclegan.discriminator-layers",
         ),
         (
             {"data": {"image_size": (20, 24)}},
@@ -137,10 +137,10 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         (
             {"loss": {"semantic_a2b": 0.5}},
-            "semantic_a2b 0.5 and semantic_b2a 0.0 need a classifier of each domain: give --classifier-a FILE and "
-            "--classifier-b FILE, or set both to 0",
+            "--loss.semantic-a2b 0.5 and --loss.semantic-b2a 0.0 need a classifier of each domain: give --classifier-a "
+            "FILE and --classifier-b FILE, or set both weights to 0",
         ),
-        ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic_b2a 1.0 need a classifier of each domain"),
+        ({"loss": {"semantic_b2a": 1.0}, "classifier_b": "c.npz"}, "semantic-b2a 1.0 need a classifier of each domain"),
         (
             {"loss": {"semantic_noise": 0.4}},
             "--loss.semantic-noise 0.4 has no effect without semantic losses: set it to 0, or give "
@@ -148,14 +148,14 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
         ),
         (
             {"classifier_a": "c.npz"},
-            "classifier c.npz has no effect, as the semantic losses have weight 0: set --loss.semantic-a2b",
+            "classifier c.npz has no effect, as the semantic losses have weight 0: give --loss.semantic-a2b",
         ),
         ({"classifier_b_sha256": "1f2e"}, "classifier 1f2e has no effect, as the semantic losses have weight 0"),
         (
             {"loss": {"paired": 10.0}},
             "--loss.paired 10.0 needs known pairs: give --data.pairs SOURCE, or --data.train-pairs if all training",
         ),
-        ({"data": {"pairs": "pairs:p"}}, "--data.pairs pairs:p has no effect without --loss.paired: give it 10"),
+        ({"data": {"pairs": "pairs:p"}}, "--data.pairs pairs:p has no effect without a loss: give --loss.paired 10"),
         (
             {"data": {"pairs": "pairs:p", "paired": True, "train_pairs": True}, "loss": {"paired": 1.0}},
             "--data.train-pairs says that all training images are pairs: leave out --data.pairs pairs:p",
@@ -169,7 +169,7 @@ REMEDY = "give both domains as many channels (--data.channels 3 3 turns grey int
             {"data": COLOURED, "loss": {"keep": 1.0}},
             "--loss.keep compares an image with its translation, with (1, 3) channels: give both domains as many",
         ),
-        ({"keep_mask": "m.png"}, "--keep-mask m.png has no effect without --loss.keep: give it 10"),
+        ({"keep_mask": "m.png"}, "--keep-mask m.png has no effect without a loss: give --loss.keep 10"),
         ({"keep_mask_sha256": "ab", "loss": {"keep": 1.0}}, "--keep-mask-sha256 ab has no effect without --keep-mask"),
         (
             {"data": {"load_scale": (1.2,)}, "loss": {"keep": 1.0}, "keep_mask": "m.png"},

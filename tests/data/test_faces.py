@@ -32,7 +32,7 @@ COLOURS = np.array([
 
 
 def test_draw_gives_the_same_pixels_everywhere():
-    drawn = np.stack([faces.draw(face, 64) for face in faces._distinct(3, bare=False)]).astype(float)
+    drawn = np.stack([faces.render(face, 64) for face in faces._distinct(3, bare=False)]).astype(float)
     assert drawn.shape == (3, 64, 64, 3)
     quarters = drawn.reshape(3, 2, 32, 2, 32, 3).mean(axis=(2, 4)).reshape(3, 12)
     np.testing.assert_allclose(quarters, COLOURS, atol=0.5)
@@ -44,7 +44,7 @@ def test_draw_shows_every_value_of_a_factor(name):
     plain[[faces.HAIR, faces.BEARD]] = 1  # so that their colour is seen
     drawn = set()
     for value in range(len(faces.FACTORS[name])):
-        drawn.add(faces.draw(faces._with(plain[None], faces.NAMES.index(name), value)[0], 32).tobytes())
+        drawn.add(faces.render(faces._with(plain[None], faces.NAMES.index(name), value)[0], 32).tobytes())
     assert len(drawn) == len(faces.FACTORS[name])
 
 
@@ -64,13 +64,13 @@ def test_faces_follow_their_labels(tmp_path):
     labels.check(found, images)
     for (shown,), (factors,) in zip(images, found, strict=True):
         for image, face in zip(shown, factors, strict=True):
-            np.testing.assert_array_equal(image, faces.draw(face, 16))
+            np.testing.assert_array_equal(image, faces.render(face, 16))
 
 
 def test_faces_are_drawn_once(tmp_path, monkeypatch):
     config = config_of(f"faces:{COUNT}", tmp_path)
     first = sources.load(config, 0)
-    monkeypatch.setattr(faces, "draw", None)
+    monkeypatch.setattr(faces, "render", None)
     for before, after in zip(first, sources.load(config, 1), strict=True):
         np.testing.assert_array_equal(before[0], after[0])
 

@@ -89,7 +89,7 @@ def test_load_of_npz_names_other_labels(npz, contents, message):
 def test_load_refuses_sources_without_labels():
     with pytest.raises(ValueError, match="folder:x has no labels: give mnist5k, digits, faces, .*npz:PATH, tfds:NAME"):
         labels.load(config_of("folder:x"))
-    with pytest.raises(ValueError, match="skip_corrupt"):
+    with pytest.raises(ValueError, match="skip-corrupt"):
         labels.load(config_of("digits", skip_corrupt=True))
 
 

@@ -90,7 +90,7 @@ def test_distance_of_too_few_images_is_no_score(caplog):
     one = sources.load(config.data, 0)._replace(validation=(np.zeros((1, 8, 8, 1), np.uint8),))
     found = best.compile_distance(task, config, parallel.make_mesh())(None, one, "validation")
     assert found == {} and best.score(task, "kid:pixels", found) is None
-    assert "kid_samples needs at least 2 validation images" in caplog.text
+    assert "no kid_samples: it needs at least 2 validation images, and there is 1" in caplog.text
 
 
 @pytest.mark.skipif(not features.installed(), reason="needs the extra features")

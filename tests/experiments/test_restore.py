@@ -58,7 +58,7 @@ def test_restore_colours_grey_images_of_the_same_grey(tmp_path, monkeypatch):
     colour = pictures.read(tmp_path / "out" / "sample-1" / "picture.png").pixels.astype(float)
     assert colour.shape == (4, 4, 3) and np.ptp(colour, axis=-1).max() > 5
     np.testing.assert_allclose(colour @ [0.299, 0.587, 0.114], grey[..., 0], atol=1)
-    with pytest.raises(ValueError, match="picture.png is in colour: with --simulate it is made grey first"):
+    with pytest.raises(ValueError, match="picture.png is in colour: give grey images, or --simulate"):
         run_verb(monkeypatch, "gray", "unused", tmp_path / "two", "--images", saved(tmp_path, pixels(4, 4, 3)))
 
 

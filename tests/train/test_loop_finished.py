@@ -59,7 +59,7 @@ def test_fit_warns_of_a_changed_environment(finished, make_run, monkeypatch, cap
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data": {"batch_size": 12}}, "batch_size 12 does not divide over 8 devices"),
+        ({"data": {"batch_size": 12}}, "batch-size 12 does not divide over 8 devices"),
         ({"data": {"source": "folder:/nowhere"}}, "/nowhere"),
         ({"vae": {"latent_dim": 9}}, "vae.latent_dim: 4 -> 9"),
         ({"train": {"num_steps": 8}}, "train.num_steps: 12 -> 8"),

@@ -106,7 +106,7 @@ def test_check_data_compares_what_both_caches_record(make_run, caplog):
     caplog.clear()
     claim(make_run(), on_demand)
     assert caplog.messages == [
-        "with another --data.cache, only numbers and sizes of the images are compared with before"
+        "with another --data.cache, only the numbers and sizes of the images are compared, not their SHA-256"
     ]
     assert json.loads((workdir / "data.json").read_text()) == on_demand
     other = on_demand | {"test": [{"shape": [2, 4, 4, 1], "files_sha256": "ee"}]}

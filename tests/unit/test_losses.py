@@ -57,8 +57,8 @@ def test_train_step_gives_terms_the_features(small_lpips):
     [
         ({"generator": "unet"}, "--unit.generator unet hands maps past the latent"),
         ({"output": "residual"}, "--unit.output residual hands the image past the latent"),
-        ({"num_blocks": 2, "shared_blocks": 3}, "--unit.shared-blocks must lie in 1 to num_blocks, 2, got 3"),
-        ({"shared_blocks": 0}, "--unit.shared-blocks must lie in 1 to num_blocks, 4, got 0"),
+        ({"num_blocks": 2, "shared_blocks": 3}, "--unit.shared-blocks must lie from 1 to --unit.num-blocks 2, got 3"),
+        ({"shared_blocks": 0}, "--unit.shared-blocks must lie from 1 to --unit.num-blocks 4, got 0"),
     ],
 )
 def test_configurations_refuse_what_cannot_be(fields, said):
@@ -67,7 +67,7 @@ def test_configurations_refuse_what_cannot_be(fields, said):
 
 
 def test_run_refuses_what_would_have_no_effect():
-    with pytest.raises(ValueError, match="UNIT has no loss of pairs, and --data.pairs pairs:known"):
+    with pytest.raises(ValueError, match="UNIT has no loss of pairs, so --data.pairs pairs:known"):
         tiny_unit("unused", data={"pairs": "pairs:known"})
     with pytest.raises(ValueError, match="all weights of the loss are 0"):
         tiny_unit("unused", loss=dict.fromkeys(losses.TERMS, 0.0))

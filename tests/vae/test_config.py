@@ -26,8 +26,8 @@ from refused import refusal
         (VaeConfig, {"beta": -1.0}, "--vae.beta must not be negative, got -1.0"),
         (VaeConfig, {"beta_warmup": 1.0}, "--vae.beta-warmup must be a share in [0, 1), got 1.0"),
         (VaeConfig, {"beta": 0.0, "beta_warmup": 0.1}, "--vae.beta-warmup 0.1 has no effect with beta 0"),
-        (VaeConfig, {"validation_draws": 1}, "--vae.validation-draws must be at least 2, for an error, got 1"),
-        (VaeConfig, {"test_draws": 1}, "--vae.test-draws must be at least 2, for an error, got 1"),
+        (VaeConfig, {"validation_draws": 1}, "--vae.validation-draws must be at least 2, for a standard error, got 1"),
+        (VaeConfig, {"test_draws": 1}, "--vae.test-draws must be at least 2, for a standard error, got 1"),
         (
             VaeConfig,
             {"groups": (2, 4)},
@@ -105,12 +105,12 @@ def test_configs_refuse_values_out_of_range(kind, changes, message):
             {"train": {"accumulate": 2}, "vae": {"free_bits": 0.5}},
             "--train.accumulate 2 needs a loss that is a mean over images",
         ),
-        ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and --data.channels names two: (1, 1)"),
+        ({"data": {"channels": (1, 1)}}, "a VAE has one domain, and --data.channels names two, (1, 1): give"),
         (
             {"data": {"image_size": (16, 7)}, "vae": {"architecture": "conv", "hidden_sizes": (4, 4, 4)}},
             "16x7 images are too small for 3 stride-2 layers, which need at least 8x8",
         ),
-        ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: choose a gaussian one"),
+        ({"data": {"dequantize": True}}, "a bernoulli likelihood cannot score: give --vae.likelihood gaussian_learned"),
         (
             {"data": {"binarize": "stochastic"}, "vae": {"likelihood": "gaussian"}},
             "binarize stochastic makes pixels 0 or 1, which needs --vae.likelihood bernoulli",

@@ -164,7 +164,7 @@ def test_linear_refuses_what_does_not_fit():
         (lambda: linear.blur(SHAPE, 0.0, 0.1), "the width of a blur must be positive, got 0.0"),
         (lambda: linear.gray((4, 4, 1), 0.1), "colour has 3 channels, and this VAE was trained on images with 1"),
         (lambda: linear.random_matrix(KEY, 0, SHAPE), "number of measurements must be at least 1, got 0"),
-        (lambda: linear.measurements(np.ones(5), 0.1), r"the matrix must be finite and \[m, h"),
+        (lambda: linear.measurements(np.ones(5), 0.1), r"the matrix must be \[m, h \* w \* c\], got \[5\]"),
     ]:
         with pytest.raises(ValueError, match=said):
             make()

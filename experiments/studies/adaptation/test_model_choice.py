@@ -25,7 +25,7 @@ def test_negative_entropy_is_that_of_known_distributions():
 
 
 def test_density_is_the_log_of_the_neighbours_in_a_cluster():
-    """Others of the cluster have cosine 1 and those of the 3 other clusters 0; an image is no neighbour of its own."""
+    """Images of the same cluster have cosine 1, those of the others 0. An image is no neighbour of its own."""
     near, far, ratio = 4, 15, np.exp(-1 / 0.05)
     total = near + far * ratio
     expected = near / total * np.log(total) + far * ratio / total * np.log(total / ratio)
@@ -62,7 +62,10 @@ def test_importance_weights_are_a_ratio_of_normals():
 
 @pytest.fixture(scope="module")
 def shifted():
-    """A classifier of three classes that learned 120 images of the source, and 60 of the target, as skada has them."""
+    """A classifier of three classes that learned 120 images of the source domain, and arrays to score it on.
+
+    They are the images of the source and 60 of the target, their labels and domains, as skada takes them.
+    """
     pytest.importorskip("skada", reason="skada is needed: pip install -e '.[parity]'")
 
     class Tolerant(Pipeline):

@@ -156,7 +156,7 @@ def translate(config: CycleGanRun, direction: Direction, images: np.ndarray) -> 
     return image_arrays.to_uint8(run((params,), (images,)))
 
 
-def draw(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: np.ndarray) -> None:
+def write_pictures(path: epath.Path, source: np.ndarray, translated: np.ndarray, target: np.ndarray) -> None:
     """Writes a picture with three rows: source images, their translations, and images of the target."""
     rows = np.linspace(0, len(source) - 1, COLUMNS).astype(int)
     target_rows = np.linspace(0, len(target) - 1, COLUMNS).astype(int)

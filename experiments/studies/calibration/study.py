@@ -84,7 +84,7 @@ def main() -> dict[str, Any]:
                 logging.info("%s", json.dumps({key: value for key, value in rows[-1].items() if key != "ranks"}))
     files.write_json(out / "results.json", {"options": dataclasses.asdict(options), "rows": rows})
     files.write_atomically(out / "table.md", _table(options, rows))
-    _draw(out / "ranks.png", options, rows)
+    _plot(out / "ranks.png", options, rows)
     flat = {f"{row['operator']}.{row['method']}.{key}": row[key] for row in rows for key in ("p_all", "p_one")}
     return {**flat, "step": sampler.step, "out": options.out}
 
@@ -120,7 +120,7 @@ def _table(options: Study, rows: Sequence[dict[str, Any]]) -> str:
     return markdown.table(header, lines) + "\n"
 
 
-def _draw(path: epath.Path, options: Study, rows: Sequence[dict[str, Any]]) -> None:
+def _plot(path: epath.Path, options: Study, rows: Sequence[dict[str, Any]]) -> None:
     """Writes histograms of the ranks, all functions together, with the range of 95% for uniform ones of a function."""
     figure = Figure(figsize=(1.9 * len(options.methods), 1.5 * len(options.operators)), layout="constrained")
     axes = figure.subplots(len(options.operators), len(options.methods), squeeze=False, sharex=True)

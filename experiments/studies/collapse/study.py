@@ -93,7 +93,9 @@ def injected(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     for seed in options.seeds:
         for fault, name in enumerate(faults.FAULTS):
             base = cyclegan_configs.quickstart()
-            config = _run(options, "injected", f"{name}-{seed}", seed, base, 200 if fault else base.train.num_steps)
+            config = _with_length(
+                options, "injected", f"{name}-{seed}", seed, base, 200 if fault else base.train.num_steps
+            )
             _train(dataclasses.replace(config, train=dataclasses.replace(config.train, log_every=10)), fault)
             written = read_rows(files.resolve(config.workdir) / "metrics.jsonl")
             raised = [(row["step"], warning) for row in written for warning in row["warnings"]]
@@ -123,10 +125,10 @@ def small(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows = []
     for seed in options.seeds:
         for name in ("none", "diff_augment"):
-            config = _run(options, "small", f"{name}-{seed}", seed, base, base.train.num_steps)
+            config = _with_length(options, "small", f"{name}-{seed}", seed, base, base.train.num_steps)
             test = _train(_changed(config, REMEDIES[name]))
-            scores = {name: test[name] for name in ("l1_a2b", "iou_a2b", "l1_b2a", "iou_b2a")}
-            rows.append({"remedy": name, "seed": seed, **scores})
+            measured = {name: test[name] for name in ("l1_a2b", "iou_a2b", "l1_b2a", "iou_b2a")}
+            rows.append({"remedy": name, "seed": seed, **measured})
     return rows, _means(rows, "remedy")
 
 
@@ -146,7 +148,7 @@ def modes(options: Study) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows = []
     for seed in options.seeds:
         for name, changes in REMEDIES.items():
-            config = _changed(_run(options, "modes", f"{name}-{seed}", seed, _provoked(source), 400), changes)
+            config = _changed(_with_length(options, "modes", f"{name}-{seed}", seed, _provoked(source), 400), changes)
             _train(config)
             translated = load_translator(config.workdir).a2b(arrays["x_testA"][:DRAWN])
             found = _count(classifier.probabilities(referee, image_arrays.to_uint8(translated)))
@@ -197,7 +199,7 @@ def _provoked(source: str) -> CycleGanRun:
     )
 
 
-def _run(options: Study, part: str, name: str, seed: int, base: CycleGanRun, num_steps: int) -> CycleGanRun:
+def _with_length(options: Study, part: str, name: str, seed: int, base: CycleGanRun, num_steps: int) -> CycleGanRun:
     """Makes a run from `base` with another length and the same share of decay; validated half-way and at the end."""
     num_steps = num_steps if options.num_steps is None else options.num_steps
     half = max(num_steps // 2, 1)

@@ -27,7 +27,7 @@ def keep(workdir: str, record: dict[str, Any], sets: dict[str, Sets], found: dic
     try:
         add(path, record)
         if not weights_file.is_named(workdir):
-            _draw_nearest(files.resolve(workdir), record["step"], sets, found)
+            _write_nearest(files.resolve(workdir), record["step"], sets, found)
             report.write_run(workdir)
     except (OSError, ValueError) as error:  # the figures took longer than their record: they are printed in any case
         logging.warning("the results are not all in %s: %s", workdir, error)
@@ -46,7 +46,7 @@ def of_set(measured: Measured) -> dict[str, Any]:
     )
 
 
-def _draw_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: dict[str, Measured]) -> None:
+def _write_nearest(workdir: epath.Path, step: int, sets: dict[str, Sets], found: dict[str, Measured]) -> None:
     """Draws some pictures of each set beside the training pictures nearest to them, for the report."""
     for name, each in sets.items():
         rows = found[name].nearest

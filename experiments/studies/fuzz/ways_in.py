@@ -139,12 +139,12 @@ def _train_on_npz(root: Path, seed: Path, content: bytes, place: Path, name: str
 def _picture(command: Callable[[Path, Path, Path], Sequence[object]]) -> Callable:
     """Returns a way in for a command line made from the prepared files, the damaged picture and the trial's folder."""
 
-    def run(root: Path, seed: Path, content: bytes, place: Path, name: str) -> None:
+    def attempt(root: Path, seed: Path, content: bytes, place: Path, name: str) -> None:
         path = place / f"{name}{seed.suffix}"
         path.write_bytes(content)
         _command(*map(str, command(root, path, place)))
 
-    return run
+    return attempt
 
 
 def _damaged_run(use: Callable[[Path, str], None], family: str) -> Callable:

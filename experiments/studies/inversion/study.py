@@ -47,7 +47,7 @@ def main() -> dict[str, Any]:
         )
     results: dict[str, Any] = {}
     for output in ("residual", "tanh"):
-        rows = [_run(options, output, seed) for seed in range(options.seeds)]
+        rows = [_train(options, output, seed) for seed in range(options.seeds)]
         results |= {
             f"{output}.runs_with_an_inverted_image": sum(row["inverted"] > 0 for row in rows),
             f"{output}.runs_inverted_on_average": sum(row["correlation"] < 0 for row in rows),
@@ -58,7 +58,7 @@ def main() -> dict[str, Any]:
     return results
 
 
-def _run(options: Options, output: Literal["residual", "tanh"], seed: int) -> dict[str, float]:
+def _train(options: Options, output: Literal["residual", "tanh"], seed: int) -> dict[str, float]:
     """Trains a run; returns its worst evaluation (inverted, correlation), and change and L1 at the end."""
     base = cyclegan_configs.gray_colour()
     steps = options.num_steps

@@ -1,4 +1,4 @@
-"""What the study measures of a translation, in closed form."""
+"""Measures of a translation, against closed forms."""
 
 import numpy as np
 import pytest

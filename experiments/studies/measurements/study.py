@@ -88,7 +88,7 @@ def main() -> dict[str, Any]:
         restored_files.write_grid(out / f"{num}.png", test, shown)
     files.write_json(out / "results.json", {"options": dataclasses.asdict(options), "rows": rows})
     files.write_atomically(out / "table.md", _table(rows))
-    _draw(out / "measurements.png", rows)
+    _plot(out / "measurements.png", rows)
     flat = {f"{row['m']}.{row['method'].replace(' ', '_')}": row["error"] for row in rows}
     return {**flat, "images": len(test), "step": sampler.step, "out": options.out}
 
@@ -139,7 +139,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown.table(["method", *map(str, nums)], [[of, *(cell[of, m] for m in nums)] for of in methods]) + "\n"
 
 
-def _draw(path: epath.Path, rows: Sequence[dict[str, Any]]) -> None:
+def _plot(path: epath.Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes a figure of the error against the number of measurements."""
     figure = Figure(figsize=(5.4, 3.6), layout="constrained")
     axes = figure.add_subplot()

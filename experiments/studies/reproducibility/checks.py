@@ -179,8 +179,8 @@ def digests_by_device(tree: PyTree) -> set[str]:
 
 def same_bytes_on_gpu(family: str, directory: Path, fault: str = "") -> Outcome:
     """Checks R7: two runs of the same command on a GPU, with GPU_FLAGS, are equal."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
-    environment = tiny_runs.environment(1, XLA_FLAGS=flags)
+    xla_flags = f"{os.environ.get('XLA_FLAGS', '')} {GPU_FLAGS}"
+    environment = tiny_runs.environment(1, XLA_FLAGS=xla_flags)
     del environment["JAX_PLATFORMS"]
     one, two = (
         tiny_runs.finish(tiny_runs.start(tiny_runs.command(family, directory / name, fault), environment))["digest"]

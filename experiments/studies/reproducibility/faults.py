@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from genjax import keys, parallel
 from genjax.data import batches
-from genjax.data.splits import Source
+from genjax.data.splits import Domains
 from genjax.families import FAMILIES
 from genjax.parallel import PyTree
 from genjax.task import Task
@@ -53,8 +53,8 @@ def carried_generator(family: str) -> Fault:
     """Draws batches from a stateful generator that no checkpoint holds."""
     rng = np.random.default_rng(0)
 
-    def load(source: Source, seed: int, step: int, batch_size: int, rows: slice, *_: Any) -> batches.Batch:
-        chosen = tuple(array[rng.integers(0, len(array), batch_size)][rows] for array in source)
+    def load(domains: Domains, seed: int, step: int, batch_size: int, rows: slice, *_: Any) -> batches.Batch:
+        chosen = tuple(array[rng.integers(0, len(array), batch_size)][rows] for array in domains)
         return batches.Batch(chosen, np.arange(batch_size, dtype=np.int32)[rows])
 
     return mock.patch.object(batches, "load", load)

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from genjax import keys, parallel
 from genjax.compiled import compile_train_step
 from genjax.data import batches
-from genjax.data.splits import Source
+from genjax.data.splits import Domains
 from genjax.parallel import PyTree
 from genjax.task import C, S, Task
 from genjax.train import preemption
@@ -29,8 +29,8 @@ def in_dtype(tree: PyTree, dtype: DTypeLike | None) -> PyTree:
 
 
 def walk(
-    task: Task[C, S], config: C, source: Source, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None,
-    known: Source = (),
+    task: Task[C, S], config: C, domains: Domains, mesh: Mesh, num_steps: int, dtype: DTypeLike | None = None,
+    known: Domains = (),
 ) -> Iterator[tuple[S, dict[str, Array]]]:  # fmt: skip
     """Yields state and metrics after each of `num_steps` steps from a state of `dtype` (default: float32).
 
@@ -47,7 +47,7 @@ def walk(
     size = config.data.batch_size
     for step in range(num_steps):
         batch = batches.load(
-            source, config.seed, step, size, parallel.process_rows(size), config.data.train_pairs, known
+            domains, config.seed, step, size, parallel.process_rows(size), config.data.train_pairs, known
         )
         # Emulated devices deadlock on a long queue of steps, so each is waited for.
         state, metrics, _ = jax.block_until_ready(step_fn(state, parallel.shard_batch(mesh, batch), seed, no_signal))

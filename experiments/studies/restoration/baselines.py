@@ -16,7 +16,7 @@ STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def as_trained(images: np.ndarray, data: DataConfig) -> np.ndarray:
-    """Returns images [n, h, w, c] with all turns and mirrors that training draws them in: [n * number, h, w, c]."""
+    """Returns images in all turns and mirrors that training draws. [n, h, w, c] becomes [n * number, h, w, c]."""
     mirrored = [images, images[:, :, ::-1]] if data.flip else [images]
     return np.concatenate([np.rot90(each, k, (1, 2)) for each in mirrored for k in range(4 if data.turns else 1)])
 

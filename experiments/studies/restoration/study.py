@@ -207,7 +207,7 @@ def _least_consistency(restored: np.ndarray, small: np.ndarray, operator: Downsa
 
 
 def _metrics(restored: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> Row:
-    """Scores samples [n, num, h, w, c]: their mean, one of them, the best of the first 8, and their spread."""
+    """Scores samples [n, num, h, w, c]: their mean, one, the best of the first 8, and their spread."""
     each = np.array([image_metrics.psnr(sample, truth, mask) for sample in restored.swapaxes(0, 1)])
     mean = image_metrics.psnr(restored.mean(axis=1), truth, mask)
     row = {

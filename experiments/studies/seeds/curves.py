@@ -15,7 +15,7 @@ SPLITS = {"training": ("", "tab:blue"), "validation": ("validation/", "tab:orang
 COLUMNS = 3
 
 
-def draw(path: epath.Path, title: str, runs: Sequence[Sequence[Row]], metrics: Sequence[str]) -> None:
+def plot(path: epath.Path, title: str, runs: Sequence[Sequence[Row]], metrics: Sequence[str]) -> None:
     """Writes a PNG with a panel for each of `metrics` that the rows of the `runs` hold."""
     logged = {name for rows in runs for row in rows for name in row}
     shown = [metric for metric in metrics if any(prefix + metric in logged for prefix, _ in SPLITS.values())]
@@ -23,12 +23,12 @@ def draw(path: epath.Path, title: str, runs: Sequence[Sequence[Row]], metrics: S
     figure = Figure(figsize=(4.2 * columns, 3.1 * lines + 0.5), layout="constrained")
     figure.suptitle(f"{title}: mean, one standard deviation (dark), minimum to maximum (light)", fontsize=11)
     for i, metric in enumerate(shown, 1):
-        _draw_panel(figure.add_subplot(lines, columns, i), runs, metric)
+        _plot_panel(figure.add_subplot(lines, columns, i), runs, metric)
     figures.write_png(path, figure)
 
 
-def _draw_panel(axes: Axes, runs: Sequence[Sequence[Row]], metric: str) -> None:
-    late = [_draw_band(axes, runs, prefix + metric, label, colour) for label, (prefix, colour) in SPLITS.items()]
+def _plot_panel(axes: Axes, runs: Sequence[Sequence[Row]], metric: str) -> None:
+    late = [_plot_band(axes, runs, prefix + metric, label, colour) for label, (prefix, colour) in SPLITS.items()]
     values = np.concatenate(late)
     if values.size:
         margin = 0.05 * (np.ptp(values) or 1)
@@ -41,7 +41,7 @@ def _draw_panel(axes: Axes, runs: Sequence[Sequence[Row]], metric: str) -> None:
     axes.legend(fontsize=8, frameon=False)
 
 
-def _draw_band(axes: Axes, runs: Sequence[Sequence[Row]], name: str, label: str, colour: str) -> np.ndarray:
+def _plot_band(axes: Axes, runs: Sequence[Sequence[Row]], name: str, label: str, colour: str) -> np.ndarray:
     """Draws one metric, and returns its values after a tenth of the steps, which set the scale of the axis."""
     curves = [{row["step"]: row[name] for row in rows if row.get(name) is not None} for rows in runs]
     steps = np.array(sorted(set.intersection(*map(set, curves))))

@@ -20,7 +20,7 @@ SLEEP = [
     [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
     [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
 ]
-"""Hours of sleep gained with two drugs by the same ten people (Student 1908); intervals and p are R's, of t.test."""
+"""Hours of sleep that the same ten people gained with two drugs (Student 1908). Intervals and p are from R's t.test."""
 
 
 def test_paired_difference_is_clear_where_intervals_overlap():
@@ -78,7 +78,7 @@ def test_decompose_finds_additive_effects_exactly():
 
 
 def test_decompose_matches_a_table_by_hand():
-    """Grand mean 5; rows 3 and 7, columns 4 and 6, an interaction of 1 in each cell: sums of squares 16, 4, 4."""
+    """The grand mean is 5. Row means 3 and 7, column means 4 and 6, an interaction of 1: sums of squares 16, 4, 4."""
     found = statistics.decompose(np.array([[3.0, 3.0], [5.0, 9.0]]), ["row", "column"])
     np.testing.assert_allclose([part.share for part in found.values()], [16 / 24, 4 / 24, 4 / 24], rtol=1e-12)
     np.testing.assert_allclose([part.sd**2 for part in found.values()], [(16 - 4) / 2, 0, 4], rtol=1e-12)

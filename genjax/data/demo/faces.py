@@ -110,7 +110,7 @@ def listed(config: DataConfig) -> list[LazyImages]:
         LazyImages(
             items={split: [tuple(row) for row in domains[domain].tolist()] for split, domains in tables.items()},
             name=lambda face: f"the face {named(face)}",
-            open=lambda face: Picture(draw(face, size)),
+            open=lambda face: Picture(render(face, size)),
             identity=lambda face: ["faces", size, named(face), versions],
         )
         for domain in range(len(tables["train"]))
@@ -122,7 +122,7 @@ def named(face: Sequence[int]) -> dict[str, str]:
     return {name: values[value] for (name, values), value in zip(FACTORS.items(), face, strict=True)}
 
 
-def draw(face: Sequence[int], size: int) -> np.ndarray:
+def render(face: Sequence[int], size: int) -> np.ndarray:
     """Draws a face, a row of the labels: uint8 [size, size, 3], antialiased, on white."""
     import python_avatars as avatars
     import resvg_py

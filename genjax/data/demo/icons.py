@@ -69,7 +69,9 @@ def _icon_pairs(size: int) -> list[IconPair]:
         font = ImageFont.truetype(path, size * 7 // 8, layout_engine=ImageFont.Layout.BASIC)
         for name in (code.removesuffix(outline) for code in codes if code.endswith(outline)):
             if name + filled in codes:
-                pairs.append(IconPair(name, *(_draw(font, codes[name + ending], size) for ending in (outline, filled))))
+                pairs.append(
+                    IconPair(name, *(_glyph(font, codes[name + ending], size) for ending in (outline, filled)))
+                )
     pairs.sort(key=lambda pair: pair.name)  # stable: one name's fonts stay in their order
     # A heart is also a suit of cards, a zero also an O: as two icons, one could be in train and the other in test.
     distinct = {pair.outline.tobytes(): pair for pair in reversed(pairs)}
@@ -80,7 +82,7 @@ def _icon_pairs(size: int) -> list[IconPair]:
     ]
 
 
-def _draw(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
+def _glyph(font: ImageFont.FreeTypeFont, code: str, size: int) -> np.ndarray:
     """Draws the glyph of a hexadecimal code point: uint8 [size, size]."""
     # The anchor "mm" centres the em square, not the ink, so that the two forms of an icon are aligned.
     canvas = Image.new("L", (size, size), 255)

@@ -73,7 +73,7 @@ def conv_transpose(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def mirror(x: Array, border: int) -> Array:
-    """Pads by reflection, edge excluded: [b, h, w, c] to [b, h + 2 border, w + 2 border, c]; h, w exceed `border`."""
+    """Pads by reflection, edge excluded, to [b, h + 2 border, w + 2 border, c]. h and w exceed `border`."""
     # On an NVIDIA GPU it is a gather, which XLA fuses with the operation before it. The gradient of a gather would add
     # pixels in any order, so the gradient is always that of the native form.
     forms = {"cuda": mirror_by_gather, "default": mirror_native}

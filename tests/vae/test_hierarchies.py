@@ -82,6 +82,7 @@ def test_generate_rebuilds_latents_that_draw_drew(architecture):
         np.testing.assert_allclose(again, group, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 @BOTH
 def test_posterior_is_density_of_drawn_noise(architecture):
     """By change of variables from the noise, whose Jacobian is taken by automatic differentiation."""

@@ -44,6 +44,7 @@ def test_log_joint_is_that_of_the_target(x64):
     assert (likelihood.log_joint(target, e * jnp.nan) == -jnp.inf).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widen", [-0.2, 0.4])
 def test_importance_weighted_rises_to_the_likelihood(widen):
     model = LinearGaussian(widen)

@@ -82,7 +82,12 @@ TESTS = {
     "cut/steps.py": ("cut/test_steps.py", "cut/test_parity.py", "train/test_accumulate.py"),
     "unit/losses.py": ("unit/test_losses.py", "unit/test_parity.py"),
     "unit/nets.py": ("unit/test_losses.py", "unit/test_steps.py", "unit/test_parity.py"),
-    "unit/steps.py": ("unit/test_steps.py", "unit/test_parity.py", "train/test_accumulate.py"),
+    "unit/steps.py": (
+        "unit/test_steps.py",
+        "unit/test_perceptual.py",
+        "unit/test_parity.py",
+        "train/test_accumulate.py",
+    ),  # fmt: skip
     "evaluation/set_distances.py": ("evaluation/test_set_distances.py", "evaluation/test_whole_sets.py"),
     "evaluation/coverage.py": ("evaluation/test_coverage.py",),
     "train/checkpoint.py": (

@@ -32,6 +32,7 @@ def test_places_are_drawn_without_replacement():
     places = nets.draw_places(keys.root_key(0), maps, 12)
     assert {name: len(set(found.tolist())) for name, found in places.items()} == {"pixels": 12, "down_1": 9}
     assert set(places["down_1"].tolist()) == set(range(9)) and max(places["pixels"].tolist()) < 30
+    assert set(nets.draw_places(keys.root_key(0), maps, 30)["pixels"].tolist()) == set(range(30))
     other = nets.draw_places(keys.root_key(1), maps, 12)
     assert not np.array_equal(places["pixels"], other["pixels"])
     numbered = {"pixels": jnp.arange(60.0).reshape(2, 6, 5, 1)}

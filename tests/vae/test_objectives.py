@@ -65,6 +65,21 @@ def test_distance_is_that_of_the_mean_over_devices(capacity, sign):
     np.testing.assert_array_equal(grad, np.full((8, 3), sign))
 
 
+def test_training_terms_weigh_the_distance_to_the_capacity():
+    """Of a VAE whose rate of five images is far above the capacity (Burgess et al. 2018)."""
+    config = tiny_run("unused", vae={"objective": "capacity", "capacity": 0.25, "capacity_warmup": 0.0, "beta": 3.0})
+    images = jnp.asarray(LinearGaussian().images(), jnp.float32)
+
+    def terms(images, noise):
+        found = objectives.training_terms(config, Trainable(), Trainable.params(), images, noise, jnp.int32(0))
+        return found.loss, found.distortion, found.rate
+
+    split = parallel.SPLIT
+    loss, distortion, rate = parallel.pmap(terms, mesh_of(1), (split, split), split)(images, jnp.zeros((5, 1, 2)))
+    assert rate.mean() > 0.5
+    np.testing.assert_allclose(loss.mean(), distortion.mean() + 3 * (rate.mean() - 0.25), rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_perceptual_loss_is_added_to_the_elbos(small_lpips):
     """LPIPS to the mean of p(x|z), as a mean over the draws; the bound stays as it is."""

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.slow
 SHAPES = [(8, 8, 1), (28, 28, 1), (32, 32, 3), (33, 33, 3), (64, 64, 1), (20, 37, 3)]
 
 
+CONTINUOUS = {"binarize": "none", "dequantize": True}
+
+
 def init(config):
     return jax.jit(lambda: from_config(config).init(keys.root_key(0)))()
 
@@ -108,6 +111,13 @@ def test_init_gives_each_network_its_own_key(make_run):
     params = init(make_run(vae={"hidden_sizes": (64,), "latent_dim": 32}))
     encoder, decoder = (params[name]["Dense_0"]["kernel"] for name in ("encoder", "decoder"))
     assert not np.isin(np.asarray(decoder).ravel()[:20], np.asarray(encoder)).any()
+
+
+def test_init_begins_at_the_given_variance(make_run):
+    learned = init(make_run(data=CONTINUOUS, vae={"likelihood": "gaussian_learned", "sigma": 0.3}))
+    optimal = init(make_run(data=CONTINUOUS, vae={"likelihood": "gaussian_optimal"}))
+    np.testing.assert_allclose(np.exp(learned["decoder"]["log_sigma"]), 0.3, rtol=1e-6)
+    np.testing.assert_allclose(optimal["decoder"]["variance"], 0.5, rtol=1e-6)
 
 
 # The approximate posterior.

@@ -196,6 +196,7 @@ def test_eval_step_does_not_augment(make_run):
     (alike,) = score(batch)
     (spread,) = score(batch._replace(position=jnp.arange(16)))
     (mirrored,) = score(batch._replace(images=(batch.images[0][:, :, ::-1],)))
+    assert not [name for name in alike if name.startswith("kl_group")]  # of one group, whose KL is the rate
     assert np.ptp(alike["rate"]) == 0 and np.ptp(spread["rate"]) < 1e-5 < abs(alike["rate"] - mirrored["rate"]).min()
 
 

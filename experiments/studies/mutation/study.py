@@ -46,7 +46,7 @@ TESTS = {
     "vae/mixture.py": ("vae/test_mixture.py",),
     "vae/model.py": ("vae/test_model.py", "vae/test_losses.py", "vae/test_sampling.py", "vae/test_steps.py"),
     "vae/steps.py": ("vae/test_steps.py",),
-    "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py"),
+    "vae/sampling.py": ("vae/test_sampling.py", "vae/test_steps.py", "vae/test_aggregated.py"),
     "vae/operators.py": (
         "vae/test_operators.py",
         "vae/test_restoration.py",

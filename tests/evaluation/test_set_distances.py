@@ -107,6 +107,13 @@ def test_mind_is_sliced_wasserstein_distance(monkeypatch):
     assert mind(x, x + shift) == pytest.approx(3 * shift @ shift, rel=0.05)
 
 
+def test_mind_is_a_mean_over_a_thousand_lines():
+    x, y = normal(8, 5, 0), normal(8, 5, 1)
+    lines = np.random.default_rng(3).normal(size=(1000, 5))
+    on_lines = [np.sort(z @ (lines / np.linalg.norm(lines, axis=1)[:, None]).T, axis=0) for z in (x, y)]
+    assert mind(x, y, seed=3) == pytest.approx(15 * np.mean((on_lines[0] - on_lines[1]) ** 2), rel=1e-9)
+
+
 def test_mind_compares_sets_of_two_sizes_exactly():
     x, y = normal(6, 3, 0), normal(4, 3, 1)
     assert mind(x, y) == pytest.approx(mind(np.repeat(x, 2, axis=0), np.repeat(y, 3, axis=0)), rel=1e-9)

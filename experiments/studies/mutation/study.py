@@ -5,7 +5,8 @@ $ python experiments/study.py mutation --workdir runs/mutation --number 200
 It draws mutants of the modules that hold losses, steps, keys, batches, checkpoints and inference. Each is tried in a
 copy of genjax/, experiments/ and tests/, by the tests of its module but for those marked `process`. Outcomes are in
 WORKDIR/mutants.jsonl: caught, survived, not ended (an endless loop, a kill) or not imported (which any test finds, so
-that it does not count). Repeat the command to go on, or with a larger --number.
+that it does not count). Repeat the command to go on, or with a larger --number; with --workdir
+experiments/results/mutation it goes on from the published record.
 """
 
 import dataclasses
@@ -191,8 +192,10 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[str, str | None, float]
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     test = re.search(r"^(?:FAILED|ERROR) tests/([^[\s]+::[^[\s]+)", done.stdout, re.MULTILINE)
-    # pytest: 0 if all tests passed, 2 and 4 if it could not import them. If it was ended, it names no test.
+    # pytest: 0 if all tests passed, 2 and 4 if it could not import them, and 1 if it stopped at the first that it could
+    # not import. If it was ended, it names no test.
+    unimported = re.search(r"^ERROR tests/[^[\s:]+ - ", done.stdout, re.MULTILINE)
     outcome = {0: "survived", 2: "not imported", 4: "not imported"}.get(
-        done.returncode, "caught" if test else "not ended"
+        done.returncode, "caught" if test else "not imported" if unimported else "not ended"
     )
     return outcome, test[1] if test else None, time.perf_counter() - began

@@ -109,5 +109,7 @@ def test_main_tells_caught_from_survived_and_continues(tmp_path, monkeypatch, ca
     )
     monkeypatch.setattr(study, "SECONDS", 0.5)
     assert study.run_tests(tmp_path / "tree", ["test_two.py"])[:2] == ("not ended", None)
+    (tmp_path / "tree" / "tests" / "test_three.py").write_text("1 / 0\n")
+    assert study.run_tests(tmp_path / "tree", ["test_three.py", "test_one.py"])[:2] == ("not imported", None)
     monkeypatch.setattr(study, "run_tests", None)  # nothing is left to be tried
     assert study.main() == found

@@ -157,7 +157,7 @@ def test_prepared_refuses_runs_that_do_not_fit(trained, source, make_run, make_c
         (make_run(), tmp_path / "x.pth", {}, "a VAE begins from a run directory or a file of weights"),
         (make_run(), tmp_path / "x.pth", {"init_which": "best"}, "is no run directory"),
         (make_run(), tmp_path, {}, "holds no run"),
-        (make_run(), trained.workdir, {"init_key": ("a",)}, "one source"),
+        (make_run(), trained.workdir, {"init_key": ("a",)}, "holds all the weights"),
         (make_cyclegan(cyclegan={"discriminator": "pixel"}), source[0], {}, "--cyclegan.discriminator patch, and this"),
         (
             make_cyclegan(cyclegan={"discriminator_channels": 3}),

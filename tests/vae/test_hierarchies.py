@@ -138,18 +138,6 @@ def test_importance_weighted_draws_a_group_given_those_before(architecture, num=
 
 
 @pytest.mark.slow
-def test_importance_weighted_has_variances_of_means_from_two_draws_on():
-    model = from_config(tiny("chain"))
-
-    def run(key, num_samples):
-        target = likelihood.target_of(model, jax.jit(model.init)(key), jnp.zeros((3, 8, 8, 1)))
-        return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(3)), num_samples, 1)
-
-    one, two = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2))
-    assert np.isnan(one.mean_variance).all() and (two.mean_variance > 0).all()
-
-
-@pytest.mark.slow
 @BOTH
 def test_hierarchy_trains_every_parameter_in_float32(architecture):
     model = from_config(tiny(architecture, precision="bfloat16"))  # which is for computing alone

@@ -14,8 +14,12 @@ from genjax.vae.likelihood import Estimate
 from genjax.vae.model import Posterior, from_config
 from genjax.vae.sampler import Sampler
 from linear_gaussian import LinearGaussian
+from tiny import tiny_run
 
 REPEATS = 200
+CHAIN = {
+    "architecture": "chain", "latent_dim": 32, "groups": (2, 1, 3), "hidden_sizes": (8, 7), "upper_sizes": (6, 5),
+}  # fmt: skip
 
 
 def estimate(model, num_samples, at_once=50, repeats=1):
@@ -42,6 +46,18 @@ def test_log_joint_is_that_of_the_target(x64):
     e = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3, 2)))
     np.testing.assert_allclose(likelihood.log_joint(target, e), target.log_joint(e), rtol=1e-12)
     assert (likelihood.log_joint(target, e * jnp.nan) == -jnp.inf).all()
+
+
+@pytest.mark.slow
+def test_importance_weighted_has_variances_of_means_from_two_draws_on():
+    model = from_config(tiny_run("unused", vae=CHAIN))
+
+    def run(key, num_samples):
+        target = likelihood.target_of(model, jax.jit(model.init)(key), jnp.zeros((3, 8, 8, 1)))
+        return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(3)), num_samples, 1)
+
+    one, two = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2))
+    assert np.isnan(one.mean_variance).all() and (two.mean_variance > 0).all()
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def test_log_joint_is_that_of_the_target(x64):
 
 
 @pytest.mark.slow
-def test_importance_weighted_has_variances_of_means_from_two_draws_on():
+def test_importance_weighted_has_variances_from_two_draws_on():
     model = from_config(tiny_run("unused", vae=CHAIN))
 
     def run(key, num_samples):
@@ -58,6 +58,7 @@ def test_importance_weighted_has_variances_of_means_from_two_draws_on():
 
     one, two = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2))
     assert np.isnan(one.mean_variance).all() and (two.mean_variance > 0).all()
+    assert np.isnan(one.variance).all() and (two.variance > 0).all()
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from genjax.vae.usage import ACTIVE
 MOST_SLIDERS, NUM_DRAWS = 24, 256
 ROUNDS = 20  # of encoder and decoder, for the missing pixels of a picture
 
-OTHER = "give --to stablehlo or onnx"
+REMEDY = "give --to stablehlo or onnx"  # which hold any model
 
 TEXTS = {
     "translator": "Give a photograph: the page translates it. It stays on this device.",
@@ -45,10 +45,12 @@ def content(model: Sampler | Translator, found: dict[str, Program], about: Json,
     """
     data, folder = model.config.data, files.resolve(runtime)
     most = max(data.channels)
-    require(set(data.channels) <= {1, 3}, f"a page shows pictures of 1 or 3 channels, and this run has {most}: {OTHER}")
+    require(
+        set(data.channels) <= {1, 3}, f"a page shows pictures of 1 or 3 channels, and this run has {most}: {REMEDY}"
+    )
     require(
         data.levels == "full",
-        f"a page shows all levels of a picture, and this run has --data.levels {data.levels}: {OTHER}",
+        f"a page shows all levels of a picture, and this run has --data.levels {data.levels}: {REMEDY}",
     )
     settings = {"programs": list(found), "ground": {"grey": "gray"}.get(data.ground, data.ground)}
     settings |= _of_translator(model) if isinstance(model, Translator) else _of_sampler(model, found)

@@ -12,7 +12,11 @@ from genjax.vae.posterior import Latents, Posterior
 
 @dataclasses.dataclass(frozen=True)
 class LinearGaussian:
-    """x = W z + b + sigma e, with orthogonal columns in W and 6 pixels."""
+    """x = W z + b + sigma e, with orthogonal columns in W and 6 pixels.
+
+    JAX remembers an array that it has rounded to float32, and takes its rounded values again in float64: so W and b
+    are copied where they become part of a program.
+    """
 
     widen: float = 0.0
     """Added to the posterior's exact log sigma."""
@@ -28,7 +32,7 @@ class LinearGaussian:
         return 1 + (self.w**2).sum(0) / self.sigma**2
 
     def encode(self, params, images):
-        mean = (images.reshape(-1, 6) - self.b[None]) @ self.w / self.sigma**2 / self.precision[None]
+        mean = (images.reshape(-1, 6) - self.b[None].copy()) @ self.w.copy() / self.sigma**2 / self.precision[None]
         return Posterior(mean, jnp.broadcast_to(-0.5 * np.log(self.precision) + self.widen, mean.shape))
 
     def observe(self, params, images):
@@ -47,7 +51,7 @@ class LinearGaussian:
         return (e,)
 
     def decode(self, params, groups):
-        return Gaussian((groups[0] @ self.w.T + self.b[None]).reshape(-1, 6, 1, 1), jnp.log(self.sigma))
+        return Gaussian((groups[0] @ self.w.T.copy() + self.b[None].copy()).reshape(-1, 6, 1, 1), jnp.log(self.sigma))
 
     def images(self):
         return jnp.asarray(self.x).reshape(5, 6, 1, 1)

@@ -151,9 +151,8 @@ def set_aside(directory: epath.PathLike, after: int) -> None:
     if parallel.is_main_process():
         for step in steps(directory):
             if step > after or not _is_readable(epath.Path(directory) / str(step)):
-                target = (
-                    epath.Path(directory).parent / f"damaged-{step}"
-                )  # no common folder: on gs:// it would have to be created first
+                # No common folder: on gs:// it would have to be created first.
+                target = epath.Path(directory).parent / f"damaged-{step}"
                 while target.exists():
                     target = target.with_name(target.name + "_")
                 (epath.Path(directory) / str(step)).rename(target)

@@ -69,8 +69,8 @@ class FlatVae:
     decoder: nn.Module
     image_shape: tuple[int, int, int]
     latent_dim: int
-    likelihood: Likelihood = "bernoulli"
-    sigma: float = 0.5**0.5  # standard deviation of a pixel; (about) the initial value if it is not fixed
+    likelihood: Likelihood
+    sigma: float  # standard deviation of a pixel; (about) the initial value if it is not fixed
 
     def init(self, key: Array) -> Params:
         """Returns fresh parameters of both networks."""

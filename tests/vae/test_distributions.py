@@ -66,6 +66,7 @@ def test_sample_has_the_likelihoods_moments(likelihood, variance):
     image_keys = keys.per_example(keys.root_key(0), jnp.arange(2 * num)).reshape(2, num)
     x, mean = np.asarray(many.sample(image_keys)), np.asarray(likelihood.mean())[0]
     variance = mean * (1 - mean) if variance is None else np.full(mean.shape, variance)
+    np.testing.assert_allclose(np.broadcast_to(likelihood.variance(), (1, *mean.shape))[0], variance, rtol=1e-6)
     error = np.sqrt(variance / (2 * num))
     assert (np.abs(x.mean((0, 1)) - mean[0]) < 4 * error).all()
     np.testing.assert_allclose(x.var((0, 1)), variance[0], rtol=0.05)

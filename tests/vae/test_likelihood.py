@@ -56,8 +56,10 @@ def test_importance_weighted_has_variances_from_two_draws_on():
         target = likelihood.target_of(model, jax.jit(model.init)(key), jnp.zeros((3, 8, 8, 1)))
         return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(3)), num_samples, 1)
 
-    one, two = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2))
+    one, two, many = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2, 400))
     assert np.isnan(one.mean_variance).all() and (two.mean_variance > 0).all()
+    spread = 399 * many.mean_variance  # the variance of a draw, by which the means of two differ
+    assert float(np.mean((two.mean - many.mean) ** 2)) == pytest.approx(float(np.mean(spread)) / 2, rel=0.8)
     assert np.isnan(one.variance).all() and (two.variance > 0).all()
 
 
@@ -125,7 +127,9 @@ def test_active_units_are_those_whose_mean_varies(make_run):
     posterior = Posterior(mean, np.zeros((1000, 3)))
     found = Estimate(-ones, ones, ones, posterior.kl_per_dimension(), mean, 0 * mean, posterior, mean)
     summary = likelihood.summarize(found, make_run(), [2, 1])
-    assert summary["active_units"] == 2
+    assert summary["active_units"] == 2 and "mutual_information" not in summary
+    of_one_group = likelihood.summarize(found, make_run(), [3])
+    assert of_one_group["mutual_information"] == likelihood.mutual_information(posterior, mean)
     assert [len(group) for group in summary["kl_per_dimension"]] == [2, 1]
     np.testing.assert_allclose(np.concatenate(summary["kl_per_dimension"]), (mean**2).mean(axis=0) / 2, rtol=1e-5)
     assert summary["bits_per_dim"] == pytest.approx(1 / 64 / math.log(2))

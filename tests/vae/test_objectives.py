@@ -109,6 +109,7 @@ def schedule(name, steps, **vae):
 def test_beta_warms_up_linearly():
     assert schedule("beta", (0, 5, 10, 99, 100), beta=2.0, beta_warmup=0.1) == [0.0, 1.0, 2.0, 2.0, 2.0]
     assert schedule("beta", (0,), beta=0.5) == [0.5]
+    assert schedule("beta", (0, 1), beta_warmup=0.01) == [0.0, 1.0]  # a single step
 
 
 def test_beta_rises_in_cycles():

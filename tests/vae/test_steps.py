@@ -200,6 +200,19 @@ def test_eval_step_does_not_augment(make_run):
     assert np.ptp(alike["rate"]) == 0 and np.ptp(spread["rate"]) < 1e-5 < abs(alike["rate"] - mirrored["rate"]).min()
 
 
+@pytest.mark.parametrize(
+    ("changes", "has_loss"),
+    [({}, True), ({"vae": {"objective": "iwae"}}, False), ({"loss": {"perceptual": 1.0}}, False)],
+    ids=["elbo", "iwae", "perceptual"],
+)
+def test_eval_step_has_a_loss_where_the_elbo_makes_it(make_run, changes, has_loss):
+    config = make_run(**changes)
+    state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
+    batch = batches.Batch((jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.uint8),), jax.ShapeDtypeStruct((4,), jnp.int32))
+    (metrics,) = jax.eval_shape(lambda *given: steps.eval_step(config, *given, keys.root_key(1)), state, batch)
+    assert ("loss" in metrics) == has_loss and metrics["negative_elbo"].shape == (4,)
+
+
 def test_eval_step_and_visualize_use_averaged_weights(make_run):
     config = make_run()
     state = jax.jit(lambda: steps.init(config, keys.root_key(0)))()

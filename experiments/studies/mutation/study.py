@@ -54,7 +54,7 @@ TESTS = {
         "experiments/test_restore.py",
         "experiments/test_inpaint.py",
     ),
-    "vae/inference.py": ("vae/test_inference.py", "vae/test_restoration.py"),
+    "vae/inference.py": ("vae/test_inference.py", "vae/test_restoration.py", "vae/test_wavelet.py"),
     "vae/mcmc.py": ("vae/test_mcmc.py", "vae/test_restoration.py"),
     "gan/adversarial.py": ("gan/test_adversarial.py",),
     "gan/image_pool.py": ("gan/test_image_pool.py",),
@@ -96,6 +96,7 @@ TESTS = {
         "train/test_loop.py",
         "train/test_loop_records.py",
         "train/test_loop_finished.py",
+        "train/test_starts.py",
     ),
     "train/run_directory.py": (
         "train/test_run_directory.py",

@@ -27,6 +27,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+import random_pictures  # noqa: E402
 from fitted import fit  # noqa: E402
 from genjax import cyclegan  # noqa: E402
 from genjax.cyclegan.config import CycleGanRun  # noqa: E402
@@ -42,6 +43,12 @@ gc.set_threshold(20_000, 10, 10)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(autouse=True)
+def same_pictures() -> None:
+    """The same random pictures in a test, whichever tests ran before it."""
+    random_pictures.restart()
 
 
 @pytest.fixture

@@ -2,9 +2,15 @@
 
 import numpy as np
 
-RNG = np.random.default_rng(0)
+_generator = np.random.default_rng(0)
+
+
+def restart() -> None:
+    """Makes the pixels of a test independent of the tests before it."""
+    global _generator
+    _generator = np.random.default_rng(1)
 
 
 def pixels(height, width, channels, dtype=np.uint8):
     """Others in each call."""
-    return RNG.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)
+    return _generator.integers(0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True)

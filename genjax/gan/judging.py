@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import optim
+from genjax import optim, parallel
 from genjax.gan import adversarial, discriminators
 from genjax.gan.adversarial import AdversarialConfig, Logits
+from genjax.gan.config import GanRun
 from genjax.gan.discriminators import SingularVectors
 from genjax.gan.params import apply
-from genjax.optim import Params
+from genjax.optim import Net, Params
 
 
 class Seen(NamedTuple):
@@ -58,3 +59,27 @@ def gradients(
 
     (grads, metrics, after), logits = optim.in_parts(num_parts, of_part, seen)
     return grads, Judged(metrics, logits, after)
+
+
+class Learned(NamedTuple):
+    """Discriminators after their update, and what it came from: means over all devices."""
+
+    nets: dict[str, Any]  # a Net by each name
+    frozen: Params  # their parameters as generators face them
+    metrics: dict[str, Array]
+    grads: Params
+    judged: Judged
+
+
+def learn_first(
+    config: GanRun, networks: Any, nets: dict[str, Net], spectral: dict[str, SingularVectors],
+    seen: Mapping[str, Seen], rate: Array,
+) -> Learned:  # fmt: skip
+    """Updates each discriminator at the learning rate `rate` [], for generators that learn after it."""
+    params = {name: net.params for name, net in nets.items()}
+    grads, judged = gradients(config.loss, networks, params, spectral, seen, config.train.accumulate)
+    metrics, grads = parallel.mean_over_devices((judged.metrics, grads))
+    rate = rate * config.net.discriminator_lr_scale
+    nets = {name: optim.update_net(config.optim, net, grads[name], rate) for name, net in nets.items()}
+    frozen, _ = discriminators.normalise_all({name: net.params for name, net in nets.items()}, judged.spectral)
+    return Learned(nets, frozen, metrics, grads, judged)

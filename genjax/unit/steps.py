@@ -112,18 +112,14 @@ def train_step(
         "d_a": Seen(augment(Draw.REAL_A, a), augment(Draw.FAKE_A, fake_a), fraction_a),
         "d_b": Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), fraction_b),
     }
-    judges = {name: getattr(state, name) for name in DISCRIMINATORS}
-    d_grads, judged = judging.gradients(config.loss, networks, _params(judges), state.spectral, looked_at, num_parts)
-    d_metrics, d_grads = parallel.mean_over_devices((judged.metrics, d_grads))
     # Encoders and decoders face the discriminators after their update, as in the paper's alternating steps.
-    d_rate = rate * config.unit.discriminator_lr_scale
-    judges = {name: optim.update_net(config.optim, net, d_grads[name], d_rate) for name, net in judges.items()}
-    frozen, _ = discriminators.normalise_all(_params(judges), judged.spectral)
+    judges = {name: getattr(state, name) for name in DISCRIMINATORS}
+    d = judging.learn_first(config, networks, judges, state.spectral, looked_at, rate)
 
     # 2. Gradients of encoders and decoders.
     def of_coders(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
         def loss(params: Params) -> tuple[Array, dict[str, Array]]:
-            d_a, d_b = (bind(getattr(networks, name), frozen[name]) for name in DISCRIMINATORS)
+            d_a, d_b = (bind(getattr(networks, name), d.frozen[name]) for name in DISCRIMINATORS)
             made = make(networks, params, *part[1:], config.train.remat)
             augment = functools.partial(seen.augment, config, state.step, part.position, key)
             n = losses.Inputs(config.loss, part.a, part.b, made, d_a, d_b, augment, lpips_by(constants or {}))
@@ -134,16 +130,16 @@ def train_step(
     g_grads, g_metrics = parallel.mean_over_devices(optim.in_parts(num_parts, of_coders, examples)[0])
 
     # 3. All networks and vectors move together, or none does.
-    finite = optim.all_finite(d_metrics, g_metrics, d_grads, g_grads)
+    finite = optim.all_finite(d.metrics, g_metrics, d.grads, g_grads)
 
     def update(state: UnitState) -> UnitState:
         coders = optim.update_net(config.optim, state.coders, g_grads, rate)
         average = optim.ema(config.optim, state.step, state.ema, nets.by_direction(coders.params))
-        return state._replace(coders=coders, **judges, ema=average, spectral=judged.spectral)
+        return state._replace(coders=coders, **d.nets, ema=average, spectral=d.judged.spectral)
 
     after = optim.advance(state, finite, update)
-    measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, judged.logits)
-    return after, g_metrics | d_metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
+    measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, d.judged.logits)
+    return after, g_metrics | d.metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:
@@ -172,7 +168,3 @@ def _noise(networks: TwoWay, params: Params, images: Array, example_keys: Array)
     """Draws e ~ N(0, I) of four encodings of each example: [b, 4, h', w', c']."""
     shape = jax.eval_shape(functools.partial(nets.encode, networks, nets.by_direction(params), "a"), images).shape
     return keys.normal(example_keys, 4 * shape[1] * shape[2] * shape[3]).reshape(-1, 4, *shape[1:])
-
-
-def _params(networks: dict[str, Net]) -> Params:
-    return {name: net.params for name, net in networks.items()}

@@ -66,8 +66,9 @@ def test_cut_out_centres_rectangles_anywhere(size, side):
     np.testing.assert_array_equal(hole.sum(0), hole.sum(0)[::-1, ::-1])  # no corner is cut more often than another
 
 
-def test_colour_equals_the_paper_and_has_no_bias():
-    given = images(8)
+@pytest.mark.parametrize("channels", [2, 3])
+def test_colour_equals_the_paper_and_has_no_bias(channels):
+    given = images(8, (8, 8, channels))
     draws = np.random.default_rng(1).uniform(size=(8, 3)).astype(np.float32)
     found = colour(jnp.asarray(draws), given, 1.0)
     for image, (u, v, w), one in zip(given.astype(np.float64), draws.astype(np.float64), found, strict=True):

@@ -3,6 +3,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +171,27 @@ def test_chosen_step_passes_over_scoreless_checkpoints(tmp_path):
     assert checkpoint.chosen_step(tmp_path, "best") == 1
     with pytest.raises(ValueError, match="has a validation score"):
         checkpoint.chosen_step(tmp_path / "none", "best")
+
+
+def test_restore_chosen_waits_for_a_removal(tmp_path, monkeypatch):
+    """A checkpoint that a training is removing looks damaged, until it is gone and a newer one is there."""
+    mesh, config = parallel.make_mesh(), TrainConfig(num_steps=100, eval_every=1, checkpoint_every=1, keep_period=1)
+    directory, newer = tmp_path / "checkpoints", tmp_path / "newer"
+    with checkpoint.Saver(directory, config) as saver:
+        for step in (1, 2):
+            saver.save(step, parallel.replicate(mesh, lambda step=step: {"w": jnp.full(3, step)}), {}, None)
+    (directory / "2").rename(newer)
+    truncate(directory / "1")
+
+    def sleep(seconds):
+        shutil.rmtree(directory / "1")
+        newer.rename(directory / "2")
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(sleep=sleep))
+    abstract = parallel.abstract(mesh, lambda: {"w": jnp.full(3, 0)})
+    assert checkpoint.restore_chosen(directory, "last", abstract).state["w"].tolist() == [2, 2, 2]
+    with pytest.raises(ValueError, match="a step of 2"):
+        checkpoint.restore_chosen(directory, 1, abstract)
 
 
 @pytest.mark.parametrize("which", [3, 2.0, True, "Best", "2", "", None])

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from genjax import keys, parallel
-from genjax.vae import likelihood
+from genjax.vae import likelihood, usage
 from genjax.vae.likelihood import Estimate
 from genjax.vae.model import Posterior, from_config
 from genjax.vae.sampler import Sampler
@@ -118,6 +118,14 @@ def test_mutual_information_is_exact_for_small_sigma():
     mean = np.random.default_rng(0).normal(size=(num, 2)) * 30
     posterior = Posterior(mean, np.full((num, 2), -6.0))
     assert likelihood.mutual_information(posterior, mean) == pytest.approx(math.log(num), rel=1e-9)
+
+
+def test_active_units_have_more_variance_than_the_threshold(make_run, monkeypatch):
+    monkeypatch.setattr(usage, "ACTIVE", 0.25)
+    mean = np.array([[0.5, 0.75], [-0.5, -0.75]])
+    posterior, ones = Posterior(mean, np.zeros((2, 2))), np.ones(2)
+    found = Estimate(-ones, ones, ones, posterior.kl_per_dimension(), mean, 0 * mean, posterior, mean)
+    assert likelihood.summarize(found, make_run(), [1, 1])["active_units_per_group"] == [0, 1]
 
 
 def test_active_units_are_those_whose_mean_varies(make_run):

@@ -16,7 +16,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 WRAPPERS = {"stop_gradient", "pmean", "mean_over_devices", "for_draw", "fold_in", "with_precision"}
 """Functions that a mutant leaves out: the call becomes its first argument."""
-SYMMETRIC = {"min", "max", "minimum", "maximum", "logaddexp", "all_finite", "isinstance", "zip", "l1"}
+SYMMETRIC = {"min", "max", "minimum", "maximum", "logaddexp", "all_finite", "isinstance", "zip", "l1", "lpips"}
 """Functions whose arguments stay in order: another would change nothing, or not run at all."""
 MESSAGES = {"logging", "logger", "print", "warnings"}
 """Modules and functions that only say something."""

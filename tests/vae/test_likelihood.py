@@ -50,17 +50,16 @@ def test_log_joint_is_that_of_the_target(x64):
 
 @pytest.mark.slow
 def test_importance_weighted_has_variances_from_two_draws_on():
-    model = from_config(tiny_run("unused", vae=CHAIN))
+    """That of the means is, of one image many times, the variance of its means by other noise."""
+    model, num = from_config(tiny_run("unused", vae=CHAIN)), 600
 
     def run(key, num_samples):
-        target = likelihood.target_of(model, jax.jit(model.init)(key), jnp.zeros((3, 8, 8, 1)))
-        return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(3)), num_samples, 1)
+        target = likelihood.target_of(model, jax.jit(model.init)(key), jnp.zeros((num, 8, 8, 1)))
+        return likelihood.importance_weighted(target, keys.per_example(key, jnp.arange(num)), num_samples, 1)
 
-    one, two, many = (jax.jit(run, static_argnums=1)(keys.root_key(0), num) for num in (1, 2, 400))
-    assert np.isnan(one.mean_variance).all() and (two.mean_variance > 0).all()
-    spread = 399 * many.mean_variance  # the variance of a draw, by which the means of two differ
-    assert float(np.mean((two.mean - many.mean) ** 2)) == pytest.approx(float(np.mean(spread)) / 2, rel=0.8)
-    assert np.isnan(one.variance).all() and (two.variance > 0).all()
+    one, two = (jax.jit(run, static_argnums=1)(keys.root_key(0), num_samples) for num_samples in (1, 2))
+    assert np.isnan(one.mean_variance).all() and np.isnan(one.variance).all() and (two.variance > 0).all()
+    np.testing.assert_allclose(two.mean_variance.mean(axis=0), two.mean.var(axis=0, ddof=1), rtol=0.3)
 
 
 @pytest.mark.slow

@@ -68,3 +68,4 @@ def test_prdc_refuses_too_few_images():
         ValueError, match="need at least 6 images of each set, got 5 generated .*: give more images, or other metrics"
     ):
         prdc(normal(5, 2, 0), normal(9, 2, 1))
+    assert prdc(normal(6, 2, 0), normal(6, 2, 0))["coverage"].value == 1

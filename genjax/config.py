@@ -185,7 +185,7 @@ class SeedConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_seed(f"seeds.{field.name}", getattr(self, field.name) or 0)
+            check_seed(flag("seeds", field.name), getattr(self, field.name) or 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ class RunConfig:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        check_seed("seed", self.seed)
+        check_seed(flag("", "seed"), self.seed)
         check_start(self, ("init_which", "init_key", "init_from_sha256"))
         require(
             re.fullmatch(r"last|best|\d+", self.init_which) is not None,

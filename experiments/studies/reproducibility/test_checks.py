@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -98,3 +99,37 @@ def test_killed_cyclegan_resumes_to_the_same_bytes(tmp_path):
     workdir, results = killed_and_resumed(command, tmp_path, ["during a save"], environment)
     assert 0 < results["resumed_from"] < results["step"]
     assert_same(workdir, whole)
+
+
+SLOW_RENAMES = """
+import os, time
+
+def slowly(move):
+    def moved(source, *args, **kwargs):
+        time.sleep(0.3 * ("orbax-checkpoint-tmp" in str(source)))
+        return move(source, *args, **kwargs)
+    return moved
+
+os.rename, os.replace = slowly(os.rename), slowly(os.replace)
+"""
+
+
+def test_killed_study_resumes_to_the_same_bytes_with_slow_renames(tmp_path, monkeypatch):
+    """Each run is killed while a save is done and its checkpoint not yet named; an older one is there meanwhile."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_RENAMES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slow"), prepend=os.pathsep)
+    environment, whole, killed = tiny_runs.environment(1), tmp_path / "whole", tmp_path / "killed"
+    command = functools.partial(tiny_runs.study_command, "vae", seeds=(0, 1), checkpoints=6)
+    tiny_runs.finish(tiny_runs.start(command(whole), environment))
+    runs = sorted(path.parent.name for path in whole.glob("*/result.json"))
+    for run in runs:
+
+        def during_a_save(names, run=run):
+            return kills.MOMENTS["during a save"]([name for name in names if name.startswith(f"{run}/")])
+
+        assert kills.kill_at(command(killed), killed, during_a_save, environment)
+    tiny_runs.finish(tiny_runs.start(command(killed), environment))
+    assert len(runs) == 2
+    for run in runs:
+        assert_same(killed / run, whole / run)

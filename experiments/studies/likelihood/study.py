@@ -75,7 +75,7 @@ class Options:
     """File for the page; WORKDIR/likelihood.md if empty."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of each row."""
-    steps: int = 200_000
+    steps: int = 500_000
     """Steps of each training."""
     batch_size: int = 100
     """Digits in a step (the paper: 20)."""

@@ -6,7 +6,7 @@ _generator = np.random.default_rng(0)
 
 
 def restart() -> None:
-    """Makes the pixels of a test independent of the tests before it."""
+    """Makes the pixels of a test independent of the tests before it, and others than those of modules."""
     global _generator
     _generator = np.random.default_rng(1)
 

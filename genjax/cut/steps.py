@@ -87,7 +87,7 @@ def train_step(
     _, (shown, fake_b) = optim.in_parts(num_parts, translate, examples)
     looked_at = Seen(augment(Draw.REAL_B, b), augment(Draw.FAKE_B, fake_b), seen.fractions(batch, key, Draw.FRACTION_B))
     # The generator faces the discriminator after its update, as in the public code.
-    d = judging.learn_first(config, networks, {"d_b": state.d_b}, state.spectral, {"d_b": looked_at}, rate)
+    learned = judging.learn_first(config, networks, {"d_b": state.d_b}, state.spectral, {"d_b": looked_at}, rate)
 
     # 2. Gradients of generator and heads.
     def of_generator(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
@@ -95,7 +95,7 @@ def train_step(
 
         def loss(params: Params) -> tuple[Array, dict[str, Array]]:
             to_b = bind(networks.g_a2b, params["g_a2b"], config.train.remat)
-            judge = bind(networks.d_b, d.frozen["d_b"])
+            judge = bind(networks.d_b, learned.frozen["d_b"])
             nce = functools.partial(_nce, config, networks, params, mirror, places)
             augment = functools.partial(seen.augment, config, state.step, part.position, key)
             n = losses.Inputs(
@@ -108,17 +108,17 @@ def train_step(
     g_grads, g_metrics = parallel.mean_over_devices(optim.in_parts(num_parts, of_generator, examples)[0])
 
     # 3. All networks and vectors move together, or none does.
-    finite = optim.all_finite(d.metrics, g_metrics, d.grads, g_grads)
+    finite = optim.all_finite(learned.judged.metrics, g_metrics, learned.grads, g_grads)
 
     def update(state: CutState) -> CutState:
         g_a2b = optim.update_net(config.optim, state.g_a2b, g_grads["g_a2b"], rate)
         heads = optim.update_net(config.optim, state.heads, g_grads["heads"], rate)
         average = optim.ema(config.optim, state.step, state.ema, {"a2b": g_a2b.params})
-        return state._replace(g_a2b=g_a2b, heads=heads, **d.nets, ema=average, spectral=d.judged.spectral)
+        return state._replace(g_a2b=g_a2b, heads=heads, **learned.nets, ema=average, spectral=learned.judged.spectral)
 
     after = optim.advance(state, finite, update)
-    measured = step_metrics.measure(config.loss, {"a2b": (shown, fake_b)}, d.judged.logits)
-    return after, g_metrics | d.metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
+    measured = step_metrics.measure(config.loss, {"a2b": (shown, fake_b)}, learned.judged.logits)
+    return after, g_metrics | learned.judged.metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def _draw_mirrored(config: CutRun, batch: Batch, key: Array) -> Array | tuple[()]:

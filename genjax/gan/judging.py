@@ -62,13 +62,12 @@ def gradients(
 
 
 class Learned(NamedTuple):
-    """Discriminators after their update, and what it came from: means over all devices."""
+    """Discriminators after their update, and what it came from."""
 
     nets: dict[str, Any]  # a Net by each name
     frozen: Params  # their parameters as generators face them
-    metrics: dict[str, Array]
-    grads: Params
-    judged: Judged
+    grads: Params  # means over all devices
+    judged: Judged  # its metrics are means over all devices
 
 
 def learn_first(
@@ -82,4 +81,4 @@ def learn_first(
     rate = rate * config.net.discriminator_lr_scale
     nets = {name: optim.update_net(config.optim, net, grads[name], rate) for name, net in nets.items()}
     frozen, _ = discriminators.normalise_all({name: net.params for name, net in nets.items()}, judged.spectral)
-    return Learned(nets, frozen, metrics, grads, judged)
+    return Learned(nets, frozen, grads, judged._replace(metrics=metrics))

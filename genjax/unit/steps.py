@@ -114,12 +114,12 @@ def train_step(
     }
     # Encoders and decoders face the discriminators after their update, as in the paper's alternating steps.
     judges = {name: getattr(state, name) for name in DISCRIMINATORS}
-    d = judging.learn_first(config, networks, judges, state.spectral, looked_at, rate)
+    learned = judging.learn_first(config, networks, judges, state.spectral, looked_at, rate)
 
     # 2. Gradients of encoders and decoders.
     def of_coders(part: Examples) -> tuple[tuple[Params, dict[str, Array]], tuple[()]]:
         def loss(params: Params) -> tuple[Array, dict[str, Array]]:
-            d_a, d_b = (bind(getattr(networks, name), d.frozen[name]) for name in DISCRIMINATORS)
+            d_a, d_b = (bind(getattr(networks, name), learned.frozen[name]) for name in DISCRIMINATORS)
             made = make(networks, params, *part[1:], config.train.remat)
             augment = functools.partial(seen.augment, config, state.step, part.position, key)
             n = losses.Inputs(config.loss, part.a, part.b, made, d_a, d_b, augment, lpips_by(constants or {}))
@@ -130,16 +130,16 @@ def train_step(
     g_grads, g_metrics = parallel.mean_over_devices(optim.in_parts(num_parts, of_coders, examples)[0])
 
     # 3. All networks and vectors move together, or none does.
-    finite = optim.all_finite(d.metrics, g_metrics, d.grads, g_grads)
+    finite = optim.all_finite(learned.judged.metrics, g_metrics, learned.grads, g_grads)
 
     def update(state: UnitState) -> UnitState:
         coders = optim.update_net(config.optim, state.coders, g_grads, rate)
         average = optim.ema(config.optim, state.step, state.ema, nets.by_direction(coders.params))
-        return state._replace(coders=coders, **d.nets, ema=average, spectral=d.judged.spectral)
+        return state._replace(coders=coders, **learned.nets, ema=average, spectral=learned.judged.spectral)
 
     after = optim.advance(state, finite, update)
-    measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, d.judged.logits)
-    return after, g_metrics | d.metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
+    measured = step_metrics.measure(config.loss, {"a2b": (a, fake_b), "b2a": (b, fake_a)}, learned.judged.logits)
+    return after, g_metrics | learned.judged.metrics | measured | {"learning_rate": rate, "skipped": after.skipped}
 
 
 def make(networks: TwoWay, params: Params, a: Array, b: Array, noise: Array, remat: bool = False) -> losses.Made:

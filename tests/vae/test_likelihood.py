@@ -50,7 +50,7 @@ def test_log_joint_is_that_of_the_target(x64):
 
 @pytest.mark.slow
 def test_importance_weighted_has_variances_from_two_draws_on():
-    """That of the means is, of one image many times, the variance of its means by other noise."""
+    """For copies of one image, each with noise of its own, `mean_variance` is the variance of their means."""
     model, num = from_config(tiny_run("unused", vae=CHAIN)), 600
 
     def run(key, num_samples):

@@ -205,7 +205,7 @@ def test_eval_step_does_not_augment(make_run):
     [({}, True), ({"vae": {"objective": "iwae"}}, False), ({"loss": {"perceptual": 1.0}}, False)],
     ids=["elbo", "iwae", "perceptual"],
 )
-def test_eval_step_has_a_loss_where_the_elbo_makes_it(make_run, changes, has_loss):
+def test_eval_step_gives_a_loss_for_elbo_alone(make_run, changes, has_loss):
     config = make_run(**changes)
     state = jax.eval_shape(lambda: steps.init(config, keys.root_key(0)))
     batch = batches.Batch((jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.uint8),), jax.ShapeDtypeStruct((4,), jnp.int32))

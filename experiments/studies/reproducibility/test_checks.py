@@ -114,8 +114,8 @@ os.rename, os.replace = slowly(os.rename), slowly(os.replace)
 """
 
 
-def test_killed_study_resumes_to_the_same_bytes_with_slow_renames(tmp_path, monkeypatch):
-    """Each run is killed while a save is done and its checkpoint not yet named; an older one is there meanwhile."""
+def test_killed_study_resumes_with_slow_renames(tmp_path, monkeypatch):
+    """Each run is killed while a finished save waits for its name; an older checkpoint is there."""
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_RENAMES)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slow"), prepend=os.pathsep)
